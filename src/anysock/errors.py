@@ -1,0 +1,77 @@
+"""What can go wrong, by name. The lowest floor: everything may import this, it imports nothing.
+
+A user of the command line sees none of these: ``cli/`` turns each `AnysockError`
+into one clear line and an exit code. `Cancelled` is no error: it is how a task is
+told to end, and so it passes through ``except Exception``.
+"""
+
+from __future__ import annotations
+
+
+class AnysockError(Exception):
+    """Base of every error that Anysock itself raises."""
+
+
+class UsageError(AnysockError, ValueError):
+    """What was asked for makes no sense: an unknown engine, a bad address, a bad option.
+
+    The message says what is wrong and what to do. The command line exits with 2.
+    """
+
+
+class StartError(AnysockError, OSError):
+    """The server cannot start: an address in use, a port without the right to it.
+
+    The message says what is wrong and what to do. The command line exits with 1.
+    """
+
+
+class ListenerClosed(AnysockError):
+    """`Engine.accept` ends with this when its listener is closed. A normal end, not a fault."""
+
+
+class StreamClosed(AnysockError):
+    """The stream was used after it was closed on our side, or closed while a task waited on it."""
+
+
+class StreamAborted(ConnectionAbortedError):
+    """The connection was aborted on our side, by `Stream.abort`, while or before it was used."""
+
+
+class StreamBusy(AnysockError):
+    """Two tasks wait to receive (or two to send) on the same stream; the second gets this."""
+
+
+class LineTooLong(AnysockError):
+    """A line outgrew its limit before its end was seen.
+
+    `limit` is the largest line allowed, in bytes, its line ending not counted.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"line longer than {limit} bytes")
+        self.limit = limit
+
+
+class EndOfStream(AnysockError, EOFError):
+    """The peer ended the stream before `Connection.recv_exactly` had all that it was asked for.
+
+    `partial` holds what did arrive; `expected` is the number of bytes asked for.
+    """
+
+    def __init__(self, partial: bytes, expected: int) -> None:
+        super().__init__(f"the stream ended after {len(partial)} of {expected} bytes")
+        self.partial = partial
+        self.expected = expected
+
+
+class Cancelled(BaseException):
+    """Raised at an ``await`` of a task that is being cancelled. Clean up, and let it pass.
+
+    `scope` is the `timeout` that ended the task's wait, or None when the task itself
+    was cancelled: so nested timeouts know exactly which of them fired.
+    """
+
+    def __init__(self, scope: object | None = None) -> None:
+        super().__init__()
+        self.scope = scope
