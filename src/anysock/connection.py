@@ -1,0 +1,185 @@
+"""`Connection`: what a handler sees of one connected peer."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from types import TracebackType
+
+from anysock.engines.base import Data, SockAddr, Stream
+from anysock.errors import EndOfStream
+from anysock.net.lines import LineBuffer
+
+#: The longest line that `Connection.recv_line` takes when it is not told another limit, in bytes.
+MAX_LINE = 65536
+
+
+class Connection:
+    """One connected peer. Handlers get one; `anysock.connect` makes one.
+
+    Every operation may raise ConnectionError, or another OSError, when the peer or the network
+    is gone. A handler need not catch it: for the server that is a normal end of a connection.
+
+    Iterating over a connection gives the chunks as they come, until the peer ends the stream:
+
+    >>> async def echo(connection):
+    ...     async for chunk in connection:
+    ...         await connection.send_all(chunk)
+
+    The server closes a connection when its handler returns or raises. ``async with`` does it for
+    a connection that you have made yourself.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._buffer: LineBuffer | None = None
+        #: True once the server has begun to drain: a handler that sends without being asked
+        #: should come to an end. (One that waits in `recv` need not look: see `Server.drain`.)
+        self.draining = False
+        # The layers cost nothing while they have nothing to do: until a line is asked for,
+        # there is no buffer to look into, and these are the stream's own methods.
+        self.recv = stream.recv  # type: ignore[method-assign]
+        self.send_all = stream.send_all  # type: ignore[method-assign]
+
+    def __repr__(self) -> str:
+        return f"<Connection from {self.peer}>"
+
+    @property
+    def peer(self) -> SockAddr:
+        """The address of the other end: ``(host, port)``, and two numbers more for IPv6."""
+        return self._stream.peer
+
+    @property
+    def local(self) -> SockAddr:
+        """The address of our end."""
+        return self._stream.local
+
+    @property
+    def bytes_received(self) -> int:
+        """How many bytes have come from the peer."""
+        return self._stream.bytes_received
+
+    @property
+    def bytes_sent(self) -> int:
+        """How many bytes have been handed to the operating system for the peer."""
+        return self._stream.bytes_sent
+
+    @property
+    def stream(self) -> Stream:
+        """The stream that it stands on; for the server, and for who builds on `Connection`."""
+        return self._stream
+
+    def recv(self, max_bytes: int | None = None) -> Awaitable[bytes]:
+        """Wait for data; return at least 1 and at most `max_bytes` of it.
+
+        ``b""`` is the end of the stream: the peer will send no more. TCP has no messages: what
+        was sent at once may come in pieces, and what was sent in pieces at once. None asks for
+        what suits the traffic (4 KiB at first, up to 64 KiB while reads fill it).
+        """
+        return self._recv_buffered(max_bytes)
+
+    async def _recv_buffered(self, max_bytes: int | None) -> bytes:
+        if self._buffer:
+            return self._buffer.take(max_bytes or len(self._buffer))
+        return await self._stream.recv(max_bytes)
+
+    async def recv_exactly(self, size: int) -> bytes:
+        """Wait for `size` bytes, and return just these.
+
+        Raises `EndOfStream`, which holds what did come, when the peer ends the stream before.
+        """
+        buffer = self._buffer_of_ours()
+        while len(buffer) < size:
+            data = await self._stream.recv()
+            if not data:
+                raise EndOfStream(buffer.take_rest(), size)
+            buffer.feed(data)
+        return buffer.take(size) if size else b""
+
+    async def recv_line(self, max_bytes: int = MAX_LINE) -> bytes:
+        """Wait for a line, and return it as it came, with the LF or CRLF that ends it.
+
+        At the end of the stream what is left is returned, without a line ending, and then
+        ``b""``. Raises `LineTooLong` as soon as more than `max_bytes` bytes have come without
+        a line ending (which is not counted); then what has come stays to be received.
+        """
+        buffer = self._buffer_of_ours()
+        while (line := buffer.next_line(max_bytes)) is None:
+            data = await self._stream.recv()
+            if not data:
+                return buffer.take_rest()
+            buffer.feed(data)
+        return line
+
+    def lines(self, max_bytes: int = MAX_LINE) -> _Lines:
+        """Iterate over the lines, each as `recv_line` returns it, until the stream ends."""
+        return _Lines(self, max_bytes)
+
+    def __aiter__(self) -> Connection:
+        return self
+
+    async def __anext__(self) -> bytes:
+        chunk = await self.recv()
+        if not chunk:
+            raise StopAsyncIteration
+        return chunk
+
+    def send_all(self, data: Data) -> Awaitable[None]:
+        """Send all of `data`; return when the last byte is handed to the operating system.
+
+        While the peer does not read, this waits. So a handler that sends before it receives
+        again can't be made to hold more than one chunk. `data` is bytes, or a bytearray or
+        memoryview of bytes that stays as it is until then.
+        """
+        return self._stream.send_all(data)
+
+    async def send_eof(self) -> None:
+        """Half-close: tell the peer that no more will be sent. It may still send."""
+        await self._stream.send_eof()
+
+    async def close(self) -> None:
+        """Close our end; what was sent is still delivered. Safe to call again.
+
+        A peer that is still sending has a second to notice, so that the close does not destroy
+        the answer that it has not read yet.
+        """
+        await self._stream.close()
+
+    def abort(self) -> None:
+        """Give the connection up: who waits on it gets ConnectionAbortedError, what is unsent is
+        thrown away, and the close, when it comes, tells the peer with a reset."""
+        self._stream.abort()
+
+    async def __aenter__(self) -> Connection:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def _buffer_of_ours(self) -> LineBuffer:
+        if self._buffer is None:
+            self._buffer = LineBuffer()
+            # From now on `recv` must look there first: back to the method of the class.
+            del self.recv
+        return self._buffer
+
+
+class _Lines:
+    """The iterator that `Connection.lines` returns."""
+
+    def __init__(self, connection: Connection, max_bytes: int) -> None:
+        self._connection = connection
+        self._max_bytes = max_bytes
+
+    def __aiter__(self) -> _Lines:
+        return self
+
+    async def __anext__(self) -> bytes:
+        line = await self._connection.recv_line(self._max_bytes)
+        if not line:
+            raise StopAsyncIteration
+        return line

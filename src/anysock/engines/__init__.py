@@ -1,0 +1,95 @@
+"""The engines: one file an I/O model, and the registry that says which there are.
+
+The registry imports none of them. An engine is imported when it is chosen, so that
+``import anysock`` costs neither asyncio nor what an optional engine brings along.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from dataclasses import dataclass
+
+from anysock.engines.base import Engine
+from anysock.errors import UsageError
+
+DEFAULT = "selector"
+
+
+@dataclass(frozen=True)
+class EngineEntry:
+    """What is known of an engine without importing it."""
+
+    name: str
+    #: The class, as ``module:name``.
+    path: str
+    #: What the engine does in ``await connection.recv()`` when no data is there.
+    when_no_data: str
+    #: How many clients it serves at once.
+    clients: str
+    #: What it costs while all clients are silent.
+    idle_cpu: str
+    #: The module that it needs, and that is not always there; and how to get it.
+    requires: str | None = None
+    install: str = ""
+
+    def why_not(self) -> str | None:
+        """Why the engine cannot be used here, and what to do about it; None when it can."""
+        if self.requires is None or importlib.util.find_spec(self.requires) is not None:
+            return None
+        return f"needs the module {self.requires}: {self.install}"
+
+
+ENGINES: dict[str, EngineEntry] = {
+    entry.name: entry
+    for entry in (
+        EngineEntry(
+            name="blocking",
+            path="anysock.engines.blocking:BlockingEngine",
+            when_no_data="sleeps in recv(2); nothing else runs until it returns",
+            clients="1: the second waits",
+            idle_cpu="0",
+        ),
+        EngineEntry(
+            name="threads",
+            path="anysock.engines.threads:ThreadsEngine",
+            when_no_data="sleeps in recv(2) on its own thread",
+            clients="one OS thread each",
+            idle_cpu="0",
+        ),
+        EngineEntry(
+            name="polling",
+            path="anysock.engines.polling:PollingEngine",
+            when_no_data="hands over; is retried on the next sweep, and the next, ...",
+            clients="all",
+            idle_cpu="100 % of a core",
+        ),
+        EngineEntry(
+            name="selector",
+            path="anysock.engines.selector:SelectorEngine",
+            when_no_data="pauses the task; epoll or kqueue wakes it (our own event loop)",
+            clients="all",
+            idle_cpu="0",
+        ),
+        EngineEntry(
+            name="asyncio",
+            path="anysock.engines.asyncio:AsyncioEngine",
+            when_no_data="awaits loop.sock_recv of the standard library",
+            clients="all",
+            idle_cpu="0",
+        ),
+    )
+}
+
+
+def make_engine(name: str) -> Engine:
+    """A new engine of that name. Raises `UsageError` when it is unknown, or not available here."""
+    entry = ENGINES.get(name)
+    if entry is None:
+        raise UsageError(f"unknown engine {name!r}: choose one of {', '.join(ENGINES)}")
+    reason = entry.why_not()
+    if reason is not None:
+        raise UsageError(f"the engine {name!r} is not available here: it {reason}")
+    module, _, class_name = entry.path.partition(":")
+    engine: Engine = getattr(importlib.import_module(module), class_name)()
+    return engine

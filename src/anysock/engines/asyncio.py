@@ -1,0 +1,260 @@
+"""The `asyncio` engine: the standard library's event loop, through its socket methods.
+
+Each operation awaits ``loop.sock_accept``, ``loop.sock_recv`` or ``loop.sock_sendall``, as a
+server written straight on asyncio's low level does. What such a server must add by hand, the
+strong references to its tasks and the reports of their failures, is here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import socket
+import time
+import weakref
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Any, TypeVar
+
+from anysock.engines import current
+from anysock.engines.base import Data, Engine, SockAddr, Stream
+from anysock.engines.signals import catch_signals
+from anysock.engines.sockets import (
+    SocketListener,
+    SocketStream,
+    accepted,
+    no_delay,
+    open_sockets,
+)
+from anysock.errors import ListenerClosed, StreamBusy, StreamClosed
+
+T = TypeVar("T")
+
+_log = logging.getLogger("anysock.engines")
+
+
+class AsyncioStream(SocketStream):
+    """A `Stream` over a non-blocking socket, for tasks of asyncio's running loop."""
+
+    def __init__(self, engine: Engine, sock: socket.socket, peer: SockAddr) -> None:
+        super().__init__(engine, sock, peer)
+        self._loop = asyncio.get_running_loop()
+        self.receiving = False
+        self._sending = False
+
+    async def recv(self, max_bytes: int | None = None) -> bytes:
+        if self.receiving:
+            raise StreamBusy("another task is already waiting to receive here")
+        asked = max_bytes or self._recv_size
+        self.receiving = True
+        try:
+            data = await self._loop.sock_recv(self._sock, asked)
+        except OSError as error:
+            raise self._explain(error) from None
+        finally:
+            self.receiving = False
+        size = len(data)
+        if not size:
+            if self._closed:
+                raise StreamClosed("closed while a task waited on it")
+            return self._received_nothing()
+        if size == asked:
+            self._grow(asked)
+            # sock_recv returns without letting others run when data is there already.
+            await asyncio.sleep(0)
+        self.bytes_received += size
+        return data
+
+    async def send_all(self, data: Data) -> None:
+        if self._sending:
+            raise StreamBusy("another task is already waiting to send here")
+        self._sending = True
+        try:
+            await self._loop.sock_sendall(self._sock, data)
+        except OSError as error:
+            raise self._explain(error) from None
+        finally:
+            self._sending = False
+        self.bytes_sent += len(data)
+
+    async def _release(self) -> None:
+        if self.receiving or self._sending:
+            # asyncio must not be left with a descriptor that it watches and we have closed: the
+            # number may be another's by then (uvloop 100). Shut down, both end by themselves.
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(socket.SHUT_RDWR)
+            while self.receiving or self._sending:
+                await asyncio.sleep(0)
+        await super()._release()
+
+
+class _Listener(SocketListener):
+    """A listening socket, and the task that waits in ``sock_accept`` for it."""
+
+    acceptor: asyncio.Task[Any] | None = None
+
+    def close(self) -> None:
+        if self.acceptor is None:
+            super().close()
+        elif not self.closed:
+            self.closed = True
+            self.acceptor.cancel()
+
+
+class AsyncioTask:
+    """An asyncio task, in the words of the engine contract."""
+
+    def __init__(self, task: asyncio.Task[Any]) -> None:
+        self._task = task
+        self._joined = False
+
+    def cancel(self) -> None:
+        self._task.cancel()
+
+    @property
+    def name(self) -> str:
+        return self._task.get_name()
+
+    @property
+    def done(self) -> bool:
+        return self._task.done()
+
+    async def join(self) -> Any:
+        self._joined = True
+        # Being cancelled while joining must not cancel the task that is joined.
+        return await asyncio.shield(self._task)
+
+    def report(self, task: asyncio.Task[Any]) -> None:
+        """Tell of a failure that nobody waits for, at once; and keep nothing of it."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self._joined:
+            _log.error("task %r failed", self.name, exc_info=error)
+            error.__traceback__ = None
+
+
+class AsyncioEngine:
+    """asyncio's loop, through its socket methods."""
+
+    name = "asyncio"
+    concurrent = True
+
+    def __init__(self) -> None:
+        # asyncio refers to its tasks weakly: without this, one that only waits for a peer may
+        # be collected while it waits (cpython 91887).
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def run(self, main: Coroutine[Any, Any, T]) -> T:
+        with current.engine_is(self):
+            return asyncio.run(main)
+
+    def listen(
+        self, addresses: Sequence[tuple[socket.AddressFamily, SockAddr]], backlog: int
+    ) -> list[_Listener]:
+        return [_Listener(sock) for sock in open_sockets(addresses, backlog)]
+
+    async def accept(self, listener: _Listener) -> Stream:
+        if listener.closed:
+            raise ListenerClosed
+        task = listener.acceptor = asyncio.current_task()
+        assert task is not None
+        try:
+            sock, peer = await asyncio.get_running_loop().sock_accept(listener.sock)
+        except asyncio.CancelledError:
+            if not listener.closed:
+                raise
+            task.uncancel()
+            raise ListenerClosed from None
+        finally:
+            listener.acceptor = None
+            if listener.closed:
+                listener.close()
+        accepted(sock, blocking=False)
+        return AsyncioStream(self, sock, peer)
+
+    async def connect(self, family: socket.AddressFamily, address: SockAddr) -> Stream:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            no_delay(sock)
+            await asyncio.get_running_loop().sock_connect(sock, address)
+            return AsyncioStream(self, sock, sock.getpeername())
+        except BaseException:
+            sock.close()
+            raise
+
+    def spawn(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> AsyncioTask:
+        task = asyncio.get_running_loop().create_task(coro, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        ours = AsyncioTask(task)
+        task.add_done_callback(ours.report)
+        return ours
+
+    def current_task(self) -> AsyncioTask:
+        task = asyncio.current_task()
+        assert task is not None
+        return AsyncioTask(task)
+
+    def event(self) -> asyncio.Event:
+        return asyncio.Event()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    def timeout(self, seconds: float | None) -> asyncio.Timeout:
+        return asyncio.timeout(seconds)
+
+    async def to_thread(self, func: Callable[..., T], *args: Any) -> T:
+        return await asyncio.to_thread(func, *args)
+
+    @contextlib.contextmanager
+    def watch_signals(
+        self, signals: Sequence[int], first: Callable[[int], None], again: Callable[[int], None]
+    ) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+
+        def deliver(signum: int) -> None:
+            loop.call_soon_threadsafe(functools.partial(first, signum))
+
+        # Not loop.add_signal_handler: its handlers run on the loop, and `again` must work while
+        # a handler blocks that. So the loop only gets a descriptor to be woken by.
+        wakeup, other = socket.socketpair()
+        wakeup.setblocking(False)
+        other.setblocking(False)
+        loop.add_reader(other, _drain, other)
+        try:
+            with catch_signals(signals, deliver, again, wakeup):
+                yield
+        finally:
+            loop.remove_reader(other)
+            wakeup.close()
+            other.close()
+
+    def now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def time(self) -> float:
+        return time.time()
+
+
+def _drain(sock: socket.socket) -> None:
+    with contextlib.suppress(BlockingIOError):
+        while sock.recv(4096):
+            pass
+
+
+_engines: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncioEngine]
+_engines = weakref.WeakKeyDictionary()
+
+
+def engine_of_running_loop() -> AsyncioEngine | None:
+    """An engine for the asyncio loop that the caller runs on, if it does.
+
+    So `anysock.Server` can be used in a program, or a test, that asyncio runs already.
+    """
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+    return _engines.setdefault(loop, AsyncioEngine())

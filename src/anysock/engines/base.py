@@ -1,0 +1,203 @@
+"""The engine contract: what an I/O model must offer, so that everything else stands on it.
+
+An `await` in a handler is a request for I/O; an engine is one way to fulfil it. Two roles
+carry the house, `Engine` and `Stream`; `Listener`, `Task` and `Event` are what an engine hands
+out besides. They are protocols: an engine inherits from none of them. No code outside
+`engines/` and `loop/` reads the clock, sleeps, starts a thread or touches a socket.
+
+What every engine must honour is written in ``docs/promises.md``, each line with its test.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+T = TypeVar("T")
+
+#: What the socket module calls an address: ``(host, port)``, ``(host, port, flow, scope)``.
+SockAddr: TypeAlias = tuple[Any, ...]
+
+#: What can be sent.
+Data: TypeAlias = bytes | bytearray | memoryview
+
+
+class Stream(Protocol):
+    """One connected peer. The seam of the house: what changes bytes on their way (TLS, faults
+    on purpose) is a Stream around a Stream, and a simulated network hands out Streams that
+    have no socket at all.
+
+    Every operation may raise ConnectionError (or another OSError of the network) when the
+    peer is gone; then `lost` holds that exception. After `close` they raise `StreamClosed`,
+    after `abort` `StreamAborted`.
+    """
+
+    bytes_received: int
+    bytes_sent: int
+    #: The exception that ended the connection, when the network or the peer did; else None.
+    lost: OSError | None
+
+    @property
+    def peer(self) -> SockAddr:
+        """The address of the other end."""
+        ...
+
+    @property
+    def local(self) -> SockAddr:
+        """The address of our end."""
+        ...
+
+    @property
+    def receiving(self) -> bool:
+        """True while a task waits in `recv` for the peer to say something."""
+        ...
+
+    def set_recv_size(self, max_bytes: int) -> None:
+        """Let `recv()` ask for `max_bytes` from now on, instead of what suits the traffic."""
+        ...
+
+    def recv(self, max_bytes: int | None = None) -> Awaitable[bytes]:
+        """Wait for data and return at least 1 and at most `max_bytes` of it; ``b""`` at the
+        end of the stream. None asks for what suits the traffic."""
+        ...
+
+    def send_all(self, data: Data) -> Awaitable[None]:
+        """Send all of `data`; return once the last byte is handed to the kernel.
+
+        While the peer does not read, this waits: that is the back-pressure.
+        """
+        ...
+
+    async def send_eof(self) -> None:
+        """Half-close: tell the peer that nothing more will be sent. Receiving goes on."""
+        ...
+
+    def end_receiving(self) -> None:
+        """Let `recv` return what has arrived and then ``b""``, as if the peer had half-closed.
+
+        May be called from anywhere; it wakes a task that waits in `recv`.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Close our end. What was sent is still delivered. Safe to call again."""
+        ...
+
+    def abort(self) -> None:
+        """Give the connection up: what waits on it gets `StreamAborted`, and when it is closed
+        the peer gets a reset instead of an end of stream. May be called from anywhere."""
+        ...
+
+
+class Listener(Protocol):
+    """Sockets that listen, and from which `Engine.accept` takes peers."""
+
+    @property
+    def addresses(self) -> Sequence[SockAddr]:
+        """The addresses that it is bound to."""
+        ...
+
+    def close(self) -> None:
+        """Stop listening, at once: new connects are refused, and a waiting `Engine.accept` ends
+        with `ListenerClosed`. May be called from anywhere, and again."""
+        ...
+
+
+class Task(Protocol):
+    """A coroutine that an engine runs."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def done(self) -> bool: ...
+
+    def cancel(self) -> None:
+        """Raise a cancellation at the task's next await, once. It may clean up and end."""
+        ...
+
+    async def join(self) -> Any:
+        """Wait until the task is done; return its result, or raise its exception."""
+        ...
+
+
+class Event(Protocol):
+    """A flag that tasks wait for."""
+
+    def set(self) -> None: ...
+    def is_set(self) -> bool: ...
+    async def wait(self) -> None: ...
+
+
+class Engine(Protocol):
+    """One I/O model. Made for one `run`."""
+
+    name: str
+    #: Whether a spawned task runs beside the one that spawned it. Where not, `spawn` runs it to
+    #: its end, and a second client waits for the first to leave.
+    concurrent: bool
+
+    def run(self, main: Coroutine[Any, Any, T]) -> T:
+        """Run `main` to its end under this I/O model, and return its result."""
+        ...
+
+    def listen(
+        self, addresses: Sequence[tuple[socket.AddressFamily, SockAddr]], backlog: int
+    ) -> Sequence[Listener]:
+        """Bind and listen. Returns as many listeners as the engine wants accept loops.
+
+        `backlog` is listen(2)'s: how many connections the kernel may keep waiting for us.
+        Raises OSError, with `filename` set to the address, for the first that cannot be bound;
+        then none is.
+        """
+        ...
+
+    async def accept(self, listener: Listener) -> Stream:
+        """Wait for the next peer. Raises `ListenerClosed`, or what accept(2) raised, as it is:
+        what to do about it is the server's decision, the same under every engine."""
+        ...
+
+    async def connect(self, family: socket.AddressFamily, address: SockAddr) -> Stream:
+        """Connect to `address`. Raises OSError."""
+        ...
+
+    def spawn(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> Task:
+        """Run `coro` as a task of its own; where the engine is not `concurrent`, now and to its
+        end. Raises OSError when the machine has no room for another (then `coro` is closed)."""
+        ...
+
+    def current_task(self) -> Task:
+        """The task that the calling code is part of."""
+        ...
+
+    def event(self) -> Event: ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Let `seconds` pass; with 0, let the others run."""
+        ...
+
+    def timeout(self, seconds: float | None) -> AbstractAsyncContextManager[None]:
+        """``async with`` block that ends in TimeoutError after `seconds`; None never ends it."""
+        ...
+
+    async def to_thread(self, func: Callable[..., T], *args: Any) -> T:
+        """Run a function that blocks, without blocking the others."""
+        ...
+
+    def watch_signals(
+        self, signals: Sequence[int], first: Callable[[int], None], again: Callable[[int], None]
+    ) -> AbstractContextManager[None]:
+        """Within the block, the first of `signals` calls `first(signal)` where tasks run; each
+        further one calls `again(signal)` at once, in the signal handler itself, so that it works
+        even while a handler blocks the loop. To be entered on the main thread, and inside `run`."""
+        ...
+
+    def now(self) -> float:
+        """Seconds on a clock that never goes back."""
+        ...
+
+    def time(self) -> float:
+        """Seconds since 1970-01-01 UTC: the wall clock."""
+        ...

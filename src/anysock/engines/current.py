@@ -1,0 +1,43 @@
+"""Which engine runs the code that asks. Kept a thread: each engine's threads know their own."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from anysock.errors import UsageError
+
+if TYPE_CHECKING:
+    from anysock.engines.base import Engine
+
+_thread = threading.local()
+
+
+def current_engine() -> Engine:
+    """The engine under which the calling code runs.
+
+    Raises `UsageError` where there is none: outside `anysock.run`, `anysock.serve` and handlers.
+    """
+    engine: Engine | None = getattr(_thread, "engine", None)
+    if engine is None and "asyncio" in sys.modules:
+        # Somebody else's asyncio loop may run here: no import, no loop.
+        from anysock.engines.asyncio import engine_of_running_loop
+
+        engine = engine_of_running_loop()
+    if engine is None:
+        raise UsageError("no engine runs here: call this inside anysock.run() or a handler")
+    return engine
+
+
+@contextlib.contextmanager
+def engine_is(engine: Engine) -> Iterator[None]:
+    """Within the block, `engine` is this thread's engine."""
+    previous: Engine | None = getattr(_thread, "engine", None)
+    _thread.engine = engine
+    try:
+        yield
+    finally:
+        _thread.engine = previous

@@ -1,0 +1,302 @@
+"""Non-blocking sockets under our own loop: what the `polling` and the `selector` engine share.
+
+Both try an operation, and when the kernel says EAGAIN (BlockingIOError) they pause. They differ
+in what a pause means, and that is the poller's affair: see ``polling.py`` and ``selector.py``.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import errno
+import functools
+import os
+import socket
+import time
+from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
+from typing import Any, TypeVar
+
+from anysock.engines import current
+from anysock.engines.base import Data, Engine, SockAddr, Stream
+from anysock.engines.signals import catch_signals
+from anysock.engines.sockets import (
+    SocketListener,
+    SocketStream,
+    accepted,
+    no_delay,
+    open_sockets,
+)
+from anysock.errors import ListenerClosed, StreamClosed
+from anysock.loop.kernel import Kernel, TimeoutScope
+from anysock.loop.pollers import Poller
+from anysock.loop.tasks import Task
+from anysock.loop.waits import Descriptor, Event, ReadWait, Sleep, Wait, WriteWait, pause
+
+T = TypeVar("T")
+
+# How many operations in a row a task may do on one stream without letting the others run. A
+# peer that always has data ready, or always reads, would otherwise keep the loop for itself.
+TURNS = 16
+
+
+class _Done:
+    """An awaitable that is already finished: what a `send_all` hands out that sent everything.
+
+    ``await`` calls `__await__`, which here is the C method of an empty tuple: no coroutine and
+    no frame of ours stand between the handler and its next step.
+    """
+
+    __slots__ = ()
+    __await__ = staticmethod(().__iter__)
+
+
+_DONE = _Done()
+
+
+class _Receive(ReadWait):
+    """The awaitable that `NonblockingStream.recv` hands out: one a stream, made once.
+
+    It is at once what the handler awaits and what the kernel is told to wait for: when the
+    descriptor is readable, the kernel resumes the task, which lands in `__next__`, which
+    receives. So a message costs no coroutine frame and no object but its bytes.
+    """
+
+    __slots__ = ("_max_bytes", "_recv", "_stream", "_turns", "_wait_first")
+
+    def __init__(self, stream: NonblockingStream, sock: socket.socket) -> None:
+        super().__init__(stream.descriptor)
+        self._stream = stream
+        self._recv = sock.recv
+        self._max_bytes = 0
+        self._wait_first = False
+        self._turns = TURNS
+
+    def __await__(self) -> Generator[Wait, None, bytes]:
+        return self  # type: ignore[return-value]
+
+    def __iter__(self) -> Iterator[Wait]:
+        return self
+
+    def __next__(self) -> Wait:
+        # Receiving first and pausing on EAGAIN would cost a system call and an exception for
+        # each message (1.4 µs): after a short read the socket is empty, so wait first.
+        if self._wait_first:
+            self._wait_first = False
+            return self
+        asked = self._max_bytes
+        stream = self._stream
+        try:
+            data = self._recv(asked)
+        except BlockingIOError:
+            return self
+        except OSError as error:
+            raise stream._explain(error) from None
+        size = len(data)
+        if size == asked:
+            stream._grow(asked)
+            # There may be more at once: the next receive tries first. But a peer that never
+            # pauses must not keep the loop: every so often, wait for the poller like the others.
+            self._turns -= 1
+            if not self._turns:
+                self._turns = TURNS
+                self._wait_first = True
+        elif size:
+            self._wait_first = True
+        else:
+            stream._received_nothing()
+        stream.bytes_received += size
+        raise StopIteration(data)
+
+
+class _ReceiveClosed(_Receive):
+    """What takes the place of a stream's `_Receive` when it is closed."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        pass
+
+    def __next__(self) -> Wait:
+        raise StreamClosed("recv() after close()")
+
+
+_RECEIVE_CLOSED = _ReceiveClosed()
+
+
+class NonblockingStream(SocketStream):
+    """A `Stream` over a non-blocking socket, for tasks of `kernel`."""
+
+    def __init__(
+        self, engine: Engine, kernel: Kernel, sock: socket.socket, peer: SockAddr
+    ) -> None:
+        super().__init__(engine, sock, peer)
+        self._kernel = kernel
+        self.descriptor = Descriptor(kernel, sock.fileno())
+        self._receive = _Receive(self, sock)
+        self._send = sock.send
+        self._turns = TURNS
+
+    @property
+    def receiving(self) -> bool:
+        return self.descriptor.reader is not None
+
+    def recv(self, max_bytes: int | None = None) -> _Receive:
+        receive = self._receive
+        receive._max_bytes = max_bytes or self._recv_size
+        return receive
+
+    def send_all(self, data: Data) -> _Done | Coroutine[Any, Any, None]:
+        try:
+            sent = self._send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise self._explain(error) from None
+        self.bytes_sent += sent
+        self._turns -= 1
+        if sent == len(data) and self._turns:
+            return _DONE
+        return self._send_rest(memoryview(data)[sent:])
+
+    async def _send_rest(self, data: memoryview) -> None:
+        """The peer reads more slowly than we send, or the task has had its turns."""
+        if not data:
+            self._turns = TURNS
+            await pause(Sleep(self._kernel, 0))
+        while data:
+            self._turns = TURNS
+            await pause(WriteWait(self.descriptor))
+            try:
+                sent = self._send(data)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise self._explain(error) from None
+            self.bytes_sent += sent
+            data = data[sent:]
+
+    async def _release(self) -> None:
+        self.descriptor.close()
+        # Also parts the two objects that refer to each other, so that a closed connection is
+        # freed at once, and not when the garbage collector comes round.
+        self._receive = _RECEIVE_CLOSED
+        await super()._release()
+
+
+class _Listener(SocketListener):
+    def __init__(self, kernel: Kernel, sock: socket.socket) -> None:
+        super().__init__(sock)
+        self.descriptor = Descriptor(kernel, sock.fileno())
+
+    def close(self) -> None:
+        self.descriptor.close()
+        super().close()
+
+
+class NonblockingEngine:
+    """An `Engine` on our own loop; a subclass says which poller the loop uses."""
+
+    name: str
+    concurrent = True
+
+    def __init__(self) -> None:
+        self._kernel = Kernel(self._make_poller())
+        self._threads: concurrent.futures.ThreadPoolExecutor | None = None
+
+    def _make_poller(self) -> Poller:
+        raise NotImplementedError
+
+    def run(self, main: Coroutine[Any, Any, T]) -> T:
+        try:
+            with current.engine_is(self):
+                return self._kernel.run(main)
+        finally:
+            if self._threads is not None:
+                self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def listen(
+        self, addresses: Sequence[tuple[socket.AddressFamily, SockAddr]], backlog: int
+    ) -> list[_Listener]:
+        return [_Listener(self._kernel, sock) for sock in open_sockets(addresses, backlog)]
+
+    async def accept(self, listener: _Listener) -> Stream:
+        while True:
+            if listener.closed:
+                raise ListenerClosed
+            try:
+                sock, peer = listener.sock.accept()
+            except BlockingIOError:
+                with contextlib.suppress(StreamClosed):
+                    await pause(ReadWait(listener.descriptor))
+            else:
+                accepted(sock, blocking=False)
+                return NonblockingStream(self, self._kernel, sock, peer)
+
+    async def connect(self, family: socket.AddressFamily, address: SockAddr) -> Stream:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            no_delay(sock)
+            code = sock.connect_ex(address)
+            if code == errno.EINPROGRESS:
+                await self._connected(sock)
+            elif code:
+                raise OSError(code, os.strerror(code))
+            return NonblockingStream(self, self._kernel, sock, sock.getpeername())
+        except BaseException:
+            sock.close()
+            raise
+
+    async def _connected(self, sock: socket.socket) -> None:
+        """Wait until the handshake that `sock` has begun is over; raise OSError if it failed."""
+        descriptor = Descriptor(self._kernel, sock.fileno())
+        try:
+            while True:
+                await pause(WriteWait(descriptor))
+                if code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                    raise OSError(code, os.strerror(code))
+                # Under `polling` a wait may end before its time: only a peer proves it.
+                with contextlib.suppress(OSError):
+                    sock.getpeername()
+                    return
+        finally:
+            descriptor.close()
+
+    def spawn(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> Task:
+        return self._kernel.spawn(coro, name)
+
+    def event(self) -> Event:
+        return Event(self._kernel)
+
+    async def sleep(self, seconds: float) -> None:
+        await pause(Sleep(self._kernel, seconds))
+
+    def timeout(self, seconds: float | None) -> TimeoutScope:
+        return TimeoutScope(self._kernel, seconds)
+
+    async def to_thread(self, func: Callable[..., T], *args: Any) -> T:
+        if self._threads is None:
+            self._threads = concurrent.futures.ThreadPoolExecutor(thread_name_prefix="anysock")
+        future = self._threads.submit(func, *args)
+        finished = Event(self._kernel)
+        future.add_done_callback(lambda _: self._kernel.call_from_outside(finished.set))
+        await finished.wait()
+        return future.result()
+
+    def watch_signals(
+        self, signals: Sequence[int], first: Callable[[int], None], again: Callable[[int], None]
+    ) -> contextlib.AbstractContextManager[None]:
+        def deliver(signum: int) -> None:
+            self._kernel.call_from_outside(functools.partial(first, signum))
+
+        return catch_signals(signals, deliver, again, self._kernel.wakeup)
+
+    def current_task(self) -> Task:
+        assert self._kernel.current is not None
+        return self._kernel.current
+
+    def now(self) -> float:
+        return self._kernel.clock()
+
+    def time(self) -> float:
+        return time.time()

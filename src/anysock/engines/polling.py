@@ -1,0 +1,51 @@
+"""The `polling` engine: non-blocking sockets, retried again and again.
+
+The oldest way to serve many clients on one thread: set the sockets non-blocking, go round, and
+try each. An operation that would block ends in BlockingIOError, and its task is paused, as
+under the `selector` engine. But nobody tells us when it is worth another try, so every paused
+task is tried again on the next sweep, and the next. It works, it answers fast, and it burns a
+whole core while all clients are silent; it is here to be measured, and to show what the one
+system call of the `selector` engine is worth.
+"""
+
+from __future__ import annotations
+
+import time
+
+from anysock.engines.nonblocking import NonblockingEngine
+
+
+class SweepPoller:
+    """A poller that asks nobody: it reports everything that is waited for as ready, at once.
+
+    Most of it is not, of course. The task then tries, meets BlockingIOError, and pauses again.
+    """
+
+    def __init__(self) -> None:
+        self._wishes: dict[int, int] = {}
+
+    def register(self, fd: int, eventmask: int, /) -> None:
+        self._wishes[fd] = eventmask
+
+    modify = register
+
+    def unregister(self, fd: int, /) -> None:
+        del self._wishes[fd]
+
+    def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
+        # However long the loop may sleep, a sweep comes back at once. It only lets other
+        # threads have the interpreter.
+        time.sleep(0)
+        return list(self._wishes.items())
+
+    def close(self) -> None:
+        self._wishes.clear()
+
+
+class PollingEngine(NonblockingEngine):
+    """Non-blocking sockets, and a loop that tries them all, all the time."""
+
+    name = "polling"
+
+    def _make_poller(self) -> SweepPoller:
+        return SweepPoller()

@@ -1,0 +1,22 @@
+"""The `selector` engine: our own event loop. The default.
+
+A task whose operation would block is paused, and the kernel (epoll, kqueue) is told which
+descriptor it waits for. The loop then sleeps in one system call until any of them is ready:
+thousands of silent clients cost nothing but their memory.
+
+How the loop works is told in ``anysock/loop``; how sockets are used, in ``nonblocking.py``.
+"""
+
+from __future__ import annotations
+
+from anysock.engines.nonblocking import NonblockingEngine
+from anysock.loop.pollers import Poller, default_poller
+
+
+class SelectorEngine(NonblockingEngine):
+    """Non-blocking sockets, and a loop that sleeps until one of them is ready."""
+
+    name = "selector"
+
+    def _make_poller(self) -> Poller:
+        return default_poller()

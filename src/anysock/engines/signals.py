@@ -1,0 +1,42 @@
+"""Signals, caught so that no engine loses one, however it waits."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+from collections.abc import Callable, Iterator, Sequence
+
+
+@contextlib.contextmanager
+def catch_signals(
+    signals: Sequence[int],
+    first: Callable[[int], None],
+    again: Callable[[int], None],
+    wakeup: socket.socket,
+) -> Iterator[None]:
+    """Within the block, the first of `signals` calls `first`, each further one `again`.
+
+    Both are called in the signal handler, on the main thread, between two bytecodes: `first` must
+    only pass the news on. `wakeup`, a non-blocking socket, gets a byte for each signal from the
+    interpreter's C code: a signal that arrives just before the process goes to sleep would
+    otherwise be seen when it wakes for some other reason (signal.set_wakeup_fd).
+    """
+    seen = 0
+
+    def handle(signum: int, frame: object) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == 1:
+            first(signum)
+        else:
+            again(signum)
+
+    previous_wakeup = signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
+    previous = {signum: signal.signal(signum, handle) for signum in signals}
+    try:
+        yield
+    finally:
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)
+        signal.set_wakeup_fd(previous_wakeup)

@@ -1,0 +1,245 @@
+"""What the engines that use the machine's own sockets share: opening, naming, closing.
+
+The data path, receiving and sending, is each engine's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import struct
+import sys
+from collections.abc import Sequence
+
+from anysock.engines.base import Engine, SockAddr
+from anysock.errors import AnysockError, StreamAborted, StreamClosed
+
+# The first receive asks for little: recv(n) allocates n bytes and then shrinks them. While
+# reads fill what they asked for, the next asks for four times as much.
+FIRST_RECV_SIZE = 4096
+# Below 128 KiB, where glibc's malloc begins to map and unmap memory at every receive.
+MOST_RECV_SIZE = 65536
+RECV_GROWTH = 4
+
+# The peer, or the network between, is gone: the normal end of a connection. From the errors
+# of recv(2), send(2) and tcp(7); ENOTCONN is what shutdown(2) says after a reset.
+PEER_GONE = frozenset(
+    {
+        errno.ECONNRESET,
+        errno.ECONNABORTED,
+        errno.EPIPE,
+        errno.ETIMEDOUT,
+        errno.EHOSTUNREACH,
+        errno.ENETUNREACH,
+        errno.EHOSTDOWN,
+        errno.ENETDOWN,
+        errno.ENETRESET,
+        errno.ENOTCONN,
+    }
+)
+
+# How long a peer that is still sending may take to notice that we have closed.
+LINGER_SECONDS = 1.0
+
+# struct linger: on, for 0 seconds. Then close(2) sends a reset (socket(7)).
+_LINGER_RESET = struct.pack("ii", 1, 0)
+
+# How often to look for one port that is free on all addresses, when port 0 was asked for.
+_PORT_TRIES = 10
+
+
+def open_sockets(
+    addresses: Sequence[tuple[socket.AddressFamily, SockAddr]], backlog: int
+) -> list[socket.socket]:
+    """Non-blocking sockets that listen on `addresses`. Port 0 takes a free one, the same for all.
+
+    Raises OSError with `filename` set to the address that failed; then none is left open.
+    """
+    for attempt in range(_PORT_TRIES):
+        sockets: list[socket.socket] = []
+        port = 0
+        try:
+            for family, address in addresses:
+                wanted = (address[0], address[1] or port, *address[2:])
+                sockets.append(_open_socket(family, wanted, backlog))
+                port = port or sockets[-1].getsockname()[1]
+        except OSError as error:
+            for sock in sockets:
+                sock.close()
+            chosen_by_us = address[1] == 0 and port
+            if error.errno == errno.EADDRINUSE and chosen_by_us and attempt + 1 < _PORT_TRIES:
+                continue
+            error.filename = wanted
+            raise
+        return sockets
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _open_socket(family: socket.AddressFamily, address: SockAddr, backlog: int) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        # Without it a restart is refused while connections of the last run are in TIME_WAIT.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # So that [::]:80 and 0.0.0.0:80 can be bound side by side.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        no_delay(sock)
+        sock.bind(address)
+        sock.listen(backlog)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def no_delay(sock: socket.socket) -> None:
+    """Send small answers at once (tcp(7), TCP_NODELAY)."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def accepted(sock: socket.socket, *, blocking: bool) -> None:
+    """Prepare a socket fresh from accept(2)."""
+    sock.setblocking(blocking)
+    if sys.platform != "linux":
+        # Linux hands the listener's options down to what it accepts, and saves the call.
+        no_delay(sock)
+
+
+class SocketListener:
+    """A `Listener` over one socket. Engines add how a waiting accept is told that it closed."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.closed = False
+        self.addresses: Sequence[SockAddr] = (sock.getsockname(),)
+
+    def close(self) -> None:
+        self.closed = True
+        self.sock.close()
+
+
+class SocketStream:
+    """What every `Stream` over a socket does alike; `recv` and `send_all` are the engines' own."""
+
+    #: Each engine knows in its own way whether a task waits in `recv`.
+    receiving: bool
+
+    def __init__(self, engine: Engine, sock: socket.socket, peer: SockAddr) -> None:
+        self._engine = engine
+        self._sock = sock
+        self._peer = peer
+        self._local: SockAddr | None = None
+        self._recv_size = FIRST_RECV_SIZE
+        self._most_recv_size = MOST_RECV_SIZE
+        self._aborted = False
+        self._closed = False
+        self._receiving_ended = False
+        self._at_eof = False
+        self.bytes_received = 0
+        self.bytes_sent = 0
+        self.lost: OSError | None = None
+
+    @property
+    def peer(self) -> SockAddr:
+        return self._peer
+
+    @property
+    def local(self) -> SockAddr:
+        if self._local is None:
+            if self._closed:
+                raise StreamClosed("the local address was first asked for after the close")
+            self._local = self._sock.getsockname()
+        return self._local
+
+    def set_recv_size(self, max_bytes: int) -> None:
+        self._recv_size = self._most_recv_size = max_bytes
+
+    async def send_eof(self) -> None:
+        if self._closed:
+            raise StreamClosed("send_eof() after close()")
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            raise self._explain(error) from None
+
+    def end_receiving(self) -> None:
+        self._receiving_ended = True
+        self._shut_down(socket.SHUT_RD)
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        try:
+            if not (self._at_eof or self.lost or self._aborted or self.receiving):
+                await self._let_go()
+        finally:
+            self._closed = True
+            await self._release()
+
+    async def _let_go(self) -> None:
+        """End the stream without a reset.
+
+        close(2) with unread data in the socket sends a reset at once, and throws away what is
+        still on its way to the peer (RFC 2525, 2.17): the answer before the close would be lost.
+        So when there is unread data, our end goes first, and what comes is thrown away until
+        the peer has seen it, or has had its time.
+        """
+        self._sock.setblocking(False)
+        try:
+            unread = self._sock.recv(1, socket.MSG_PEEK)
+        except OSError:  # BlockingIOError: nothing is there; others: nobody is there
+            return
+        if not unread:
+            return
+        with contextlib.suppress(OSError, AnysockError):  # TimeoutError is an OSError
+            await self.send_eof()
+            async with self._engine.timeout(LINGER_SECONDS):
+                while await self.recv(MOST_RECV_SIZE):
+                    pass
+
+    async def _release(self) -> None:
+        """Close the socket, and whatever the engine has tied to it."""
+        self._sock.close()
+
+    def abort(self) -> None:
+        if self._closed or self._aborted:
+            return
+        self._aborted = True
+        # The reset leaves when the owner closes. Until then nobody may sleep on the socket:
+        # shutting it down wakes whoever does, even in another thread's recv(2) or send(2).
+        # SHUT_WR would tell a peer that has read everything so far that the stream had ended
+        # well; so it is used only where something sleeps in send, behind unread bytes.
+        with contextlib.suppress(OSError):
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
+        self._shut_down(socket.SHUT_RD if self.receiving else socket.SHUT_RDWR)
+
+    def _shut_down(self, how: int) -> None:
+        if not self._closed:
+            # ENOTCONN: the peer has reset the connection, which is what we wanted of it.
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(how)
+
+    def _received_nothing(self) -> bytes:
+        """recv(2) has returned ``b""``: is it the end of the stream, or our own abort?"""
+        if self._aborted:
+            self.lost = StreamAborted("aborted on our side")
+            raise self.lost
+        self._at_eof = not self._receiving_ended
+        return b""
+
+    def _grow(self, asked: int) -> None:
+        """A receive has filled the `asked` bytes: more may be waiting, so ask for more."""
+        if asked == self._recv_size:
+            self._recv_size = min(asked * RECV_GROWTH, self._most_recv_size)
+
+    def _explain(self, error: OSError) -> Exception:
+        """What to raise for an error of recv(2), send(2) or shutdown(2)."""
+        if self._closed or error.errno == errno.EBADF:
+            return StreamClosed("used after close()")
+        if self._aborted:
+            error = StreamAborted("aborted on our side")
+        if error.errno in PEER_GONE or self._aborted:
+            self.lost = error
+        return error

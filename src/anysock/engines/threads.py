@@ -1,0 +1,44 @@
+"""The `threads` engine: blocking sockets, and an OS thread for each client.
+
+The `blocking` engine with one difference: `spawn` runs the coroutine on a thread of its own.
+Every client sleeps in its own recv(2), and the operating system is the event loop. Each costs a
+thread: some kilobytes of memory, and a switch between threads for every message.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Sequence
+from socket import AddressFamily
+
+from anysock.engines import current
+from anysock.engines.base import SockAddr
+from anysock.engines.blocking import BlockingEngine, BlockingTask, _Listener
+from anysock.engines.sockets import open_sockets
+
+
+class ThreadsEngine(BlockingEngine):
+    """Blocking sockets, one thread each."""
+
+    name = "threads"
+    concurrent = True
+
+    def listen(
+        self, addresses: Sequence[tuple[AddressFamily, SockAddr]], backlog: int
+    ) -> Sequence[_Listener]:
+        return [_Listener([sock]) for sock in open_sockets(addresses, backlog)]
+
+    def _start(self, task: BlockingTask) -> None:
+        # Daemons: a handler that ignores its cancellation must not keep the process from
+        # ending when the drain is over.
+        thread = threading.Thread(target=self._run, args=(task,), name=task.name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            task.drop()
+            raise OSError(errno.ENOMEM, "can't start a thread for it") from error
+
+    def _run(self, task: BlockingTask) -> None:
+        with current.engine_is(self):
+            task.run()

@@ -1,0 +1,106 @@
+"""What a server tells of itself: the table of its events, and the counters that they feed.
+
+The server logs nothing. It calls the methods of an `Events` object, once for each thing that
+happens; `anysock.logs` turns them into log lines. Subclass `Events`, override what you want to
+know, and hand an instance to `anysock.Server`:
+
+>>> class Bell(Events):
+...     def connection_opened(self, connection):
+...         print("\\a", end="")
+
+Each connection has exactly one `connection_opened` and one `connection_closed`. Under the
+`threads` engine events come from many threads at once.
+"""
+
+from __future__ import annotations
+
+import enum
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from anysock.connection import Connection
+
+
+class CloseReason(enum.Enum):
+    """Why a connection has ended."""
+
+    #: The peer ended the stream, or the handler had no more to say.
+    DONE = "done"
+    #: The peer ended the stream before its first byte: a load balancer's health check.
+    NO_DATA = "closed before its first byte"
+    #: The peer, or the network, was gone: a reset, a broken pipe, a time-out of TCP.
+    LOST = "lost"
+    #: The handler raised.
+    FAILED = "handler failed"
+    #: The server drained, and the connection was quiet.
+    DRAINED = "drained"
+    #: The server drained, and the connection took too long; or the handler aborted it.
+    ABORTED = "aborted"
+
+
+class Events:
+    """The events of a server. These methods do nothing; override those that you need."""
+
+    def listening(self, addresses: Sequence[str], engine: str) -> None:
+        """The server listens on `addresses`, each like ``tcp://127.0.0.1:8000``."""
+
+    def connection_opened(self, connection: Connection) -> None:
+        """A peer was accepted; its handler is about to run."""
+
+    def handler_failed(self, connection: Connection, error: Exception) -> None:
+        """The handler raised `error`. Only this connection is closed."""
+
+    def connection_closed(
+        self, connection: Connection, reason: CloseReason, error: BaseException | None
+    ) -> None:
+        """The connection is closed. `error` says more where `reason` is LOST."""
+
+    def accept_failed(self, error: OSError, left_out: int) -> None:
+        """accept(2) failed for want of descriptors or memory; accepting goes on in a moment.
+
+        Told at most once a second; `left_out` such failures were not told since the last.
+        """
+
+    def drain_begun(self, connections: int, seconds: float) -> None:
+        """The listening sockets are closed. `connections` have `seconds` left, all together."""
+
+    def drained(self, aborted: int, seconds: float) -> None:
+        """All connections are gone after `seconds`, `aborted` of them by force."""
+
+
+class Counters:
+    """What a server has done so far."""
+
+    def __init__(self) -> None:
+        #: How many peers were accepted.
+        self.accepted = 0
+        #: How many handlers raised.
+        self.handler_failures = 0
+        #: How many times accept(2) failed, for whatever reason.
+        self.accept_errors = 0
+        #: Bytes of the connections that are closed.
+        self.bytes_received = 0
+        self.bytes_sent = 0
+        #: How many connections were closed, by reason.
+        self.closed: Counter[CloseReason] = Counter()
+        # Under `threads` many count at once, and ``+=`` is more than one step.
+        self._lock = threading.Lock()
+
+    def opened(self) -> None:
+        with self._lock:
+            self.accepted += 1
+
+    def accept_error(self) -> None:
+        with self._lock:
+            self.accept_errors += 1
+
+    def ended(self, connection: Connection, reason: CloseReason) -> None:
+        with self._lock:
+            self.closed[reason] += 1
+            self.bytes_received += connection.bytes_received
+            self.bytes_sent += connection.bytes_sent
+            if reason is CloseReason.FAILED:
+                self.handler_failures += 1

@@ -1,0 +1,309 @@
+"""The kernel of the event loop: it runs tasks that are ready, and sleeps until others are.
+
+Three principles:
+
+1. A turn does four things: calculate how long the poller may sleep, let it sleep, process the
+   events that it brings (timers among them), and run the tasks that are ready.
+2. The kernel knows tasks, waits, timers and descriptors, and nothing of sockets or bytes. A
+   coroutine yields a `Wait`, the kernel calls its `enter`, and that is all that they say to
+   each other.
+3. A task whose descriptor is ready is resumed straight from the poller's list, with no round
+   trip through the ready queue; and when it pauses on the very wait that it was resumed from,
+   there is nothing to do: it is still entered, and the poller still knows. That is the path
+   that each message of a busy server takes.
+
+Nothing here reads a clock or sleeps but through `clock` and `poller`, which a test may replace.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import logging
+import socket
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from anysock.errors import Cancelled
+from anysock.loop.pollers import FAILED, READABLE, WRITABLE, Poller, default_poller
+from anysock.loop.tasks import Task
+from anysock.loop.timers import Timers
+from anysock.loop.waits import Descriptor, ReadWait, Wait, pause
+
+T = TypeVar("T")
+
+# epoll_wait(2) takes milliseconds in a C int, and other pollers have limits of their own.
+# Waking once a day for nothing costs nothing, and lets a task sleep as long as it likes.
+LONGEST_SLEEP = 86_400.0
+
+# How long cancelled tasks may take to clean up when the loop ends.
+CLEAN_UP_SECONDS = 5.0
+
+# How many descriptors one look at the poller may report. The rest are reported next turn:
+# the kernel keeps its ready list in order, so nobody is passed over.
+MOST_EVENTS = 512
+
+_READ = READABLE | FAILED
+_WRITE = WRITABLE | FAILED
+_log = logging.getLogger("anysock.loop")
+
+
+class Kernel:
+    """One event loop, for one thread, and for one `run`.
+
+    `poller` and `clock` (seconds, monotonic) default to the machine's own.
+    """
+
+    def __init__(
+        self, poller: Poller | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.poller = poller or default_poller()
+        self.clock = clock
+        self.timers = Timers()
+        self.current: Task | None = None
+        self.descriptors: dict[int, Descriptor] = {}
+        self._ready: collections.deque[Task] = collections.deque()
+        # Every living task. A task that nothing else refers to must not be collected while it
+        # waits (the bug that asyncio's weak references cause: cpython 91887).
+        self._tasks: set[Task] = set()
+        self._spawned = 0
+        # What other threads and signal handlers want done here, and the bell that they ring.
+        self._from_outside: collections.deque[Callable[[], object]] = collections.deque()
+        self._bell, self.wakeup = socket.socketpair()
+        self._bell.setblocking(False)
+        self.wakeup.setblocking(False)
+
+    # -- what tasks and engines call ---------------------------------------------------------
+
+    def spawn(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> Task:
+        """Make a task of `coro`; it first runs in the coming turn."""
+        self._spawned += 1
+        task = Task(self, coro, name or f"{getattr(coro, '__qualname__', 'task')}-{self._spawned}")
+        self._tasks.add(task)
+        self._ready.append(task)
+        return task
+
+    def wake(self, task: Task, error: BaseException | None = None) -> None:
+        """Put a paused task among the ready ones; with `error`, that is raised at its await.
+
+        Called by the wait that it is paused on, which has already forgotten it.
+        """
+        task.wait = None
+        task.error = error
+        self._ready.append(task)
+
+    def call_from_outside(self, action: Callable[[], object]) -> None:
+        """Call `action()` on the loop soon. The one method for other threads and for signals."""
+        self._from_outside.append(action)
+        # A full pipe means that the bell is ringing already.
+        with contextlib.suppress(BlockingIOError):
+            self.wakeup.send(b"\0")
+
+    # -- the loop ----------------------------------------------------------------------------
+
+    def run(self, main: Coroutine[Any, Any, T]) -> T:
+        """Run `main` and all that it spawns, until `main` is done; return its result.
+
+        Tasks that still live then are cancelled, and run until they have cleaned up. What
+        `main` raised is raised here; KeyboardInterrupt, too, cancels everything first.
+        """
+        answering = self.spawn(self._answer_the_bell(), "bell")
+        task = self.spawn(main, "main")
+        task.owned = True
+        try:
+            try:
+                while not task.done:
+                    self.turn()
+            finally:
+                self._cancel_all(keep=answering)
+            return task.outcome()  # type: ignore[no-any-return]
+        finally:
+            answering.coro.close()
+            self._tasks.discard(answering)
+            self.poller.close()
+            self._bell.close()
+            self.wakeup.close()
+
+    def turn(self) -> None:
+        """One turn of the loop."""
+        timeout = self.calculate_timeout()
+        events = self.poller.poll(timeout, MOST_EVENTS)
+        self.process_events(events)
+        for action in self.timers.take_due(self.clock()):
+            action()
+        self.run_ready_tasks()
+
+    def run_ready_tasks(self) -> None:
+        """Run each task that is ready now, once. Those that become ready meanwhile wait a turn."""
+        ready = self._ready
+        for _ in range(len(ready)):
+            task = ready.popleft()
+            self.current = task
+            try:
+                error = task.error
+                if error is None:
+                    wait = task.send(None)
+                else:
+                    task.error = None
+                    wait = task.coro.throw(error)
+            except BaseException as ended:  # noqa: BLE001
+                self._end(task, ended)
+            else:
+                self._pause(task, wait)
+        self.current = None
+
+    def calculate_timeout(self) -> float:
+        """How long the poller may sleep, in seconds: until the next timer, or not at all."""
+        if self._ready:
+            return 0.0
+        deadline = self.timers.next_deadline()
+        if deadline is None:
+            return LONGEST_SLEEP
+        return min(max(deadline - self.clock(), 0.0), LONGEST_SLEEP)
+
+    def process_events(self, events: list[tuple[int, int]]) -> None:
+        """Resume the tasks whose descriptors are ready."""
+        descriptors = self.descriptors
+        for fd, mask in events:
+            descriptor = descriptors.get(fd)
+            if descriptor is None:
+                continue  # closed by a task that ran earlier in this very list
+            unwanted = 0
+            if mask & _READ:
+                task = descriptor.reader
+                if task is None:
+                    unwanted = READABLE
+                else:
+                    self.current = task
+                    try:
+                        wait = task.send(None)
+                    except BaseException as ended:  # noqa: BLE001
+                        self._end(task, ended)
+                    else:
+                        if wait is not task.wait:
+                            self._pause(task, wait)
+            if mask & _WRITE:
+                task = descriptor.writer
+                if task is None:
+                    unwanted |= WRITABLE
+                else:
+                    self.current = task
+                    try:
+                        wait = task.send(None)
+                    except BaseException as ended:  # noqa: BLE001
+                        self._end(task, ended)
+                    else:
+                        if wait is not task.wait:
+                            self._pause(task, wait)
+            if unwanted and descriptor.wish:
+                # Nobody waits for what was reported. Unless that ends here, a level-triggered
+                # poller reports it for ever. Errors are reported for any wish at all, so
+                # when nobody waits for anything the wish must be 0.
+                wish = descriptor.wish & ~unwanted
+                if descriptor.reader is None and descriptor.writer is None:
+                    wish = 0
+                if wish != descriptor.wish:
+                    descriptor.ask(wish)
+        self.current = None
+
+    # -- the slow paths ----------------------------------------------------------------------
+
+    def _pause(self, task: Task, wait: Wait) -> None:
+        """`task` has yielded `wait`, which is not the wait that it was on before."""
+        while True:
+            if task.wait is not None:
+                task.wait.leave(task)
+                task.wait = None
+            try:
+                if task.cancellations:
+                    raise task.cancellations.pop(0)
+                if not isinstance(wait, Wait):
+                    raise TypeError(
+                        f"a task under Anysock's own loop awaited {wait!r}; was it written for "
+                        "another event loop, such as asyncio?"
+                    )
+                task.wait = wait
+                wait.enter(task)
+                return
+            except BaseException as refused:  # noqa: BLE001
+                task.wait = None
+                try:
+                    wait = task.coro.throw(refused)
+                except BaseException as ended:  # noqa: BLE001
+                    self._end(task, ended)
+                    return
+
+    def _end(self, task: Task, ended: BaseException) -> None:
+        """The coroutine of `task` has returned or raised: `ended` says which."""
+        if task.wait is not None:
+            task.wait.leave(task)
+            task.wait = None
+        self._tasks.discard(task)
+        if isinstance(ended, StopIteration):
+            task.finish(ended.value, None)
+        else:
+            task.finish(None, ended)
+            if isinstance(ended, (KeyboardInterrupt, SystemExit)) and not task.owned:
+                raise ended
+
+    def _cancel_all(self, keep: Task) -> None:
+        """Cancel every task but `keep`, and run the loop until they have cleaned up."""
+        self.current = None
+        while living := self._tasks - {keep}:
+            for task in living:
+                task.cancel()
+            # Once cancelled, a task may take as many turns as its `finally` needs; but one that
+            # swallows its cancellation must not keep the process for ever.
+            late = self.clock() + CLEAN_UP_SECONDS
+            alarm = self.timers.add(late, lambda: None)
+            while self._tasks & living and self.clock() < late:
+                self.turn()
+            self.timers.cancel(alarm)
+            for task in self._tasks & living:
+                _log.error("task %r did not end when it was cancelled; it is left", task.name)
+                self._tasks.discard(task)
+
+    async def _answer_the_bell(self) -> None:
+        descriptor = Descriptor(self, self._bell.fileno())
+        while True:
+            await pause(ReadWait(descriptor))
+            with contextlib.suppress(BlockingIOError):
+                while self._bell.recv(4096):
+                    pass
+            while self._from_outside:
+                action = self._from_outside.popleft()
+                try:
+                    action()
+                except Exception:
+                    _log.exception("%r, called from outside the loop, failed", action)
+
+
+class TimeoutScope:
+    """``async with`` block that ends in TimeoutError when it takes longer than `seconds`.
+
+    Scopes nest: each knows whether it was the one that fired. `None` seconds never fires.
+    """
+
+    def __init__(self, kernel: Kernel, seconds: float | None) -> None:
+        self._kernel = kernel
+        self._seconds = seconds
+
+    async def __aenter__(self) -> None:
+        kernel = self._kernel
+        assert kernel.current is not None
+        self._task = kernel.current
+        self._timer = None
+        if self._seconds is not None:
+            when = kernel.clock() + self._seconds
+            self._timer = kernel.timers.add(when, lambda: self._task.cancel(self))
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if self._timer is not None:
+            self._kernel.timers.cancel(self._timer)
+        cancellations = self._task.cancellations
+        if any(pending.scope is self for pending in cancellations):
+            # It fired while the block was already on its way out.
+            cancellations[:] = [pending for pending in cancellations if pending.scope is not self]
+        if isinstance(error, Cancelled) and error.scope is self:
+            raise TimeoutError(f"timed out after {self._seconds:g} seconds") from None

@@ -1,0 +1,78 @@
+"""Pollers: who tells the loop which descriptors are ready.
+
+A poller has the five methods of `select.epoll`, so that on Linux the loop uses `select.epoll`
+itself, without a layer between: `selectors` would cost a dictionary look-up and a tuple an
+event. `SelectorsPoller` gives the same face to what the platform has (kqueue, poll, select).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import selectors
+from typing import Protocol
+
+# The values of poll(2), which epoll shares. They stand here because `select` does not
+# define them on every platform.
+READABLE = 0x001
+WRITABLE = 0x004
+FAILED = 0x008 | 0x010  # POLLERR | POLLHUP: reported whether asked for or not
+
+
+class Poller(Protocol):
+    """What the loop asks of a poller: the face of `select.epoll`."""
+
+    def register(self, fd: int, eventmask: int, /) -> None: ...
+    def modify(self, fd: int, eventmask: int, /) -> None: ...
+    def unregister(self, fd: int, /) -> None: ...
+    def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
+        """Sleep at most `timeout` seconds (None: without end); return (descriptor, mask) pairs."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class SelectorsPoller:
+    """The portable poller, over `selectors.DefaultSelector`."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+
+    def register(self, fd: int, eventmask: int, /) -> None:
+        self._selector.register(fd, _to_selectors(eventmask))
+
+    def modify(self, fd: int, eventmask: int, /) -> None:
+        self._selector.modify(fd, _to_selectors(eventmask))
+
+    def unregister(self, fd: int, /) -> None:
+        self._selector.unregister(fd)
+
+    def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
+        # maxevents is epoll's word; selectors returns what there is.
+        return [(key.fd, _from_selectors(mask)) for key, mask in self._selector.select(timeout)]
+
+    def close(self) -> None:
+        self._selector.close()
+
+
+def _to_selectors(mask: int) -> int:
+    return (selectors.EVENT_READ if mask & READABLE else 0) | (
+        selectors.EVENT_WRITE if mask & WRITABLE else 0
+    )
+
+
+def _from_selectors(mask: int) -> int:
+    return (READABLE if mask & selectors.EVENT_READ else 0) | (
+        WRITABLE if mask & selectors.EVENT_WRITE else 0
+    )
+
+
+def default_poller() -> Poller:
+    """`select.epoll` where there is one, else `SelectorsPoller`.
+
+    The environment variable ``ANYSOCK_POLLER=selectors`` chooses the portable one everywhere,
+    so that it can be tested on Linux.
+    """
+    if os.environ.get("ANYSOCK_POLLER") != "selectors" and hasattr(select, "epoll"):
+        return select.epoll()
+    return SelectorsPoller()

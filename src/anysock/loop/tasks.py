@@ -1,0 +1,130 @@
+"""Tasks: what the loop runs.
+
+A task is a coroutine and the little that the loop must know of it. At any moment it is
+
+* running: it is `Kernel.current`;
+* ready: it stands in the loop's ready queue, and `wait` is None;
+* paused: `wait` is what it waits for; or
+* done: `done` is true, and `join` gives its result or raises its exception.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+from anysock.errors import Cancelled
+from anysock.loop.waits import Wait, pause
+
+if TYPE_CHECKING:
+    from anysock.loop.kernel import Kernel
+
+_log = logging.getLogger("anysock.loop")
+
+
+class Task:
+    """One coroutine under the loop. Made by `Kernel.spawn`."""
+
+    __slots__ = (
+        "_exception",
+        "_kernel",
+        "_result",
+        "cancellations",
+        "coro",
+        "done",
+        "error",
+        "joiners",
+        "name",
+        "owned",
+        "send",
+        "wait",
+    )
+
+    def __init__(self, kernel: Kernel, coro: Coroutine[Any, Any, Any], name: str) -> None:
+        self._kernel = kernel
+        self.coro = coro
+        self.send = coro.send  # looked up once, not at each of a million steps
+        self.name = name
+        self.wait: Wait | None = None
+        # Thrown into the coroutine when the ready queue reaches it, instead of a plain resume.
+        self.error: BaseException | None = None
+        # Asked for while the task was running or ready; delivered when it next pauses.
+        self.cancellations: list[Cancelled] = []
+        self.done = False
+        # Somebody has undertaken to look at the outcome, so that the task needs no report.
+        self.owned = False
+        self.joiners: dict[Task, None] = {}
+        self._result: Any = None
+        self._exception: BaseException | None = None
+
+    def __repr__(self) -> str:
+        state = "done" if self.done else f"paused on {self.wait}" if self.wait else "ready"
+        return f"<Task {self.name!r} {state}>"
+
+    def cancel(self, scope: object | None = None) -> None:
+        """Raise `Cancelled` at the task's next await (the present one, if it is paused), once.
+
+        A task that is about to run is not cut off from what woke it: it gets that first, and
+        `Cancelled` when it pauses again; so nothing that it was handed is lost. Does nothing
+        to a task that is done.
+        """
+        if self.done:
+            return
+        cancelled = Cancelled(scope)
+        paused_on = self.wait
+        if paused_on is not None and self is not self._kernel.current:
+            paused_on.leave(self)
+            self._kernel.wake(self, cancelled)
+            return
+        self.cancellations.append(cancelled)
+        if paused_on is not None:
+            # Running, and straight from the poller, so that `wait` still names what it was woken
+            # by. Taken away, the kernel's fast path cannot mistake the next pause for the same.
+            paused_on.leave(self)
+            self.wait = None
+
+    async def join(self) -> Any:
+        """Wait until the task is done; return its result, or raise its exception.
+
+        A cancelled task raises `Cancelled`.
+        """
+        if not self.done:
+            await pause(_Join(self))
+        return self.outcome()
+
+    def outcome(self) -> Any:
+        """The result of a task that is done; what it raised is raised."""
+        if self._exception is not None:
+            raise self._exception
+        return self._result
+
+    def finish(self, result: Any, exception: BaseException | None) -> None:
+        """Called by the kernel when the coroutine has ended."""
+        self.done = True
+        self._result = result
+        self._exception = exception
+        unwatched = not (self.owned or self.joiners)
+        for joiner in self.joiners:
+            self._kernel.wake(joiner)
+        self.joiners.clear()
+        if unwatched and exception is not None and not isinstance(exception, Cancelled):
+            # Nobody waits for it, so it is told here and now, and its traceback is not kept:
+            # that would keep its frames, and those their sockets.
+            _log.error("task %r failed", self.name, exc_info=exception)
+            exception.__traceback__ = None
+
+
+class _Join(Wait):
+    """Pause until another task is done."""
+
+    __slots__ = ("_target",)
+
+    def __init__(self, target: Task) -> None:
+        self._target = target
+
+    def enter(self, task: Task) -> None:
+        self._target.joiners[task] = None
+
+    def leave(self, task: Task) -> None:
+        del self._target.joiners[task]

@@ -1,0 +1,190 @@
+"""Waits: what a task can pause on.
+
+A wait is the only thing that passes between a coroutine and the kernel: the coroutine yields
+one, and the kernel calls its `enter`. From then on the wait knows who must be woken, and wakes
+it with `Kernel.wake`. When the task is to be woken for another reason (it was cancelled), the
+kernel calls `leave`, and the wait forgets it.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+from anysock.errors import StreamBusy, StreamClosed
+from anysock.loop.pollers import READABLE, WRITABLE
+
+if TYPE_CHECKING:
+    from anysock.loop.kernel import Kernel
+    from anysock.loop.tasks import Task
+    from anysock.loop.timers import Timer
+
+
+class Wait:
+    """The contract: two methods."""
+
+    __slots__ = ()
+
+    def enter(self, task: Task) -> None:
+        """`task` pauses on this. What is raised here is raised at the task's await."""
+        raise NotImplementedError
+
+    def leave(self, task: Task) -> None:
+        """`task`, which entered, no longer waits for this."""
+        raise NotImplementedError
+
+
+@types.coroutine
+def pause(wait: Wait) -> Generator[Wait, None, None]:
+    """Pause the running task on `wait`. The one door between coroutines and the kernel."""
+    yield wait
+
+
+class Sleep(Wait):
+    """Pause for some seconds. No seconds at all is a place at the end of the ready queue."""
+
+    __slots__ = ("_kernel", "_seconds", "_timer")
+
+    def __init__(self, kernel: Kernel, seconds: float) -> None:
+        self._kernel = kernel
+        self._seconds = seconds
+        self._timer: Timer | None = None
+
+    def enter(self, task: Task) -> None:
+        kernel = self._kernel
+        if self._seconds <= 0:
+            kernel.wake(task)
+        else:
+            self._timer = kernel.timers.add(
+                kernel.clock() + self._seconds, lambda: kernel.wake(task)
+            )
+
+    def leave(self, task: Task) -> None:
+        if self._timer is not None:
+            self._kernel.timers.cancel(self._timer)
+
+
+class Event(Wait):
+    """A flag that tasks wait for: `wait` returns once `set` was called."""
+
+    __slots__ = ("_kernel", "_set", "_waiters")
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._set = False
+        # A dict, so that leaving is O(1) and those who wait are woken in the order of arrival.
+        self._waiters: dict[Task, None] = {}
+
+    def is_set(self) -> bool:
+        return self._set
+
+    def set(self) -> None:
+        """Raise the flag and wake all who wait for it."""
+        self._set = True
+        waiters, self._waiters = self._waiters, {}
+        for task in waiters:
+            self._kernel.wake(task)
+
+    async def wait(self) -> None:
+        """Return at once when the flag is up, else when it goes up."""
+        if not self._set:
+            await pause(self)
+
+    def enter(self, task: Task) -> None:
+        self._waiters[task] = None
+
+    def leave(self, task: Task) -> None:
+        del self._waiters[task]
+
+
+class Descriptor:
+    """One file descriptor under the loop: who waits for it, and what the poller was asked.
+
+    It stays registered between waits, with the wish that it had last: an echo connection that
+    only ever waits to read costs one registration in its life, not two system calls a message.
+    The price: the poller may report what nobody waits for any more. Then, and only then, the
+    kernel takes the wish back.
+    """
+
+    __slots__ = ("fd", "kernel", "reader", "wish", "writer")
+
+    def __init__(self, kernel: Kernel, fd: int) -> None:
+        self.kernel = kernel
+        self.fd = fd
+        self.wish = 0
+        self.reader: Task | None = None
+        self.writer: Task | None = None
+        kernel.descriptors[fd] = self
+
+    def ask(self, wish: int) -> None:
+        """Tell the poller what is wanted now: a mask of READABLE and WRITABLE, or 0."""
+        if self.kernel.descriptors.get(self.fd) is not self:
+            raise StreamClosed("used after it was closed")
+        poller = self.kernel.poller
+        if not self.wish:
+            poller.register(self.fd, wish)
+        elif not wish:
+            poller.unregister(self.fd)
+        else:
+            poller.modify(self.fd, wish)
+        self.wish = wish
+
+    def close(self) -> None:
+        """Forget the descriptor, before it is closed. Whoever waits for it gets `StreamClosed`.
+
+        Safe to call again. The number may be used again by the next socket at once: the kernel
+        looks descriptors up anew for each event, so a stale event finds the new owner or none.
+        """
+        kernel = self.kernel
+        if kernel.descriptors.get(self.fd) is not self:
+            return
+        del kernel.descriptors[self.fd]
+        if self.wish:
+            kernel.poller.unregister(self.fd)
+            self.wish = 0
+        for task in (self.reader, self.writer):
+            # The running task may still stand as the reader that it was a moment ago.
+            if task is not None and task is not kernel.current:
+                kernel.wake(task, StreamClosed("closed while a task waited on it"))
+        self.reader = self.writer = None
+
+
+class ReadWait(Wait):
+    """Pause until a descriptor is readable."""
+
+    __slots__ = ("descriptor",)
+
+    def __init__(self, descriptor: Descriptor) -> None:
+        self.descriptor = descriptor
+
+    def enter(self, task: Task) -> None:
+        descriptor = self.descriptor
+        if descriptor.reader is not None:
+            raise StreamBusy("another task is already waiting to receive here")
+        if not descriptor.wish & READABLE:  # a closed one has no wish, so it is asked, and raises
+            descriptor.ask(descriptor.wish | READABLE)
+        descriptor.reader = task
+
+    def leave(self, task: Task) -> None:
+        self.descriptor.reader = None
+
+
+class WriteWait(Wait):
+    """Pause until a descriptor is writable."""
+
+    __slots__ = ("descriptor",)
+
+    def __init__(self, descriptor: Descriptor) -> None:
+        self.descriptor = descriptor
+
+    def enter(self, task: Task) -> None:
+        descriptor = self.descriptor
+        if descriptor.writer is not None:
+            raise StreamBusy("another task is already waiting to send here")
+        if not descriptor.wish & WRITABLE:
+            descriptor.ask(descriptor.wish | WRITABLE)
+        descriptor.writer = task
+
+    def leave(self, task: Task) -> None:
+        self.descriptor.writer = None
