@@ -1,3 +1,57 @@
-"""Anysock."""
+"""Anysock: an echo server, and the TCP server toolkit that it is made of.
+
+A handler is written once, and runs under every I/O model:
+
+>>> import anysock
+>>> async def shout(connection: anysock.Connection) -> None:
+...     async for line in connection.lines():
+...         await connection.send_all(line.upper())
+>>> anysock.serve(shout, bind="127.0.0.1:8000", engine="selector")  # doctest: +SKIP
+"""
+
+from __future__ import annotations
 
 __version__ = "0.1.0"
+
+from anysock.connection import Connection
+from anysock.errors import (
+    AnysockError,
+    Cancelled,
+    EndOfStream,
+    LineTooLong,
+    StartError,
+    StreamAborted,
+    StreamBusy,
+    StreamClosed,
+    UsageError,
+)
+from anysock.events import CloseReason, Counters, Events
+from anysock.options import ServeOptions
+from anysock.runtime import connect, run, sleep, spawn, timeout, to_thread
+from anysock.server import Handler, Server, serve
+
+__all__ = [
+    "AnysockError",
+    "Cancelled",
+    "CloseReason",
+    "Connection",
+    "Counters",
+    "EndOfStream",
+    "Events",
+    "Handler",
+    "LineTooLong",
+    "ServeOptions",
+    "Server",
+    "StartError",
+    "StreamAborted",
+    "StreamBusy",
+    "StreamClosed",
+    "UsageError",
+    "connect",
+    "run",
+    "serve",
+    "sleep",
+    "spawn",
+    "timeout",
+    "to_thread",
+]

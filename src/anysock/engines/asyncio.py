@@ -27,7 +27,7 @@ from anysock.engines.sockets import (
     no_delay,
     open_sockets,
 )
-from anysock.errors import ListenerClosed, StreamBusy, StreamClosed
+from anysock.errors import ListenerClosed, StreamBusy
 
 T = TypeVar("T")
 
@@ -56,8 +56,6 @@ class AsyncioStream(SocketStream):
             self.receiving = False
         size = len(data)
         if not size:
-            if self._closed:
-                raise StreamClosed("closed while a task waited on it")
             return self._received_nothing()
         if size == asked:
             self._grow(asked)

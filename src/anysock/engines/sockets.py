@@ -201,6 +201,11 @@ class SocketStream:
 
     async def _release(self) -> None:
         """Close the socket, and whatever the engine has tied to it."""
+        if self.receiving:
+            # close(2) does not wake a thread that sleeps in recv(2), and until that returns the
+            # peer is not even told.
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(socket.SHUT_RDWR)
         self._sock.close()
 
     def abort(self) -> None:
@@ -222,7 +227,9 @@ class SocketStream:
                 self._sock.shutdown(how)
 
     def _received_nothing(self) -> bytes:
-        """recv(2) has returned ``b""``: is it the end of the stream, or our own abort?"""
+        """recv(2) has returned ``b""``: is it the end of the stream, or was it our doing?"""
+        if self._closed:
+            raise StreamClosed("closed while a task waited on it")
         if self._aborted:
             self.lost = StreamAborted("aborted on our side")
             raise self.lost

@@ -1,0 +1,5 @@
+"""``python -m anysock``."""
+
+from anysock.cli import main
+
+main()

@@ -1,0 +1,48 @@
+"""``anysock engines``."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from anysock.engines import DEFAULT, ENGINES
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Write JSON instead of a table.")
+def command(as_json: bool) -> None:
+    """Show the engines: how each waits, and whether it is available here."""
+    if as_json:
+        rows = [
+            {
+                "name": entry.name,
+                "default": entry.name == DEFAULT,
+                "when_no_data": entry.when_no_data,
+                "clients": entry.clients,
+                "idle_cpu": entry.idle_cpu,
+                "available": entry.why_not() is None,
+                "why_not": entry.why_not(),
+            }
+            for entry in ENGINES.values()
+        ]
+        click.echo(json.dumps(rows, indent=2))
+        return
+
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        "engine", "when no data is there, recv …", "clients at once", "idle CPU", "available"
+    )
+    for entry in ENGINES.values():
+        reason = entry.why_not()
+        default = " (default)" if entry.name == DEFAULT else ""
+        table.add_row(
+            entry.name + default,
+            entry.when_no_data,
+            entry.clients,
+            entry.idle_cpu,
+            f"no: {reason}" if reason else "yes",
+        )
+    Console().print(table)

@@ -1,0 +1,24 @@
+"""``anysock talk``."""
+
+from __future__ import annotations
+
+import click
+
+from anysock.clients.talk import talk
+from anysock.net.addresses import Address
+
+
+@click.command()
+@click.argument("address")
+@click.argument("port", required=False)
+@click.option("--lf", is_flag=True, help="End the lines that go out with LF, not with CRLF.")
+def command(address: str, port: str | None, lf: bool) -> None:
+    """Talk to the server at ADDRESS (host:port), or at ADDRESS PORT, as telnet does.
+
+    Each line typed goes out with CRLF. At the end of standard input our end is half-closed, and
+    what still comes is printed; so it works in a pipe: printf 'hello\\n' | anysock talk :8000
+    """
+    if port is not None:
+        host = f"[{address}]" if ":" in address and not address.startswith("[") else address
+        address = f"{host}:{port}"
+    talk(Address.parse(address), b"\n" if lf else b"\r\n")

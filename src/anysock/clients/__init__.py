@@ -1,0 +1,1 @@
+"""Clients of an echo server, or of any other."""

@@ -1,0 +1,131 @@
+"""A client to talk to a server by hand, after telnet(1): what is typed goes out line by line,
+what comes back is shown.
+
+It runs under the `threads` engine: one thread sleeps until the server says something, another
+until the user does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import termios
+from collections.abc import Iterator
+
+from anysock.connection import Connection
+from anysock.engines.base import SockAddr
+from anysock.errors import StartError
+from anysock.net.addresses import Address
+from anysock.runtime import connect, run, spawn
+
+# ^], which telnet(1) uses too: a byte that nobody types by accident.
+ESCAPE = b"\x1d"
+
+_STDIN = 0
+_MOST = 65536
+
+
+def talk(address: Address, line_ending: bytes = b"\r\n") -> None:
+    """Connect to `address` and talk until the server, or the user, ends the conversation.
+
+    What comes is written to standard output, everything else to standard error. At the end of
+    standard input our end is half-closed, and what still comes is written.
+
+    Raises `StartError` when nobody answers there, and when the connection breaks.
+    """
+    run(_talk, address, line_ending, engine="threads")
+
+
+async def _talk(address: Address, line_ending: bytes) -> None:
+    host = address.host or "localhost"
+    try:
+        connection = await connect(address, trying=_say_trying)
+    except OSError as error:
+        if isinstance(error, StartError):
+            raise
+        reason = error.strerror or error
+        raise StartError(f"can't connect to {host}:{address.port}: {reason}") from None
+    _say(f"Connected to {host}.")
+    _say("Escape character is '^]'.")
+    with _escape_ends_a_line():
+        user = _User(connection, line_ending)
+        spawn(user.speak(), name="user")
+        try:
+            async with connection:
+                async for data in connection:
+                    _write(data)
+        except OSError as error:
+            if error is not connection.stream.lost:
+                raise
+            reason = error.strerror or str(error)
+            raise StartError(f"the connection to {host} is lost: {reason}") from None
+    _say("Connection closed." if user.quit else "Connection closed by foreign host.")
+
+
+class _User:
+    """Sends what comes from standard input, a line at a time."""
+
+    def __init__(self, connection: Connection, line_ending: bytes) -> None:
+        self.quit = False
+        self._connection = connection
+        self._line_ending = line_ending
+
+    async def speak(self) -> None:
+        # If the connection is lost, who receives finds that out too, and says so.
+        with contextlib.suppress(OSError):
+            begun = b""
+            while typed := os.read(_STDIN, _MOST):
+                if ESCAPE in typed and os.isatty(_STDIN):
+                    typed = typed.replace(ESCAPE, b"")
+                    if self._wants_to_quit():
+                        self.quit = True
+                        self._connection.stream.end_receiving()
+                        return
+                *lines, begun = (begun + typed).split(b"\n")
+                if lines:
+                    await self._connection.send_all(
+                        b"".join(line.removesuffix(b"\r") + self._line_ending for line in lines)
+                    )
+            if begun:
+                await self._connection.send_all(begun)
+            await self._connection.send_eof()
+
+    def _wants_to_quit(self) -> bool:
+        sys.stderr.write("\nanysock> ")
+        sys.stderr.flush()
+        command = os.read(_STDIN, _MOST).strip()
+        if command in (b"", b"c", b"q", b"close", b"quit"):
+            return command != b""
+        _say("quit (or close) ends the conversation; an empty line goes on with it.")
+        return False
+
+
+@contextlib.contextmanager
+def _escape_ends_a_line() -> Iterator[None]:
+    """Let the terminal hand a line over at ^], too, and not only at Return (termios(3), VEOL)."""
+    if not os.isatty(_STDIN):
+        yield
+        return
+    before = termios.tcgetattr(_STDIN)
+    changed = termios.tcgetattr(_STDIN)
+    changed[6][termios.VEOL] = ESCAPE
+    termios.tcsetattr(_STDIN, termios.TCSADRAIN, changed)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(_STDIN, termios.TCSADRAIN, before)
+
+
+def _say_trying(address: SockAddr) -> None:
+    _say(f"Trying {address[0]}...")
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def _write(data: bytes) -> None:
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()

@@ -1,0 +1,80 @@
+"""The standard services, each in a file of its own, and how a handler is found by its name."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+from anysock.connection import Connection
+from anysock.errors import UsageError
+
+if TYPE_CHECKING:
+    from anysock.options import ServeOptions
+
+#: A handler: called with each connection; when it returns, the connection is closed.
+Handler: TypeAlias = Callable[[Connection], Awaitable[object]]
+
+#: The standard handlers: name, and what it is good for.
+HANDLERS = {
+    "echo": "bytes back as they come (RFC 862)",
+    "lines": "each line back, with a prefix",
+    "discard": "takes everything, answers nothing (RFC 863)",
+    "chargen": "sends characters until the client leaves (RFC 864)",
+    "daytime": "tells date and time in words (RFC 867)",
+    "time": "tells the time in 4 bytes (RFC 868)",
+}
+
+
+def load_handler(name: str, options: ServeOptions) -> Handler:
+    """The handler of that name: a standard one, or ``package.module:function`` of the user's.
+
+    The user's module is looked for in the current folder, too. Raises `UsageError` when there is
+    none. `options` are for the handlers that have some.
+    """
+    if name in HANDLERS:
+        module = importlib.import_module(f"anysock.handlers.{name}")
+        if name == "lines":
+            prefix = options.prefix.encode()
+            lines: Handler = module.make_lines(prefix=prefix, max_line=options.max_line)
+            return lines
+        handler: Handler = getattr(module, name)
+        return handler
+    if ":" not in name:
+        raise UsageError(
+            f"unknown handler {name!r}: choose one of {', '.join(HANDLERS)}, "
+            "or name one of your own as package.module:function"
+        )
+    return _load_own(name)
+
+
+def _load_own(name: str) -> Handler:
+    module_name, _, function_name = name.partition(":")
+    folder = os.getcwd()
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (module_name + ".").startswith(error.name + "."):
+            raise  # it is there; what it imports is not, and the traceback says so
+        raise UsageError(
+            f"no module {error.name!r} for the handler {name!r}: it is looked for in {folder} "
+            "and among what is installed"
+        ) from None
+    except ValueError:
+        raise UsageError(
+            f"no handler {name!r}: name it as package.module:function"
+        ) from None
+    found = getattr(module, function_name, None)
+    if found is None:
+        raise UsageError(f"the module {module_name!r} has no {function_name!r}")
+    if not callable(found) or not inspect.iscoroutinefunction(
+        found if inspect.isroutine(found) else type(found).__call__
+    ):
+        raise UsageError(f"{name!r} is not a handler: it must be an async def function")
+    handler: Handler = found
+    return handler

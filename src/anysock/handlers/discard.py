@@ -1,0 +1,11 @@
+"""The Discard Protocol, RFC 863: whatever is sent is thrown away."""
+
+from __future__ import annotations
+
+from anysock.connection import Connection
+
+
+async def discard(connection: Connection) -> None:
+    """Receive until the client ends the stream."""
+    while await connection.recv():
+        pass

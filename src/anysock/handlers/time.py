@@ -1,0 +1,15 @@
+"""The Time Protocol, RFC 868: the time in 4 bytes, then the end."""
+
+from __future__ import annotations
+
+from anysock.connection import Connection
+from anysock.engines.current import current_engine
+
+# Seconds from 1900-01-01, where the protocol counts from, to 1970-01-01 (RFC 868).
+EPOCH = 2_208_988_800
+
+
+async def time(connection: Connection) -> None:
+    """Send the seconds since 1900-01-01 UTC, big-endian. On 2036-02-07 they begin anew."""
+    seconds = int(current_engine().time()) + EPOCH
+    await connection.send_all((seconds % 2**32).to_bytes(4, "big"))

@@ -1,0 +1,1 @@
+"""The network without its sockets: addresses, framing, policies, and streams around streams."""

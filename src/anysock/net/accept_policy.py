@@ -1,0 +1,128 @@
+"""What to do when accept(2) fails: one policy, the same under every engine.
+
+After trio's and Thousand Island's tables, and the manual page. What must never happen has happened
+to others: a loop that dies at the first EMFILE, one that spins on it, one that fills the disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import errno
+import os
+from collections.abc import Iterator
+
+# Long enough to cost nothing, short enough that a waiting client hardly notices.
+BACK_OFF_SECONDS = 0.1
+
+# A shortage lasts, and is met ten times a second: telling it each time would be a flood.
+LOG_INTERVAL_SECONDS = 1.0
+
+
+class AcceptAction(enum.Enum):
+    """What to do about an error of accept(2)."""
+
+    #: One peer's trouble, or a passing one: accept the next.
+    RETRY = "retry"
+    #: The machine's trouble: nothing can be accepted before something is released.
+    BACK_OFF = "back off"
+    #: The listening socket itself is no good: a bug, or somebody has closed it.
+    STOP = "stop"
+
+
+def _known(*names: str) -> frozenset[int]:
+    # Some platforms lack some of them.
+    return frozenset(code for name in names if (code := getattr(errno, name, None)) is not None)
+
+
+# The peer was gone before it was accepted (ECONNABORTED; BSD's ECONNRESET and EPROTO), a signal
+# came (EINTR), the firewall said no (EPERM), or the network had pending trouble for the new
+# socket, which accept(2) hands on: "treat them like EAGAIN by retrying". EOPNOTSUPP is on that
+# list as well, but it is also what a socket says that is no stream socket; as our listening
+# sockets are, it can only be the network's.
+_RETRY = _known(
+    "ECONNABORTED",
+    "ECONNRESET",
+    "EPROTO",
+    "EINTR",
+    "EAGAIN",
+    "EWOULDBLOCK",
+    "EPERM",
+    "ENETDOWN",
+    "ENOPROTOOPT",
+    "EHOSTDOWN",
+    "ENONET",
+    "EHOSTUNREACH",
+    "EOPNOTSUPP",
+    "ENETUNREACH",
+    "ETIMEDOUT",
+)
+
+# No descriptor for it in this process, or in the system, or no memory.
+_BACK_OFF = _known("EMFILE", "ENFILE", "ENOBUFS", "ENOMEM")
+
+
+def decide(error: OSError) -> AcceptAction:
+    """What to do about `error`, which accept(2) has raised."""
+    if error.errno in _RETRY:
+        return AcceptAction.RETRY
+    if error.errno in _BACK_OFF:
+        return AcceptAction.BACK_OFF
+    return AcceptAction.STOP
+
+
+class OncePer:
+    """Lets one through in each `interval` of seconds, and counts the others."""
+
+    def __init__(self, interval: float) -> None:
+        self._interval = interval
+        self._next: float | None = None
+        self._left_out = 0
+
+    def allow(self, now: float) -> int | None:
+        """At time `now`: how many were left out since the last that was allowed, or None when
+        this one is left out too."""
+        if self._next is not None and now < self._next:
+            self._left_out += 1
+            return None
+        left_out, self._left_out = self._left_out, 0
+        self._next = now + self._interval
+        return left_out
+
+
+class ReserveDescriptor:
+    """A descriptor kept back, so that there is one when all others are used up.
+
+    What tells of a shortage may need one itself: a log file that is opened anew, a module that is
+    imported late. (Twisted keeps one back, too, to accept a peer with and show it the door.)
+    """
+
+    def __init__(self) -> None:
+        self._fd: int | None = None
+        self._closed = False
+        self._take()
+
+    @contextlib.contextmanager
+    def spent(self) -> Iterator[None]:
+        """Within the block one more descriptor can be opened than otherwise."""
+        self._release()
+        try:
+            yield
+        finally:
+            self._take()
+
+    def close(self) -> None:
+        """Give it back for good. Safe to call again."""
+        self._closed = True
+        self._release()
+
+    def _take(self) -> None:
+        # Somebody else may have been quicker. Then there is none until the next time.
+        if not self._closed:
+            with contextlib.suppress(OSError):
+                self._fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def _release(self) -> None:
+        if self._fd is not None:
+            fd, self._fd = self._fd, None
+            os.close(fd)

@@ -1,0 +1,72 @@
+"""Lines out of chunks, without a socket in sight: bytes in, lines out."""
+
+from __future__ import annotations
+
+from anysock.errors import LineTooLong
+
+# When so much of the buffer has been taken, and it is the larger part, the rest is moved down.
+# Moving at every line would make many small lines out of one large chunk quadratic.
+_COMPACT = 65536
+
+
+class LineBuffer:
+    """Collects what comes, in whatever pieces, and gives it out by the line or by the byte.
+
+    Every byte is looked at once, whatever the pieces: a search goes on where the last one ended.
+    """
+
+    __slots__ = ("_data", "_searched", "_taken")
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._taken = 0
+        self._searched = 0  # there is no LF before this
+
+    def __len__(self) -> int:
+        """How many bytes wait to be taken."""
+        return len(self._data) - self._taken
+
+    def feed(self, data: bytes) -> None:
+        """Add what has come."""
+        self._data += data
+
+    def next_line(self, max_bytes: int | None = None) -> bytes | None:
+        """Take the next line, as it came, with the LF or CRLF that ends it.
+
+        None means that its end has not come yet. Raises `LineTooLong` as soon as it is certain
+        that the line, its ending not counted, is longer than `max_bytes`; then nothing is taken.
+        """
+        data, start = self._data, self._taken
+        end = data.find(b"\n", max(self._searched, start))
+        if end < 0:
+            self._searched = len(data)
+            length = len(data) - start
+            # A CR at the end may be half of the line's ending.
+            if max_bytes is not None and length - data.endswith(b"\r") > max_bytes:
+                raise LineTooLong(max_bytes)
+            return None
+        length = end - start
+        if length and data[end - 1] == 0x0D:
+            length -= 1
+        if max_bytes is not None and length > max_bytes:
+            raise LineTooLong(max_bytes)
+        return self.take(end + 1 - start)
+
+    def take(self, max_bytes: int) -> bytes:
+        """Take at most `max_bytes` bytes, from the front."""
+        end = min(self._taken + max_bytes, len(self._data))
+        with memoryview(self._data) as view:
+            taken = bytes(view[self._taken : end])
+        self._taken = end
+        if end == len(self._data):
+            self._data.clear()
+            self._taken = self._searched = 0
+        elif end > _COMPACT and end * 2 > len(self._data):
+            del self._data[:end]
+            self._taken = 0
+            self._searched = max(self._searched - end, 0)
+        return taken
+
+    def take_rest(self) -> bytes:
+        """Take all that is there."""
+        return self.take(len(self))

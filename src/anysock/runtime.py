@@ -1,0 +1,91 @@
+"""What a handler may call besides its connection: `sleep`, `spawn`, `timeout`, `connect`, …
+
+Each asks the engine under which the caller runs, so that a handler that uses them runs under
+every engine that can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeVar
+
+from anysock import engines
+from anysock.connection import Connection
+from anysock.engines.base import SockAddr, Task
+from anysock.engines.current import current_engine
+from anysock.net.addresses import Address, resolve
+
+T = TypeVar("T")
+
+
+def run(
+    main: Callable[..., Coroutine[Any, Any, T]], *args: Any, engine: str = engines.DEFAULT
+) -> T:
+    """Run ``main(*args)`` under the engine of that name, and return its result.
+
+    Raises `UsageError` for an engine that is unknown or not available, and what `main` raises.
+
+    >>> async def main():
+    ...     await sleep(0)
+    ...     return "done"
+    >>> run(main, engine="asyncio")
+    'done'
+    """
+    return engines.make_engine(engine).run(main(*args))
+
+
+async def sleep(seconds: float) -> None:
+    """Let `seconds` pass while others run. ``sleep(0)`` lets each of the others run once."""
+    await current_engine().sleep(seconds)
+
+
+def spawn(coro: Coroutine[Any, Any, Any], name: str | None = None) -> Task:
+    """Run `coro` as a task beside the caller; the returned task can be joined and cancelled.
+
+    Under an engine that runs one thing at a time (`blocking`) it runs now, and to its end. A
+    task that fails, and that nobody is joining, is reported in the log at once.
+    """
+    return current_engine().spawn(coro, name)
+
+
+def timeout(seconds: float | None) -> AbstractAsyncContextManager[None]:
+    """``async with timeout(5):`` raises TimeoutError when the block takes more than 5 seconds.
+
+    What the block waits for is given up. Blocks nest, and each ends only for its own time; None
+    never ends it. Under `blocking` and `threads` it bounds each wait for the network, each sleep
+    and each wait for an event, but cannot end a function that computes.
+    """
+    return current_engine().timeout(seconds)
+
+
+async def to_thread(func: Callable[..., T], *args: Any) -> T:
+    """Call a function that blocks, and return its result, while others run."""
+    return await current_engine().to_thread(func, *args)
+
+
+async def connect(
+    address: str | Address, *, trying: Callable[[SockAddr], object] | None = None
+) -> Connection:
+    """Connect to `address`, such as ``"example.com:7"`` or ``"tcp://[::1]:7"``.
+
+    When the name has several addresses they are tried in turn; `trying`, if given, is called with
+    each before it is tried. Raises `UsageError` for an address
+    that makes no sense, `StartError` for a name that is not known, and the OSError of the last
+    try when none answers.
+    """
+    engine = current_engine()
+    if isinstance(address, str):
+        address = Address.parse(address)
+    # The resolver blocks, perhaps for seconds.
+    candidates = await engine.to_thread(lambda: resolve(address, passive=False))
+    refused: OSError | None = None
+    for family, sockaddr in candidates:
+        if trying is not None:
+            trying(sockaddr)
+        try:
+            return Connection(await engine.connect(family, sockaddr))
+        except OSError as error:
+            refused = error
+    assert refused is not None, "resolve() returns at least one address, or raises"
+    raise refused
