@@ -26,9 +26,10 @@ from anysock.errors import (
     UsageError,
 )
 from anysock.events import CloseReason, Counters, Events
+from anysock.handlers import Handler
 from anysock.options import ServeOptions
 from anysock.runtime import connect, run, sleep, spawn, timeout, to_thread
-from anysock.server import Handler, Server, serve
+from anysock.server import Server, serve
 
 __all__ = [
     "AnysockError",

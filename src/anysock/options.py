@@ -8,7 +8,7 @@ made from here.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,7 +103,7 @@ class ServeOptions:
     sense, and TypeError for an option that does not exist.
     """
 
-    bind: tuple[Address, ...] | Address | str | Iterable[str | Address] = _option(
+    bind: str | Address | Sequence[str | Address] = _option(
         ("127.0.0.1:8000",),
         "Where to listen: host:port, [v6]:port or tcp://host:port. Port 0 takes a free one, "
         "no host means all addresses of the machine, and a name that has several binds all.",
@@ -194,8 +194,13 @@ class ServeOptions:
             except UsageError as error:
                 raise UsageError(f"{flag(name)}: {error}") from None
             object.__setattr__(self, name, value)
-        if self.verbose:
+        if self.verbose:  # the chunks are logged at that level
             object.__setattr__(self, "log_level", "debug")
+
+    @property
+    def addresses(self) -> Sequence[Address]:
+        """`bind`, parsed."""
+        return self.bind  # type: ignore[return-value]
 
 
 OPTIONS: dict[str, Option] = {

@@ -49,7 +49,7 @@ def spawn(coro: Coroutine[Any, Any, Any], name: str | None = None) -> Task:
     return current_engine().spawn(coro, name)
 
 
-def timeout(seconds: float | None) -> AbstractAsyncContextManager[None]:
+def timeout(seconds: float | None) -> AbstractAsyncContextManager[object]:
     """``async with timeout(5):`` raises TimeoutError when the block takes more than 5 seconds.
 
     What the block waits for is given up. Blocks nest, and each ends only for its own time; None

@@ -86,6 +86,8 @@ class Server:
         self.counters = Counters()
         #: How many connections had to be aborted when the server drained.
         self.aborted = 0
+        self._engine: Engine | None = None
+        self._reserve: ReserveDescriptor | None = None
         self._listeners: Sequence[Listener] = ()
         self._clients: dict[Connection, _Client] = {}
         self._acceptors: list[Task] = []
@@ -101,16 +103,24 @@ class Server:
         Raises `StartError` when an address is in use, not ours, or not allowed; `UsageError`
         when the engine cannot do what was asked.
         """
-        self._engine = engine = current_engine()
-        self._all_gone = engine.event()
-        self._drained = engine.event()
-        wanted = [found for address in self.options.bind for found in resolve(address, passive=True)]
+        engine = self._enter_engine()
+        if self._draining:
+            return  # a signal came before we had begun
+        wanted = [found for address in self.options.addresses for found in resolve(address, passive=True)]
         try:
             self._listeners = engine.listen(wanted, self.options.backlog)
         except OSError as error:
             raise explain_bind_error(error) from None
         self._reserve = ReserveDescriptor()
         self.events.listening(self.addresses, engine.name)
+
+    def _enter_engine(self) -> Engine:
+        """The engine that the caller runs under is the server's, from the first call on."""
+        if self._engine is None:
+            self._engine = current_engine()
+            self._all_gone = self._engine.event()
+            self._drained = self._engine.event()
+        return self._engine
 
     @property
     def addresses(self) -> list[str]:
@@ -143,14 +153,13 @@ class Server:
     async def serve_until_signal(self) -> None:
         """`serve_forever`, and drain at the first SIGINT or SIGTERM. A second one ends the
         process at once, with exit code 1. To be called on the main thread."""
-        if not self._listeners:
-            await self.start()
+        engine = self._enter_engine()
 
         def drain(signum: int) -> None:
-            self._engine.spawn(self.drain(), name="drain")
+            engine.spawn(self.drain(), name="drain")
 
-        watched = (signal.SIGINT, signal.SIGTERM)
-        with self._engine.watch_signals(watched, drain, _exit_at_once):
+        # Before the server says that it is ready: from then on, a signal means a drain.
+        with engine.watch_signals((signal.SIGINT, signal.SIGTERM), drain, _exit_at_once):
             await self.serve_forever()
 
     async def drain(self, timeout: float | None = None) -> int:
@@ -165,7 +174,7 @@ class Server:
             await self._drained.wait()
             return self.aborted
         self._draining = True
-        engine = self._engine
+        engine = self._enter_engine()
         began = engine.now()
         seconds = self.options.drain_timeout if timeout is None else timeout
         for listener in self._listeners:
@@ -184,20 +193,20 @@ class Server:
             client.abort()
         if late:
             await self._until_all_gone(CLEAN_UP_SECONDS)
-        self._reserve.close()
+        if self._reserve is not None:
+            self._reserve.close()
         self.events.drained(self.aborted, engine.now() - began)
         self._drained.set()
         return self.aborted
 
     async def __aenter__(self) -> Server:
-        await self.start()
-        if not self._engine.concurrent:
-            for listener in self._listeners:
-                listener.close()
+        engine = self._enter_engine()
+        if not engine.concurrent:
             raise UsageError(
-                f"the engine {self._engine.name!r} does one thing at a time, so it can't serve "
+                f"the engine {engine.name!r} does one thing at a time, so it can't serve "
                 "in the background: use serve_forever(), or another engine"
             )
+        await self.start()
         self._accept_in_background()
         return self
 
@@ -216,13 +225,14 @@ class Server:
     def _accept_in_background(self) -> None:
         # Where the engine does one thing at a time, there is one listener, and this returns when
         # it is closed.
+        engine = self._enter_engine()
         for listener in self._listeners:
-            task = self._engine.spawn(self._accept_clients(listener), name="accept")
+            task = engine.spawn(self._accept_clients(listener), name="accept")
             self._acceptors.append(task)
 
     async def _accept_clients(self, listener: Listener) -> None:
         """Accept until the listener is closed. An error never ends this, unless it is final."""
-        engine = self._engine
+        engine = self._enter_engine()
         batch = 0
         while True:
             try:
@@ -246,8 +256,9 @@ class Server:
                 await engine.sleep(0)
 
     def _tell_accept_failed(self, error: OSError) -> None:
-        left_out = self._accept_log.allow(self._engine.now())
+        left_out = self._accept_log.allow(self._enter_engine().now())
         if left_out is not None:
+            assert self._reserve is not None
             # Telling may need a descriptor, and there is none left but the one kept for this.
             with self._reserve.spent():
                 self.events.accept_failed(error, left_out)
@@ -265,7 +276,7 @@ class Server:
         client = self._clients[connection] = _Client(connection)
         self.counters.opened()
         self.events.connection_opened(connection)
-        self._engine.spawn(self._serve_client(client), name=f"client {connection.peer}")
+        self._enter_engine().spawn(self._serve_client(client), name=f"client {connection.peer}")
 
     # -- supervising ---------------------------------------------------------------------------
 
@@ -277,7 +288,7 @@ class Server:
         """
         connection, events = client.connection, self.events
         stream = connection.stream
-        client.task = self._engine.current_task()
+        client.task = self._enter_engine().current_task()
         reason = CloseReason.ABORTED
         lost: OSError | None = None
         try:
@@ -305,7 +316,7 @@ class Server:
         """Wait until no connection is left, but no longer than `seconds`."""
         if self._clients:
             try:
-                async with self._engine.timeout(seconds):
+                async with self._enter_engine().timeout(seconds):
                     await self._all_gone.wait()
             except TimeoutError:
                 pass

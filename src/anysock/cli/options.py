@@ -13,7 +13,7 @@ from anysock.options import DEFAULTS, OPTIONS, Option, default_text, flag, varia
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class _Value(click.ParamType):
+class _Value(click.ParamType[Any]):
     """Any option's value: its declaration knows how to read it."""
 
     def __init__(self, spec: Option) -> None:

@@ -40,20 +40,24 @@ class AsyncioStream(SocketStream):
     def __init__(self, engine: Engine, sock: socket.socket, peer: SockAddr) -> None:
         super().__init__(engine, sock, peer)
         self._loop = asyncio.get_running_loop()
-        self.receiving = False
+        self._receiving = False
         self._sending = False
+
+    @property
+    def receiving(self) -> bool:
+        return self._receiving
 
     async def recv(self, max_bytes: int | None = None) -> bytes:
         if self.receiving:
             raise StreamBusy("another task is already waiting to receive here")
         asked = max_bytes or self._recv_size
-        self.receiving = True
+        self._receiving = True
         try:
             data = await self._loop.sock_recv(self._sock, asked)
         except OSError as error:
             raise self._explain(error) from None
         finally:
-            self.receiving = False
+            self._receiving = False
         size = len(data)
         if not size:
             return self._received_nothing()

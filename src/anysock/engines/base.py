@@ -34,10 +34,16 @@ class Stream(Protocol):
     after `abort` `StreamAborted`.
     """
 
-    bytes_received: int
-    bytes_sent: int
-    #: The exception that ended the connection, when the network or the peer did; else None.
-    lost: OSError | None
+    @property
+    def bytes_received(self) -> int: ...
+
+    @property
+    def bytes_sent(self) -> int: ...
+
+    @property
+    def lost(self) -> OSError | None:
+        """The exception that ended the connection, when the network or the peer did; else None."""
+        ...
 
     @property
     def peer(self) -> SockAddr:
@@ -128,7 +134,7 @@ class Event(Protocol):
 
     def set(self) -> None: ...
     def is_set(self) -> bool: ...
-    async def wait(self) -> None: ...
+    async def wait(self) -> object: ...
 
 
 class Engine(Protocol):
@@ -154,8 +160,8 @@ class Engine(Protocol):
         """
         ...
 
-    async def accept(self, listener: Listener) -> Stream:
-        """Wait for the next peer. Raises `ListenerClosed`, or what accept(2) raised, as it is:
+    async def accept(self, listener: Any) -> Stream:
+        """Wait for the next peer of a listener of this engine's. Raises `ListenerClosed`, or what accept(2) raised, as it is:
         what to do about it is the server's decision, the same under every engine."""
         ...
 
@@ -178,7 +184,7 @@ class Engine(Protocol):
         """Let `seconds` pass; with 0, let the others run."""
         ...
 
-    def timeout(self, seconds: float | None) -> AbstractAsyncContextManager[None]:
+    def timeout(self, seconds: float | None) -> AbstractAsyncContextManager[object]:
         """``async with`` block that ends in TimeoutError after `seconds`; None never ends it."""
         ...
 

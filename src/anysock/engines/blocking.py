@@ -200,15 +200,19 @@ class BlockingStream(SocketStream):
 
     def __init__(self, engine: Engine, sock: socket.socket, peer: SockAddr) -> None:
         super().__init__(engine, sock, peer)
-        self.receiving = False
+        self._receiving = False
+
+    @property
+    def receiving(self) -> bool:
+        return self._receiving
 
     async def recv(self, max_bytes: int | None = None) -> bytes:
         asked = max_bytes or self._recv_size
-        self.receiving = True
+        self._receiving = True
         try:
             data = self._patiently(self._sock.recv, asked)
         finally:
-            self.receiving = False
+            self._receiving = False
         size = len(data)
         if not size:
             return self._received_nothing()

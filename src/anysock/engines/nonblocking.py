@@ -13,7 +13,7 @@ import functools
 import os
 import socket
 import time
-from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Sequence
 from typing import Any, TypeVar
 
 from anysock.engines import current
@@ -50,7 +50,7 @@ class _Done:
     __await__ = staticmethod(().__iter__)
 
 
-_DONE = _Done()
+_DONE: Awaitable[None] = _Done()  # type: ignore[assignment]
 
 
 class _Receive(ReadWait):
@@ -145,7 +145,7 @@ class NonblockingStream(SocketStream):
         receive._max_bytes = max_bytes or self._recv_size
         return receive
 
-    def send_all(self, data: Data) -> _Done | Coroutine[Any, Any, None]:
+    def send_all(self, data: Data) -> Awaitable[None]:
         try:
             sent = self._send(data)
         except BlockingIOError:

@@ -10,7 +10,7 @@ import errno
 import socket
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 from anysock.engines.base import Engine, SockAddr
 from anysock.errors import AnysockError, StreamAborted, StreamClosed
@@ -123,9 +123,6 @@ class SocketListener:
 class SocketStream:
     """What every `Stream` over a socket does alike; `recv` and `send_all` are the engines' own."""
 
-    #: Each engine knows in its own way whether a task waits in `recv`.
-    receiving: bool
-
     def __init__(self, engine: Engine, sock: socket.socket, peer: SockAddr) -> None:
         self._engine = engine
         self._sock = sock
@@ -140,6 +137,13 @@ class SocketStream:
         self.bytes_received = 0
         self.bytes_sent = 0
         self.lost: OSError | None = None
+
+    @property
+    def receiving(self) -> bool:
+        raise NotImplementedError
+
+    def recv(self, max_bytes: int | None = None) -> Awaitable[bytes]:
+        raise NotImplementedError
 
     @property
     def peer(self) -> SockAddr:

@@ -169,11 +169,11 @@ class Kernel:
             descriptor = descriptors.get(fd)
             if descriptor is None:
                 continue  # closed by a task that ran earlier in this very list
-            unwanted = 0
+            unwanted = False
             if mask & _READ:
                 task = descriptor.reader
                 if task is None:
-                    unwanted = READABLE
+                    unwanted = True
                 else:
                     self.current = task
                     try:
@@ -186,7 +186,7 @@ class Kernel:
             if mask & _WRITE:
                 task = descriptor.writer
                 if task is None:
-                    unwanted |= WRITABLE
+                    unwanted = True
                 else:
                     self.current = task
                     try:
@@ -197,12 +197,13 @@ class Kernel:
                         if wait is not task.wait:
                             self._pause(task, wait)
             if unwanted and descriptor.wish:
-                # Nobody waits for what was reported. Unless that ends here, a level-triggered
-                # poller reports it for ever. Errors are reported for any wish at all, so
-                # when nobody waits for anything the wish must be 0.
-                wish = descriptor.wish & ~unwanted
-                if descriptor.reader is None and descriptor.writer is None:
-                    wish = 0
+                # Nobody waited for what was reported. Unless that ends here, a level-triggered
+                # poller reports it for ever; and errors it reports for any wish at all, so
+                # that where nobody waits the wish must be 0. Whom to count is known only now: a
+                # task that was resumed above may have come back to wait.
+                wish = READABLE if descriptor.reader is not None else 0
+                if descriptor.writer is not None:
+                    wish |= WRITABLE
                 if wish != descriptor.wish:
                     descriptor.ask(wish)
         self.current = None

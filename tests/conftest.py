@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.harness import CONCURRENT_ENGINES, ENGINES, ServerProcess
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
+    """Each engine in turn."""
+    return str(request.param)
+
+
+@pytest.fixture(params=CONCURRENT_ENGINES)
+def concurrent_engine(request: pytest.FixtureRequest) -> str:
+    """Each engine that serves several clients at once."""
+    return str(request.param)
+
+
+@pytest.fixture
+def start_server(request: pytest.FixtureRequest) -> Iterator[Callable[..., ServerProcess]]:
+    """Start servers. When the test is over, each is looked at, and must leave nothing behind."""
+    servers: list[ServerProcess] = []
+
+    def start(handler: str = "echo", *options: str, **more: Any) -> ServerProcess:
+        servers.append(ServerProcess(handler, *options, **more))
+        return servers[-1]
+
+    failed_before = request.session.testsfailed
+    yield start
+    try:
+        # A test that has failed already may leave clients behind; its own failure tells more.
+        if request.session.testsfailed == failed_before:
+            for server in servers:
+                server.check()
+    finally:
+        for server in servers:
+            server.kill()

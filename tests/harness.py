@@ -1,0 +1,255 @@
+"""The real server as a process, and real sockets to drive it with.
+
+Nothing here sleeps for a fixed time: `wait_until` and `ServerProcess.wait_for` wait for a
+condition, with a bound.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+ENGINES = ("blocking", "threads", "polling", "selector", "asyncio")
+CONCURRENT_ENGINES = tuple(name for name in ENGINES if name != "blocking")
+
+#: How many threads a server has that serves nobody: the main one; one that waits for signals
+#: where the main one sleeps; one that accepts.
+BASE_THREADS = {"blocking": 2, "threads": 3, "polling": 1, "selector": 1, "asyncio": 1}
+
+#: How long anything may take that should happen at once, on a machine that is busy.
+PATIENCE = 15.0
+
+# Everything that CPython can find fault with, and each fault an error.
+STRICT = ("-X", "dev", "-bb", "-W", "error")
+
+_RESET = struct.pack("ii", 1, 0)
+
+
+def wait_until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
+    """Look at `condition` until it is true, and return its value."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
+        time.sleep(0.005)  # between two looks at a condition
+    return value
+
+
+class ServerProcess:
+    """``anysock serve`` in a process of its own, on a free port of 127.0.0.1."""
+
+    def __init__(
+        self,
+        handler: str = "echo",
+        *options: str,
+        engine: str = "selector",
+        bind: str = "127.0.0.1:0",
+        python_flags: Sequence[str] = STRICT,
+        environment: dict[str, str] | None = None,
+        cwd: Path | None = None,
+        expected_code: int = 0,
+    ) -> None:
+        #: Patterns of ERROR and WARNING lines that the test has asked for.
+        self.expected_errors: list[str] = []
+        self.expected_code = expected_code
+        command = [sys.executable, *python_flags, "-m", "anysock", "serve", handler]
+        command += ["--bind", bind, "--engine", engine, *options]
+        clean = {key: value for key, value in os.environ.items() if "ANYSOCK" not in key}
+        # Debugging asyncio's own tasks is not what the strict flags are for, and is slow.
+        clean["PYTHONASYNCIODEBUG"] = "0"
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=clean | (environment or {}),
+            cwd=cwd,
+        )
+        self.pid = self.process.pid
+        self.lines: list[str] = []
+        self._more = threading.Condition()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        try:
+            ready = self.wait_for(r"listening on tcp://(.+):(\d+) \((\w+)\)")
+        except BaseException:
+            self.kill()
+            raise
+        self.host, self.port = ready[1].strip("[]"), int(ready[2])
+        self.base_fds = self.fds()
+        self.base_threads = BASE_THREADS[engine]
+
+    # -- its log -------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            with self._more:
+                self.lines.append(line.decode(errors="replace").rstrip("\n"))
+                self._more.notify_all()
+        with self._more:
+            self.lines.append("<end of log>")
+            self._more.notify_all()
+
+    def wait_for(self, pattern: str, times: int = 1, seconds: float = PATIENCE) -> re.Match[str]:
+        """Wait until `times` lines of the log match `pattern`; return the last of them."""
+
+        def found() -> bool:
+            return len(self.matching(pattern)) >= times or self.lines[-1:] == ["<end of log>"]
+
+        with self._more:
+            self._more.wait_for(found, seconds)
+            matches = self.matching(pattern)
+        assert len(matches) >= times, f"no line {pattern!r} in the log:\n{self.log}"
+        return matches[times - 1]
+
+    def matching(self, pattern: str) -> list[re.Match[str]]:
+        return [match for line in list(self.lines) if (match := re.search(pattern, line))]
+
+    @property
+    def log(self) -> str:
+        return "\n".join(self.lines)
+
+    # -- its clients ---------------------------------------------------------------------------
+
+    def connect(self, timeout: float = PATIENCE) -> socket.socket:
+        return socket.create_connection((self.host, self.port), timeout=timeout)
+
+    def ask(self, data: bytes) -> bytes:
+        """Send `data` on a connection of its own, half-close, and return all that comes back."""
+        with self.connect() as client:
+            return exchange(client, data)
+
+    # -- what it costs -------------------------------------------------------------------------
+
+    def fds(self) -> int:
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def threads(self) -> int:
+        return len(os.listdir(f"/proc/{self.pid}/task"))
+
+    def memory(self) -> int:
+        """Resident memory, in bytes."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * resource.getpagesize()
+
+    def cpu_seconds(self) -> float:
+        """CPU time of all living threads, to the nanosecond (not in ticks of 10 ms)."""
+        total = 0
+        for task in Path(f"/proc/{self.pid}/task").iterdir():
+            try:
+                total += int((task / "schedstat").read_text().split()[0])
+            except FileNotFoundError:
+                continue  # the thread has ended since it was listed
+        return total / 1e9
+
+    def limit_fds(self, limit: int) -> None:
+        _, hard = resource.prlimit(self.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (limit, hard))
+
+    # -- its end -------------------------------------------------------------------------------
+
+    def signal(self, signum: int = signal.SIGTERM) -> None:
+        self.process.send_signal(signum)
+
+    def wait(self, seconds: float = PATIENCE) -> int:
+        code = self.process.wait(seconds)
+        self._reader.join(seconds)
+        return code
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self._reader.join()
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+
+    def wait_until_idle(self) -> None:
+        """All clients have left: no descriptor and no thread may be left of them."""
+        wait_until(
+            lambda: self.fds() <= self.base_fds and self.threads() <= self.base_threads,
+            f"descriptors back at {self.base_fds} and threads at {self.base_threads}",
+        )
+
+    def check(self) -> None:
+        """The same look at the end of every test: nothing left, nothing unexpected in the log."""
+        try:
+            if self.process.poll() is None:
+                self.wait_until_idle()
+                self.signal()
+            code = self.wait()
+        finally:
+            self.kill()
+        assert code == self.expected_code, f"exit code {code}\n{self.log}"
+        unexpected = [
+            line
+            for line in self.lines
+            if re.search(r"^(error|warning|critical)|Traceback|Warning|Exception ignored", line)
+            and not any(re.search(pattern, line) for pattern in self.expected_errors)
+        ]
+        assert not unexpected, f"not asked for: {unexpected}\n{self.log}"
+
+
+def receive_all(client: socket.socket) -> bytes:
+    """All that comes until the end of the stream."""
+    received = bytearray()
+    while chunk := client.recv(65536):
+        received += chunk
+    return bytes(received)
+
+
+def receive_exactly(client: socket.socket, size: int) -> bytes:
+    received = bytearray()
+    while len(received) < size:
+        chunk = client.recv(min(65536, size - len(received)))
+        assert chunk, f"the stream ended after {len(received)} of {size} bytes"
+        received += chunk
+    return bytes(received)
+
+
+def exchange(client: socket.socket, data: bytes) -> bytes:
+    """Send `data` and half-close, while receiving until the end of the stream."""
+
+    def send() -> None:
+        client.sendall(data)
+        client.shutdown(socket.SHUT_WR)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    received = receive_all(client)
+    sender.join()
+    return received
+
+
+def reset(client: socket.socket) -> None:
+    """Close with a reset instead of an end of stream."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    client.close()
+
+
+def send_until_stuck(client: socket.socket, most: int, quiet: float = 0.5) -> int:
+    """Send up to `most` bytes without receiving; return how many were taken.
+
+    Stuck is who could not send a byte for `quiet` seconds.
+    """
+    block = b"x" * 65536
+    sent = 0
+    client.settimeout(quiet)
+    try:
+        while sent < most:
+            sent += client.send(block[: most - sent])
+    except TimeoutError:
+        pass
+    client.settimeout(PATIENCE)
+    return sent
