@@ -6,6 +6,7 @@ every engine that can.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
@@ -77,8 +78,11 @@ async def connect(
     engine = current_engine()
     if isinstance(address, str):
         address = Address.parse(address)
-    # The resolver blocks, perhaps for seconds.
-    candidates = await engine.to_thread(lambda: resolve(address, passive=False))
+    if address.is_name:
+        # The resolver blocks, perhaps for seconds.
+        candidates = await engine.to_thread(functools.partial(resolve, address, passive=False))
+    else:
+        candidates = resolve(address, passive=False)
     refused: OSError | None = None
     for family, sockaddr in candidates:
         if trying is not None:

@@ -50,6 +50,16 @@ class Address:
             raise UsageError(f"bad address {text!r}: brackets are for IPv6 addresses")
         return cls(host, port)
 
+    @property
+    def is_name(self) -> bool:
+        """Whether the host is a name, so that resolving it may take the resolver some time."""
+        flags = socket.AI_NUMERICHOST
+        try:
+            socket.getaddrinfo(self.host or None, self.port, type=socket.SOCK_STREAM, flags=flags)
+        except (OSError, UnicodeError):
+            return True
+        return False
+
     def __str__(self) -> str:
         return f"tcp://{_bracketed(self.host)}:{self.port}"
 

@@ -1,0 +1,63 @@
+"""Contract 4: that one peer is gone is a normal end: one debug line, nobody else notices."""
+
+from __future__ import annotations
+
+from tests.harness import receive_exactly, reset, send_until_stuck
+
+GONE = r"has ended: lost \(.*(reset|Broken pipe)"
+
+
+def test_a_reset_is_one_debug_line(engine, start_server):
+    server = start_server("echo", "--log-level", "debug", engine=engine)
+    for _ in range(10):
+        client = server.connect()
+        client.sendall(b"hello")
+        receive_exactly(client, 5)
+        reset(client)
+    server.wait_for(GONE, times=10)
+    assert server.ask(b"next") == b"next"
+    assert len(server.matching("has ended")) <= 11
+
+
+def test_a_reset_while_the_server_sends_is_a_normal_end(engine, start_server):
+    server = start_server("chargen", "--log-level", "debug", engine=engine)
+    for _ in range(10):
+        client = server.connect()
+        receive_exactly(client, 10_000)
+        reset(client)
+    server.wait_for(GONE, times=10)
+
+
+def test_a_reset_under_back_pressure_is_a_normal_end(engine, start_server):
+    server = start_server("echo", "--log-level", "debug", engine=engine)
+    client = server.connect()
+    send_until_stuck(client, 10_000_000, quiet=0.2)
+    reset(client)
+    server.wait_for(GONE)
+
+
+def test_others_do_not_notice_a_reset(concurrent_engine, start_server):
+    server = start_server(engine=concurrent_engine)
+    with server.connect() as bystander:
+        for number in range(100):
+            client = server.connect()
+            client.sendall(b"hello")
+            reset(client)
+            bystander.sendall(b"%03d" % number)
+            assert receive_exactly(bystander, 3) == b"%03d" % number
+
+
+def test_a_health_check_is_one_debug_line(engine, start_server):
+    """A connection that closes before its first byte is no news."""
+    server = start_server("echo", "--log-level", "debug", engine=engine)
+    for _ in range(5):
+        server.connect().close()
+    server.wait_for("has ended: closed before its first byte", times=5)
+
+
+def test_a_health_check_that_resets_is_no_news_either(engine, start_server):
+    server = start_server(engine=engine)
+    for _ in range(5):
+        reset(server.connect())
+    assert server.ask(b"hello") == b"hello"
+    assert not server.matching("error|warning")
