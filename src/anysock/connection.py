@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from types import TracebackType
+from typing import Self
 
 from anysock.engines.base import Data, SockAddr, Stream
 from anysock.errors import EndOfStream
@@ -149,7 +150,7 @@ class Connection:
         thrown away, and the close, when it comes, tells the peer with a reset."""
         self._stream.abort()
 
-    async def __aenter__(self) -> Connection:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(

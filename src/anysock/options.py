@@ -206,9 +206,7 @@ class ServeOptions:
 OPTIONS: dict[str, Option] = {
     field.name: field.metadata["option"] for field in dataclasses.fields(ServeOptions)
 }
-DEFAULTS: dict[str, Any] = {
-    field.name: field.default for field in dataclasses.fields(ServeOptions)
-}
+DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(ServeOptions)}
 
 
 def flag(name: str) -> str:
@@ -235,8 +233,8 @@ def reference() -> str:
         "# Options of `anysock serve`",
         "",
         "Made from the declarations in `src/anysock/options.py` by `make docs/options.md`.",
-        "Durations take `us`, `ms`, `s`, `m`, `h` (`500ms`; a bare number is seconds), sizes "
-        "`B`, `KiB`, `MiB`, `GiB`, `kB`, `MB`, `GB` (`64KiB`; a bare number is bytes).",
+        "Durations take `us`, `ms`, `s`, `m`, `h`: `500ms`; a bare number is seconds.",
+        "Sizes take `B`, `KiB`, `MiB`, `GiB`, `kB`, `MB`, `GB`: `64KiB`; a bare number is bytes.",
         "",
         "| command line | environment | keyword | default | meaning |",
         "|---|---|---|---|---|",

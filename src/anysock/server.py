@@ -1,9 +1,9 @@
 """`Server`: listen, accept, supervise, drain. The same under every engine.
 
-    serve_forever
-      ├─ _accept_clients      one a listener: accept, and decide what an error means
-      │    └─ _serve_client   one a connection: run the handler, account for how it ended, close
-      └─ drain                stop listening, let the busy finish, end the quiet, abort the late
+serve_forever
+  ├─ _accept_clients      one a listener: accept, and decide what an error means
+  │    └─ _serve_client   one a connection: run the handler, account for how it ended, close
+  └─ drain                stop listening, let the busy finish, end the quiet, abort the late
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import sys
 import threading
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from anysock.connection import Connection
 from anysock.engines import make_engine
 from anysock.engines.base import Engine, Listener, Stream, Task
 from anysock.engines.current import current_engine
-from anysock.errors import ListenerClosed, StartError, StreamAborted, UsageError
+from anysock.errors import ListenerClosed, StreamAborted, UsageError
 from anysock.events import CloseReason, Counters, Events
 from anysock.handlers import Handler, load_handler
 from anysock.logs import LogEvents, configure_logging, has_handlers
@@ -36,7 +36,6 @@ from anysock.net.addresses import explain_bind_error, format_sockaddr, resolve
 from anysock.net.faults import FailOnLine
 from anysock.net.tracing import TracingStream
 from anysock.options import ServeOptions
-
 
 # A connection that waits for its peer, and has moved no byte for so long, is at rest: when the
 # server drains, it is ended. Long enough for a client that is in the middle of something.
@@ -106,7 +105,9 @@ class Server:
         engine = self._enter_engine()
         if self._draining:
             return  # a signal came before we had begun
-        wanted = [found for address in self.options.addresses for found in resolve(address, passive=True)]
+        wanted = [
+            found for address in self.options.addresses for found in resolve(address, passive=True)
+        ]
         try:
             self._listeners = engine.listen(wanted, self.options.backlog)
         except OSError as error:
@@ -155,7 +156,7 @@ class Server:
         process at once, with exit code 1. To be called on the main thread."""
         engine = self._enter_engine()
 
-        def drain(signum: int) -> None:
+        def drain(_signum: int) -> None:
             engine.spawn(self.drain(), name="drain")
 
         # Before the server says that it is ready: from then on, a signal means a drain.
@@ -199,7 +200,7 @@ class Server:
         self._drained.set()
         return self.aborted
 
-    async def __aenter__(self) -> Server:
+    async def __aenter__(self) -> Self:
         engine = self._enter_engine()
         if not engine.concurrent:
             raise UsageError(
@@ -342,7 +343,7 @@ class _Client:
         """
         stream = self.connection.stream
         moved = stream.bytes_received + stream.bytes_sent
-        if moved != self.moved or not stream.receiving:
+        if moved != self.moved or stream.sending or not stream.receiving:
             self.moved, self.moved_at = moved, now
         elif now - self.moved_at >= QUIET_SECONDS and not self.ended_by_us:
             self.ended_by_us = True
@@ -365,7 +366,7 @@ class _Client:
 def _exit_at_once(signum: int) -> None:
     """A second signal: end the process now, even if a handler holds it up."""
     # Not through the log: the signal may have interrupted somebody in the middle of a line.
-    os.write(2, f"{signal.Signals(signum).name} again: exiting at once\n".encode())
+    os.write(2, f"a second signal, {signal.Signals(signum).name}: exiting at once\n".encode())
     os._exit(1)
 
 

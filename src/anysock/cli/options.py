@@ -41,6 +41,8 @@ def with_options(command: F) -> F:
             envvar=variable(name),
             default=DEFAULTS[name],
             multiple=spec.many,
-            **({"is_flag": True} if spec.switch else {"type": _Value(spec), "metavar": spec.metavar}),
+            is_flag=spec.switch,
+            type=None if spec.switch else _Value(spec),
+            metavar=spec.metavar or None,
         )(command)
     return command

@@ -21,6 +21,7 @@ from anysock.engines import current
 from anysock.engines.base import Data, Engine, SockAddr, Stream
 from anysock.engines.signals import catch_signals
 from anysock.engines.sockets import (
+    TURNS,
     SocketListener,
     SocketStream,
     accepted,
@@ -42,10 +43,15 @@ class AsyncioStream(SocketStream):
         self._loop = asyncio.get_running_loop()
         self._receiving = False
         self._sending = False
+        self._turns = TURNS
 
     @property
     def receiving(self) -> bool:
         return self._receiving
+
+    @property
+    def sending(self) -> bool:
+        return self._sending
 
     async def recv(self, max_bytes: int | None = None) -> bytes:
         if self.receiving:
@@ -61,11 +67,10 @@ class AsyncioStream(SocketStream):
         size = len(data)
         if not size:
             return self._received_nothing()
+        self.bytes_received += size
         if size == asked:
             self._grow(asked)
-            # sock_recv returns without letting others run when data is there already.
-            await asyncio.sleep(0)
-        self.bytes_received += size
+            await self._let_others_run()
         return data
 
     async def send_all(self, data: Data) -> None:
@@ -79,6 +84,14 @@ class AsyncioStream(SocketStream):
         finally:
             self._sending = False
         self.bytes_sent += len(data)
+        await self._let_others_run()
+
+    async def _let_others_run(self) -> None:
+        """asyncio's methods return at once, and let nobody run, where they need not wait."""
+        self._turns -= 1
+        if not self._turns:
+            self._turns = TURNS
+            await asyncio.sleep(0)
 
     async def _release(self) -> None:
         if self.receiving or self._sending:
@@ -97,11 +110,11 @@ class _Listener(SocketListener):
     acceptor: asyncio.Task[Any] | None = None
 
     def close(self) -> None:
-        if self.acceptor is None:
+        if not self.closed:
+            asyncio.get_running_loop().remove_reader(self.sock)
             super().close()
-        elif not self.closed:
-            self.closed = True
-            self.acceptor.cancel()
+            if self.acceptor is not None:
+                self.acceptor.cancel()
 
 
 class AsyncioTask:
@@ -169,8 +182,6 @@ class AsyncioEngine:
             raise ListenerClosed from None
         finally:
             listener.acceptor = None
-            if listener.closed:
-                listener.close()
         accepted(sock, blocking=False)
         return AsyncioStream(self, sock, peer)
 

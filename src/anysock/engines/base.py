@@ -60,6 +60,11 @@ class Stream(Protocol):
         """True while a task waits in `recv` for the peer to say something."""
         ...
 
+    @property
+    def sending(self) -> bool:
+        """True while a task waits in `send_all` for the peer to read."""
+        ...
+
     def set_recv_size(self, max_bytes: int) -> None:
         """Let `recv()` ask for `max_bytes` from now on, instead of what suits the traffic."""
         ...
@@ -161,8 +166,11 @@ class Engine(Protocol):
         ...
 
     async def accept(self, listener: Any) -> Stream:
-        """Wait for the next peer of a listener of this engine's. Raises `ListenerClosed`, or what accept(2) raised, as it is:
-        what to do about it is the server's decision, the same under every engine."""
+        """Wait for the next peer. `listener` is one that this engine's `listen` has returned.
+
+        Raises `ListenerClosed`, or what accept(2) raised, as it is: what to do about it is the
+        server's decision, the same under every engine.
+        """
         ...
 
     async def connect(self, family: socket.AddressFamily, address: SockAddr) -> Stream:

@@ -23,7 +23,6 @@ from anysock.engines import current
 from anysock.engines.base import Data, Engine, SockAddr, Stream
 from anysock.engines.signals import catch_signals
 from anysock.engines.sockets import (
-    SocketListener,
     SocketStream,
     accepted,
     no_delay,
@@ -201,10 +200,15 @@ class BlockingStream(SocketStream):
     def __init__(self, engine: Engine, sock: socket.socket, peer: SockAddr) -> None:
         super().__init__(engine, sock, peer)
         self._receiving = False
+        self._sending = False
 
     @property
     def receiving(self) -> bool:
         return self._receiving
+
+    @property
+    def sending(self) -> bool:
+        return self._sending
 
     async def recv(self, max_bytes: int | None = None) -> bytes:
         asked = max_bytes or self._recv_size
@@ -222,12 +226,15 @@ class BlockingStream(SocketStream):
         return data
 
     async def send_all(self, data: Data) -> None:
-        with memoryview(data) as rest:
-            sent = 0
-            while sent < len(rest):
-                sent_now = self._patiently(self._sock.send, rest[sent:])
-                self.bytes_sent += sent_now
-                sent += sent_now
+        self._sending = True
+        try:
+            rest = memoryview(data)
+            while rest:
+                sent = self._patiently(self._sock.send, rest)
+                self.bytes_sent += sent
+                rest = rest[sent:]
+        finally:
+            self._sending = False
 
     def _patiently(self, operation: Callable[[Any], T], argument: Any) -> T:
         """``operation(argument)``, for as long as the running task's deadlines allow."""

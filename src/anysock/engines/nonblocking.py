@@ -20,6 +20,7 @@ from anysock.engines import current
 from anysock.engines.base import Data, Engine, SockAddr, Stream
 from anysock.engines.signals import catch_signals
 from anysock.engines.sockets import (
+    TURNS,
     SocketListener,
     SocketStream,
     accepted,
@@ -33,10 +34,6 @@ from anysock.loop.tasks import Task
 from anysock.loop.waits import Descriptor, Event, ReadWait, Sleep, Wait, WriteWait, pause
 
 T = TypeVar("T")
-
-# How many operations in a row a task may do on one stream without letting the others run. A
-# peer that always has data ready, or always reads, would otherwise keep the loop for itself.
-TURNS = 16
 
 
 class _Done:
@@ -126,9 +123,7 @@ _RECEIVE_CLOSED = _ReceiveClosed()
 class NonblockingStream(SocketStream):
     """A `Stream` over a non-blocking socket, for tasks of `kernel`."""
 
-    def __init__(
-        self, engine: Engine, kernel: Kernel, sock: socket.socket, peer: SockAddr
-    ) -> None:
+    def __init__(self, engine: Engine, kernel: Kernel, sock: socket.socket, peer: SockAddr) -> None:
         super().__init__(engine, sock, peer)
         self._kernel = kernel
         self.descriptor = Descriptor(kernel, sock.fileno())
@@ -139,6 +134,10 @@ class NonblockingStream(SocketStream):
     @property
     def receiving(self) -> bool:
         return self.descriptor.reader is not None
+
+    @property
+    def sending(self) -> bool:
+        return self.descriptor.writer is not None
 
     def recv(self, max_bytes: int | None = None) -> _Receive:
         receive = self._receive

@@ -10,8 +10,6 @@ system call of the `selector` engine is worth.
 
 from __future__ import annotations
 
-import time
-
 from anysock.engines.nonblocking import NonblockingEngine
 
 
@@ -33,9 +31,7 @@ class SweepPoller:
         del self._wishes[fd]
 
     def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
-        # However long the loop may sleep, a sweep comes back at once. It only lets other
-        # threads have the interpreter.
-        time.sleep(0)
+        # However long the loop may sleep, a sweep comes back at once.
         return list(self._wishes.items())
 
     def close(self) -> None:

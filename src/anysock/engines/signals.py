@@ -24,7 +24,7 @@ def catch_signals(
     """
     seen = 0
 
-    def handle(signum: int, frame: object) -> None:
+    def handle(signum: int, _frame: object) -> None:
         nonlocal seen
         seen += 1
         if seen == 1:

@@ -22,6 +22,10 @@ FIRST_RECV_SIZE = 4096
 MOST_RECV_SIZE = 65536
 RECV_GROWTH = 4
 
+# How many operations in a row a task may do on one stream without letting the others run. A
+# peer that always has data ready, or always reads, would otherwise keep the loop for itself.
+TURNS = 16
+
 # The peer, or the network between, is gone: the normal end of a connection. From the errors
 # of recv(2), send(2) and tcp(7); ENOTCONN is what shutdown(2) says after a reset.
 PEER_GONE = frozenset(
@@ -140,6 +144,10 @@ class SocketStream:
 
     @property
     def receiving(self) -> bool:
+        raise NotImplementedError
+
+    @property
+    def sending(self) -> bool:
         raise NotImplementedError
 
     def recv(self, max_bytes: int | None = None) -> Awaitable[bytes]:

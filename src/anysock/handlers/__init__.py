@@ -66,9 +66,7 @@ def _load_own(name: str) -> Handler:
             "and among what is installed"
         ) from None
     except ValueError:
-        raise UsageError(
-            f"no handler {name!r}: name it as package.module:function"
-        ) from None
+        raise UsageError(f"no handler {name!r}: name it as package.module:function") from None
     found = getattr(module, function_name, None)
     if found is None:
         raise UsageError(f"the module {module_name!r} has no {function_name!r}")

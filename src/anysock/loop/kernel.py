@@ -276,7 +276,7 @@ class Kernel:
                 action = self._from_outside.popleft()
                 try:
                     action()
-                except Exception:
+                except Exception:  # noqa: BLE001
                     _log.exception("%r, called from outside the loop, failed", action)
 
 

@@ -15,7 +15,9 @@ from anysock.errors import StartError, UsageError
 SCHEMES = ("tcp",)
 
 _FORMS = "host:port, [v6]:port or tcp://host:port"
-_HOST_AND_PORT = re.compile(r"(?:\[(?P<v6>[^\[\]]*)\]|(?P<host>[^\[\]:]*)):(?P<port>\d{1,5})", re.A)
+_HOST_AND_PORT = re.compile(
+    r"(?:\[(?P<v6>[^\[\]]*)\]|(?P<host>[^\[\]:]*)):(?P<port>\d{1,5})", re.ASCII
+)
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,10 @@ class WrappedStream:
     def receiving(self) -> bool:
         return self._inner.receiving
 
+    @property
+    def sending(self) -> bool:
+        return self._inner.sending
+
     def set_recv_size(self, max_bytes: int) -> None:
         self._inner.set_recv_size(max_bytes)
 

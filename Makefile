@@ -1,0 +1,75 @@
+# Needs git, make, and python3 (3.11 or newer) with venv; everything else goes into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+# What running and installing need, of all that constraints.txt pins. If a new version of one of
+# these needs another, pip stops and names it: nothing that is not pinned here gets in.
+RUN_PACKAGES := click rich markdown-it-py mdurl pygments \
+	hatchling editables packaging pathspec pluggy tomlkit trove-classifiers
+
+.PHONY: help serve test lint format clean
+help:
+	@echo 'make serve    set up .venv and run the echo server on 127.0.0.1:8000'
+	@echo '              (make serve ARGS="lines --engine threads" for more; Ctrl-C drains it)'
+	@echo 'make test     set up .venv and run every check and test (ARGS="-k drain" for some)'
+	@echo 'make lint     ruff and mypy'
+	@echo 'make format   let ruff format the sources'
+	@echo 'make clean    remove .venv and what tools have left'
+
+serve: $(VENV)/ready-to-run
+	@# A server that had to abort connections, or was interrupted, is no failure of make's.
+	@exec $(BIN)/anysock serve $(ARGS)
+
+test: lint
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/ready-to-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/ready-to-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs/options.md: $(VENV)/ready-to-run src/anysock/options.py
+	$(BIN)/python -c 'from anysock.options import reference; print(reference(), end="")' > $@
+
+clean:
+	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find src tests -name __pycache__ -prune -exec rm -rf {} +
+
+# -- the environment ---------------------------------------------------------------------------
+# Two stamps, so that whoever only serves does not wait for the test tools. pip's hash mode takes
+# no constraints for what it is not told by name, so what to install is cut out of the file.
+
+$(VENV)/ready-to-run: constraints.txt pyproject.toml
+	@echo 'setting up $(VENV) ...'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Anysock needs Python 3.11 or newer: make PYTHON=...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@awk -v wanted=' $(RUN_PACKAGES) ' \
+		'/^[a-z]/ { split($$1, name, "=="); on = index(wanted, " " name[1] " ") } on' \
+		constraints.txt > $(VENV)/run.txt
+	@$(PIP) install --require-hashes -r $(VENV)/run.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/ready-to-test: $(VENV)/ready-to-run
+	@echo 'adding the test tools to $(VENV) ...'
+	@$(PIP) install --require-hashes -r constraints.txt
+	@touch $@
+
+# pip-tools, in an environment of its own; run it after a change to the dependencies.
+constraints.txt: | $(VENV)/pip-tools
+	@{ echo '# Every package that Anysock is built, run and tested with, pinned, with the hashes of its files.'; \
+	   echo '# Made by `make -B constraints.txt` (pip-tools) from pyproject.toml; for CPython 3.11 to 3.13.'; \
+	   $(VENV)/pip-tools/bin/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
+	     --all-build-deps --extra cli --extra dev --no-header --no-annotate --no-emit-index-url \
+	     --no-emit-trusted-host --no-emit-find-links --output-file - pyproject.toml; } > $@.new
+	@mv $@.new $@
+
+$(VENV)/pip-tools:
+	@$(PYTHON) -m venv $@ && $@/bin/pip --disable-pip-version-check --quiet install pip-tools

@@ -1,0 +1,159 @@
+"""Contract 7: accepting survives everything that accept(2) can say."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from anysock.engines.blocking import BlockingEngine
+from anysock.errors import ListenerClosed
+from anysock.events import Events
+from anysock.server import Server
+from tests.harness import receive_exactly
+
+
+def test_exhausted_descriptors_make_the_client_wait_and_no_one_else(engine, start_server):
+    server = start_server(engine=engine, python_flags=())
+    server.expected_errors.append("can't accept a connection: Too many open files")
+    with server.connect() as first:
+        first.sendall(b"first")
+        receive_exactly(first, 5)
+        if engine == "blocking":
+            first.close()  # it accepts the next only when this one has left
+            server.wait_until_idle()
+        server.limit_fds(server.fds())
+        with server.connect() as waiting:
+            waiting.sendall(b"waiting")
+            server.wait_for("can't accept a connection: Too many open files")
+            before = server.cpu_seconds()
+            time.sleep(1.5)  # the span in which the log is counted and the CPU measured
+            assert len(server.matching("can't accept")) <= 4, "told more than once a second"
+            if engine != "polling":
+                assert server.cpu_seconds() - before < 0.15, "it spins"
+            if engine != "blocking":
+                first.sendall(b"still")
+                assert receive_exactly(first, 5) == b"still"
+            server.limit_fds(1024)
+            assert receive_exactly(waiting, 7) == b"waiting"
+
+
+def test_clients_beyond_the_limit_are_served_when_others_leave(concurrent_engine, start_server):
+    server = start_server(engine=concurrent_engine, python_flags=())
+    server.expected_errors.append("can't accept a connection: Too many open files")
+    server.limit_fds(server.base_fds + 10)
+    clients = [server.connect() for _ in range(30)]
+    for number, client in enumerate(clients):
+        client.sendall(b"%02d" % number)
+    server.wait_for("can't accept a connection: Too many open files")
+    served = set()
+    while clients:
+        client = clients.pop(0)
+        served.add(receive_exactly(client, 2))
+        client.close()
+    assert served == {b"%02d" % number for number in range(30)}
+    server.limit_fds(1024)
+
+
+def test_300_connects_at_once_are_all_accepted(concurrent_engine, start_server):
+    server = start_server(engine=concurrent_engine)
+    clients = [server.connect() for _ in range(300)]
+    for client in clients:
+        client.sendall(b"x")
+    for client in clients:
+        assert receive_exactly(client, 1) == b"x"
+        client.close()
+
+
+class ScriptedEngine(BlockingEngine):
+    """An engine whose accept(2) says what the test has written down."""
+
+    def __init__(self, script: Sequence[int | str]) -> None:
+        super().__init__()
+        self.script = list(script)
+        self.slept: list[float] = []
+        self.clock = 0.0
+
+    async def accept(self, listener):
+        said = self.script.pop(0) if self.script else "closed"
+        if said == "closed":
+            raise ListenerClosed
+        if isinstance(said, int):
+            raise OSError(said, os.strerror(said))
+        ours, theirs = socket.socketpair()
+        theirs.close()
+        from anysock.engines.blocking import BlockingStream
+
+        return BlockingStream(self, ours, ("peer", 1))
+
+    async def sleep(self, seconds):
+        self.slept.append(seconds)
+        self.clock += seconds
+
+    def now(self):
+        return self.clock
+
+
+class Told(Events):
+    def __init__(self) -> None:
+        self.failures: list[tuple[int, int]] = []
+
+    def accept_failed(self, error, left_out):
+        self.failures.append((error.errno, left_out))
+
+
+def accept_all(script: Sequence[int | str]) -> tuple[Server, ScriptedEngine, Told]:
+    """Run the accept loop on a script, under no real network at all."""
+    engine, told = ScriptedEngine(script), Told()
+    server = Server("echo", bind="127.0.0.1:0", events=told)
+
+    async def main() -> None:
+        await server.start()
+        await server._accept_clients(server._listeners[0])
+        if not server._draining:
+            await server.drain()
+
+    engine.run(main())
+    return server, engine, told
+
+
+PASSING = [
+    "ECONNABORTED", "EINTR", "EPROTO", "EPERM", "ENETDOWN", "ENOPROTOOPT", "EHOSTDOWN",
+    "ENONET", "EHOSTUNREACH", "EOPNOTSUPP", "ENETUNREACH", "ETIMEDOUT", "ECONNRESET",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PASSING)
+def test_a_passing_error_is_retried_at_once(name):
+    code = getattr(errno, name)
+    server, engine, told = accept_all([code, "peer", code, code, "peer"])
+    assert server.counters.accepted == 2
+    assert server.counters.accept_errors == 3
+    assert engine.slept == []
+    assert told.failures == []
+
+
+@pytest.mark.parametrize("name", ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"])
+def test_a_shortage_is_waited_out_and_told_once_a_second(name):
+    code = getattr(errno, name)
+    server, engine, told = accept_all([code] * 25 + ["peer"])
+    assert server.counters.accepted == 1
+    assert engine.slept == [0.1] * 25
+    # Met ten times a second, told at 0, 1 and 2 s; and how often it was not told in between.
+    assert [left_out for _, left_out in told.failures] in ([0, 9, 9], [0, 10, 9], [0, 9, 10])
+
+
+def test_a_broken_listener_stops_the_server_with_its_error():
+    server, _, _ = accept_all([errno.EINVAL])
+    assert server._failure is not None
+    assert server._failure.errno == errno.EINVAL
+    assert server._draining
+
+
+def test_a_long_run_of_accepts_lets_the_others_have_their_turn():
+    _, engine, _ = accept_all(["peer"] * 200)
+    assert engine.slept.count(0) >= 3

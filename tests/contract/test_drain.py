@@ -1,0 +1,226 @@
+"""Contract 8: SIGTERM drains: quiet connections end, busy ones finish, all share one deadline."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+import time
+
+import pytest
+
+from tests.harness import ServerProcess, receive_all, receive_exactly, wait_until
+
+IN_FLIGHT = 7_000_000
+
+
+def is_refused(server: ServerProcess) -> bool:
+    try:
+        socket.create_connection((server.host, server.port), timeout=1).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_without_clients_ends_at_once(engine, start_server, signum):
+    server = start_server(engine=engine)
+    server.signal(signum)
+    assert server.wait() == 0
+    server.wait_for("drained in 0.0")
+
+
+def test_new_connects_are_refused_at_once(engine, start_server):
+    server = start_server(engine=engine)
+    with server.connect() as busy:
+        busy.sendall(b"x")
+        receive_exactly(busy, 1)
+        server.signal()
+        server.wait_for("draining: 1 connections left")
+        assert is_refused(server)
+        assert server.process.poll() is None, "the drain was over before it was looked at"
+    assert server.wait() == 0
+
+
+def test_a_quiet_connection_is_ended(engine, start_server):
+    server = start_server(engine=engine)
+    with server.connect() as quiet:
+        quiet.sendall(b"hello")
+        receive_exactly(quiet, 5)
+        server.signal()
+        assert receive_all(quiet) == b""
+        assert server.wait() == 0
+
+
+def test_a_half_sent_line_comes_back_when_its_sender_is_ended(engine, start_server):
+    server = start_server("lines", "-v", engine=engine)
+    with server.connect() as quiet:
+        quiet.sendall(b"half a li")
+        server.wait_for("half a li")
+        server.signal()
+        assert receive_all(quiet) == b"half a li"
+        assert server.wait() == 0
+
+
+def test_7_mb_in_flight_all_come_back(engine, start_server):
+    server = start_server("echo", "--drain-timeout", "30s", engine=engine)
+    data = bytes(range(256)) * (IN_FLIGHT // 256)
+    with server.connect() as client:
+        sender = threading.Thread(target=client.sendall, args=(data,))
+        sender.start()
+        received = receive_exactly(client, 100_000)
+        server.signal()
+        server.wait_for("draining")
+        received += receive_all(client)
+        sender.join()
+    assert received == data
+    assert server.wait() == 0
+
+
+def test_a_reader_that_pauses_for_longer_than_quiet_loses_nothing(engine, start_server):
+    """In flight is also what waits for its reader: no byte moves, yet it is not at rest."""
+    server = start_server("echo", "--drain-timeout", "30s", engine=engine)
+    data = b"0123456789" * (IN_FLIGHT // 10)
+    with server.connect() as client:
+        sender = threading.Thread(target=client.sendall, args=(data,))
+        sender.start()
+        wait_until(lambda: server.matching("I got a connection"), "accepted")
+        time.sleep(0.3)  # for all buffers on the way to fill up
+        server.signal()
+        server.wait_for("draining")
+        time.sleep(0.6)  # longer than a connection at rest is left in peace
+        assert receive_all(client) == data
+        sender.join()
+    assert server.wait() == 0
+
+
+def test_busy_clients_go_on(concurrent_engine, start_server):
+    server = start_server(engine=concurrent_engine)
+    with server.connect() as busy:
+        busy.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        server.signal()
+        server.wait_for("draining")
+        for number in range(60):  # for longer than a connection at rest is left in peace
+            busy.sendall(b"%02d" % number)
+            assert receive_exactly(busy, 2) == b"%02d" % number
+            time.sleep(0.01)
+    assert server.wait() == 0
+
+
+def test_who_takes_too_long_is_aborted(engine, start_server):
+    server = start_server("echo", "--drain-timeout", "600ms", engine=engine, expected_code=1)
+    server.expected_errors += ["aborted the connection", "1 connections were aborted"]
+    stop = threading.Event()
+    with server.connect() as endless:
+
+        def chatter() -> None:
+            try:
+                while not stop.is_set():
+                    endless.sendall(b"x")
+                    if not endless.recv(1):
+                        return
+            except OSError:
+                pass  # the abort arrives as a reset
+
+        talker = threading.Thread(target=chatter)
+        talker.start()
+        server.wait_for("I got a connection")
+        began = time.monotonic()
+        server.signal()
+        assert server.wait() == 1
+        assert 0.5 < time.monotonic() - began < 5
+        stop.set()
+        talker.join()
+    server.wait_for("aborted the connection from")
+
+
+def test_who_never_reads_is_aborted(engine, start_server, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "async def much(connection):\n    await connection.send_all(bytes(50_000_000))\n"
+    )
+    server = start_server(
+        "mine:much", "--drain-timeout", "400ms", engine=engine, cwd=tmp_path, expected_code=1
+    )
+    server.expected_errors += ["aborted the connection", "1 connections were aborted"]
+    with server.connect() as client:
+        receive_exactly(client, 1000)
+        server.signal()
+        assert server.wait() == 1
+        with pytest.raises(ConnectionResetError):
+            receive_all(client)
+
+
+def test_a_handler_that_sleeps_is_cancelled(engine, start_server, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import anysock\n"
+        "async def sleeper(connection):\n"
+        "    await connection.recv()\n"
+        "    try:\n"
+        "        await anysock.sleep(3600)\n"
+        "    finally:\n"
+        "        print('cleaned up', file=__import__('sys').stderr, flush=True)\n"
+    )
+    server = start_server(
+        "mine:sleeper", "--drain-timeout", "300ms", engine=engine, cwd=tmp_path, expected_code=1
+    )
+    server.expected_errors += ["aborted the connection", "1 connections were aborted"]
+    with server.connect() as client:
+        client.sendall(b"x")
+        server.wait_for("I got a connection")
+        server.signal()
+        assert server.wait() == 1
+    server.wait_for("cleaned up")
+
+
+@pytest.mark.parametrize("blocked", [False, True], ids=["", "blocked"])
+def test_a_second_signal_exits_at_once(engine, start_server, tmp_path, blocked):
+    """Even while a handler blocks everything with a sleep that is not ours."""
+    (tmp_path / "mine.py").write_text(
+        "import anysock, sys, time\n"
+        "async def sleeper(connection):\n"
+        "    await connection.recv()\n"
+        "    print('asleep', file=sys.stderr, flush=True)\n"
+        f"    {'time.sleep(60)' if blocked else 'await anysock.sleep(60)'}\n"
+    )
+    server = start_server("mine:sleeper", engine=engine, cwd=tmp_path, expected_code=1)
+    with server.connect() as client:
+        client.sendall(b"x")
+        server.wait_for("asleep")
+        server.signal(signal.SIGINT)
+        if not blocked:
+            server.wait_for("draining")
+        began = time.monotonic()
+        # Two signals of one kind that are pending at the same time are one (signal(7)).
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 1
+        assert time.monotonic() - began < 5
+    server.wait_for("SIGTERM: exiting at once")
+
+
+def test_a_restart_on_the_same_port_works_at_once(engine, start_server):
+    first = start_server(engine=engine)
+    with first.connect() as client:
+        client.sendall(b"hello")
+        receive_exactly(client, 5)
+        first.signal()
+        assert receive_all(client) == b""
+        # The server has closed first: its end stays in TIME_WAIT.
+    assert first.wait() == 0
+    second = start_server(engine=engine, bind=f"127.0.0.1:{first.port}")
+    assert second.ask(b"again") == b"again"
+
+
+def test_a_signal_right_after_the_ready_line_drains(engine, start_server):
+    for _ in range(3):
+        server = start_server(engine=engine)
+        server.signal()
+        assert server.wait() == 0
+
+
+def test_chargen_comes_to_an_end_by_itself(engine, start_server):
+    server = start_server("chargen", "--drain-timeout", "30s", engine=engine)
+    with server.connect() as client:
+        receive_exactly(client, 10_000)
+        server.signal()
+        receive_all(client)
+    assert server.wait() == 0

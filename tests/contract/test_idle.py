@@ -1,0 +1,35 @@
+"""Contract 10: idle costs nothing: no CPU with 0, 1 or 500 silent clients (but `polling`)."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.harness import ServerProcess, wait_until
+
+SPAN = 0.6
+
+
+def cpu_share(server: ServerProcess) -> float:
+    """The share of a core that the server uses. The span is what is measured."""
+    before, began = server.cpu_seconds(), time.monotonic()
+    time.sleep(SPAN)
+    return (server.cpu_seconds() - before) / (time.monotonic() - began)
+
+
+@pytest.mark.parametrize("clients", [0, 1, 500])
+def test_silent_clients_cost_no_cpu(engine, start_server, clients):
+    server = start_server("echo", "--log-level", "warning", engine=engine, python_flags=())
+    connections = [server.connect() for _ in range(clients)]
+    # `blocking` has accepted one; the others wait in the kernel, and cost nothing there.
+    accepted = min(clients, 1) if engine == "blocking" else clients
+    wait_until(lambda: server.fds() >= server.base_fds + accepted, "all are accepted")
+    # The best of a few: the last of the accepting may still be going on in the first.
+    shares = [cpu_share(server) for _ in range(2)]
+    if engine == "polling":
+        assert max(shares) > 0.5
+    else:
+        assert min(shares) < 0.002
+    for connection in connections:
+        connection.close()

@@ -1,0 +1,55 @@
+"""Contract 9: nothing leaks: descriptors and memory are back at the base line."""
+
+from __future__ import annotations
+
+from tests.harness import STRICT, ServerProcess, receive_exactly, reset
+
+SHORT_CLIENTS = 20_000
+RESETS = 5_000
+FAILURES = 100
+
+# What a long run may leave: memory that malloc has not given back yet.
+GROWTH = 1_500_000
+
+
+def short_clients(server: ServerProcess, count: int) -> None:
+    """Clients that come, say a word and leave; half with an end of stream, half with a reset, so
+    that 20,000 of them do not use up the ports of the machine."""
+    for number in range(count):
+        client = server.connect()
+        client.sendall(b"hello\n")
+        receive_exactly(client, 6)
+        if number % 2:
+            reset(client)
+        else:
+            client.close()
+
+
+def resets(server: ServerProcess, count: int) -> None:
+    """Clients that leave with a reset while their word is still on its way."""
+    for _ in range(count):
+        client = server.connect()
+        client.sendall(b"hello\n")
+        reset(client)
+
+
+def failures(server: ServerProcess, count: int) -> None:
+    for _ in range(count):
+        assert server.ask(b"boom\n") == b""
+
+
+def test_25_100_clients_leave_nothing_behind(engine, start_server):
+    assert "error" in STRICT  # a ResourceWarning would end the handler, and be seen in the log
+    server = start_server("lines", "--log-level", "error", "--fail-on", "boom", engine=engine)
+    server.expected_errors += ["the handler failed", "Traceback"]
+    # What is made once, and what malloc keeps for the next time, is no leak: so the base line
+    # is what there is after the first half.
+    for half in range(2):
+        short_clients(server, SHORT_CLIENTS // 2)
+        resets(server, RESETS // 2)
+        failures(server, FAILURES // 2)
+        server.wait_until_idle()
+        if half == 0:
+            before = server.memory()
+    server.wait_until_idle()
+    assert server.memory() - before < GROWTH
