@@ -65,10 +65,11 @@ def parse_size(value: str | int) -> int:
 def format_duration(seconds: float) -> str:
     """A text that `parse_duration` reads as `seconds`: ``10s``, ``500ms``."""
     for unit in ("s", "ms", "us"):
-        text = f"{seconds / _SECONDS[unit]:g}{unit}"
-        if seconds >= _SECONDS[unit] and parse_duration(text) == seconds:
+        number = seconds / _SECONDS[unit]
+        text = f"{number:f}".rstrip("0").rstrip(".") + unit
+        if number >= 1 and parse_duration(text) == seconds:
             return text
-    return f"{seconds:.17f}".rstrip("0").rstrip(".") if seconds < 1e-6 else f"{seconds!r}"
+    return f"{seconds:.25f}".rstrip("0").rstrip(".") + "s"
 
 
 def format_size(size: int) -> str:

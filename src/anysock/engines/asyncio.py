@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
 from anysock.engines import current
-from anysock.engines.base import Data, Engine, SockAddr, Stream
+from anysock.engines.base import Data, Engine, Name, SockAddr, Stream
 from anysock.engines.signals import catch_signals
 from anysock.engines.sockets import (
     TURNS,
@@ -163,10 +163,8 @@ class AsyncioEngine:
         with current.engine_is(self):
             return asyncio.run(main)
 
-    def listen(
-        self, addresses: Sequence[tuple[socket.AddressFamily, SockAddr]], backlog: int
-    ) -> list[_Listener]:
-        return [_Listener(sock) for sock in open_sockets(addresses, backlog)]
+    def listen(self, names: Sequence[Name], backlog: int) -> list[_Listener]:
+        return [_Listener(sock) for sock in open_sockets(names, backlog)]
 
     async def accept(self, listener: _Listener) -> Stream:
         if listener.closed:

@@ -20,6 +20,10 @@ T = TypeVar("T")
 #: What the socket module calls an address: ``(host, port)``, ``(host, port, flow, scope)``.
 SockAddr: TypeAlias = tuple[Any, ...]
 
+#: The addresses that one name has, each as what bind(2) wants. Port 0 takes one free port for
+#: all of them.
+Name: TypeAlias = Sequence[tuple[socket.AddressFamily, SockAddr]]
+
 #: What can be sent.
 Data: TypeAlias = bytes | bytearray | memoryview
 
@@ -154,10 +158,8 @@ class Engine(Protocol):
         """Run `main` to its end under this I/O model, and return its result."""
         ...
 
-    def listen(
-        self, addresses: Sequence[tuple[socket.AddressFamily, SockAddr]], backlog: int
-    ) -> Sequence[Listener]:
-        """Bind and listen. Returns as many listeners as the engine wants accept loops.
+    def listen(self, names: Sequence[Name], backlog: int) -> Sequence[Listener]:
+        """Bind all addresses of all `names`, and listen. Returns as many listeners as the engine wants accept loops.
 
         `backlog` is listen(2)'s: how many connections the kernel may keep waiting for us.
         Raises OSError, with `filename` set to the address, for the first that cannot be bound;

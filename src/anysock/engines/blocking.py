@@ -20,7 +20,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
 from anysock.engines import current
-from anysock.engines.base import Data, Engine, SockAddr, Stream
+from anysock.engines.base import Data, Engine, Name, SockAddr, Stream
 from anysock.engines.signals import catch_signals
 from anysock.engines.sockets import (
     SocketStream,
@@ -304,11 +304,9 @@ class BlockingEngine:
         with current.engine_is(self):
             return run_to_its_end(main)
 
-    def listen(
-        self, addresses: Sequence[tuple[socket.AddressFamily, SockAddr]], backlog: int
-    ) -> Sequence[_Listener]:
+    def listen(self, names: Sequence[Name], backlog: int) -> Sequence[_Listener]:
         # One listener for all: the one thread there is must wait for whichever comes first.
-        return [_Listener(open_sockets(addresses, backlog))]
+        return [_Listener(open_sockets(names, backlog))]
 
     async def accept(self, listener: _Listener) -> Stream:
         while True:

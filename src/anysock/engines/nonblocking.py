@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator,
 from typing import Any, TypeVar
 
 from anysock.engines import current
-from anysock.engines.base import Data, Engine, SockAddr, Stream
+from anysock.engines.base import Data, Engine, Name, SockAddr, Stream
 from anysock.engines.signals import catch_signals
 from anysock.engines.sockets import (
     TURNS,
@@ -213,10 +213,8 @@ class NonblockingEngine:
             if self._threads is not None:
                 self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def listen(
-        self, addresses: Sequence[tuple[socket.AddressFamily, SockAddr]], backlog: int
-    ) -> list[_Listener]:
-        return [_Listener(self._kernel, sock) for sock in open_sockets(addresses, backlog)]
+    def listen(self, names: Sequence[Name], backlog: int) -> list[_Listener]:
+        return [_Listener(self._kernel, sock) for sock in open_sockets(names, backlog)]
 
     async def accept(self, listener: _Listener) -> Stream:
         while True:

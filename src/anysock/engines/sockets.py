@@ -12,7 +12,7 @@ import struct
 import sys
 from collections.abc import Awaitable, Sequence
 
-from anysock.engines.base import Engine, SockAddr
+from anysock.engines.base import Engine, Name, SockAddr
 from anysock.errors import AnysockError, StreamAborted, StreamClosed
 
 # The first receive asks for little: recv(n) allocates n bytes and then shrinks them. While
@@ -53,30 +53,43 @@ _LINGER_RESET = struct.pack("ii", 1, 0)
 _PORT_TRIES = 10
 
 
-def open_sockets(
-    addresses: Sequence[tuple[socket.AddressFamily, SockAddr]], backlog: int
-) -> list[socket.socket]:
-    """Non-blocking sockets that listen on `addresses`. Port 0 takes a free one, the same for all.
+def open_sockets(names: Sequence[Name], backlog: int) -> list[socket.socket]:
+    """Non-blocking sockets that listen on all addresses of all `names`.
 
     Raises OSError with `filename` set to the address that failed; then none is left open.
     """
+    sockets: list[socket.socket] = []
+    try:
+        for name in names:
+            sockets += _open_name(name, backlog)
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def _open_name(name: Name, backlog: int) -> list[socket.socket]:
+    """Sockets that listen on all addresses of one name, at one port."""
     for attempt in range(_PORT_TRIES):
         sockets: list[socket.socket] = []
         port = 0
-        try:
-            for family, address in addresses:
-                wanted = (address[0], address[1] or port, *address[2:])
+        for family, address in name:
+            wanted = (address[0], address[1] or port, *address[2:])
+            try:
                 sockets.append(_open_socket(family, wanted, backlog))
-                port = port or sockets[-1].getsockname()[1]
-        except OSError as error:
-            for sock in sockets:
-                sock.close()
-            chosen_by_us = address[1] == 0 and port
-            if error.errno == errno.EADDRINUSE and chosen_by_us and attempt + 1 < _PORT_TRIES:
-                continue
-            error.filename = wanted
-            raise
-        return sockets
+            except OSError as error:
+                for sock in sockets:
+                    sock.close()
+                # Free on the first address, taken on this one: let the first have another.
+                chosen_by_us = address[1] != wanted[1]
+                if error.errno == errno.EADDRINUSE and chosen_by_us and attempt + 1 < _PORT_TRIES:
+                    break
+                error.filename = wanted
+                raise
+            port = sockets[-1].getsockname()[1]
+        else:
+            return sockets
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 

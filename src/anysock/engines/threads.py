@@ -10,10 +10,9 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Sequence
-from socket import AddressFamily
 
 from anysock.engines import current
-from anysock.engines.base import SockAddr
+from anysock.engines.base import Name
 from anysock.engines.blocking import BlockingEngine, BlockingTask, _Listener
 from anysock.engines.sockets import open_sockets
 
@@ -24,10 +23,8 @@ class ThreadsEngine(BlockingEngine):
     name = "threads"
     concurrent = True
 
-    def listen(
-        self, addresses: Sequence[tuple[AddressFamily, SockAddr]], backlog: int
-    ) -> Sequence[_Listener]:
-        return [_Listener([sock]) for sock in open_sockets(addresses, backlog)]
+    def listen(self, names: Sequence[Name], backlog: int) -> Sequence[_Listener]:
+        return [_Listener([sock]) for sock in open_sockets(names, backlog)]
 
     def _start(self, task: BlockingTask) -> None:
         # Daemons: a handler that ignores its cancellation must not keep the process from

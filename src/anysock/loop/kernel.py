@@ -121,9 +121,13 @@ class Kernel:
         finally:
             answering.coro.close()
             self._tasks.discard(answering)
-            self.poller.close()
-            self._bell.close()
-            self.wakeup.close()
+            self.close()
+
+    def close(self) -> None:
+        """Give the loop's descriptors back. `run` ends with this."""
+        self.poller.close()
+        self._bell.close()
+        self.wakeup.close()
 
     def turn(self) -> None:
         """One turn of the loop."""

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import errno
+import socket
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anysock.errors import StartError, UsageError
+from anysock.net.addresses import Address, explain_bind_error, format_sockaddr, resolve
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("127.0.0.1:8000", "127.0.0.1", 8000),
+        ("localhost:0", "localhost", 0),
+        ("[::1]:7", "::1", 7),
+        ("[fe80::1%eth0]:7", "fe80::1%eth0", 7),
+        ("tcp://127.0.0.1:8000", "127.0.0.1", 8000),
+        ("tcp://[::]:65535", "::", 65535),
+        (":8000", "", 8000),
+    ],
+)
+def test_addresses_are_read(text, host, port):
+    assert Address.parse(text) == Address(host, port)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "write host:port"),
+        ("127.0.0.1", "write host:port"),
+        ("localhost:", "write host:port"),
+        ("localhost:http", "write host:port"),
+        ("localhost:-1", "write host:port"),
+        ("localhost:65536", "from 0 to 65535"),
+        ("::1:8000", "in brackets"),
+        ("[127.0.0.1]:80", "brackets are for IPv6"),
+        ("udp://localhost:7", "unknown scheme 'udp'"),
+        ("://localhost:7", "unknown scheme ''"),
+    ],
+)
+def test_what_is_no_address_is_told_in_one_line(text, says):
+    with pytest.raises(UsageError) as caught:
+        Address.parse(text)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+hosts = st.from_regex(r"[a-z0-9.-]{1,20}", fullmatch=True) | st.ip_addresses().map(str)
+
+
+@given(host=hosts, port=st.integers(0, 65535))
+def test_an_address_reads_as_it_is_written(host, port):
+    address = Address(host, port)
+    assert Address.parse(str(address)) == address
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_an_address_or_a_usage_error(text):
+    try:
+        address = Address.parse(text)
+    except UsageError:
+        return
+    assert 0 <= address.port <= 65535
+
+
+def test_no_host_means_everything_to_listen_on_and_ourselves_to_connect_to():
+    listen = {found.sockaddr[0] for found in resolve(Address("", 80), passive=True)}
+    connect = {found.sockaddr[0] for found in resolve(Address("", 80), passive=False)}
+    assert "0.0.0.0" in listen
+    assert "127.0.0.1" in connect
+
+
+def test_each_address_of_a_name_comes_once():
+    found = resolve(Address("localhost", 80), passive=True)
+    assert len(found) == len(set(found))
+    assert all(family in (socket.AF_INET, socket.AF_INET6) for family, _ in found)
+
+
+def test_a_name_that_is_not_known_says_so():
+    with pytest.raises(StartError, match=r"can't resolve the host 'no\.such\.host\.invalid'"):
+        resolve(Address("no.such.host.invalid", 80), passive=False)
+
+
+def test_an_impossible_name_says_so():
+    with pytest.raises(StartError, match="can't resolve the host"):
+        resolve(Address("a" * 64 + ".example", 80), passive=False)
+
+
+def test_names_are_told_from_numbers():
+    assert Address("localhost", 1).is_name
+    for literal in ("127.0.0.1", "::1", ""):
+        assert not Address(literal, 1).is_name
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        (errno.EADDRINUSE, "another program listens there; stop it, or choose another port"),
+        (errno.EACCES, "a port below 1024 needs the right to it"),
+        (errno.EADDRNOTAVAIL, "no interface of this machine has that address"),
+        (errno.EINVAL, "Invalid argument"),
+    ],
+)
+def test_a_bind_error_says_what_to_do(code, says):
+    error = OSError(code, "whatever")
+    error.filename = ("::1", 80, 0, 0)
+    explained = str(explain_bind_error(error))
+    assert explained.startswith("can't listen on tcp://[::1]:80: ")
+    assert says in explained
+
+
+def test_socket_addresses_are_written_like_addresses():
+    assert format_sockaddr(("127.0.0.1", 8000)) == "tcp://127.0.0.1:8000"
+    assert format_sockaddr(("::1", 8000, 0, 0)) == "tcp://[::1]:8000"
