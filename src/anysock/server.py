@@ -105,9 +105,7 @@ class Server:
         engine = self._enter_engine()
         if self._draining:
             return  # a signal came before we had begun
-        wanted = [
-            found for address in self.options.addresses for found in resolve(address, passive=True)
-        ]
+        wanted = [resolve(address, passive=True) for address in self.options.addresses]
         try:
             self._listeners = engine.listen(wanted, self.options.backlog)
         except OSError as error:

@@ -108,21 +108,6 @@ def test_it_listens_on_every_address_that_it_is_given(engine, start_server):
             assert receive_exactly(client, 5) == b"hello"
 
 
-def test_a_name_with_several_addresses_binds_all_at_one_port(engine, start_server):
-    if len({info[4][0] for info in socket.getaddrinfo("localhost", 80)}) < 2:
-        pytest.skip("localhost has only one address here")
-    server = start_server(engine=engine, bind="localhost:0")
-    server.wait_for("listening on", times=2)
-    found = server.matching(r"listening on tcp://(.+):(\d+) ")
-    assert {match[1] for match in found} == {"127.0.0.1", "[::1]"}
-    assert len({match[2] for match in found}) == 1
-    for match in found:
-        address = (match[1].strip("[]"), int(match[2]))
-        with socket.create_connection(address, timeout=10) as client:
-            client.sendall(b"x")
-            assert receive_exactly(client, 1) == b"x"
-
-
 def test_no_host_means_all_addresses(start_server):
     server = start_server(bind=":0")
     server.wait_for(r"listening on tcp://\[::\]:\d+ |listening on tcp://0\.0\.0\.0:\d+ ")

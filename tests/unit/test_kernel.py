@@ -540,7 +540,7 @@ def test_timers_survive_the_cancelling_of_others():
 def test_many_calls_from_other_threads_while_the_loop_is_busy():
     """The wake-up pipe is full long before; no caller may get an error, no call be lost."""
     kernel = Kernel()  # the real poller: this is about the real pipe
-    called = []
+    called: list[int] = []
 
     async def main():
         event = Event(kernel)

@@ -159,7 +159,8 @@ class Engine(Protocol):
         ...
 
     def listen(self, names: Sequence[Name], backlog: int) -> Sequence[Listener]:
-        """Bind all addresses of all `names`, and listen. Returns as many listeners as the engine wants accept loops.
+        """Bind all addresses of all `names`, and listen. Returns as many listeners as the engine
+        wants accept loops.
 
         `backlog` is listen(2)'s: how many connections the kernel may keep waiting for us.
         Raises OSError, with `filename` set to the address, for the first that cannot be bound;

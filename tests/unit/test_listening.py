@@ -1,0 +1,68 @@
+"""Opening the sockets that listen."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+import pytest
+
+from anysock.engines import sockets
+from anysock.engines.sockets import open_sockets
+
+V4 = (socket.AF_INET, ("127.0.0.1", 0))
+V6 = (socket.AF_INET6, ("::1", 0, 0, 0))
+
+
+def close(opened):
+    for sock in opened:
+        sock.close()
+
+
+def test_a_name_with_several_addresses_takes_one_free_port_for_all():
+    opened = open_sockets([[V4, V6]], 5)
+    first, second = (sock.getsockname() for sock in opened)
+    close(opened)
+    assert (first[0], second[0]) == ("127.0.0.1", "::1")
+    assert first[1] == second[1]
+
+
+def test_each_name_takes_a_port_of_its_own():
+    opened = open_sockets([[V4], [V4]], 5)
+    ports = {sock.getsockname()[1] for sock in opened}
+    close(opened)
+    assert len(ports) == 2
+
+
+def test_a_port_that_is_taken_on_the_second_address_is_tried_again(monkeypatch):
+    refused = []
+    really = sockets._open_socket
+
+    def open_socket(family, address, backlog):
+        if family == socket.AF_INET6 and len(refused) < 3:
+            refused.append(address[1])
+            raise OSError(errno.EADDRINUSE, "in use")
+        return really(family, address, backlog)
+
+    monkeypatch.setattr(sockets, "_open_socket", open_socket)
+    opened = open_sockets([[V4, V6]], 5)
+    close(opened)
+    assert len(opened) == 2
+    assert len(refused) == 3
+
+
+def test_a_port_that_was_asked_for_is_not_tried_again():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = taken.getsockname()
+        with pytest.raises(OSError, match="in use") as caught:
+            open_sockets([[V4], [(socket.AF_INET, address)]], 5)
+    assert caught.value.filename == address
+
+
+def test_they_listen_and_send_small_answers_at_once():
+    opened = open_sockets([[V4]], 5)
+    try:
+        with socket.create_connection(opened[0].getsockname()), opened[0].accept()[0] as ours:
+            assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    finally:
+        close(opened)
