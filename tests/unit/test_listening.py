@@ -35,7 +35,7 @@ def test_each_name_takes_a_port_of_its_own():
 
 
 def test_a_port_that_is_taken_on_the_second_address_is_tried_again(monkeypatch):
-    refused = []
+    refused: list[int] = []
     really = sockets._open_socket
 
     def open_socket(family, address, backlog):

@@ -66,7 +66,8 @@ class Kernel:
         self._ready: collections.deque[Task] = collections.deque()
         # Every living task. A task that nothing else refers to must not be collected while it
         # waits (the bug that asyncio's weak references cause: cpython 91887).
-        self._tasks: set[Task] = set()
+        # A dict keeps them in order, so that what a run does can be repeated.
+        self._tasks: dict[Task, None] = {}
         self._spawned = 0
         # What other threads and signal handlers want done here, and the bell that they ring.
         self._from_outside: collections.deque[Callable[[], object]] = collections.deque()
@@ -80,7 +81,7 @@ class Kernel:
         """Make a task of `coro`; it first runs in the coming turn."""
         self._spawned += 1
         task = Task(self, coro, name or f"{getattr(coro, '__qualname__', 'task')}-{self._spawned}")
-        self._tasks.add(task)
+        self._tasks[task] = None
         self._ready.append(task)
         return task
 
@@ -120,7 +121,7 @@ class Kernel:
             return task.outcome()  # type: ignore[no-any-return]
         finally:
             answering.coro.close()
-            self._tasks.discard(answering)
+            self._tasks.pop(answering, None)
             self.close()
 
     def close(self) -> None:
@@ -244,7 +245,7 @@ class Kernel:
         if task.wait is not None:
             task.wait.leave(task)
             task.wait = None
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if isinstance(ended, StopIteration):
             task.finish(ended.value, None)
         else:
@@ -255,19 +256,20 @@ class Kernel:
     def _cancel_all(self, keep: Task) -> None:
         """Cancel every task but `keep`, and run the loop until they have cleaned up."""
         self.current = None
-        while living := self._tasks - {keep}:
+        while living := [task for task in self._tasks if task is not keep]:
             for task in living:
                 task.cancel()
             # Once cancelled, a task may take as many turns as its `finally` needs; but one that
             # swallows its cancellation must not keep the process for ever.
             late = self.clock() + CLEAN_UP_SECONDS
             alarm = self.timers.add(late, lambda: None)
-            while self._tasks & living and self.clock() < late:
+            while self.clock() < late and any(task in self._tasks for task in living):
                 self.turn()
             self.timers.cancel(alarm)
-            for task in self._tasks & living:
-                _log.error("task %r did not end when it was cancelled; it is left", task.name)
-                self._tasks.discard(task)
+            for task in living:
+                if task in self._tasks:
+                    _log.error("task %r did not end when it was cancelled; it is left", task.name)
+                    del self._tasks[task]
 
     async def _answer_the_bell(self) -> None:
         descriptor = Descriptor(self, self._bell.fileno())
