@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import socket
 import struct
 import sys
@@ -27,7 +28,7 @@ RECV_GROWTH = 4
 TURNS = 16
 
 # The peer, or the network between, is gone: the normal end of a connection. From the errors
-# of recv(2), send(2) and tcp(7); ENOTCONN is what shutdown(2) says after a reset.
+# of recv(2), send(2) and tcp(7).
 PEER_GONE = frozenset(
     {
         errno.ECONNRESET,
@@ -39,7 +40,6 @@ PEER_GONE = frozenset(
         errno.EHOSTDOWN,
         errno.ENETDOWN,
         errno.ENETRESET,
-        errno.ENOTCONN,
     }
 )
 
@@ -239,11 +239,11 @@ class SocketStream:
         self._aborted = True
         # The reset leaves when the owner closes. Until then nobody may sleep on the socket:
         # shutting it down wakes whoever does, even in another thread's recv(2) or send(2).
-        # SHUT_WR would tell a peer that has read everything so far that the stream had ended
+        # SHUT_WR would tell a peer that has read everything so far that the stream has ended
         # well; so it is used only where something sleeps in send, behind unread bytes.
         with contextlib.suppress(OSError):
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
-        self._shut_down(socket.SHUT_RD if self.receiving else socket.SHUT_RDWR)
+        self._shut_down(socket.SHUT_RDWR if self.sending else socket.SHUT_RD)
 
     def _shut_down(self, how: int) -> None:
         if not self._closed:
@@ -272,6 +272,9 @@ class SocketStream:
             return StreamClosed("used after close()")
         if self._aborted:
             error = StreamAborted("aborted on our side")
+        elif error.errno == errno.ENOTCONN:
+            # What shutdown(2) says when the peer has reset the connection.
+            error = ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
         if error.errno in PEER_GONE or self._aborted:
             self.lost = error
         return error
