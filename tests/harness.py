@@ -86,7 +86,7 @@ class ServerProcess:
             self.kill()
             raise
         self.host, self.port = ready[1].strip("[]"), int(ready[2])
-        self.base_fds = self.fds()
+        self.base_fds = self._settled_fds()
         self.base_threads = BASE_THREADS[engine]
 
     # -- its log -------------------------------------------------------------------------------
@@ -134,6 +134,17 @@ class ServerProcess:
 
     def fds(self) -> int:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def _settled_fds(self) -> int:
+        """The descriptors of a server at rest: a file of some import may be open for a moment."""
+        counts: list[int] = []
+
+        def settled() -> bool:
+            counts.append(self.fds())
+            return len(counts) >= 5 and len(set(counts[-5:])) == 1
+
+        wait_until(settled, "the number of descriptors has settled")
+        return counts[-1]
 
     def threads(self) -> int:
         return len(os.listdir(f"/proc/{self.pid}/task"))

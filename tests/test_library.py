@@ -26,7 +26,7 @@ def run(engine: str, main):
 # -- Connection ---------------------------------------------------------------------------------
 
 
-async def dialogue(handler, talk) -> list:
+async def dialogue(handler, talk):
     """Serve `handler`, and `talk(connection)` with it; the results of both."""
     results = []
 
@@ -382,11 +382,15 @@ def test_to_thread_does_not_block_the_others(concurrent_engine):
                 await anysock.sleep(0.005)
 
         task = anysock.spawn(ticker())
-        there = await anysock.to_thread(lambda: (time.sleep(0.1), threading.get_ident())[1])
+        there = await anysock.to_thread(slowly)
         task.cancel()
         with pytest.raises(ValueError, match="in the thread"):
             await anysock.to_thread(fail)
         return ticks, here != there
+
+    def slowly():
+        time.sleep(0.1)
+        return threading.get_ident()
 
     def fail():
         raise ValueError("in the thread")

@@ -178,6 +178,10 @@ class Server:
         seconds = self.options.drain_timeout if timeout is None else timeout
         for listener in self._listeners:
             listener.close()
+        # Whoever was connected already is still accepted. (Where the engine does one thing at a
+        # time, this list is empty: the acceptor is what called the handler that runs.)
+        for acceptor in self._acceptors:
+            await acceptor.join()
         self.events.drain_begun(len(self._clients), seconds)
 
         while self._clients and (left := began + seconds - engine.now()) > 0:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 
 from anysock.errors import UsageError
 
-_NUMBER_AND_UNIT = re.compile(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*([a-zA-Z]*)\s*", re.ASCII)
+_NUMBER_AND_UNIT = re.compile(r"\s*(?=\.?\d)(\d*)(?:\.(\d+))?\s*([a-zA-Z]*)\s*", re.ASCII)
 
-_SECONDS = {"us": 1e-6, "ms": 1e-3, "": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_SECOND = 1_000_000
+_MICROSECONDS = {
+    "us": 1,
+    "ms": 1000,
+    "": _SECOND,
+    "s": _SECOND,
+    "m": 60 * _SECOND,
+    "min": 60 * _SECOND,
+    "h": 3600 * _SECOND,
+}
 _DURATIONS = "a number of seconds, or with a unit of us, ms, s, m, h, such as 500ms"
 
 _BYTES = {
@@ -31,12 +41,14 @@ def parse_duration(value: str | float) -> float:
     Raises `UsageError` for what is no duration: no number, an unknown unit, less than nothing, or
     not finite.
     """
-    if isinstance(value, str):
-        match = _NUMBER_AND_UNIT.fullmatch(value)
-        factor = _SECONDS.get(match[2]) if match else None
-        seconds = float(match[1]) * factor if match and factor else None
-    else:
-        seconds = float(value) if isinstance(value, int | float) else None
+    seconds: float | None = None
+    # More than a float can hold is no duration, however it is given.
+    with contextlib.suppress(OverflowError):
+        if isinstance(value, str):
+            if (exact := _read(value, _MICROSECONDS)) is not None:
+                seconds = exact[0] / (exact[1] * _SECOND)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            seconds = float(value)
     if seconds is None or not 0 <= seconds < math.inf:
         raise UsageError(f"expected {_DURATIONS}, not {value!r}")
     return seconds
@@ -48,28 +60,27 @@ def parse_size(value: str | int) -> int:
     Upper and lower case mean the same. Raises `UsageError` for what is no size, or not a whole
     number of bytes.
     """
-    size: float | None = None
+    size: int | None = None
     if isinstance(value, str):
-        match = _NUMBER_AND_UNIT.fullmatch(value)
-        factor = _BYTES.get(match[2].lower()) if match else None
-        if match and factor:
-            digits = match[1]
-            size = int(digits) * factor if digits.isdigit() else float(digits) * factor
+        exact = _read(value, _BYTES, fold_case=True)
+        if exact is not None and exact[0] % exact[1] == 0:
+            size = exact[0] // exact[1]
     elif isinstance(value, int) and not isinstance(value, bool):
         size = value
-    if size is None or size < 0 or size != int(size):
+    if size is None or size < 0:
         raise UsageError(f"expected {_SIZES}, not {value!r}")
-    return int(size)
+    return size
 
 
 def format_duration(seconds: float) -> str:
     """A text that `parse_duration` reads as `seconds`: ``10s``, ``500ms``."""
     for unit in ("s", "ms", "us"):
-        number = seconds / _SECONDS[unit]
+        number = seconds / (_MICROSECONDS[unit] / _SECOND)
         text = f"{number:f}".rstrip("0").rstrip(".") + unit
         if number >= 1 and parse_duration(text) == seconds:
             return text
-    return f"{seconds:.25f}".rstrip("0").rstrip(".") + "s"
+    # No float has more than 1074 decimals, so this one is exact.
+    return f"{seconds:.1074f}".rstrip("0").rstrip(".") + "s"
 
 
 def format_size(size: int) -> str:
@@ -79,3 +90,22 @@ def format_size(size: int) -> str:
         if size and size % factor == 0:
             return f"{size // factor}{unit}"
     return f"{size}B"
+
+
+def _read(text: str, units: dict[str, int], *, fold_case: bool = False) -> tuple[int, int] | None:
+    """Numerator and denominator of what `text` means in the smallest of `units`.
+
+    None when it is no number with one of these units. Whole numbers, because floats would make
+    ``1.001kB`` something else than 1001 bytes.
+    """
+    match = _NUMBER_AND_UNIT.fullmatch(text)
+    if match is None:
+        return None
+    whole, decimals, unit = match[1], match[2] or "", match[3]
+    factor = units.get(unit.lower() if fold_case else unit)
+    if factor is None:
+        return None
+    try:
+        return int(whole + decimals) * factor, 10 ** len(decimals)
+    except ValueError:  # thousands of digits, see sys.set_int_max_str_digits
+        return None

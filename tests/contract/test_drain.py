@@ -224,3 +224,28 @@ def test_chargen_comes_to_an_end_by_itself(engine, start_server):
         server.signal()
         receive_all(client)
     assert server.wait() == 0
+
+
+def test_who_waits_in_the_backlog_is_still_served(concurrent_engine, start_server, tmp_path):
+    """Connected, but not accepted yet, when the signal comes: not turned away with a reset."""
+    (tmp_path / "mine.py").write_text(
+        "import sys, time\n"
+        "async def slow_start(connection):\n"
+        "    if await connection.recv_line() == b'block\\n':\n"
+        "        print('blocked', file=sys.stderr, flush=True)\n"
+        "        time.sleep(0.5)\n"
+        "    await connection.send_all(b'served')\n"
+    )
+    server = start_server("mine:slow_start", engine=concurrent_engine, cwd=tmp_path)
+    with server.connect() as first:
+        first.sendall(b"block\n")
+        server.wait_for("blocked")
+        # Nobody accepts now (but under `threads`): these connect, and wait in the backlog.
+        late = [server.connect() for _ in range(5)]
+        server.signal()
+        for client in late:
+            client.sendall(b"late\n")
+        for client in [first, *late]:
+            assert receive_all(client) == b"served"
+            client.close()
+    assert server.wait() == 0

@@ -10,7 +10,8 @@ import pytest
 from anysock.net.accept_policy import AcceptAction, OncePer, ReserveDescriptor, decide
 
 TABLE = {
-    AcceptAction.RETRY: "ECONNABORTED EINTR EAGAIN EPROTO EPERM ENETDOWN EHOSTUNREACH ETIMEDOUT",
+    AcceptAction.RETRY: "ECONNABORTED ECONNRESET EINTR EAGAIN EWOULDBLOCK EPROTO EPERM ENETDOWN "
+    "ENOPROTOOPT EHOSTDOWN EHOSTUNREACH EOPNOTSUPP ENETUNREACH ETIMEDOUT",
     AcceptAction.BACK_OFF: "EMFILE ENFILE ENOBUFS ENOMEM",
     AcceptAction.STOP: "EBADF EINVAL ENOTSOCK EFAULT",
 }
@@ -22,6 +23,11 @@ TABLE = {
 )
 def test_the_table(name, action):
     assert decide(OSError(getattr(errno, name), name)) is action
+
+
+@pytest.mark.skipif(not hasattr(errno, "ENONET"), reason="Linux alone has it")
+def test_a_machine_that_is_not_on_the_network_goes_on_accepting():
+    assert decide(OSError(errno.ENONET, "ENONET")) is AcceptAction.RETRY
 
 
 def test_an_error_without_a_number_stops():
@@ -75,6 +81,16 @@ os.close(os.open(os.devnull, os.O_RDONLY))
         *["one more"] * 3,
         "taken back: Too many open files",
     ]
+
+
+def test_overlapping_blocks_keep_one_descriptor():
+    reserve = ReserveDescriptor()
+    fds = len(os.listdir("/proc/self/fd"))
+    with reserve.spent(), reserve.spent():
+        pass
+    assert len(os.listdir("/proc/self/fd")) == fds
+    reserve.close()
+    assert len(os.listdir("/proc/self/fd")) == fds - 1
 
 
 def test_a_closed_reserve_is_not_taken_again():

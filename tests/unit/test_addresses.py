@@ -36,6 +36,13 @@ def test_addresses_are_read(text, host, port):
         ("localhost:http", "write host:port"),
         ("localhost:-1", "write host:port"),
         ("localhost:65536", "from 0 to 65535"),
+        ("localhost:100000", "from 0 to 65535"),
+        ("[::1]", "write host:port"),
+        ("local host:80", "write host:port"),
+        ("a\nb:80", "write host:port"),
+        ("127.0.0.1\0.example:80", "write host:port"),
+        ("[not:v6]:80", "brackets are for IPv6"),
+        ("[fe80::1%]:80", "brackets are for IPv6"),
         ("::1:8000", "in brackets"),
         ("[127.0.0.1]:80", "brackets are for IPv6"),
         ("udp://localhost:7", "unknown scheme 'udp'"),
@@ -49,6 +56,12 @@ def test_what_is_no_address_is_told_in_one_line(text, says):
     assert "\n" not in str(caught.value)
 
 
+def test_a_default_stands_in_for_no_host_alone():
+    assert Address.parse(":80", default_host="::1") == Address("::1", 80)
+    assert Address.parse("tcp://a:80", default_host="::1") == Address("a", 80)
+    assert Address.parse("[::2]:80", default_host="::1") == Address("::2", 80)
+
+
 hosts = st.from_regex(r"[a-z0-9.-]{1,20}", fullmatch=True) | st.ip_addresses().map(str)
 
 
@@ -58,7 +71,7 @@ def test_an_address_reads_as_it_is_written(host, port):
     assert Address.parse(str(address)) == address
 
 
-@given(st.text(max_size=30))
+@given(st.text(max_size=30) | st.from_regex(r"(tcp://)?\[[0-9a-f:%]*\]:[0-9]{1,10}"))
 def test_any_text_is_an_address_or_a_usage_error(text):
     try:
         address = Address.parse(text)

@@ -102,20 +102,30 @@ def test_a_line_that_is_too_long_says_how_long_it_may_be():
 
 
 class CountingData(bytearray):
-    """A bytearray that counts how many bytes its searches look at."""
+    """A bytearray that counts the bytes its searches look at, and those that it moves."""
 
     looked_at = 0
+    moved = 0
 
     def find(self, *arguments):
-        CountingData.looked_at += len(self) - arguments[1]
-        return super().find(*arguments)
+        found = super().find(*arguments)
+        CountingData.looked_at += (len(self) if found < 0 else found + 1) - arguments[1]
+        return found
+
+    def __delitem__(self, place):
+        super().__delitem__(place)
+        CountingData.moved += len(self)
+
+
+@pytest.fixture(autouse=True)
+def _count_from_zero():
+    CountingData.looked_at = CountingData.moved = 0
 
 
 @pytest.mark.parametrize("size", [1, 100, 4096])
 def test_an_endless_line_is_searched_in_linear_time(size):
     buffer = LineBuffer()
     buffer._data = CountingData()
-    CountingData.looked_at = 0
     total = size * 5000
     for _ in range(5000):
         buffer.feed(b"x" * size)
@@ -124,8 +134,29 @@ def test_an_endless_line_is_searched_in_linear_time(size):
 
 
 def test_many_lines_in_one_chunk_are_not_moved_one_by_one():
-    """A million lines: moving the rest at every line would take hours."""
     buffer = LineBuffer()
+    buffer._data = CountingData()
     buffer.feed(b"\n" * 1_000_000)
     assert sum(1 for _ in all_lines(buffer)) == 1_000_000
     assert not buffer
+    # Each move takes the smaller part of what is there: all together less than there ever was.
+    assert CountingData.moved < 1_000_000
+    assert CountingData.looked_at == 1_000_000
+
+
+def test_a_line_that_is_too_long_is_not_searched_again():
+    buffer = LineBuffer()
+    buffer._data = CountingData(b"x" * 10_000 + b"\n")
+    for _ in range(100):
+        with pytest.raises(LineTooLong):
+            buffer.next_line(5)
+    assert CountingData.looked_at < 10_200
+    assert buffer.next_line() == b"x" * 10_000 + b"\n"
+
+
+def test_less_than_nothing_cannot_be_taken():
+    buffer = LineBuffer()
+    buffer.feed(b"abc")
+    with pytest.raises(ValueError, match="can't take -1 bytes"):
+        buffer.take(-1)
+    assert buffer.take_rest() == b"abc"

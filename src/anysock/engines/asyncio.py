@@ -24,11 +24,12 @@ from anysock.engines.sockets import (
     TURNS,
     SocketListener,
     SocketStream,
+    accept_waiting,
     accepted,
     no_delay,
     open_sockets,
 )
-from anysock.errors import ListenerClosed, StreamBusy
+from anysock.errors import StreamBusy
 
 T = TypeVar("T")
 
@@ -110,10 +111,16 @@ class _Listener(SocketListener):
     acceptor: asyncio.Task[Any] | None = None
 
     def close(self) -> None:
-        if not self.closed:
-            asyncio.get_running_loop().remove_reader(self.sock)
+        if self.acceptor is None:
             super().close()
-            if self.acceptor is not None:
+        elif not self.closed:
+            self.closed = True
+            self._waiting = accept_waiting(self.sock)
+            try:
+                # Not cancelled: a cancelled sock_accept may lose whom it has just accepted
+                # (cpython 153761). Shut down, the socket stops listening and accept(2) fails.
+                self.sock.shutdown(socket.SHUT_RDWR)
+            except OSError:  # only Linux can do that to a socket that listens
                 self.acceptor.cancel()
 
 
@@ -168,20 +175,29 @@ class AsyncioEngine:
 
     async def accept(self, listener: _Listener) -> Stream:
         if listener.closed:
-            raise ListenerClosed
+            sock, peer = listener.next_waiting()
+        else:
+            sock, peer = await self._wait_for_peer(listener)
+        accepted(sock, blocking=False)
+        return AsyncioStream(self, sock, peer)
+
+    async def _wait_for_peer(self, listener: _Listener) -> tuple[socket.socket, SockAddr]:
         task = listener.acceptor = asyncio.current_task()
         assert task is not None
         try:
-            sock, peer = await asyncio.get_running_loop().sock_accept(listener.sock)
+            return await asyncio.get_running_loop().sock_accept(listener.sock)
         except asyncio.CancelledError:
             if not listener.closed:
                 raise
             task.uncancel()
-            raise ListenerClosed from None
+        except OSError:
+            if not listener.closed:
+                raise
         finally:
             listener.acceptor = None
-        accepted(sock, blocking=False)
-        return AsyncioStream(self, sock, peer)
+            if listener.closed:
+                listener.sock.close()
+        return listener.next_waiting()
 
     async def connect(self, family: socket.AddressFamily, address: SockAddr) -> Stream:
         sock = socket.socket(family, socket.SOCK_STREAM)

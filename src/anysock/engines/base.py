@@ -115,8 +115,12 @@ class Listener(Protocol):
         ...
 
     def close(self) -> None:
-        """Stop listening, at once: new connects are refused, and a waiting `Engine.accept` ends
-        with `ListenerClosed`. May be called from anywhere, and again."""
+        """Stop listening, at once: new connects are refused. May be called from anywhere.
+
+        Peers that were connected already, and waited in the backlog, are not turned away:
+        `Engine.accept` returns them first, and then ends with `ListenerClosed`. (Where the engine
+        is not `concurrent`, nobody could serve them in time, and they are reset.)
+        """
         ...
 
 

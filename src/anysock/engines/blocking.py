@@ -10,6 +10,7 @@ are plain blocking calls inside ``async def``, and the same handler runs here as
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import logging
 import select
@@ -21,9 +22,11 @@ from typing import Any, TypeVar
 
 from anysock.engines import current
 from anysock.engines.base import Data, Engine, Name, SockAddr, Stream
-from anysock.engines.signals import catch_signals
+from anysock.engines.signals import catch_signals, leave_signals_to_the_main_thread
 from anysock.engines.sockets import (
     SocketStream,
+    Waiting,
+    accept_waiting,
     accepted,
     no_delay,
     open_sockets,
@@ -259,8 +262,10 @@ class _Listener:
     poll(2), on the sockets and on one end of a socket pair, whose other end `close` closes.
     """
 
-    def __init__(self, sockets: list[socket.socket]) -> None:
+    def __init__(self, sockets: list[socket.socket], *, keep_waiting: bool) -> None:
         self.sockets = sockets
+        self._keep_waiting = keep_waiting
+        self._backlog: Waiting = collections.deque()
         self.addresses = [sock.getsockname() for sock in sockets]
         self.closed = False
         self._lock = threading.Lock()
@@ -272,11 +277,27 @@ class _Listener:
 
     def close(self) -> None:
         with self._lock:
+            if self.closed:
+                return
             self.closed = True
-            for sock in [*self.sockets, self._wake]:
+            for sock in self.sockets:
+                if self._keep_waiting:
+                    self._backlog += accept_waiting(sock)
+                # A thread that sleeps in poll(2) holds the sockets, so that they listen until it
+                # has woken; shut down, they stop at once (where they can't be, it is no matter).
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
                 sock.close()
+            self._wake.close()
             if not self._waiting:
                 self._woken.close()
+
+    def next_waiting(self) -> tuple[socket.socket, SockAddr]:
+        """The next peer of those who waited when the listener was closed."""
+        with self._lock:
+            if not self._backlog:
+                raise ListenerClosed
+            return self._backlog.popleft()
 
     def wait(self, seconds: float | None) -> None:
         """Sleep until a peer may be there, or the listener is closed, or `seconds` have passed."""
@@ -306,7 +327,7 @@ class BlockingEngine:
 
     def listen(self, names: Sequence[Name], backlog: int) -> Sequence[_Listener]:
         # One listener for all: the one thread there is must wait for whichever comes first.
-        return [_Listener(open_sockets(names, backlog))]
+        return [_Listener(open_sockets(names, backlog), keep_waiting=False)]
 
     async def accept(self, listener: _Listener) -> Stream:
         while True:
@@ -318,9 +339,9 @@ class BlockingEngine:
                 except BlockingIOError:
                     continue
                 except OSError:
-                    if listener.closed:
-                        raise ListenerClosed from None
-                    raise
+                    if not listener.closed:
+                        raise
+                    connection, peer = listener.next_waiting()
                 accepted(connection, blocking=True)
                 return BlockingStream(self, connection, peer)
             listener.wait(running_task().patience())
@@ -378,6 +399,7 @@ class BlockingEngine:
         tell.setblocking(False)
 
         def listen_for_signals() -> None:
+            leave_signals_to_the_main_thread()
             with current.engine_is(self):
                 while hear.recv(1):
                     if caught:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from anysock.engines import current
 from anysock.engines.base import Data, Engine, Name, SockAddr, Stream
-from anysock.engines.signals import catch_signals
+from anysock.engines.signals import catch_signals, leave_signals_to_the_main_thread
 from anysock.engines.sockets import (
     TURNS,
     SocketListener,
@@ -27,7 +27,7 @@ from anysock.engines.sockets import (
     no_delay,
     open_sockets,
 )
-from anysock.errors import ListenerClosed, StreamClosed
+from anysock.errors import StreamClosed
 from anysock.loop.kernel import Kernel, TimeoutScope
 from anysock.loop.pollers import Poller
 from anysock.loop.tasks import Task
@@ -217,17 +217,17 @@ class NonblockingEngine:
         return [_Listener(self._kernel, sock) for sock in open_sockets(names, backlog)]
 
     async def accept(self, listener: _Listener) -> Stream:
-        while True:
-            if listener.closed:
-                raise ListenerClosed
+        while not listener.closed:
             try:
                 sock, peer = listener.sock.accept()
+                break
             except BlockingIOError:
                 with contextlib.suppress(StreamClosed):
                     await pause(ReadWait(listener.descriptor))
-            else:
-                accepted(sock, blocking=False)
-                return NonblockingStream(self, self._kernel, sock, peer)
+        else:
+            sock, peer = listener.next_waiting()
+        accepted(sock, blocking=False)
+        return NonblockingStream(self, self._kernel, sock, peer)
 
     async def connect(self, family: socket.AddressFamily, address: SockAddr) -> Stream:
         sock = socket.socket(family, socket.SOCK_STREAM)
@@ -273,7 +273,9 @@ class NonblockingEngine:
 
     async def to_thread(self, func: Callable[..., T], *args: Any) -> T:
         if self._threads is None:
-            self._threads = concurrent.futures.ThreadPoolExecutor(thread_name_prefix="anysock")
+            self._threads = concurrent.futures.ThreadPoolExecutor(
+                thread_name_prefix="anysock", initializer=leave_signals_to_the_main_thread
+            )
         future = self._threads.submit(func, *args)
         finished = Event(self._kernel)
         future.add_done_callback(lambda _: self._kernel.call_from_outside(finished.set))

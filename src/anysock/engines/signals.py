@@ -8,6 +8,15 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 
 
+def leave_signals_to_the_main_thread() -> None:
+    """To be called on any other thread, when it starts.
+
+    Python runs signal handlers on the main thread. A signal that the system hands to another one
+    does not wake the main thread from its sleep, and so it would wait for what that waits for.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+
+
 @contextlib.contextmanager
 def catch_signals(
     signals: Sequence[int],

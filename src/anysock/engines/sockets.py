@@ -5,6 +5,7 @@ The data path, receiving and sending, is each engine's own.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import errno
 import os
@@ -12,9 +13,13 @@ import socket
 import struct
 import sys
 from collections.abc import Awaitable, Sequence
+from typing import TypeAlias
 
 from anysock.engines.base import Engine, Name, SockAddr
-from anysock.errors import AnysockError, StreamAborted, StreamClosed
+from anysock.errors import AnysockError, ListenerClosed, StreamAborted, StreamClosed
+
+#: Sockets that were accepted, with the addresses of their peers.
+Waiting: TypeAlias = collections.deque[tuple[socket.socket, SockAddr]]
 
 # The first receive asks for little: recv(n) allocates n bytes and then shrinks them. While
 # reads fill what they asked for, the next asks for four times as much.
@@ -124,6 +129,16 @@ def accepted(sock: socket.socket, *, blocking: bool) -> None:
         no_delay(sock)
 
 
+def accept_waiting(sock: socket.socket) -> Waiting:
+    """Accept everybody who waits in the backlog of a non-blocking socket, and nobody else."""
+    waiting: Waiting = collections.deque()
+    # BlockingIOError: that was the last. Any other error: the rest can't be helped.
+    with contextlib.suppress(OSError):
+        while True:
+            waiting.append(sock.accept())
+    return waiting
+
+
 class SocketListener:
     """A `Listener` over one socket. Engines add how a waiting accept is told that it closed."""
 
@@ -131,10 +146,19 @@ class SocketListener:
         self.sock = sock
         self.closed = False
         self.addresses: Sequence[SockAddr] = (sock.getsockname(),)
+        self._waiting: Waiting = collections.deque()
 
     def close(self) -> None:
-        self.closed = True
-        self.sock.close()
+        if not self.closed:
+            self.closed = True
+            self._waiting = accept_waiting(self.sock)
+            self.sock.close()
+
+    def next_waiting(self) -> tuple[socket.socket, SockAddr]:
+        """The next peer of those who waited when the listener was closed."""
+        if not self._waiting:
+            raise ListenerClosed
+        return self._waiting.popleft()
 
 
 class SocketStream:

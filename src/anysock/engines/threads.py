@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from anysock.engines import current
 from anysock.engines.base import Name
 from anysock.engines.blocking import BlockingEngine, BlockingTask, _Listener
+from anysock.engines.signals import leave_signals_to_the_main_thread
 from anysock.engines.sockets import open_sockets
 
 
@@ -24,7 +25,7 @@ class ThreadsEngine(BlockingEngine):
     concurrent = True
 
     def listen(self, names: Sequence[Name], backlog: int) -> Sequence[_Listener]:
-        return [_Listener([sock]) for sock in open_sockets(names, backlog)]
+        return [_Listener([sock], keep_waiting=True) for sock in open_sockets(names, backlog)]
 
     def _start(self, task: BlockingTask) -> None:
         # Daemons: a handler that ignores its cancellation must not keep the process from
@@ -37,5 +38,6 @@ class ThreadsEngine(BlockingEngine):
             raise OSError(errno.ENOMEM, "can't start a thread for it") from error
 
     def _run(self, task: BlockingTask) -> None:
+        leave_signals_to_the_main_thread()
         with current.engine_is(self):
             task.run()

@@ -117,8 +117,9 @@ class ReserveDescriptor:
         self._release()
 
     def _take(self) -> None:
-        # Somebody else may have been quicker. Then there is none until the next time.
-        if not self._closed:
+        # Somebody else may have been quicker. Then there is none until the next time. And where
+        # blocks overlap, the first that ends has taken it back already.
+        if not self._closed and self._fd is None:
             with contextlib.suppress(OSError):
                 self._fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 

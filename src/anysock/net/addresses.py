@@ -15,8 +15,11 @@ from anysock.errors import StartError, UsageError
 SCHEMES = ("tcp",)
 
 _FORMS = "host:port, [v6]:port or tcp://host:port"
+# Neither blanks nor control characters: getaddrinfo(3) sees a host only up to its first NUL, and
+# would take 127.0.0.1\0.example for 127.0.0.1.
 _HOST_AND_PORT = re.compile(
-    r"(?:\[(?P<v6>[^\[\]]*)\]|(?P<host>[^\[\]:]*)):(?P<port>\d{1,5})", re.ASCII
+    r"(?:\[(?P<v6>[^\[\]\s\0-\x1f\x7f]*)\]|(?P<host>[^\[\]:\s\0-\x1f\x7f]*)):(?P<port>\d{1,9})",
+    re.ASCII,
 )
 
 
@@ -28,10 +31,11 @@ class Address:
     port: int
 
     @classmethod
-    def parse(cls, text: str) -> Address:
+    def parse(cls, text: str, *, default_host: str = "") -> Address:
         """Read ``host:port``, ``[v6]:port``, ``:port``, or one of these after ``tcp://``.
 
-        Raises `UsageError`, with what is wrong and what to write instead.
+        ``:port`` means `default_host`; what no host at all means, `resolve` says. Raises
+        `UsageError`, with what is wrong and what to write instead.
         """
         scheme, separator, rest = text.rpartition("://")
         if separator and scheme not in SCHEMES:
@@ -47,10 +51,12 @@ class Address:
         port = int(match["port"])
         if port > 65535:
             raise UsageError(f"bad address {text!r}: a port is a number from 0 to 65535")
-        host = match["v6"] if match["v6"] is not None else match["host"]
-        if match["v6"] is not None and ":" not in host:
-            raise UsageError(f"bad address {text!r}: brackets are for IPv6 addresses")
-        return cls(host, port)
+        v6 = match["v6"]
+        if v6 is not None and not _is_ipv6(v6):
+            raise UsageError(
+                f"bad address {text!r}: brackets are for IPv6 addresses, as in [::1]:8000"
+            )
+        return cls(match["host"] or default_host if v6 is None else v6, port)
 
     @property
     def is_name(self) -> bool:
@@ -107,6 +113,16 @@ def explain_bind_error(error: OSError) -> StartError:
     reason = os.strerror(error.errno) if error.errno else str(error)
     where = format_sockaddr(error.filename) if error.filename else "the address"
     return StartError(f"can't listen on {where}: {reason}{f': {what_to_do}' if what_to_do else ''}")
+
+
+def _is_ipv6(host: str) -> bool:
+    """Whether `host` is an IPv6 address, with or without a scope (RFC 4007, section 11)."""
+    literal, percent, scope = host.partition("%")
+    try:
+        socket.inet_pton(socket.AF_INET6, literal)
+    except (OSError, UnicodeError):
+        return False
+    return bool(scope) or not percent
 
 
 def _bracketed(host: str) -> str:

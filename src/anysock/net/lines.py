@@ -5,7 +5,8 @@ from __future__ import annotations
 from anysock.errors import LineTooLong
 
 # When so much of the buffer has been taken, and it is the larger part, the rest is moved down.
-# Moving at every line would make many small lines out of one large chunk quadratic.
+# CPython's bytearray can forget its head without moving the rest, but promises that nowhere; a
+# move at every line would make many small lines out of one large chunk quadratic.
 _COMPACT = 65536
 
 
@@ -45,6 +46,7 @@ class LineBuffer:
             if max_bytes is not None and length - data.endswith(b"\r") > max_bytes:
                 raise LineTooLong(max_bytes)
             return None
+        self._searched = end  # for who asks again after LineTooLong
         length = end - start
         if length and data[end - 1] == 0x0D:
             length -= 1
@@ -53,7 +55,9 @@ class LineBuffer:
         return self.take(end + 1 - start)
 
     def take(self, max_bytes: int) -> bytes:
-        """Take at most `max_bytes` bytes, from the front."""
+        """Take at most `max_bytes` bytes, from the front. Raises ValueError if that is negative."""
+        if max_bytes < 0:
+            raise ValueError(f"can't take {max_bytes} bytes: ask for 0 or more")
         end = min(self._taken + max_bytes, len(self._data))
         with memoryview(self._data) as view:
             taken = bytes(view[self._taken : end])
