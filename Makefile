@@ -24,7 +24,7 @@ serve: $(VENV)/ready-to-run
 	@exec $(BIN)/anysock serve $(ARGS)
 
 test: lint
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 lint: $(VENV)/ready-to-test
 	$(BIN)/ruff check .

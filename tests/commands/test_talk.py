@@ -158,7 +158,7 @@ def test_a_lost_connection_is_one_line_and_exit_code_1():
             assert process.wait(PATIENCE) == 1
             assert process.stderr is not None
             last = process.stderr.read().splitlines()[-1]
-            assert last == b"anysock: the connection to localhost is lost: Connection reset by peer"
+            assert last == b"anysock: the connection to 127.0.0.1 is lost: Connection reset by peer"
 
 
 def test_ctrl_c_ends_it_without_a_traceback(start_server):

@@ -88,5 +88,6 @@ def test_an_exception_of_another_connection_is_a_failure(engine, start_server, t
     )
     server = start_server("proxy:handler", engine=engine, cwd=tmp_path)
     server.expected_errors += ASKED_FOR
-    assert server.ask(b"x") == b""
+    with server.connect() as client:
+        assert receive_all(client) == b""
     server.wait_for("ConnectionRefusedError|Connection refused")

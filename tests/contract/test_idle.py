@@ -8,7 +8,7 @@ import pytest
 
 from tests.harness import ServerProcess, wait_until
 
-SPAN = 0.6
+SPAN = 0.5
 
 
 def cpu_share(server: ServerProcess) -> float:

@@ -21,4 +21,5 @@ def command(address: str, port: str | None, lf: bool) -> None:
     if port is not None:
         host = f"[{address}]" if ":" in address and not address.startswith("[") else address
         address = f"{host}:{port}"
-    talk(Address.parse(address), b"\n" if lf else b"\r\n")
+    where = Address.parse(address, default_host="127.0.0.1")
+    talk(where, b"\n" if lf else b"\r\n")

@@ -38,7 +38,7 @@ def talk(address: Address, line_ending: bytes = b"\r\n") -> None:
 
 
 async def _talk(address: Address, line_ending: bytes) -> None:
-    host = address.host or "localhost"
+    host = address.host
     try:
         connection = await connect(address, trying=_say_trying)
     except OSError as error:
