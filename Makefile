@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 RUN_PACKAGES := click rich markdown-it-py mdurl pygments \
 	hatchling editables packaging pathspec pluggy tomlkit trove-classifiers
 
-.PHONY: help serve test lint format clean
+.PHONY: help serve test lint format clean constraints
 help:
 	@echo 'make serve    set up .venv and run the echo server on 127.0.0.1:8000'
 	@echo '              (make serve ARGS="lines --engine threads" for more; Ctrl-C drains it)'
@@ -63,13 +63,13 @@ $(VENV)/ready-to-test: $(VENV)/ready-to-run
 	@touch $@
 
 # pip-tools, in an environment of its own; run it after a change to the dependencies.
-constraints.txt: | $(VENV)/pip-tools
+constraints:
+	@$(PYTHON) -m venv $(VENV)-pip-tools
+	@$(VENV)-pip-tools/bin/pip --disable-pip-version-check --quiet install pip-tools
 	@{ echo '# Every package that Anysock is built, run and tested with, pinned, with the hashes of its files.'; \
-	   echo '# Made by `make -B constraints.txt` (pip-tools) from pyproject.toml; for CPython 3.11 to 3.13.'; \
-	   $(VENV)/pip-tools/bin/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
+	   echo '# Made by `make constraints` (pip-tools) from pyproject.toml; for CPython 3.11 to 3.13.'; \
+	   $(VENV)-pip-tools/bin/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
 	     --all-build-deps --extra cli --extra dev --no-header --no-annotate --no-emit-index-url \
-	     --no-emit-trusted-host --no-emit-find-links --output-file - pyproject.toml; } > $@.new
-	@mv $@.new $@
-
-$(VENV)/pip-tools:
-	@$(PYTHON) -m venv $@ && $@/bin/pip --disable-pip-version-check --quiet install pip-tools
+	     --no-emit-trusted-host --no-emit-find-links --output-file - pyproject.toml; } > constraints.new
+	@mv constraints.new constraints.txt
+	@rm -rf $(VENV)-pip-tools

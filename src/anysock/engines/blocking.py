@@ -10,10 +10,7 @@ are plain blocking calls inside ``async def``, and the same handler runs here as
 
 from __future__ import annotations
 
-import collections
 import contextlib
-import logging
-import select
 import socket
 import threading
 import time
@@ -22,179 +19,18 @@ from typing import Any, TypeVar
 
 from anysock.engines import current
 from anysock.engines.base import Data, Engine, Name, SockAddr, Stream
-from anysock.engines.signals import catch_signals, leave_signals_to_the_main_thread
-from anysock.engines.sockets import (
-    SocketStream,
-    Waiting,
-    accept_waiting,
-    accepted,
-    no_delay,
-    open_sockets,
+from anysock.engines.blocking_listener import BlockingListener
+from anysock.engines.blocking_tasks import (
+    BlockingEvent,
+    BlockingTask,
+    Deadline,
+    run_to_its_end,
+    running_task,
 )
-from anysock.errors import Cancelled, ListenerClosed
+from anysock.engines.signals import catch_signals, leave_signals_to_the_main_thread
+from anysock.engines.sockets import SocketStream, accepted, no_delay, open_sockets
 
 T = TypeVar("T")
-
-_log = logging.getLogger("anysock.engines")
-
-
-def run_to_its_end(coro: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine that never suspends."""
-    try:
-        coro.send(None)
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]
-    coro.close()
-    raise RuntimeError(
-        "a handler under a blocking engine awaited something that is not Anysock's own; "
-        "was it written for another event loop, such as asyncio?"
-    )
-
-
-class BlockingTask:
-    """A coroutine that a thread runs, and the means to end its waiting from another thread.
-
-    `cancel` reaches a task that sleeps or waits for an event at once. One that sleeps in recv(2)
-    or send(2) notices when that returns: nothing wakes it but its peer, or `Stream.abort`.
-    """
-
-    def __init__(self, coro: Coroutine[Any, Any, Any] | None, name: str) -> None:
-        self.name = name
-        self.done = False
-        self.deadlines: list[Deadline] = []
-        self._coro = coro
-        self._wake = threading.Event()
-        self._cancelled = False
-        self._told = False
-        self._finished = BlockingEvent()
-        self._joined = False
-        self._result: Any = None
-        self._exception: BaseException | None = None
-
-    def run(self) -> None:
-        """Run the coroutine on this thread, and keep what comes of it for `join`."""
-        assert self._coro is not None
-        previous, _running.task = running_task(), self
-        try:
-            self._result = run_to_its_end(self._coro)
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as error:  # noqa: BLE001
-            self._exception = error
-            if not self._joined and not isinstance(error, Cancelled):
-                # Told here and now; and its traceback, which holds its frames and those their
-                # sockets, is not kept.
-                _log.error("task %r failed", self.name, exc_info=error)
-                error.__traceback__ = None
-        finally:
-            _running.task = previous
-            self.done = True
-            self._finished.set()
-
-    def drop(self) -> None:
-        """The task will never run."""
-        assert self._coro is not None
-        self._coro.close()
-
-    def cancel(self) -> None:
-        self._cancelled = True
-        self._wake.set()
-
-    async def join(self) -> Any:
-        self._joined = True
-        await self._finished.wait()
-        if self._exception is not None:
-            raise self._exception
-        return self._result
-
-    def patience(self) -> float | None:
-        """How many seconds the next operation may take, None for any number.
-
-        Raises `Cancelled` when the task was cancelled, or when a deadline has passed.
-        """
-        if self._cancelled and not self._told:
-            self._told = True
-            raise Cancelled
-        if not self.deadlines:
-            return None
-        nearest = min(self.deadlines, key=lambda deadline: deadline.when)
-        left = nearest.when - time.monotonic()
-        if left <= 0:
-            raise Cancelled(nearest)
-        return left
-
-    def doze(self, seconds: float | None) -> None:
-        """Sleep until `wake`, or `seconds` have passed, or the task must be told something."""
-        patience = self.patience()
-        if patience is not None:
-            seconds = patience if seconds is None else min(seconds, patience)
-        self._wake.wait(seconds)
-        self._wake.clear()
-        self.patience()
-
-    def wake(self) -> None:
-        self._wake.set()
-
-
-class Deadline:
-    """``async with`` block that ends in TimeoutError: it bounds each wait within the block."""
-
-    def __init__(self, seconds: float | None) -> None:
-        self._seconds = seconds
-
-    async def __aenter__(self) -> None:
-        self._task = running_task()
-        if self._seconds is not None:
-            self.when = time.monotonic() + self._seconds
-            self._task.deadlines.append(self)
-
-    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if self._seconds is not None:
-            self._task.deadlines.remove(self)
-        if isinstance(error, Cancelled) and error.scope is self:
-            raise TimeoutError(f"timed out after {self._seconds:g} seconds") from None
-
-
-class _Running(threading.local):
-    """Which task each thread runs. A thread that we did not start has one that stands for it."""
-
-    def __init__(self) -> None:
-        self.task = BlockingTask(None, threading.current_thread().name)
-
-
-class BlockingEvent:
-    """A flag that threads wait for."""
-
-    def __init__(self) -> None:
-        self._set = False
-        self._waiters: set[BlockingTask] = set()
-
-    def is_set(self) -> bool:
-        return self._set
-
-    def set(self) -> None:
-        self._set = True
-        for task in list(self._waiters):
-            task.wake()
-
-    async def wait(self) -> None:
-        task = running_task()
-        self._waiters.add(task)
-        try:
-            # In this order: who joins the waiters before the flag goes up is woken, and who
-            # joins after sees it.
-            while not self._set:
-                task.doze(None)
-        finally:
-            self._waiters.discard(task)
-
-
-_running = _Running()
-
-
-def running_task() -> BlockingTask:
-    """The task that the calling thread runs."""
-    return _running.task
 
 
 class BlockingStream(SocketStream):
@@ -255,63 +91,6 @@ class BlockingStream(SocketStream):
                 raise self._explain(error) from None
 
 
-class _Listener:
-    """Sockets that listen, all of which one thread can wait for, and stop waiting for.
-
-    A thread that sleeps in accept(2) does not notice that its socket is closed. So it sleeps in
-    poll(2), on the sockets and on one end of a socket pair, whose other end `close` closes.
-    """
-
-    def __init__(self, sockets: list[socket.socket], *, keep_waiting: bool) -> None:
-        self.sockets = sockets
-        self._keep_waiting = keep_waiting
-        self._backlog: Waiting = collections.deque()
-        self.addresses = [sock.getsockname() for sock in sockets]
-        self.closed = False
-        self._lock = threading.Lock()
-        self._waiting = False
-        self._woken, self._wake = socket.socketpair()
-        self._poll = select.poll()
-        for sock in [*sockets, self._woken]:
-            self._poll.register(sock, select.POLLIN)
-
-    def close(self) -> None:
-        with self._lock:
-            if self.closed:
-                return
-            self.closed = True
-            for sock in self.sockets:
-                if self._keep_waiting:
-                    self._backlog += accept_waiting(sock)
-                # A thread that sleeps in poll(2) holds the sockets, so that they listen until it
-                # has woken; shut down, they stop at once (where they can't be, it is no matter).
-                with contextlib.suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
-                sock.close()
-            self._wake.close()
-            if not self._waiting:
-                self._woken.close()
-
-    def next_waiting(self) -> tuple[socket.socket, SockAddr]:
-        """The next peer of those who waited when the listener was closed."""
-        with self._lock:
-            if not self._backlog:
-                raise ListenerClosed
-            return self._backlog.popleft()
-
-    def wait(self, seconds: float | None) -> None:
-        """Sleep until a peer may be there, or the listener is closed, or `seconds` have passed."""
-        with self._lock:
-            if self.closed:
-                return
-            self._waiting = True
-        self._poll.poll(None if seconds is None else seconds * 1000)
-        with self._lock:
-            self._waiting = False
-            if self.closed:
-                self._woken.close()
-
-
 class BlockingEngine:
     """Blocking sockets on one thread: one client at a time."""
 
@@ -325,11 +104,11 @@ class BlockingEngine:
         with current.engine_is(self):
             return run_to_its_end(main)
 
-    def listen(self, names: Sequence[Name], backlog: int) -> Sequence[_Listener]:
+    def listen(self, names: Sequence[Name], backlog: int) -> Sequence[BlockingListener]:
         # One listener for all: the one thread there is must wait for whichever comes first.
-        return [_Listener(open_sockets(names, backlog), keep_waiting=False)]
+        return [BlockingListener(open_sockets(names, backlog), keep_waiting=False)]
 
-    async def accept(self, listener: _Listener) -> Stream:
+    async def accept(self, listener: BlockingListener) -> Stream:
         while True:
             for sock in listener.sockets:
                 # The sockets that listen do not block: between poll(2) and accept(2) the peer

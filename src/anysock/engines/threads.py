@@ -13,7 +13,9 @@ from collections.abc import Sequence
 
 from anysock.engines import current
 from anysock.engines.base import Name
-from anysock.engines.blocking import BlockingEngine, BlockingTask, _Listener
+from anysock.engines.blocking import BlockingEngine
+from anysock.engines.blocking_listener import BlockingListener
+from anysock.engines.blocking_tasks import BlockingTask
 from anysock.engines.signals import leave_signals_to_the_main_thread
 from anysock.engines.sockets import open_sockets
 
@@ -24,8 +26,10 @@ class ThreadsEngine(BlockingEngine):
     name = "threads"
     concurrent = True
 
-    def listen(self, names: Sequence[Name], backlog: int) -> Sequence[_Listener]:
-        return [_Listener([sock], keep_waiting=True) for sock in open_sockets(names, backlog)]
+    def listen(self, names: Sequence[Name], backlog: int) -> Sequence[BlockingListener]:
+        return [
+            BlockingListener([sock], keep_waiting=True) for sock in open_sockets(names, backlog)
+        ]
 
     def _start(self, task: BlockingTask) -> None:
         # Daemons: a handler that ignores its cancellation must not keep the process from

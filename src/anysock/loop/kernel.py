@@ -180,6 +180,7 @@ class Kernel:
                 if task is None:
                     unwanted = True
                 else:
+                    # `_resume`, written out: each message passes here.
                     self.current = task
                     try:
                         wait = task.send(None)
@@ -193,14 +194,7 @@ class Kernel:
                 if task is None:
                     unwanted = True
                 else:
-                    self.current = task
-                    try:
-                        wait = task.send(None)
-                    except BaseException as ended:  # noqa: BLE001
-                        self._end(task, ended)
-                    else:
-                        if wait is not task.wait:
-                            self._pause(task, wait)
+                    self._resume(task)
             if unwanted and descriptor.wish:
                 # Nobody waited for what was reported. Unless that ends here, a level-triggered
                 # poller reports it for ever; and errors it reports for any wish at all, so
@@ -214,6 +208,17 @@ class Kernel:
         self.current = None
 
     # -- the slow paths ----------------------------------------------------------------------
+
+    def _resume(self, task: Task) -> None:
+        """Run `task`, whose descriptor is ready, until it pauses again or ends."""
+        self.current = task
+        try:
+            wait = task.send(None)
+        except BaseException as ended:  # noqa: BLE001
+            self._end(task, ended)
+        else:
+            if wait is not task.wait:
+                self._pause(task, wait)
 
     def _pause(self, task: Task, wait: Wait) -> None:
         """`task` has yielded `wait`, which is not the wait that it was on before."""
