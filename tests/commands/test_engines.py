@@ -17,7 +17,7 @@ def test_the_table_shows_every_engine():
     assert done.returncode == 0
     for name in ENGINES:
         assert name in done.stdout
-    assert "selector (default)" in done.stdout
+    assert "selector *" in done.stdout
     assert "sleeps in recv(2)" in done.stdout
 
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tests.harness import ServerProcess, receive_all, receive_exactly, wait_until
+from tests.harness import ServerProcess, receive_all, receive_exactly, send_until_stuck
 
 IN_FLIGHT = 7_000_000
 
@@ -80,17 +80,12 @@ def test_7_mb_in_flight_all_come_back(engine, start_server):
 def test_a_reader_that_pauses_for_longer_than_quiet_loses_nothing(engine, start_server):
     """In flight is also what waits for its reader: no byte moves, yet it is not at rest."""
     server = start_server("echo", "--drain-timeout", "30s", engine=engine)
-    data = b"0123456789" * (IN_FLIGHT // 10)
     with server.connect() as client:
-        sender = threading.Thread(target=client.sendall, args=(data,))
-        sender.start()
-        wait_until(lambda: server.matching("I got a connection"), "accepted")
-        time.sleep(0.3)  # for all buffers on the way to fill up
+        sent = send_until_stuck(client, 32_000_000, quiet=0.2)
         server.signal()
         server.wait_for("draining")
         time.sleep(0.6)  # longer than a connection at rest is left in peace
-        assert receive_all(client) == data
-        sender.join()
+        assert receive_all(client) == b"x" * sent
     assert server.wait() == 0
 
 

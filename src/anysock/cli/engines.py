@@ -29,15 +29,19 @@ def command(as_json: bool) -> None:
         click.echo(json.dumps(rows, indent=2))
         return
 
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(
-        "engine", "when no data is there, recv …", "clients at once", "idle CPU", "available"
-    )
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("engine", no_wrap=True)
+    table.add_column("when no data is there, recv ...", ratio=1)
+    table.add_column("clients at once", no_wrap=True)
+    table.add_column("idle CPU", no_wrap=True)
+    table.add_column("here")
     for entry in ENGINES.values():
         reason = entry.why_not()
-        default = " (default)" if entry.name == DEFAULT else ""
+        default = " *" if entry.name == DEFAULT else ""
         table.add_row(
             entry.name + default,
             entry.when_no_data,
@@ -45,4 +49,6 @@ def command(as_json: bool) -> None:
             entry.idle_cpu,
             f"no: {reason}" if reason else "yes",
         )
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    console.print("* the default")

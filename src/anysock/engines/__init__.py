@@ -47,14 +47,14 @@ ENGINES: dict[str, EngineEntry] = {
             name="blocking",
             path="anysock.engines.blocking:BlockingEngine",
             when_no_data="sleeps in recv(2); nothing else runs until it returns",
-            clients="1: the second waits",
+            clients="1; others wait",
             idle_cpu="0",
         ),
         EngineEntry(
             name="threads",
             path="anysock.engines.threads:ThreadsEngine",
             when_no_data="sleeps in recv(2) on its own thread",
-            clients="one OS thread each",
+            clients="a thread each",
             idle_cpu="0",
         ),
         EngineEntry(
@@ -62,7 +62,7 @@ ENGINES: dict[str, EngineEntry] = {
             path="anysock.engines.polling:PollingEngine",
             when_no_data="hands over; is retried on the next sweep, and the next, ...",
             clients="all",
-            idle_cpu="100 % of a core",
+            idle_cpu="a core",
         ),
         EngineEntry(
             name="selector",
