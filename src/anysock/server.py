@@ -240,7 +240,7 @@ class Server:
         while True:
             try:
                 stream = await engine.accept(listener)
-                self._admit(stream)
+                await self._admit(stream)
             except ListenerClosed:
                 return
             except OSError as error:
@@ -266,8 +266,12 @@ class Server:
             with self._reserve.spent():
                 self.events.accept_failed(error, left_out)
 
-    def _admit(self, stream: Stream) -> None:
-        """Start serving a peer that was accepted. Raises OSError when there is no room for it."""
+    async def _admit(self, stream: Stream) -> None:
+        """Start serving a peer that was accepted.
+
+        Raises OSError when there is no room for one more (no thread can be started); then the
+        peer, which we can't put back into the backlog, gets a reset.
+        """
         options = self.options
         if options.recv_size is not None:
             stream.set_recv_size(options.recv_size)
@@ -279,7 +283,12 @@ class Server:
         client = self._clients[connection] = _Client(connection)
         self.counters.opened()
         self.events.connection_opened(connection)
-        self._enter_engine().spawn(self._serve_client(client), name=f"client {connection.peer}")
+        try:
+            self._enter_engine().spawn(self._serve_client(client), name=f"client {connection.peer}")
+        except OSError:
+            connection.abort()
+            await self._part_with(client, CloseReason.ABORTED, None)
+            raise
 
     # -- supervising ---------------------------------------------------------------------------
 
@@ -306,14 +315,19 @@ class Server:
                 reason = CloseReason.FAILED
                 events.handler_failed(connection, error)
         finally:
-            try:
-                await stream.close()
-            finally:
-                del self._clients[connection]
-                self.counters.ended(connection, reason)
-                events.connection_closed(connection, reason, lost)
-                if self._draining and not self._clients:
-                    self._all_gone.set()
+            await self._part_with(client, reason, lost)
+
+    async def _part_with(self, client: _Client, reason: CloseReason, lost: OSError | None) -> None:
+        """Close a connection, and forget it. The one place where that is done."""
+        connection = client.connection
+        try:
+            await connection.close()
+        finally:
+            del self._clients[connection]
+            self.counters.ended(connection, reason)
+            self.events.connection_closed(connection, reason, lost)
+            if self._draining and not self._clients:
+                self._all_gone.set()
 
     async def _until_all_gone(self, seconds: float) -> None:
         """Wait until no connection is left, but no longer than `seconds`."""

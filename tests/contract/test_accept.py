@@ -12,7 +12,7 @@ import pytest
 
 from anysock.engines.blocking import BlockingEngine
 from anysock.errors import ListenerClosed
-from anysock.events import Events
+from anysock.events import CloseReason, Events
 from anysock.server import Server
 from tests.harness import receive_exactly
 
@@ -106,9 +106,11 @@ class Told(Events):
         self.failures.append((error.errno, left_out))
 
 
-def accept_all(script: Sequence[int | str]) -> tuple[Server, ScriptedEngine, Told]:
+def accept_all(
+    script: Sequence[int | str], kind: type[ScriptedEngine] = ScriptedEngine
+) -> tuple[Server, ScriptedEngine, Told]:
     """Run the accept loop on a script, under no real network at all."""
-    engine, told = ScriptedEngine(script), Told()
+    engine, told = kind(script), Told()
     server = Server("echo", bind="127.0.0.1:0", events=told)
 
     async def main() -> None:
@@ -152,6 +154,26 @@ def test_a_broken_listener_stops_the_server_with_its_error():
     assert server._failure is not None
     assert server._failure.errno == errno.EINVAL
     assert server._draining
+
+
+def test_where_no_thread_can_be_started_the_peer_is_let_go_and_accepting_goes_on():
+    class Crowded(ScriptedEngine):
+        room = False
+
+        def spawn(self, coro, name=None):
+            if name.startswith("client") and not self.room:
+                self.room = True
+                coro.close()
+                raise OSError(errno.ENOMEM, "can't start a thread for it")
+            return super().spawn(coro, name)
+
+    server, engine, told = accept_all(["peer", "peer"], Crowded)
+    assert told.failures == [(errno.ENOMEM, 0)]
+    assert engine.slept == [0.1]
+    assert server.connections == []
+    assert server.counters.accepted == 2
+    assert server.counters.closed[CloseReason.ABORTED] == 1
+    assert server.counters.closed[CloseReason.NO_DATA] == 1
 
 
 def test_a_long_run_of_accepts_lets_the_others_have_their_turn():
