@@ -1,0 +1,199 @@
+/* The reference load generator: a closed loop over many connections, every byte verified.
+ *
+ *     load PORT CONNECTIONS SIZE DEPTH WARMUP SECONDS     DEPTH messages in flight on each
+ *     load PORT 1 SIZE 0 WARMUP SECONDS                   connect, echo once, close, and again
+ *
+ * Prints "begin" when the warm-up is over, and then one line: MESSAGES SECONDS. A connection is
+ * opened and closed before anything else: the first that closes teaches malloc to keep memory.
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { CHUNK = 256 * 1024, EVENTS = 512 };
+
+struct client {
+    int fd, writing;
+    size_t to_send;       /* bytes that may be sent now */
+    size_t sent, received; /* offsets into the message */
+};
+
+static int poller, port;
+static size_t size;
+static char *message, *chunk;
+static unsigned long messages;
+
+static void fail(const char *what) {
+    perror(what);
+    exit(1);
+}
+
+static double now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
+}
+
+static int dial(int reset) {
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    struct linger linger = {1, 0};
+    int one = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
+    address.sin_port = htons((unsigned short)port);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) < 0) fail("connect");
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    /* A reset at the close leaves no TIME_WAIT behind, of which there would soon be too many. */
+    if (reset) setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+    return fd;
+}
+
+static void verify(struct client *client, const char *data, size_t length) {
+    while (length) {
+        size_t part = size - client->received;
+        if (part > length) part = length;
+        if (memcmp(data, message + client->received, part)) {
+            fprintf(stderr, "load: the answer is not what was sent\n");
+            exit(3);
+        }
+        client->received += part;
+        data += part;
+        length -= part;
+        if (client->received == size) {
+            client->received = 0;
+            client->to_send += size;
+            messages++;
+        }
+    }
+}
+
+static void push(struct client *client) {
+    int stuck = 0;
+    while (client->to_send) {
+        size_t part = size - client->sent;
+        if (part > client->to_send) part = client->to_send;
+        /* Several small messages go in one packet, as a pipelining client sends them. */
+        ssize_t sent;
+        if (size <= 4096 && client->sent == 0 && client->to_send > size) {
+            size_t whole = client->to_send / size;
+            if (whole > CHUNK / size) whole = CHUNK / size;
+            for (size_t i = 0; i < whole; i++) memcpy(chunk + i * size, message, size);
+            sent = send(client->fd, chunk, whole * size, MSG_NOSIGNAL | MSG_DONTWAIT);
+        } else {
+            sent = send(client->fd, message + client->sent, part, MSG_NOSIGNAL | MSG_DONTWAIT);
+        }
+        if (sent < 0) {
+            if (errno != EAGAIN) fail("send");
+            stuck = 1;
+            break;
+        }
+        client->to_send -= (size_t)sent;
+        client->sent = (client->sent + (size_t)sent) % size;
+    }
+    if (stuck != client->writing) {
+        struct epoll_event event = {.events = stuck ? EPOLLIN | EPOLLOUT : EPOLLIN,
+                                    .data.ptr = client};
+        client->writing = stuck;
+        if (epoll_ctl(poller, EPOLL_CTL_MOD, client->fd, &event) < 0) fail("epoll_ctl");
+    }
+}
+
+static void one_by_one(double warmup, double seconds) {
+    double begun = now(), end = begun + warmup;
+    int measuring = 0;
+    for (;;) {
+        struct client client = {.fd = dial(1)};
+        if (send(client.fd, message, size, MSG_NOSIGNAL) < 0) fail("send");
+        unsigned long before = messages;
+        while (messages == before) {
+            ssize_t length = recv(client.fd, chunk, CHUNK, 0);
+            if (length <= 0) fail("recv");
+            verify(&client, chunk, (size_t)length);
+        }
+        close(client.fd);
+        double time = now();
+        if (time < end) continue;
+        if (measuring) {
+            printf("%lu %.6f\n", messages, time - begun);
+            return;
+        }
+        measuring = 1;
+        messages = 0;
+        puts("begin");
+        fflush(stdout);
+        begun = now();
+        end = begun + seconds;
+    }
+}
+
+int main(int argc, char **argv) {
+    if (argc != 7) {
+        fprintf(stderr, "usage: load PORT CONNECTIONS SIZE DEPTH WARMUP SECONDS\n");
+        return 2;
+    }
+    port = atoi(argv[1]);
+    int count = atoi(argv[2]), depth = atoi(argv[4]), measuring = 0;
+    size = (size_t)atol(argv[3]);
+    double warmup = atof(argv[5]), seconds = atof(argv[6]);
+    message = malloc(size);
+    chunk = malloc(CHUNK);
+    struct client *clients = calloc((size_t)count, sizeof *clients);
+    struct epoll_event events[EVENTS];
+    if (!message || !chunk || !clients) fail("malloc");
+    for (size_t i = 0; i < size; i++) message[i] = (char)(i * 31 + i / 251);
+
+    int first = dial(0);
+    if (send(first, message, 1, MSG_NOSIGNAL) != 1 || recv(first, chunk, 1, 0) != 1) fail("echo");
+    close(first);
+
+    if (depth == 0) {
+        one_by_one(warmup, seconds);
+        return 0;
+    }
+    if ((poller = epoll_create1(0)) < 0) fail("epoll_create1");
+    for (int i = 0; i < count; i++) {
+        struct epoll_event event = {.events = EPOLLIN, .data.ptr = &clients[i]};
+        clients[i].fd = dial(0);
+        clients[i].to_send = size * (size_t)depth;
+        if (epoll_ctl(poller, EPOLL_CTL_ADD, clients[i].fd, &event) < 0) fail("epoll_ctl");
+    }
+    for (int i = 0; i < count; i++) push(&clients[i]);
+    double begun = now(), end = begun + warmup;
+    for (;;) {
+        int ready = epoll_wait(poller, events, EVENTS, 5000);
+        if (ready < 0 && errno != EINTR) fail("epoll_wait");
+        if (ready == 0) {
+            fprintf(stderr, "load: no answer for 5 s\n");
+            return 4;
+        }
+        for (int i = 0; i < ready; i++) {
+            struct client *client = events[i].data.ptr;
+            if (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)) {
+                ssize_t length = recv(client->fd, chunk, CHUNK, MSG_DONTWAIT);
+                if (length == 0 || (length < 0 && errno != EAGAIN)) fail("recv");
+                if (length > 0) verify(client, chunk, (size_t)length);
+            }
+            push(client);
+        }
+        double time = now();
+        if (time < end) continue;
+        if (measuring) {
+            printf("%lu %.6f\n", messages, time - begun);
+            return 0;
+        }
+        measuring = 1;
+        messages = 0;
+        puts("begin");
+        fflush(stdout);
+        begun = now();
+        end = begun + seconds;
+    }
+}
