@@ -211,8 +211,9 @@ class Engine(Protocol):
         self, signals: Sequence[int], first: Callable[[int], None], again: Callable[[int], None]
     ) -> AbstractContextManager[None]:
         """Within the block, the first of `signals` calls `first(signal)` where tasks run; each
-        further one calls `again(signal)` at once, in the signal handler itself, so that it works
-        even while a handler blocks the loop. To be entered on the main thread, and inside `run`."""
+        further one calls `again(signal)` at once, in the signal handler itself or on a thread of
+        its own, so that it works even while a handler blocks the loop. To be entered on the main
+        thread, and inside `run`."""
         ...
 
     def now(self) -> float:

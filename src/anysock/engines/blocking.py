@@ -171,27 +171,38 @@ class BlockingEngine:
     def watch_signals(
         self, signals: Sequence[int], first: Callable[[int], None], again: Callable[[int], None]
     ) -> Iterator[None]:
-        # The main thread may be asleep in recv(2), for a client that never speaks: so what a
-        # signal asks for is done on a thread of its own, which sleeps until there is one.
-        caught: list[int] = []
+        # The main thread may be asleep in recv(2), for a client that never speaks; and a signal
+        # that arrives while it falls asleep does not even run its handler before it wakes. So
+        # what is waited for here are the bytes that the interpreter's C code writes for each
+        # signal, at once and whatever the main thread does: their value is the signal's number.
         hear, tell = socket.socketpair()
         tell.setblocking(False)
 
         def listen_for_signals() -> None:
             leave_signals_to_the_main_thread()
+            heard = 0
+            while byte := hear.recv(1):
+                if byte[0] in signals:
+                    heard += 1
+                    if heard == 1:
+                        # On a thread of its own: it may take long, and the next signal may not.
+                        start_thread(do_first, "first signal", byte[0])
+                    else:
+                        again(byte[0])
+
+        def do_first(signum: int) -> None:
+            leave_signals_to_the_main_thread()
             with current.engine_is(self):
-                while hear.recv(1):
-                    if caught:
-                        first(caught.pop())
+                first(signum)
 
-        def deliver(signum: int) -> None:
-            caught.append(signum)
-            tell.send(b"\0")
+        def start_thread(target: Callable[..., None], name: str, *args: int) -> threading.Thread:
+            thread = threading.Thread(target=target, args=args, name=name, daemon=True)
+            thread.start()
+            return thread
 
-        thread = threading.Thread(target=listen_for_signals, name="signals", daemon=True)
-        thread.start()
+        thread = start_thread(listen_for_signals, "signals")
         try:
-            with catch_signals(signals, deliver, again, tell):
+            with catch_signals(signals, _leave_to_the_thread, _leave_to_the_thread, tell):
                 yield
         finally:
             tell.close()
@@ -206,3 +217,7 @@ class BlockingEngine:
 
     def time(self) -> float:
         return time.time()
+
+
+def _leave_to_the_thread(_signum: int) -> None:
+    """A signal handler: what is to be done is done elsewhere, see `watch_signals`."""

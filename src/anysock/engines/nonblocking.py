@@ -82,12 +82,14 @@ class NonblockingStream(SocketStream):
         # Receiving first and pausing on EAGAIN would cost a system call and an exception for
         # each message (1.4 µs): after a short read the socket is empty, so wait first.
         if self._wait_first:
+            self._turns = TURNS  # whoever waits lets the others run
             yield self._readable
         while True:
             try:
                 data = self._recv(asked)
                 break
             except BlockingIOError:
+                self._turns = TURNS
                 yield self._readable
             except OSError as error:
                 raise self._explain(error) from None
@@ -98,10 +100,7 @@ class NonblockingStream(SocketStream):
             # There may be more at once, so the next receive tries first. But a peer that never
             # pauses must not keep the loop: every so often, wait for the poller like the others.
             self._turns -= 1
-            if self._turns:
-                self._wait_first = False
-            else:
-                self._turns = TURNS
+            self._wait_first = self._turns <= 0
         elif not size:
             self._wait_first = False
             return self._received_nothing()
@@ -117,7 +116,7 @@ class NonblockingStream(SocketStream):
             raise self._explain(error) from None
         self.bytes_sent += sent
         self._turns -= 1
-        if sent == len(data) and self._turns:
+        if sent == len(data) and self._turns > 0:
             return _DONE
         return self._send_rest(memoryview(data)[sent:])
 

@@ -232,15 +232,18 @@ class SocketStream:
 
         close(2) with unread data in the socket sends a reset at once, and throws away what is
         still on its way to the peer (RFC 2525, 2.17): the answer before the close would be lost.
-        So when there is unread data, our end goes first, and what comes is thrown away until
-        the peer has seen it, or has had its time.
+        The same happens when data comes after the close. So when the peer has been speaking, and
+        has not ended its stream, our end goes first, and what comes is thrown away until the peer
+        has seen it, or has had its time.
         """
         self._sock.setblocking(False)
         try:
-            unread = self._sock.recv(1, socket.MSG_PEEK)
-        except OSError:  # BlockingIOError: nothing is there; others: nobody is there
-            return
-        if not unread:
+            if not self._sock.recv(1, socket.MSG_PEEK):
+                return
+        except BlockingIOError:
+            if not self.bytes_received:
+                return
+        except OSError:  # nobody is there any more
             return
         with contextlib.suppress(OSError, AnysockError):  # TimeoutError is an OSError
             await self.send_eof()
