@@ -76,6 +76,26 @@ def test_an_answer_before_the_close_survives_what_the_client_still_sends(engine,
             assert receive_all(client) == b"error: line longer than 1000 bytes\r\n"
 
 
+def test_a_handler_that_waited_for_its_last_chunk_closes_without_a_reset(
+    engine, start_server, tmp_path
+):
+    (tmp_path / "mine.py").write_text(
+        "async def two_chunks(connection):\n"
+        "    await connection.recv()\n"
+        "    await connection.send_all(b'go on')\n"
+        "    await connection.recv()\n"
+        "    await connection.send_all(b'enough')\n"
+    )
+    server = start_server("mine:two_chunks", engine=engine, cwd=tmp_path)
+    for _ in range(20):
+        with server.connect() as client:
+            client.sendall(b"x")
+            assert client.recv(100) == b"go on"
+            client.sendall(b"y" * 300_000)
+            client.shutdown(socket.SHUT_WR)
+            assert receive_all(client) == b"enough"
+
+
 def test_a_quiet_peer_may_stay_half_closed(engine, start_server):
     """discard never answers: the end of the stream is all that the client gets."""
     server = start_server("discard", engine=engine)

@@ -65,13 +65,16 @@ class NonblockingStream(SocketStream):
         self._send = sock.send
         self._turns = TURNS
 
+    # A task that runs straight from the poller still stands as the reader that it was a moment
+    # ago, but it no longer waits.
+
     @property
     def receiving(self) -> bool:
-        return self.descriptor.reader is not None
+        return self.descriptor.reader not in (None, self._kernel.current)
 
     @property
     def sending(self) -> bool:
-        return self.descriptor.writer is not None
+        return self.descriptor.writer not in (None, self._kernel.current)
 
     @types.coroutine
     def recv(self, max_bytes: int | None = None) -> Generator[Wait, None, bytes]:
