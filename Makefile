@@ -10,11 +10,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 RUN_PACKAGES := click rich markdown-it-py mdurl pygments \
 	hatchling editables packaging pathspec pluggy tomlkit trove-classifiers
 
-.PHONY: help serve test lint format clean constraints
+.PHONY: help serve test bench lint format clean constraints
 help:
 	@echo 'make serve    set up .venv and run the echo server on 127.0.0.1:8000'
 	@echo '              (make serve ARGS="lines --engine threads" for more; Ctrl-C drains it)'
 	@echo 'make test     set up .venv and run every check and test (ARGS="-k drain" for some)'
+	@echo 'make bench    compare the engines with a C epoll echo and with others (ARGS="--rounds 3")'
 	@echo 'make lint     ruff and mypy'
 	@echo 'make format   let ruff format the sources'
 	@echo 'make clean    remove .venv and what tools have left'
@@ -25,6 +26,9 @@ serve: $(VENV)/ready-to-run
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+
+bench: $(VENV)/ready-to-test
+	$(BIN)/python benchmarks/compare.py $(ARGS)
 
 lint: $(VENV)/ready-to-test
 	$(BIN)/ruff check .
@@ -69,7 +73,8 @@ constraints:
 	@{ echo '# Every package that Anysock is built, run and tested with, pinned, with the hashes of its files.'; \
 	   echo '# Made by `make constraints` (pip-tools) from pyproject.toml; for CPython 3.11 to 3.13.'; \
 	   $(VENV)-pip-tools/bin/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
-	     --all-build-deps --extra cli --extra dev --no-header --no-annotate --no-emit-index-url \
+	     --all-build-deps --extra cli --extra dev --extra trio --extra uvloop \
+	     --no-header --no-annotate --no-emit-index-url \
 	     --no-emit-trusted-host --no-emit-find-links --output-file - pyproject.toml; } > constraints.new
 	@mv constraints.new constraints.txt
 	@rm -rf $(VENV)-pip-tools

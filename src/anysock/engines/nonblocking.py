@@ -37,18 +37,25 @@ from anysock.loop.waits import Descriptor, Event, ReadWait, Sleep, Wait, WriteWa
 T = TypeVar("T")
 
 
-class _Done:
-    """An awaitable that is already finished: what a `send_all` hands out that sent everything.
-
-    ``await`` calls `__await__`, which here is the C method of an empty tuple: no coroutine and
-    no frame of ours stand between the handler and its next step.
-    """
-
-    __slots__ = ()
-    __await__ = staticmethod(().__iter__)
+@types.coroutine
+def _finished() -> Generator[Wait, None, None]:
+    return
+    yield
 
 
-_DONE: Awaitable[None] = _Done()  # type: ignore[assignment]
+# An awaitable that is already finished: what a `send_all` hands out that sent everything. To await
+# a generator that has ended calls nothing and makes nothing (11 ns, where an object whose
+# `__await__` hands out an empty iterator takes 48, and a coroutine 90).
+_DONE: Awaitable[None] = _finished()
+with contextlib.suppress(StopIteration):
+    next(_DONE)  # type: ignore[call-overload]
+
+
+# On a socket, read(2) and write(2) do what recv(2) and send(2) do (socket(7)). Python's functions
+# for them take their arguments without a tuple, and know nothing of timeouts: 0.1 µs a message
+# less.
+read = os.read
+write = os.write
 
 
 class NonblockingStream(SocketStream):
@@ -60,79 +67,116 @@ class NonblockingStream(SocketStream):
         self.descriptor = Descriptor(kernel, sock.fileno())
         # One wait for all receives: the kernel knows it again, and has nothing to do.
         self._readable = ReadWait(self.descriptor)
-        self._wait_first = False
-        self._recv = sock.recv
-        self._send = sock.send
-        self._turns = TURNS
-
-    # A task that runs straight from the poller still stands as the reader that it was a moment
-    # ago, but it no longer waits.
+        #: Whether there may be data that was not waited for, so that it is worth a try.
+        self._more = True
+        self._fd = sock.fileno()
+        # How many operations more may be done before the others must have had their turn; and the
+        # turn of the loop since which they are counted.
+        self._budget = TURNS
+        self._counted_since = 0
 
     @property
     def receiving(self) -> bool:
-        return self.descriptor.reader not in (None, self._kernel.current)
+        return self.descriptor.has_reader
 
     @property
     def sending(self) -> bool:
-        return self.descriptor.writer not in (None, self._kernel.current)
+        return self.descriptor.has_writer
+
+    # `recv` and `send_all` are the path that each message takes: a hundred nanoseconds here are
+    # two percent of all that a message costs, the kernel's share included.
 
     @types.coroutine
     def recv(self, max_bytes: int | None = None) -> Generator[Wait, None, bytes]:
         # A generator, and not an object with `__await__` and `__next__`, which would be made once
         # a stream: the interpreter resumes a generator, and takes its result, without a call and
         # without a StopIteration (0.17 against 0.39 µs a message, measured alone).
-        asked = max_bytes or self._recv_size
+        if self._more:
+            return (yield from self._recv_more(max_bytes))
         # Receiving first and pausing on EAGAIN would cost a system call and an exception for
         # each message (1.4 µs): after a short read the socket is empty, so wait first.
-        if self._wait_first:
-            self._turns = TURNS  # whoever waits lets the others run
-            yield self._readable
+        yield self._readable
+        asked = max_bytes or self._recv_size
         while True:
             try:
-                data = self._recv(asked)
+                data = read(self._fd, asked)
                 break
             except BlockingIOError:
-                self._turns = TURNS
                 yield self._readable
             except OSError as error:
                 raise self._explain(error) from None
         size = len(data)
-        self._wait_first = True
+        self.bytes_received += size
+        if 0 < size < asked:
+            return data
+        self._more = True
+        if not size:
+            return self._received_nothing()
+        self._grow(asked)
+        return data
+
+    @types.coroutine
+    def _recv_more(self, max_bytes: int | None) -> Generator[Wait, None, bytes]:
+        """The last receive was filled, or there was none: try first."""
+        asked = max_bytes or self._recv_size
+        # A peer that never pauses must not keep the loop: every so often, wait for the poller
+        # like the others.
+        wait = not self._may_go_on()
+        while True:
+            try:
+                if wait:
+                    yield self._readable
+                data = read(self._fd, asked)
+                break
+            except BlockingIOError:
+                wait = True
+            except OSError as error:
+                raise self._explain(error) from None
+        size = len(data)
+        self.bytes_received += size
         if size == asked:
             self._grow(asked)
-            # There may be more at once, so the next receive tries first. But a peer that never
-            # pauses must not keep the loop: every so often, wait for the poller like the others.
-            self._turns -= 1
-            self._wait_first = self._turns <= 0
-        elif not size:
-            self._wait_first = False
+        elif size:
+            self._more = False
+        else:
             return self._received_nothing()
-        self.bytes_received += size
         return data
 
     def send_all(self, data: Data) -> Awaitable[None]:
         try:
-            sent = self._send(data)
+            sent = write(self._fd, data)
         except BlockingIOError:
             sent = 0
         except OSError as error:
             raise self._explain(error) from None
         self.bytes_sent += sent
-        self._turns -= 1
-        if sent == len(data) and self._turns > 0:
-            return _DONE
+        if sent == len(data):
+            self._budget -= 1
+            if self._budget or self._may_go_on(0):
+                return _DONE
+            return pause(Sleep(self._kernel, 0))
         return self._send_rest(memoryview(data)[sent:])
 
+    def _may_go_on(self, cost: int = 1) -> bool:
+        """Whether one operation more is in order before the others get their turn.
+
+        A budget for each turn of the loop would have to be renewed with each message. So the
+        operations are counted whatever the turn, and the turn is asked for only when they are used
+        up: if it is another than when the count began, the others have had theirs.
+        """
+        self._budget -= cost
+        if self._budget > 0:
+            return True
+        self._budget = TURNS
+        counted_since, self._counted_since = self._counted_since, self._kernel.turns
+        return counted_since != self._counted_since
+
     async def _send_rest(self, data: memoryview) -> None:
-        """The peer reads more slowly than we send, or the task has had its turns."""
-        if not data:
-            self._turns = TURNS
-            await pause(Sleep(self._kernel, 0))
+        """The peer reads more slowly than we send."""
         while data:
-            self._turns = TURNS
             await pause(WriteWait(self.descriptor))
             try:
-                sent = self._send(data)
+                sent = write(self._fd, data)
             except BlockingIOError:
                 continue
             except OSError as error:
@@ -142,7 +186,10 @@ class NonblockingStream(SocketStream):
 
     async def _release(self) -> None:
         self.descriptor.close()
-        self._wait_first = False  # the next receive must meet the closed socket, not the poller
+        # Whoever comes now must meet the closed socket, and not the poller, or what the number
+        # belongs to next: an error, EBADF.
+        self._more = True
+        self._fd = -1
         await super()._release()
 
 

@@ -107,15 +107,26 @@ class Descriptor:
     kernel takes the wish back.
     """
 
-    __slots__ = ("fd", "kernel", "reader", "wish", "writer")
+    __slots__ = ("fd", "kernel", "wish")
 
     def __init__(self, kernel: Kernel, fd: int) -> None:
         self.kernel = kernel
         self.fd = fd
         self.wish = 0
-        self.reader: Task | None = None
-        self.writer: Task | None = None
         kernel.descriptors[fd] = self
+
+    # A task that runs straight from the poller still stands where it waited a moment ago, but
+    # it no longer waits.
+
+    @property
+    def has_reader(self) -> bool:
+        """Whether a task waits to read."""
+        return self.kernel.readers.get(self.fd) not in (None, self.kernel.current)
+
+    @property
+    def has_writer(self) -> bool:
+        """Whether a task waits to write."""
+        return self.kernel.writers.get(self.fd) not in (None, self.kernel.current)
 
     def ask(self, wish: int) -> None:
         """Tell the poller what is wanted now: a mask of READABLE and WRITABLE, or 0."""
@@ -143,11 +154,14 @@ class Descriptor:
         if self.wish:
             kernel.poller.unregister(self.fd)
             self.wish = 0
-        for task in (self.reader, self.writer):
-            # The running task may still stand as the reader that it was a moment ago.
-            if task is not None and task is not kernel.current:
+        for waiting in (kernel.readers, kernel.writers):
+            task = waiting.pop(self.fd, None)
+            if task is kernel.current:
+                # Told by now that it no longer waits, or else its end would forget it again.
+                if task is not None:
+                    task.wait = None
+            elif task is not None:
                 kernel.wake(task, StreamClosed("closed while a task waited on it"))
-        self.reader = self.writer = None
 
 
 class ReadWait(Wait):
@@ -160,14 +174,15 @@ class ReadWait(Wait):
 
     def enter(self, task: Task) -> None:
         descriptor = self.descriptor
-        if descriptor.reader is not None:
+        waiting = descriptor.kernel.readers
+        if descriptor.fd in waiting and descriptor.kernel.descriptors[descriptor.fd] is descriptor:
             raise StreamBusy("another task is already waiting to receive here")
         if not descriptor.wish & READABLE:  # a closed one has no wish, so it is asked, and raises
             descriptor.ask(descriptor.wish | READABLE)
-        descriptor.reader = task
+        waiting[descriptor.fd] = task
 
     def leave(self, task: Task) -> None:
-        self.descriptor.reader = None
+        del self.descriptor.kernel.readers[self.descriptor.fd]
 
 
 class WriteWait(Wait):
@@ -180,11 +195,12 @@ class WriteWait(Wait):
 
     def enter(self, task: Task) -> None:
         descriptor = self.descriptor
-        if descriptor.writer is not None:
+        waiting = descriptor.kernel.writers
+        if descriptor.fd in waiting and descriptor.kernel.descriptors[descriptor.fd] is descriptor:
             raise StreamBusy("another task is already waiting to send here")
-        if not descriptor.wish & WRITABLE:
+        if not descriptor.wish & WRITABLE:  # a closed one has no wish, so it is asked, and raises
             descriptor.ask(descriptor.wish | WRITABLE)
-        descriptor.writer = task
+        waiting[descriptor.fd] = task
 
     def leave(self, task: Task) -> None:
-        self.descriptor.writer = None
+        del self.descriptor.kernel.writers[self.descriptor.fd]
