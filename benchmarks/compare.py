@@ -293,10 +293,8 @@ def summary(rounds: list[Figures], reference: list[Figures] | None) -> dict[str,
 
 
 def table(title: str, rows: dict[str, dict[str, Any]]) -> str:
-    lines = [
-        f"\n{title}\n{'':<20}{'messages/s':>12}{'ratio':>7}{'lowest':>8}{'highest':>8}"
-        f"{'CPU µs':>9}{'user':>7}{'system':>8}{'ratio':>7}"
-    ]
+    rates = f"{'messages/s':>12}{'ratio':>7}{'lowest':>8}{'highest':>8}"
+    lines = [f"\n{title}\n{'':<20}{rates}{'CPU µs':>9}{'user':>7}{'system':>8}{'ratio':>7}"]
     for name, row in rows.items():
         ratio = row.get("ratio")
         spread = (

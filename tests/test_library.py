@@ -486,7 +486,9 @@ def test_each_connection_has_one_start_and_one_end_with_its_reason(concurrent_en
     told, counters = run(concurrent_engine, main)
     reasons = [what for kind, what in told if kind == "closed"]
     why = anysock.CloseReason
-    assert reasons == [why.NO_DATA, why.DONE, why.FAILED, why.ABORTED, why.DRAINED]
+    # Under `threads`, one thread may tell of its end after the next has told of its own.
+    expected = [why.NO_DATA, why.DONE, why.FAILED, why.ABORTED, why.DRAINED]
+    assert sorted(reasons, key=expected.index) == expected
     assert sum(1 for kind, _ in told if kind == "opened") == 5
     assert told[0] == ("listening", concurrent_engine)
     assert ("failed", ValueError) in told

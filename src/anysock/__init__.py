@@ -19,16 +19,22 @@ from anysock.errors import (
     Cancelled,
     EndOfStream,
     LineTooLong,
+    QueueClosed,
+    QueueEmpty,
+    QueueFull,
     StartError,
     StreamAborted,
+    StreamBroken,
     StreamBusy,
     StreamClosed,
     UsageError,
 )
 from anysock.events import CloseReason, Counters, Events
+from anysock.groups import TaskGroup, task_group
 from anysock.handlers import Handler
 from anysock.options import ServeOptions
-from anysock.runtime import connect, run, sleep, spawn, timeout, to_thread
+from anysock.queues import Event, Queue
+from anysock.runtime import connect, move_on_after, run, sleep, spawn, timeout, to_thread
 from anysock.server import Server, serve
 
 __all__ = [
@@ -38,21 +44,30 @@ __all__ = [
     "Connection",
     "Counters",
     "EndOfStream",
+    "Event",
     "Events",
     "Handler",
     "LineTooLong",
+    "Queue",
+    "QueueClosed",
+    "QueueEmpty",
+    "QueueFull",
     "ServeOptions",
     "Server",
     "StartError",
     "StreamAborted",
+    "StreamBroken",
     "StreamBusy",
     "StreamClosed",
+    "TaskGroup",
     "UsageError",
     "connect",
+    "move_on_after",
     "run",
     "serve",
     "sleep",
     "spawn",
+    "task_group",
     "timeout",
     "to_thread",
 ]

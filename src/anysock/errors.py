@@ -42,6 +42,23 @@ class StreamBusy(AnysockError):
     """Two tasks wait to receive (or two to send) on the same stream; the second gets this."""
 
 
+class StreamBroken(AnysockError):
+    """A `send_all` was cancelled when part of its data had been sent. What would follow now, the
+    peer would take for the rest of it; so nothing more can be sent."""
+
+
+class QueueFull(AnysockError):
+    """`Queue.put_nowait` found no room."""
+
+
+class QueueEmpty(AnysockError):
+    """`Queue.get_nowait` found no item."""
+
+
+class QueueClosed(AnysockError):
+    """The queue is closed: nothing can be put, or, from `get`, nothing more will come."""
+
+
 class LineTooLong(AnysockError):
     """A line outgrew its limit before its end was seen.
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Coroutine
-from contextlib import AbstractAsyncContextManager
+from types import TracebackType
 from typing import Any, TypeVar
 
 from anysock import engines
 from anysock.connection import Connection
-from anysock.engines.base import SockAddr, Task
+from anysock.engines.base import Scope, SockAddr, Task
 from anysock.engines.current import current_engine
 from anysock.net.addresses import Address, resolve
 
@@ -50,14 +50,51 @@ def spawn(coro: Coroutine[Any, Any, Any], name: str | None = None) -> Task:
     return current_engine().spawn(coro, name)
 
 
-def timeout(seconds: float | None) -> AbstractAsyncContextManager[object]:
+def move_on_after(seconds: float | None) -> Scope:
+    """``async with move_on_after(5) as scope:`` ends the block quietly after 5 seconds.
+
+    What the block waits for is given up; `scope.fired` tells whether that was so, and
+    `scope.cancel()` does it at once. Blocks nest, and each ends only for its own time; None never
+    ends it. Under `blocking` and `threads` it bounds each wait for the network, each sleep and
+    each wait for an event, but cannot end a function that computes.
+
+    >>> async def main():
+    ...     async with move_on_after(0.01) as scope:
+    ...         await sleep(60)
+    ...     return scope.fired
+    >>> run(main)
+    True
+    """
+    return current_engine().scope(seconds)
+
+
+def timeout(seconds: float | None) -> Timeout:
     """``async with timeout(5):`` raises TimeoutError when the block takes more than 5 seconds.
 
-    What the block waits for is given up. Blocks nest, and each ends only for its own time; None
-    never ends it. Under `blocking` and `threads` it bounds each wait for the network, each sleep
-    and each wait for an event, but cannot end a function that computes.
+    Otherwise as `move_on_after`.
     """
-    return current_engine().timeout(seconds)
+    return Timeout(seconds)
+
+
+class Timeout:
+    """What `timeout` returns."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+
+    async def __aenter__(self) -> Scope:
+        self._scope = current_engine().scope(self._seconds)
+        return await self._scope.__aenter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if await self._scope.__aexit__(kind, error, trace):
+            told = "given up" if self._seconds is None else f"after {self._seconds:g} seconds"
+            raise TimeoutError(f"timed out: {told}") from None
 
 
 async def to_thread(func: Callable[..., T], *args: Any) -> T:

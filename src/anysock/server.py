@@ -332,11 +332,8 @@ class Server:
     async def _until_all_gone(self, seconds: float) -> None:
         """Wait until no connection is left, but no longer than `seconds`."""
         if self._clients:
-            try:
-                async with self._enter_engine().timeout(seconds):
-                    await self._all_gone.wait()
-            except TimeoutError:
-                pass
+            async with self._enter_engine().scope(seconds):
+                await self._all_gone.wait()
 
 
 class _Client:

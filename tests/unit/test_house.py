@@ -18,7 +18,7 @@ FLOORS = [
     {"engines"},
     {"net"},
     {"connection"},
-    {"events", "runtime"},
+    {"events", "groups", "queues", "runtime"},
     {"logs"},
     {"handlers"},
     {"options"},

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from anysock.errors import Cancelled, StreamBusy, StreamClosed
-from anysock.loop.kernel import Kernel, TimeoutScope
+from anysock.loop.kernel import Kernel
 from anysock.loop.pollers import FAILED, READABLE, WRITABLE, SelectorsPoller
+from anysock.loop.scopes import Scope
 from anysock.loop.tasks import Task
 from anysock.loop.timers import Timers
 from anysock.loop.waits import Descriptor, Event, ReadWait, Sleep, WriteWait, pause
@@ -120,10 +121,9 @@ def test_sleepers_wake_in_the_order_of_their_deadlines(kernel, poller):
 
 def test_a_very_long_sleep_is_no_trouble(kernel, poller):
     async def main():
-        scope = TimeoutScope(kernel, 100_000)
-        with pytest.raises(TimeoutError):
-            async with scope:
-                await sleep(kernel, 10**9)
+        async with Scope(kernel, 100_000) as scope:
+            await sleep(kernel, 10**9)
+        assert scope.fired
         return poller.now
 
     poller_poll = poller.poll
@@ -317,28 +317,62 @@ def test_a_task_that_will_not_end_does_not_keep_the_loop_for_ever(kernel, caplog
     assert "'stubborn' did not end when it was cancelled" in caplog.text
 
 
-def test_timeouts_nest_and_know_which_of_them_fired(kernel, poller):
+def test_scopes_nest_and_know_which_of_them_fired(kernel, poller):
     async def main():
-        with pytest.raises(TimeoutError, match="after 1 seconds"):
-            async with TimeoutScope(kernel, 1):
-                async with TimeoutScope(kernel, 2):
-                    await sleep(kernel, 10)
-        assert poller.now == 1
-        async with TimeoutScope(kernel, 20):
-            with pytest.raises(TimeoutError, match="after 2 seconds"):
-                async with TimeoutScope(kernel, 2):
-                    await sleep(kernel, 10)
-            assert poller.now == 3
+        async with Scope(kernel, 1) as outer:
+            async with Scope(kernel, 2) as inner:
+                await sleep(kernel, 10)
+        assert (outer.fired, inner.fired, poller.now) == (True, False, 1)
+        async with Scope(kernel, 20) as outer:
+            async with Scope(kernel, 2) as inner:
+                await sleep(kernel, 10)
+            assert (inner.fired, poller.now) == (True, 3)
             await sleep(kernel, 1)
-        async with TimeoutScope(kernel, None):
+        assert not outer.fired
+        async with Scope(kernel, None):
             await sleep(kernel, 100)
+
+    kernel.run(main())
+
+
+def test_two_scopes_that_fire_in_the_same_instant_are_both_told(kernel, poller):
+    async def main():
+        async with Scope(kernel, 1) as outer:
+            async with Scope(kernel, 1) as inner:
+                await sleep(kernel, 10)
+            assert inner.fired
+            await sleep(kernel, 10)
+        assert (outer.fired, poller.now) == (True, 1)
+
+    kernel.run(main())
+
+
+def test_a_scope_may_be_cancelled_from_elsewhere_before_and_after(kernel, poller):
+    async def main():
+        scope = Scope(kernel, None)
+        canceller = kernel.spawn(cancel_soon(scope))
+        async with scope:
+            await sleep(kernel, 10)
+        assert (scope.fired, poller.now) == (True, 0)
+        scope.cancel()
+        await sleep(kernel, 1)
+        early = Scope(kernel, None)
+        early.cancel()
+        async with early:
+            await sleep(kernel, 10)
+        assert (early.fired, poller.now) == (True, 1)
+        await canceller.join()
+
+    async def cancel_soon(scope):
+        scope.cancel()
+        scope.cancel()
 
     kernel.run(main())
 
 
 def test_a_timeout_that_did_not_fire_leaves_no_trace(kernel):
     async def main():
-        async with TimeoutScope(kernel, 1):
+        async with Scope(kernel, 1):
             pass
         await sleep(kernel, 10)
 
@@ -349,7 +383,7 @@ def test_a_timeout_that_did_not_fire_leaves_no_trace(kernel):
 def test_an_own_timeout_error_is_not_mistaken_for_the_scopes(kernel):
     async def main():
         with pytest.raises(TimeoutError, match="mine"):
-            async with TimeoutScope(kernel, 10):
+            async with Scope(kernel, 10):
                 raise TimeoutError("mine")
 
     kernel.run(main())

@@ -11,11 +11,13 @@ import asyncio
 import contextlib
 import functools
 import logging
+import math
 import socket
 import time
 import weakref
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 from anysock.engines import current
 from anysock.engines.base import Data, Engine, Name, SockAddr, Stream
@@ -155,6 +157,40 @@ class AsyncioTask:
             error.__traceback__ = None
 
 
+class AsyncioScope:
+    """``async with`` block that ends early, on ``asyncio.timeout``."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+        self._timeout: asyncio.Timeout | None = None
+        self._cancelled = False
+        self.fired = False
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        if self._timeout is not None and not self._timeout.expired():
+            self._timeout.reschedule(-math.inf)
+
+    async def __aenter__(self) -> Self:
+        self._timeout = asyncio.timeout(-math.inf if self._cancelled else self._seconds)
+        await self._timeout.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        assert self._timeout is not None
+        timeout, self._timeout = self._timeout, None
+        try:
+            await timeout.__aexit__(kind, error, trace)
+        except TimeoutError:  # it raises this for its own end alone
+            self.fired = True
+        return self.fired
+
+
 class AsyncioEngine:
     """asyncio's loop, through its socket methods."""
 
@@ -229,8 +265,8 @@ class AsyncioEngine:
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
-    def timeout(self, seconds: float | None) -> asyncio.Timeout:
-        return asyncio.timeout(seconds)
+    def scope(self, seconds: float | None = None) -> AsyncioScope:
+        return AsyncioScope(seconds)
 
     async def to_thread(self, func: Callable[..., T], *args: Any) -> T:
         return await asyncio.to_thread(func, *args)

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import Any, Protocol, TypeAlias, TypeVar
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeAlias, TypeVar
 
 T = TypeVar("T")
 
@@ -150,6 +151,33 @@ class Event(Protocol):
     async def wait(self) -> object: ...
 
 
+class Scope(Protocol):
+    """``async with`` block that can be given up: then a cancellation is raised, once, at the await
+    where its task stands, and the block ends without an error.
+
+    Scopes nest, and it is exact which of them fired.
+    """
+
+    @property
+    def fired(self) -> bool:
+        """Whether the block was given up for this scope."""
+        ...
+
+    def cancel(self) -> None:
+        """Give the block up now; before it is entered, as soon as it is. May be called from any
+        task; and again."""
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool: ...
+
+
 class Engine(Protocol):
     """One I/O model. Made for one `run`."""
 
@@ -199,8 +227,8 @@ class Engine(Protocol):
         """Let `seconds` pass; with 0, let the others run."""
         ...
 
-    def timeout(self, seconds: float | None) -> AbstractAsyncContextManager[object]:
-        """``async with`` block that ends in TimeoutError after `seconds`; None never ends it."""
+    def scope(self, seconds: float | None = None) -> Scope:
+        """A block that is given up after `seconds`; None: only when its `cancel` is called."""
         ...
 
     async def to_thread(self, func: Callable[..., T], *args: Any) -> T:

@@ -22,8 +22,8 @@ from anysock.engines.base import Data, Engine, Name, SockAddr, Stream
 from anysock.engines.blocking_listener import BlockingListener
 from anysock.engines.blocking_tasks import (
     BlockingEvent,
+    BlockingScope,
     BlockingTask,
-    Deadline,
     run_to_its_end,
     running_task,
 )
@@ -160,8 +160,8 @@ class BlockingEngine:
         while (left := end - time.monotonic()) > 0:
             task.doze(left)
 
-    def timeout(self, seconds: float | None) -> Deadline:
-        return Deadline(seconds)
+    def scope(self, seconds: float | None = None) -> BlockingScope:
+        return BlockingScope(seconds)
 
     async def to_thread(self, func: Callable[..., T], *args: Any) -> T:
         # Nobody is kept waiting who would not wait anyway.

@@ -8,14 +8,19 @@ or a cancellation, must be known before it goes to sleep (`BlockingTask.patience
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from anysock.errors import Cancelled
 
 T = TypeVar("T")
+
+# What is further away than this, in seconds, need not wake anybody: some system calls take no
+# longer times.
+NEVER = 1e9
 
 _log = logging.getLogger("anysock.engines")
 
@@ -43,7 +48,8 @@ class BlockingTask:
     def __init__(self, coro: Coroutine[Any, Any, Any] | None, name: str) -> None:
         self.name = name
         self.done = False
-        self.deadlines: list[Deadline] = []
+        #: The scopes that the task is in, and that have not fired.
+        self.scopes: list[BlockingScope] = []
         self._coro = coro
         self._wake = threading.Event()
         self._cancelled = False
@@ -97,13 +103,14 @@ class BlockingTask:
         if self._cancelled and not self._told:
             self._told = True
             raise Cancelled
-        if not self.deadlines:
+        if not self.scopes:
             return None
-        nearest = min(self.deadlines, key=lambda deadline: deadline.when)
+        nearest = min(self.scopes, key=lambda scope: scope.when)
         left = nearest.when - time.monotonic()
         if left <= 0:
+            self.scopes.remove(nearest)
             raise Cancelled(nearest)
-        return left
+        return left if left < NEVER else None
 
     def doze(self, seconds: float | None) -> None:
         """Sleep until `wake`, or `seconds` have passed, or the task must be told something."""
@@ -118,23 +125,34 @@ class BlockingTask:
         self._wake.set()
 
 
-class Deadline:
-    """``async with`` block that ends in TimeoutError: it bounds each wait within the block."""
+class BlockingScope:
+    """``async with`` block that ends early: it bounds each wait within the block."""
 
     def __init__(self, seconds: float | None) -> None:
         self._seconds = seconds
+        self._task: BlockingTask | None = None
+        #: When it fires, by the monotonic clock.
+        self.when = math.inf
+        self.fired = False
 
-    async def __aenter__(self) -> None:
+    def cancel(self) -> None:
+        self.when = -math.inf
+        if self._task is not None:
+            self._task.wake()
+
+    async def __aenter__(self) -> Self:
         self._task = running_task()
         if self._seconds is not None:
-            self.when = time.monotonic() + self._seconds
-            self._task.deadlines.append(self)
+            self.when = min(self.when, time.monotonic() + self._seconds)
+        self._task.scopes.append(self)
+        return self
 
-    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if self._seconds is not None:
-            self._task.deadlines.remove(self)
-        if isinstance(error, Cancelled) and error.scope is self:
-            raise TimeoutError(f"timed out after {self._seconds:g} seconds") from None
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        assert self._task is not None
+        if self in self._task.scopes:
+            self._task.scopes.remove(self)
+        self.fired = isinstance(error, Cancelled) and error.scope is self
+        return self.fired
 
 
 class _Running(threading.local):

@@ -29,8 +29,9 @@ from anysock.engines.sockets import (
     open_sockets,
 )
 from anysock.errors import StreamClosed
-from anysock.loop.kernel import Kernel, TimeoutScope
+from anysock.loop.kernel import Kernel
 from anysock.loop.pollers import Poller
+from anysock.loop.scopes import Scope
 from anysock.loop.tasks import Task
 from anysock.loop.waits import Descriptor, Event, ReadWait, Sleep, Wait, WriteWait, pause
 
@@ -279,8 +280,8 @@ class NonblockingEngine:
     async def sleep(self, seconds: float) -> None:
         await pause(Sleep(self._kernel, seconds))
 
-    def timeout(self, seconds: float | None) -> TimeoutScope:
-        return TimeoutScope(self._kernel, seconds)
+    def scope(self, seconds: float | None = None) -> Scope:
+        return Scope(self._kernel, seconds)
 
     async def to_thread(self, func: Callable[..., T], *args: Any) -> T:
         if self._threads is None:

@@ -247,9 +247,9 @@ class SocketStream:
                 return
         except OSError:  # nobody is there any more
             return
-        with contextlib.suppress(OSError, AnysockError):  # TimeoutError is an OSError
+        with contextlib.suppress(OSError, AnysockError):
             await self.send_eof()
-            async with self._engine.timeout(LINGER_SECONDS):
+            async with self._engine.scope(LINGER_SECONDS):
                 while await self.recv(MOST_RECV_SIZE):
                     pass
 

@@ -25,7 +25,6 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from anysock.errors import Cancelled
 from anysock.loop.pollers import FAILED, READABLE, WRITABLE, Poller, default_poller
 from anysock.loop.tasks import Task
 from anysock.loop.timers import Timers
@@ -301,33 +300,3 @@ class Kernel:
                     action()
                 except Exception:  # noqa: BLE001
                     _log.exception("%r, called from outside the loop, failed", action)
-
-
-class TimeoutScope:
-    """``async with`` block that ends in TimeoutError when it takes longer than `seconds`.
-
-    Scopes nest: each knows whether it was the one that fired. `None` seconds never fires.
-    """
-
-    def __init__(self, kernel: Kernel, seconds: float | None) -> None:
-        self._kernel = kernel
-        self._seconds = seconds
-
-    async def __aenter__(self) -> None:
-        kernel = self._kernel
-        assert kernel.current is not None
-        self._task = kernel.current
-        self._timer = None
-        if self._seconds is not None:
-            when = kernel.clock() + self._seconds
-            self._timer = kernel.timers.add(when, lambda: self._task.cancel(self))
-
-    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if self._timer is not None:
-            self._kernel.timers.cancel(self._timer)
-        cancellations = self._task.cancellations
-        if any(pending.scope is self for pending in cancellations):
-            # It fired while the block was already on its way out.
-            cancellations[:] = [pending for pending in cancellations if pending.scope is not self]
-        if isinstance(error, Cancelled) and error.scope is self:
-            raise TimeoutError(f"timed out after {self._seconds:g} seconds") from None

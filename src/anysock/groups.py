@@ -1,0 +1,176 @@
+"""Task groups: tasks that never outlive a block. The same under every engine."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any, Self
+
+from anysock.engines.base import Task
+from anysock.engines.current import current_engine
+
+
+def task_group() -> TaskGroup:
+    """A block whose tasks end with it:
+
+    >>> import anysock
+    >>> async def main():
+    ...     async with anysock.task_group() as group:
+    ...         tasks = [group.spawn(double(number)) for number in (1, 2, 3)]
+    ...     return [await task.join() for task in tasks]
+    >>> async def double(number):
+    ...     await anysock.sleep(0)
+    ...     return number * 2
+    >>> anysock.run(main)
+    [2, 4, 6]
+    """
+    return TaskGroup()
+
+
+class TaskGroup:
+    """``async with task_group() as group:`` leaves the block when all its tasks have ended.
+
+    The first task that fails, or a failure of the block itself, cancels the others and what the
+    block waits for. All that failed are raised together, as an ExceptionGroup; a task that is
+    cancelled has not failed. When the task that is in the block is cancelled, so are the group's.
+
+    Under `threads`, a task that sleeps in recv(2) or send(2) notices its cancellation when that
+    returns. Under `blocking`, each task runs to its end before `spawn` returns.
+    """
+
+    def __init__(self) -> None:
+        self._engine = current_engine()
+        self._scope = self._engine.scope()
+        self._children: set[GroupTask] = set()
+        self._failures: list[Exception] = []
+        self._cancelled = False
+        self._ended = False
+        # Raised by the last task to end; a new one for each time that the group is waited for.
+        self._empty = self._engine.event()
+
+    def spawn(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> Task:
+        """Run `coro` as a task of the group. In a group that is being cancelled, it is cancelled
+        at its first await. Raises RuntimeError when the block has ended."""
+        if self._ended:
+            coro.close()
+            raise RuntimeError("the task group has ended")
+        child = GroupTask(self, name)
+        self._children.add(child)
+        try:
+            child.task = self._engine.spawn(child.run(coro), name=name)
+        except BaseException:
+            self._children.discard(child)
+            coro.close()
+            raise
+        if self._cancelled:
+            child.cancel()
+        return child
+
+    def cancel(self) -> None:
+        """Cancel all tasks of the group, and what the block waits for; the block then ends without
+        an error, unless a task fails while it cleans up."""
+        self._cancel_children()
+        self._scope.cancel()
+
+    def _cancel_children(self) -> None:
+        self._cancelled = True
+        for child in list(self._children):
+            child.cancel()
+
+    def _child_ended(self, child: GroupTask, failure: Exception | None) -> None:
+        self._children.discard(child)
+        if failure is not None:
+            self._failures.append(failure)
+            self.cancel()
+        if not self._children:
+            self._empty.set()
+
+    async def __aenter__(self) -> Self:
+        await self._scope.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        if error is not None:
+            self._cancel_children()
+        while self._children:
+            # The one that ends last may do so between the look and the wait, on a thread of its
+            # own: it then finds this event, or is seen to be gone.
+            self._empty = self._engine.event()
+            if not self._children:
+                break
+            try:
+                await self._empty.wait()
+            except BaseException as interruption:  # noqa: BLE001
+                # A cancellation: that of the group's own scope, for a failure, or one from
+                # outside. Children never outlive the block, so it is passed on, and waited out.
+                self._cancel_children()
+                if error is None or isinstance(error, Exception):
+                    if isinstance(error, Exception):
+                        self._failures.insert(0, error)
+                    error = interruption
+        self._ended = True
+        if isinstance(error, Exception):
+            self._failures.insert(0, error)
+            error = None
+        try:
+            given_up = await self._scope.__aexit__(
+                type(error) if error is not None else None,
+                error,
+                error.__traceback__ if error is not None else None,
+            )
+            if self._failures:
+                raise ExceptionGroup("tasks of the group failed", self._failures) from None
+            if error is None or given_up:
+                return True
+            raise error
+        finally:
+            # No cycle of exception, traceback, frame, and this.
+            del error
+            self._failures = []
+
+
+class GroupTask:
+    """A task of a group, in the words of the engine contract."""
+
+    def __init__(self, group: TaskGroup, name: str | None) -> None:
+        self._group = group
+        self._name = name
+        self._result: Any = None
+        self._failure: BaseException | None = None
+        self._finished = group._engine.event()
+        self.task: Task | None = None
+        self.done = False
+
+    @property
+    def name(self) -> str:
+        return self.task.name if self.task is not None else self._name or ""
+
+    def cancel(self) -> None:
+        if self.task is not None and not self.done:
+            self.task.cancel()
+
+    async def join(self) -> Any:
+        """Wait until the task is done; return its result, or raise its exception."""
+        await self._finished.wait()
+        if self._failure is not None:
+            raise self._failure
+        return self._result
+
+    async def run(self, coro: Coroutine[Any, Any, Any]) -> None:
+        failure: Exception | None = None
+        try:
+            self._result = await coro
+        except Exception as error:  # noqa: BLE001
+            self._failure = failure = error
+        except BaseException as error:
+            self._failure = error
+            raise
+        finally:
+            self.done = True
+            self._finished.set()
+            self._group._child_ended(self, failure)
