@@ -6,6 +6,7 @@ condition, with a bound.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import resource
@@ -20,12 +21,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-ENGINES = ("blocking", "threads", "polling", "selector", "asyncio")
+ENGINES = ("blocking", "threads", "polling", "selector", "asyncio", "uvloop", "trio")
 CONCURRENT_ENGINES = tuple(name for name in ENGINES if name != "blocking")
 
 #: How many threads a server has that serves nobody: the main one; one that waits for signals
 #: where the main one sleeps; one that accepts.
-BASE_THREADS = {"blocking": 2, "threads": 3, "polling": 1, "selector": 1, "asyncio": 1}
+BASE_THREADS = {
+    "blocking": 2,
+    "threads": 3,
+    "polling": 1,
+    "selector": 1,
+    "asyncio": 1,
+    "uvloop": 1,
+    "trio": 1,
+}
 
 #: How long anything may take that should happen at once, on a machine that is busy.
 PATIENCE = 15.0
@@ -76,6 +85,7 @@ class ServerProcess:
             cwd=cwd,
         )
         self.pid = self.process.pid
+        self.engine = engine
         self.lines: list[str] = []
         self._more = threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -133,7 +143,16 @@ class ServerProcess:
     # -- what it costs -------------------------------------------------------------------------
 
     def fds(self) -> int:
-        return len(os.listdir(f"/proc/{self.pid}/fd"))
+        """How many descriptors the server has open."""
+        folder = Path(f"/proc/{self.pid}/fd")
+        if self.engine != "uvloop":
+            return len(list(folder.iterdir()))
+        # libuv opens one /dev/null when it closes its first connection, and keeps it.
+        count = 0
+        for link in folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed since it was listed
+                count += os.readlink(link) != "/dev/null"
+        return count
 
     def _settled_fds(self) -> int:
         """The descriptors of a server at rest: a file of some import may be open for a moment."""

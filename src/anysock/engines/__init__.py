@@ -78,6 +78,24 @@ ENGINES: dict[str, EngineEntry] = {
             clients="all",
             idle_cpu="0",
         ),
+        EngineEntry(
+            name="uvloop",
+            path="anysock.engines.uvloop:UvloopEngine",
+            when_no_data="awaits what a transport of libuv will bring",
+            clients="all",
+            idle_cpu="0",
+            requires="uvloop",
+            install="pip install 'anysock[uvloop]'",
+        ),
+        EngineEntry(
+            name="trio",
+            path="anysock.engines.trio:TrioEngine",
+            when_no_data="awaits trio.lowlevel.wait_readable",
+            clients="all",
+            idle_cpu="0",
+            requires="trio",
+            install="pip install 'anysock[trio]'",
+        ),
     )
 }
 

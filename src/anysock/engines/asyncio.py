@@ -79,9 +79,13 @@ class AsyncioStream(SocketStream):
     async def send_all(self, data: Data) -> None:
         if self._sending:
             raise StreamBusy("another task is already waiting to send here")
+        self.check_sendable()
         self._sending = True
         try:
             await self._loop.sock_sendall(self._sock, data)
+        except asyncio.CancelledError:
+            self.cut_short(None)  # asyncio does not tell how much has gone
+            raise
         except OSError as error:
             raise self._explain(error) from None
         finally:
@@ -108,22 +112,22 @@ class AsyncioStream(SocketStream):
 
 
 class _Listener(SocketListener):
-    """A listening socket, and the task that waits in ``sock_accept`` for it."""
+    """A listening socket, and the task that accepts the next peer from it."""
 
-    acceptor: asyncio.Task[Any] | None = None
+    pending: asyncio.Task[Stream] | None = None
 
     def close(self) -> None:
-        if self.acceptor is None:
+        if self.pending is None or self.pending.done():
             super().close()
         elif not self.closed:
             self.closed = True
             self._waiting = accept_waiting(self.sock)
             try:
-                # Not cancelled: a cancelled sock_accept may lose whom it has just accepted
-                # (cpython 153761). Shut down, the socket stops listening and accept(2) fails.
+                # Shut down, the socket stops listening, and the accept(2) that waits fails. Then
+                # `AsyncioEngine._next_peer` closes it.
                 self.sock.shutdown(socket.SHUT_RDWR)
             except OSError:  # only Linux can do that to a socket that listens
-                self.acceptor.cancel()
+                self.pending.cancel()
 
 
 class AsyncioTask:
@@ -210,30 +214,35 @@ class AsyncioEngine:
         return [_Listener(sock) for sock in open_sockets(names, backlog)]
 
     async def accept(self, listener: _Listener) -> Stream:
-        if listener.closed:
-            sock, peer = listener.next_waiting()
-        else:
-            sock, peer = await self._wait_for_peer(listener)
-        accepted(sock, blocking=False)
-        return AsyncioStream(self, sock, peer)
+        # In a task of its own, which outlives a cancellation of whoever waits for it: a cancelled
+        # sock_accept may lose the peer that it has just accepted (cpython 153761). So that one is
+        # there for the next call.
+        pending = listener.pending
+        if pending is None:
+            pending = listener.pending = asyncio.create_task(self._next_peer(listener))
+            pending.add_done_callback(_look_at)
+        await asyncio.wait((pending,))
+        listener.pending = None
+        return pending.result()
 
-    async def _wait_for_peer(self, listener: _Listener) -> tuple[socket.socket, SockAddr]:
-        task = listener.acceptor = asyncio.current_task()
-        assert task is not None
+    async def _next_peer(self, listener: _Listener) -> Stream:
         try:
-            return await asyncio.get_running_loop().sock_accept(listener.sock)
-        except asyncio.CancelledError:
+            if listener.closed:
+                sock, peer = listener.next_waiting()
+            else:
+                sock, peer = await asyncio.get_running_loop().sock_accept(listener.sock)
+        except (OSError, asyncio.CancelledError):
             if not listener.closed:
                 raise
-            task.uncancel()
-        except OSError:
-            if not listener.closed:
-                raise
+            sock, peer = listener.next_waiting()
         finally:
-            listener.acceptor = None
             if listener.closed:
                 listener.sock.close()
-        return listener.next_waiting()
+        accepted(sock, blocking=False)
+        return await self._stream(sock, peer)
+
+    async def _stream(self, sock: socket.socket, peer: SockAddr) -> Stream:
+        return AsyncioStream(self, sock, peer)
 
     async def connect(self, family: socket.AddressFamily, address: SockAddr) -> Stream:
         sock = socket.socket(family, socket.SOCK_STREAM)
@@ -241,7 +250,7 @@ class AsyncioEngine:
             sock.setblocking(False)
             no_delay(sock)
             await asyncio.get_running_loop().sock_connect(sock, address)
-            return AsyncioStream(self, sock, sock.getpeername())
+            return await self._stream(sock, sock.getpeername())
         except BaseException:
             sock.close()
             raise
@@ -299,6 +308,12 @@ class AsyncioEngine:
 
     def time(self) -> float:
         return time.time()
+
+
+def _look_at(task: asyncio.Task[Any]) -> None:
+    """Keep asyncio from complaining that nobody looks at an outcome that is kept for later."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _drain(sock: socket.socket) -> None:

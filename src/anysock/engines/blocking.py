@@ -29,6 +29,7 @@ from anysock.engines.blocking_tasks import (
 )
 from anysock.engines.signals import catch_signals, leave_signals_to_the_main_thread
 from anysock.engines.sockets import SocketStream, accepted, no_delay, open_sockets
+from anysock.errors import Cancelled
 
 T = TypeVar("T")
 
@@ -65,13 +66,17 @@ class BlockingStream(SocketStream):
         return data
 
     async def send_all(self, data: Data) -> None:
+        self.check_sendable()
         self._sending = True
+        rest = memoryview(data)
         try:
-            rest = memoryview(data)
             while rest:
                 sent = self._patiently(self._sock.send, rest)
                 self.bytes_sent += sent
                 rest = rest[sent:]
+        except Cancelled:
+            self.cut_short(len(data) - len(rest))
+            raise
         finally:
             self._sending = False
 

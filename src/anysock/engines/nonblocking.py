@@ -28,7 +28,7 @@ from anysock.engines.sockets import (
     no_delay,
     open_sockets,
 )
-from anysock.errors import StreamClosed
+from anysock.errors import Cancelled, StreamClosed
 from anysock.loop.kernel import Kernel
 from anysock.loop.pollers import Poller
 from anysock.loop.scopes import Scope
@@ -70,7 +70,7 @@ class NonblockingStream(SocketStream):
         self._readable = ReadWait(self.descriptor)
         #: Whether there may be data that was not waited for, so that it is worth a try.
         self._more = True
-        self._fd = sock.fileno()
+        self._fd = self._write_fd = sock.fileno()
         # How many operations more may be done before the others must have had their turn; and the
         # turn of the loop since which they are counted.
         self._budget = TURNS
@@ -145,7 +145,7 @@ class NonblockingStream(SocketStream):
 
     def send_all(self, data: Data) -> Awaitable[None]:
         try:
-            sent = write(self._fd, data)
+            sent = write(self._write_fd, data)
         except BlockingIOError:
             sent = 0
         except OSError as error:
@@ -156,7 +156,7 @@ class NonblockingStream(SocketStream):
             if self._budget or self._may_go_on(0):
                 return _DONE
             return pause(Sleep(self._kernel, 0))
-        return self._send_rest(memoryview(data)[sent:])
+        return self._send_rest(memoryview(data)[sent:], sent)
 
     def _may_go_on(self, cost: int = 1) -> bool:
         """Whether one operation more is in order before the others get their turn.
@@ -172,25 +172,36 @@ class NonblockingStream(SocketStream):
         counted_since, self._counted_since = self._counted_since, self._kernel.turns
         return counted_since != self._counted_since
 
-    async def _send_rest(self, data: memoryview) -> None:
-        """The peer reads more slowly than we send."""
+    async def _send_rest(self, data: memoryview, gone: int) -> None:
+        """The peer reads more slowly than we send: `gone` bytes have gone, this is the rest."""
         while data:
-            await pause(WriteWait(self.descriptor))
             try:
-                sent = write(self._fd, data)
+                await pause(WriteWait(self.descriptor))
+            except Cancelled:
+                self.cut_short(gone)
+                raise
+            try:
+                sent = write(self._write_fd, data)
             except BlockingIOError:
                 continue
             except OSError as error:
                 raise self._explain(error) from None
             self.bytes_sent += sent
+            gone += sent
             data = data[sent:]
+
+    def cut_short(self, sent: int | None) -> None:
+        super().cut_short(sent)
+        if self._cut_short:
+            # So that a send need not ask: it meets EBADF.
+            self._write_fd = -1
 
     async def _release(self) -> None:
         self.descriptor.close()
         # Whoever comes now must meet the closed socket, and not the poller, or what the number
         # belongs to next: an error, EBADF.
         self._more = True
-        self._fd = -1
+        self._fd = self._write_fd = -1
         await super()._release()
 
 

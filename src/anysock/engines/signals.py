@@ -22,14 +22,15 @@ def catch_signals(
     signals: Sequence[int],
     first: Callable[[int], None],
     again: Callable[[int], None],
-    wakeup: socket.socket,
+    wakeup: socket.socket | None,
 ) -> Iterator[None]:
     """Within the block, the first of `signals` calls `first`, each further one `again`.
 
     Both are called in the signal handler, on the main thread, between two bytecodes: `first` must
     only pass the news on. `wakeup`, a non-blocking socket, gets a byte for each signal from the
     interpreter's C code: a signal that arrives just before the process goes to sleep would
-    otherwise be seen when it wakes for some other reason (signal.set_wakeup_fd).
+    otherwise be seen when it wakes for some other reason (signal.set_wakeup_fd). None: the loop
+    that runs has seen to that itself.
     """
     seen = 0
 
@@ -41,11 +42,13 @@ def catch_signals(
         else:
             again(signum)
 
-    previous_wakeup = signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
+    if wakeup is not None:
+        previous_wakeup = signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
     previous = {signum: signal.signal(signum, handle) for signum in signals}
     try:
         yield
     finally:
         for signum, handler in previous.items():
             signal.signal(signum, handler)
-        signal.set_wakeup_fd(previous_wakeup)
+        if wakeup is not None:
+            signal.set_wakeup_fd(previous_wakeup)

@@ -16,7 +16,13 @@ from collections.abc import Awaitable, Sequence
 from typing import TypeAlias
 
 from anysock.engines.base import Engine, Name, SockAddr
-from anysock.errors import AnysockError, ListenerClosed, StreamAborted, StreamClosed
+from anysock.errors import (
+    AnysockError,
+    ListenerClosed,
+    StreamAborted,
+    StreamBroken,
+    StreamClosed,
+)
 
 #: Sockets that were accepted, with the addresses of their peers.
 Waiting: TypeAlias = collections.deque[tuple[socket.socket, SockAddr]]
@@ -176,6 +182,7 @@ class SocketStream:
         self._aborted = False
         self._closed = False
         self._receiving_ended = False
+        self._cut_short = False
         self._at_eof = False
         self.bytes_received = 0
         self.bytes_sent = 0
@@ -274,6 +281,22 @@ class SocketStream:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
         self._shut_down(socket.SHUT_RDWR if self.sending else socket.SHUT_RD)
 
+    def cut_short(self, sent: int | None) -> None:
+        """A `send_all` is cancelled when `sent` bytes of its data have gone (None: some, perhaps).
+
+        The peer would take whatever came next for the rest of it. So nothing more comes.
+        """
+        if sent != 0:
+            self._cut_short = True
+
+    def check_sendable(self) -> None:
+        """Raises `StreamBroken` after `cut_short`."""
+        if self._cut_short:
+            raise self._broken()
+
+    def _broken(self) -> StreamBroken:
+        return StreamBroken("an earlier send_all was cancelled when part of it had been sent")
+
     def _shut_down(self, how: int) -> None:
         if not self._closed:
             # ENOTCONN: the peer has reset the connection, which is what we wanted of it.
@@ -297,8 +320,10 @@ class SocketStream:
 
     def _explain(self, error: OSError) -> Exception:
         """What to raise for an error of recv(2), send(2) or shutdown(2)."""
-        if self._closed or error.errno == errno.EBADF:
+        if self._closed:
             return StreamClosed("used after close()")
+        if error.errno == errno.EBADF and self._cut_short:
+            return self._broken()
         if self._aborted:
             error = StreamAborted("aborted on our side")
         elif error.errno == errno.ENOTCONN:

@@ -1,0 +1,419 @@
+"""The `trio` engine: trio's loop, through ``trio.lowlevel.wait_readable``.
+
+An operation is tried; when it would block, the task waits until trio says that it is worth
+another try. Trio's rules are kept inside: every task lives in one nursery, and what it raises
+stays its own. Only one of them is bent: a cancelled trio scope cancels every further await
+within it, while a task of ours is told once, and may then clean up with awaits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import functools
+import logging
+import os
+import socket
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import trio
+
+from anysock.engines import current
+from anysock.engines.base import Data, Name, SockAddr, Stream
+from anysock.engines.signals import catch_signals
+from anysock.engines.sockets import (
+    TURNS,
+    SocketListener,
+    SocketStream,
+    accepted,
+    no_delay,
+    open_sockets,
+)
+from anysock.errors import Cancelled, StreamBusy
+
+T = TypeVar("T")
+
+# How long cancelled tasks may take to clean up when the loop ends.
+CLEAN_UP_SECONDS = 5.0
+
+_log = logging.getLogger("anysock.engines")
+
+
+class TrioScope:
+    """``async with`` block that ends early, on two of trio's scopes.
+
+    The outer one is what is cancelled. Once that was told to the task, the inner one is made a
+    shield, so that it is not told again.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+        self._outer = trio.CancelScope()
+        self._inner = trio.CancelScope()
+        self._task: TrioTask | None = None
+        self.fired = False
+
+    def cancel(self) -> None:
+        self._outer.cancel()
+
+    def take_notice(self) -> bool:
+        """A cancellation was raised in the block. True when this scope was cancelled, and its
+        task had not been told; now it has been."""
+        if self._inner.shield or not self._outer.cancel_called:
+            return False
+        self._inner.shield = True
+        return True
+
+    async def __aenter__(self) -> Self:
+        self.enter()
+        return self
+
+    def enter(self) -> None:
+        if self._seconds is not None:
+            self._outer.deadline = trio.current_time() + self._seconds
+        self._task = running_task()
+        self._task.scopes.append(self)
+        self._outer.__enter__()
+        self._inner.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        return self.leave(error)
+
+    def leave(self, error: BaseException | None) -> bool:
+        """True when `error` is the end of this scope, and goes no further."""
+        assert self._task is not None
+        self._task.scopes.remove(self)
+        kind, trace = (None, None) if error is None else (type(error), error.__traceback__)
+        self._inner.__exit__(kind, error, trace)
+        self._outer.__exit__(kind, error, trace)
+        self.fired = self._outer.cancelled_caught
+        return self.fired
+
+
+class TrioTask:
+    """A task of trio, in the words of the engine contract."""
+
+    def __init__(self, coro: Coroutine[Any, Any, Any] | None, name: str) -> None:
+        self.name = name
+        self.done = False
+        #: The scopes that the task is in, the outermost first.
+        self.scopes: list[TrioScope] = []
+        self._coro = coro
+        self._own = TrioScope(None)
+        self._finished = trio.Event()
+        self._joined = False
+        self._result: Any = None
+        self._exception: BaseException | None = None
+
+    def cancel(self) -> None:
+        self._own.cancel()
+
+    async def run(self) -> None:
+        """Run the coroutine in a task of trio's, and keep what comes of it for `join`."""
+        assert self._coro is not None
+        _running.set((trio.lowlevel.current_task(), self))
+        self._own.enter()
+        error: BaseException | None = None
+        try:
+            self._result = await self._coro
+        except BaseException as raised:  # noqa: BLE001
+            error = raised
+        try:
+            if self._own.leave(error):
+                self._exception = Cancelled()
+            elif isinstance(error, Exception):
+                self._exception = error
+                if not self._joined:
+                    # Told here and now; and its traceback, which holds its frames and those their
+                    # sockets, is not kept.
+                    _log.error("task %r failed", self.name, exc_info=error)
+                    error.__traceback__ = None
+            elif error is not None:
+                self._exception = Cancelled()
+                raise error
+        finally:
+            del error
+            self.done = True
+            self._finished.set()
+
+    async def join(self) -> Any:
+        self._joined = True
+        await told_once(self._finished.wait())
+        if self._exception is not None:
+            raise self._exception
+        return self._result
+
+
+# Which of our tasks a task of trio's is. A task that somebody else has spawned inherits the value
+# of its parent, and so the value says whom it is about.
+_running: contextvars.ContextVar[tuple[trio.lowlevel.Task, TrioTask]] = contextvars.ContextVar(
+    "anysock_trio_task"
+)
+
+
+def running_task() -> TrioTask:
+    """The task that calls. One that trio runs without our doing gets one to stand for it."""
+    task = trio.lowlevel.current_task()
+    known = _running.get(None)
+    if known is not None and known[0] is task:
+        return known[1]
+    ours = TrioTask(None, task.name)
+    _running.set((task, ours))
+    return ours
+
+
+async def told_once(awaitable: Awaitable[T]) -> T:
+    """Await something of trio's, for a task of ours. Each scope interrupts it only once."""
+    try:
+        return await awaitable
+    except trio.Cancelled:
+        # The innermost: what the others have to say is told outside of its block.
+        for scope in reversed(running_task().scopes):
+            if scope.take_notice():
+                break
+        raise
+
+
+class TrioEvent:
+    """A flag that tasks wait for."""
+
+    def __init__(self) -> None:
+        self._event = trio.Event()
+
+    def is_set(self) -> bool:
+        return self._event.is_set()
+
+    def set(self) -> None:
+        self._event.set()
+
+    async def wait(self) -> None:
+        if not self._event.is_set():
+            await told_once(self._event.wait())
+
+
+class TrioStream(SocketStream):
+    """A `Stream` over a non-blocking socket, for tasks of trio."""
+
+    def __init__(self, engine: TrioEngine, sock: socket.socket, peer: SockAddr) -> None:
+        super().__init__(engine, sock, peer)
+        self._receiving = False
+        self._sending = False
+        self._turns = TURNS
+
+    @property
+    def receiving(self) -> bool:
+        return self._receiving
+
+    @property
+    def sending(self) -> bool:
+        return self._sending
+
+    async def recv(self, max_bytes: int | None = None) -> bytes:
+        asked = max_bytes or self._recv_size
+        while True:
+            try:
+                data = self._sock.recv(asked)
+                break
+            except BlockingIOError:
+                if self._receiving:
+                    raise StreamBusy("another task is already waiting to receive here") from None
+                self._receiving = True
+                try:
+                    await wait_for_socket(trio.lowlevel.wait_readable, self._sock)
+                finally:
+                    self._receiving = False
+                self._turns = TURNS
+            except OSError as error:
+                raise self._explain(error) from None
+        size = len(data)
+        if not size:
+            return self._received_nothing()
+        self.bytes_received += size
+        if size == asked:
+            self._grow(asked)
+            await self._let_others_run()
+        return data
+
+    async def send_all(self, data: Data) -> None:
+        rest = memoryview(data)
+        self.check_sendable()
+        while True:
+            try:
+                sent = self._sock.send(rest)
+            except BlockingIOError:
+                sent = 0
+            except OSError as error:
+                raise self._explain(error) from None
+            self.bytes_sent += sent
+            rest = rest[sent:]
+            if not rest:
+                break
+            if self._sending:
+                raise StreamBusy("another task is already waiting to send here")
+            self._sending = True
+            try:
+                await wait_for_socket(trio.lowlevel.wait_writable, self._sock)
+            except trio.Cancelled:
+                self.cut_short(len(data) - len(rest))
+                raise
+            finally:
+                self._sending = False
+            self._turns = TURNS
+        await self._let_others_run()
+
+    async def _let_others_run(self) -> None:
+        self._turns -= 1
+        if self._turns <= 0:
+            self._turns = TURNS
+            await told_once(trio.lowlevel.checkpoint())
+
+    async def _release(self) -> None:
+        # Wakes who waits: trio must not be left with a descriptor that we have closed.
+        trio.lowlevel.notify_closing(self._sock)
+        await super()._release()
+
+
+async def wait_for_socket(
+    wait: Callable[[socket.socket], Awaitable[None]], sock: socket.socket
+) -> None:
+    """Wait until a socket is ready. One that is closed meanwhile is ready, to say so."""
+    with contextlib.suppress(trio.ClosedResourceError):
+        await told_once(wait(sock))
+
+
+class _Listener(SocketListener):
+    def close(self) -> None:
+        if not self.closed:
+            trio.lowlevel.notify_closing(self.sock)
+        super().close()
+
+
+class TrioEngine:
+    """trio's loop, through its waits for sockets."""
+
+    name = "trio"
+    concurrent = True
+
+    def __init__(self) -> None:
+        self._nursery: trio.Nursery | None = None
+        self._living: set[TrioTask] = set()
+        self._spawned = 0
+
+    def run(self, main: Coroutine[Any, Any, T]) -> T:
+        with current.engine_is(self):
+            try:
+                return trio.run(self._main, main)
+            except BaseExceptionGroup as group:
+                # A nursery wraps what it raises: KeyboardInterrupt, or SystemExit, of a task.
+                inner: BaseException = group
+                while isinstance(inner, BaseExceptionGroup) and len(inner.exceptions) == 1:
+                    inner = inner.exceptions[0]
+                if inner is group or isinstance(inner, Exception):
+                    raise
+                raise inner from None
+
+    async def _main(self, main: Coroutine[Any, Any, T]) -> T:
+        failure: BaseException | None = None
+        async with trio.open_nursery() as self._nursery:
+            try:
+                result = await main
+            except trio.Cancelled:
+                raise  # a task has brought the nursery down
+            except BaseException as error:  # noqa: BLE001
+                failure = error
+            for task in list(self._living):
+                task.cancel()
+            # A task that swallows its cancellation must not keep the process for ever.
+            self._nursery.cancel_scope.deadline = trio.current_time() + CLEAN_UP_SECONDS
+        for task in self._living:
+            _log.error("task %r did not end when it was cancelled; it is left", task.name)
+        if failure is not None:
+            raise failure
+        return result
+
+    def listen(self, names: Sequence[Name], backlog: int) -> list[_Listener]:
+        return [_Listener(sock) for sock in open_sockets(names, backlog)]
+
+    async def accept(self, listener: _Listener) -> Stream:
+        while not listener.closed:
+            try:
+                sock, peer = listener.sock.accept()
+                break
+            except BlockingIOError:
+                await wait_for_socket(trio.lowlevel.wait_readable, listener.sock)
+        else:
+            sock, peer = listener.next_waiting()
+        accepted(sock, blocking=False)
+        return TrioStream(self, sock, peer)
+
+    async def connect(self, family: socket.AddressFamily, address: SockAddr) -> Stream:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            no_delay(sock)
+            try:
+                sock.connect(address)
+            except BlockingIOError:
+                await wait_for_socket(trio.lowlevel.wait_writable, sock)
+                code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                if code:
+                    raise OSError(code, os.strerror(code)) from None
+            return TrioStream(self, sock, sock.getpeername())
+        except BaseException:
+            sock.close()
+            raise
+
+    def spawn(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> TrioTask:
+        assert self._nursery is not None
+        self._spawned += 1
+        task = TrioTask(coro, name or f"{getattr(coro, '__qualname__', 'task')}-{self._spawned}")
+        self._living.add(task)
+        self._nursery.start_soon(self._run_task, task, name=task.name)
+        return task
+
+    async def _run_task(self, task: TrioTask) -> None:
+        try:
+            await task.run()
+        finally:
+            self._living.discard(task)
+
+    def current_task(self) -> TrioTask:
+        return running_task()
+
+    def event(self) -> TrioEvent:
+        return TrioEvent()
+
+    async def sleep(self, seconds: float) -> None:
+        await told_once(trio.sleep(max(seconds, 0)))
+
+    def scope(self, seconds: float | None = None) -> TrioScope:
+        return TrioScope(seconds)
+
+    async def to_thread(self, func: Callable[..., T], *args: Any) -> T:
+        call = functools.partial(func, *args)
+        return await told_once(trio.to_thread.run_sync(call, abandon_on_cancel=True))
+
+    def watch_signals(
+        self, signals: Sequence[int], first: Callable[[int], None], again: Callable[[int], None]
+    ) -> contextlib.AbstractContextManager[None]:
+        token = trio.lowlevel.current_trio_token()
+
+        def deliver(signum: int) -> None:
+            token.run_sync_soon(first, signum)
+
+        # Without a wake-up descriptor of ours: trio has set its own.
+        return catch_signals(signals, deliver, again, None)
+
+    def now(self) -> float:
+        return trio.current_time()
+
+    def time(self) -> float:
+        return time.time()

@@ -1,0 +1,213 @@
+"""The `uvloop` engine: libuv's loop, through its transports.
+
+libuv reads on its own account and calls back with what has come; a task that wants it waits for
+the callback. So that a peer can't fill our memory, reading is paused while a task is behind.
+(uvloop has asyncio's socket methods, too, but they are its slowest way.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import socket
+from collections.abc import Coroutine
+from typing import Any, TypeVar, cast
+
+import uvloop
+
+from anysock.engines import current
+from anysock.engines.asyncio import AsyncioEngine
+from anysock.engines.base import Data, SockAddr, Stream
+from anysock.engines.sockets import LINGER_SECONDS, TURNS, SocketStream
+from anysock.errors import AnysockError, StreamBusy, StreamClosed
+
+T = TypeVar("T")
+
+# How much may have come that no task has asked for, in bytes, before reading is paused.
+MOST_UNASKED = 65536
+
+
+class UvloopStream(SocketStream, asyncio.Protocol):
+    """A `Stream` over a transport of libuv, which calls the methods of `asyncio.Protocol`."""
+
+    _transport: asyncio.Transport
+
+    def __init__(self, engine: UvloopEngine, sock: socket.socket, peer: SockAddr) -> None:
+        super().__init__(engine, sock, peer)
+        self._loop = asyncio.get_running_loop()
+        self._chunks: collections.deque[bytes] = collections.deque()
+        self._unasked = 0
+        self._reading_paused = False
+        self._writing_paused = False
+        self._eof = False
+        self._failure: OSError | None = None
+        self._receiver: asyncio.Future[None] | None = None
+        self._sender: asyncio.Future[None] | None = None
+        self._gone = self._loop.create_future()
+        self._turns = TURNS
+
+    @property
+    def receiving(self) -> bool:
+        return self._receiver is not None
+
+    @property
+    def sending(self) -> bool:
+        return self._sender is not None
+
+    # -- what the transport calls ----------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        # With this, a write goes to the kernel at once, and we are told when it did not take all.
+        self._transport.set_write_buffer_limits(0)
+
+    def data_received(self, data: bytes) -> None:
+        self._chunks.append(data)
+        self._unasked += len(data)
+        if self._unasked >= MOST_UNASKED:
+            self._reading_paused = True
+            self._transport.pause_reading()
+        _wake(self._receiver)
+
+    def eof_received(self) -> bool:
+        self._eof = True
+        _wake(self._receiver)
+        return True  # our end stays open
+
+    def pause_writing(self) -> None:
+        self._writing_paused = True
+
+    def resume_writing(self) -> None:
+        self._writing_paused = False
+        _wake(self._sender)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._eof = True
+        if isinstance(error, OSError):
+            self._failure = error
+        _wake(self._receiver)
+        _wake(self._sender)
+        if not self._gone.done():
+            self._gone.set_result(None)
+
+    # -- what the handler calls ------------------------------------------------------------------
+
+    async def recv(self, max_bytes: int | None = None) -> bytes:
+        if self._receiver is not None:
+            raise StreamBusy("another task is already waiting to receive here")
+        while not self._chunks or self._aborted:
+            self._check()
+            if self._eof:
+                return self._received_nothing()
+            self._receiver = self._loop.create_future()
+            try:
+                await self._receiver
+            finally:
+                self._receiver = None
+        asked = max_bytes or self._most_recv_size
+        data = self._chunks.popleft()
+        if len(data) > asked:
+            self._chunks.appendleft(data[asked:])
+            data = data[:asked]
+        self._unasked -= len(data)
+        self.bytes_received += len(data)
+        if self._reading_paused and self._unasked < MOST_UNASKED:
+            self._reading_paused = False
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
+        if self._chunks:
+            await self._let_others_run()
+        return data
+
+    async def send_all(self, data: Data) -> None:
+        if self._sender is not None:
+            raise StreamBusy("another task is already waiting to send here")
+        self._check()
+        self.check_sendable()
+        self._transport.write(data)
+        if self._writing_paused:
+            self._sender = self._loop.create_future()
+            try:
+                while self._writing_paused and not self._gone.done():
+                    self._sender = self._loop.create_future()
+                    await self._sender
+            except asyncio.CancelledError:
+                self.cut_short(None)
+                raise
+            finally:
+                self._sender = None
+            self._check()
+        self.bytes_sent += len(data)
+        await self._let_others_run()
+
+    async def _let_others_run(self) -> None:
+        self._turns -= 1
+        if not self._turns:
+            self._turns = TURNS
+            await asyncio.sleep(0)
+
+    def _check(self) -> None:
+        """Raise what has ended the connection, if it has ended other than well."""
+        if self._closed:
+            raise StreamClosed("used after close()")
+        if self._aborted:
+            self._received_nothing()
+        if self._failure is not None:
+            raise self._explain(self._failure)
+
+    async def send_eof(self) -> None:
+        self._check()
+        if not self._transport.is_closing():
+            self._transport.write_eof()
+
+    def abort(self) -> None:
+        super().abort()
+        _wake(self._receiver)
+        _wake(self._sender)
+        self._writing_paused = False
+
+    async def _let_go(self) -> None:
+        # As SocketStream does it; but what has come unasked is here, not in the socket.
+        if self._eof or not (self._chunks or self.bytes_received):
+            return
+        with contextlib.suppress(OSError, AnysockError):
+            await self.send_eof()
+            async with self._engine.scope(LINGER_SECONDS):
+                while await self.recv():
+                    pass
+
+    async def _release(self) -> None:
+        # What was sent is with the kernel, but for what a cancelled send has left.
+        if self._aborted or self._transport.get_write_buffer_size():
+            self._transport.abort()
+        else:
+            self._transport.close()
+        _wake(self._receiver)
+        _wake(self._sender)
+        # The transport closes the socket in the next turn of the loop.
+        await asyncio.shield(self._gone)
+        self._sock.close()
+
+
+def _wake(waiter: asyncio.Future[None] | None) -> None:
+    if waiter is not None and not waiter.done():
+        waiter.set_result(None)
+
+
+class UvloopEngine(AsyncioEngine):
+    """uvloop in asyncio's place, with transports."""
+
+    name = "uvloop"
+
+    def run(self, main: Coroutine[Any, Any, T]) -> T:
+        with (
+            current.engine_is(self),
+            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        ):
+            return runner.run(main)
+
+    async def _stream(self, sock: socket.socket, peer: SockAddr) -> Stream:
+        stream = UvloopStream(self, sock, peer)
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: stream, sock)
+        return stream
