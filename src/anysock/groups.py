@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from anysock.engines.base import Task
 from anysock.engines.current import current_engine
+from anysock.errors import Cancelled
 
 
 def task_group() -> TaskGroup:
@@ -73,9 +74,11 @@ class TaskGroup:
         self._scope.cancel()
 
     def _cancel_children(self) -> None:
-        self._cancelled = True
-        for child in list(self._children):
-            child.cancel()
+        # Once: who is cleaning up already must not be disturbed by the next failure.
+        if not self._cancelled:
+            self._cancelled = True
+            for child in list(self._children):
+                child.cancel()
 
     def _child_ended(self, child: GroupTask, failure: Exception | None) -> None:
         self._children.discard(child)
@@ -141,7 +144,8 @@ class GroupTask:
         self._group = group
         self._name = name
         self._result: Any = None
-        self._failure: BaseException | None = None
+        self._failure: Exception | None = None
+        self._cancelled = False
         self._finished = group._engine.event()
         self.task: Task | None = None
         self.done = False
@@ -155,22 +159,24 @@ class GroupTask:
             self.task.cancel()
 
     async def join(self) -> Any:
-        """Wait until the task is done; return its result, or raise its exception."""
+        """Wait until the task is done; return its result, or raise its exception, or `Cancelled`
+        when it was cancelled."""
         await self._finished.wait()
+        if self._cancelled:
+            raise Cancelled
         if self._failure is not None:
             raise self._failure
         return self._result
 
     async def run(self, coro: Coroutine[Any, Any, Any]) -> None:
-        failure: Exception | None = None
         try:
             self._result = await coro
         except Exception as error:  # noqa: BLE001
-            self._failure = failure = error
-        except BaseException as error:
             self._failure = error
+        except BaseException:
+            self._cancelled = True
             raise
         finally:
             self.done = True
             self._finished.set()
-            self._group._child_ended(self, failure)
+            self._group._child_ended(self, self._failure)

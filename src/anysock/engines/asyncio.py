@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import inspect
 import logging
 import math
 import socket
@@ -31,7 +32,7 @@ from anysock.engines.sockets import (
     no_delay,
     open_sockets,
 )
-from anysock.errors import StreamBusy
+from anysock.errors import Cancelled, StreamBusy
 
 T = TypeVar("T")
 
@@ -138,7 +139,13 @@ class AsyncioTask:
         self._joined = False
 
     def cancel(self) -> None:
-        self._task.cancel()
+        coro: Any = self._task.get_coro()
+        if inspect.iscoroutine(coro) and inspect.getcoroutinestate(coro) == inspect.CORO_CREATED:
+            # asyncio would throw the coroutine away before its first line, and the `finally` of its
+            # first block with it. By the next turn it stands at an await.
+            asyncio.get_running_loop().call_soon(self._task.cancel)
+        else:
+            self._task.cancel()
 
     @property
     def name(self) -> str:
@@ -151,7 +158,10 @@ class AsyncioTask:
     async def join(self) -> Any:
         self._joined = True
         # Being cancelled while joining must not cancel the task that is joined.
-        return await asyncio.shield(self._task)
+        await asyncio.wait((self._task,))
+        if self._task.cancelled():
+            raise Cancelled
+        return self._task.result()
 
     def report(self, task: asyncio.Task[Any]) -> None:
         """Tell of a failure that nobody waits for, at once; and keep nothing of it."""

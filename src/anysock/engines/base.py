@@ -139,7 +139,8 @@ class Task(Protocol):
         ...
 
     async def join(self) -> Any:
-        """Wait until the task is done; return its result, or raise its exception."""
+        """Wait until the task is done; return its result, or raise its exception, or `Cancelled`
+        when it was cancelled."""
         ...
 
 

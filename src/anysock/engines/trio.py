@@ -32,7 +32,7 @@ from anysock.engines.sockets import (
     no_delay,
     open_sockets,
 )
-from anysock.errors import Cancelled, StreamBusy
+from anysock.errors import Cancelled, StreamBusy, StreamClosed
 
 T = TypeVar("T")
 
@@ -284,9 +284,11 @@ class TrioStream(SocketStream):
 async def wait_for_socket(
     wait: Callable[[socket.socket], Awaitable[None]], sock: socket.socket
 ) -> None:
-    """Wait until a socket is ready. One that is closed meanwhile is ready, to say so."""
-    with contextlib.suppress(trio.ClosedResourceError):
+    """Wait until a socket is ready. Raises `StreamClosed` when it is closed meanwhile."""
+    try:
         await told_once(wait(sock))
+    except trio.ClosedResourceError:
+        raise StreamClosed("closed while a task waited on it") from None
 
 
 class _Listener(SocketListener):
@@ -348,7 +350,8 @@ class TrioEngine:
                 sock, peer = listener.sock.accept()
                 break
             except BlockingIOError:
-                await wait_for_socket(trio.lowlevel.wait_readable, listener.sock)
+                with contextlib.suppress(StreamClosed):
+                    await wait_for_socket(trio.lowlevel.wait_readable, listener.sock)
         else:
             sock, peer = listener.next_waiting()
         accepted(sock, blocking=False)

@@ -96,9 +96,11 @@ class UvloopStream(SocketStream, asyncio.Protocol):
     async def recv(self, max_bytes: int | None = None) -> bytes:
         if self._receiver is not None:
             raise StreamBusy("another task is already waiting to receive here")
+        self._check()
         while not self._chunks or self._aborted:
-            self._check()
-            if self._eof:
+            if self._failure is not None:
+                raise self._explain(self._failure)
+            if self._eof or self._aborted or self._closed:
                 return self._received_nothing()
             self._receiver = self._loop.create_future()
             try:
