@@ -25,12 +25,12 @@ ENGINES = ("blocking", "threads", "polling", "selector", "asyncio", "uvloop", "t
 CONCURRENT_ENGINES = tuple(name for name in ENGINES if name != "blocking")
 
 #: How many threads a server has that serves nobody: the main one; one that waits for signals
-#: where the main one sleeps; one that accepts.
+#: where the main one sleeps; one that accepts; the watchdog of our own loop.
 BASE_THREADS = {
     "blocking": 2,
     "threads": 3,
-    "polling": 1,
-    "selector": 1,
+    "polling": 2,
+    "selector": 2,
     "asyncio": 1,
     "uvloop": 1 + 4,  # once it has looked up an address, libuv keeps four
     "trio": 1,
@@ -222,11 +222,13 @@ class ServerProcess:
         finally:
             self.kill()
         assert code == self.expected_code, f"exit code {code}\n{self.log}"
+        # On a busy machine, any step may be held up.
+        expected_errors = [*self.expected_errors, "holds up the loop"]
         unexpected = [
             line
             for line in self.lines
             if re.search(r"^(error|warning|critical)|Traceback|Warning|Exception ignored", line)
-            and not any(re.search(pattern, line) for pattern in self.expected_errors)
+            and not any(re.search(pattern, line) for pattern in expected_errors)
         ]
         assert not unexpected, f"not asked for: {unexpected}\n{self.log}"
 

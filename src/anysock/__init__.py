@@ -34,7 +34,16 @@ from anysock.groups import TaskGroup, task_group
 from anysock.handlers import Handler
 from anysock.options import ServeOptions
 from anysock.queues import Event, Queue
-from anysock.runtime import connect, move_on_after, run, sleep, spawn, timeout, to_thread
+from anysock.runtime import (
+    connect,
+    move_on_after,
+    observe,
+    run,
+    sleep,
+    spawn,
+    timeout,
+    to_thread,
+)
 from anysock.server import Server, serve
 
 __all__ = [
@@ -63,6 +72,7 @@ __all__ = [
     "UsageError",
     "connect",
     "move_on_after",
+    "observe",
     "run",
     "serve",
     "sleep",

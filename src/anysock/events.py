@@ -37,6 +37,8 @@ class CloseReason(enum.Enum):
     FAILED = "handler failed"
     #: The server drained, and the connection was quiet.
     DRAINED = "drained"
+    #: Nothing had moved for as long as the option `idle_timeout` says.
+    IDLE = "idle for too long"
     #: The server drained, and the connection took too long; or the handler aborted it.
     ABORTED = "aborted"
 

@@ -121,7 +121,7 @@ class ServeOptions:
     )
     recv_size: int | None = _option(
         None,
-        "How much to receive at once, at most. Unset, it suits the traffic: from 4 KiB to 64 KiB.",
+        "How much to receive at once, at most. Unset, it suits the traffic, up to 64 KiB.",
         _size,
         format=format_size,
         metavar="BYTES",
@@ -131,6 +131,22 @@ class ServeOptions:
         "How many connections the operating system may keep waiting for us, listen(2).",
         _whole(1),
         metavar="N",
+    )
+    socket_buffer: int | None = _option(
+        None,
+        "SO_RCVBUF and SO_SNDBUF of each connection. Unset, the operating system lets them grow; "
+        "for bulk data over a fast network, 1MiB may double the throughput.",
+        _size,
+        format=format_size,
+        metavar="BYTES",
+    )
+    idle_timeout: float | None = _option(
+        None,
+        "End a connection on which nothing has moved for so long. Unset, it may stay for ever. "
+        "Looked at now and then, so it may take an eighth longer. Not under blocking.",
+        parse_duration,
+        format=format_duration,
+        metavar="SECONDS",
     )
     drain_timeout: float = _option(
         10.0,
@@ -157,6 +173,20 @@ class ServeOptions:
         _size,
         format=format_size,
         metavar="BYTES",
+    )
+    slow_step: float = _option(
+        0.1,
+        "Warn, with its stack, when one step of a handler holds up all others for longer. 0 never "
+        "does. Under polling and selector.",
+        parse_duration,
+        format=format_duration,
+        metavar="SECONDS",
+    )
+    production: bool = _option(
+        False,
+        "Leave out what helps developers only: implies --slow-step 0.",
+        _switch,
+        switch=True,
     )
     log_level: str = _option(
         "info",
@@ -194,6 +224,10 @@ class ServeOptions:
             except UsageError as error:
                 raise UsageError(f"{flag(name)}: {error}") from None
             object.__setattr__(self, name, value)
+        if self.production:
+            object.__setattr__(self, "slow_step", 0.0)
+        if self.idle_timeout == 0:
+            raise UsageError("--idle-timeout: expected more than 0")
         if self.verbose:  # the chunks are logged at that level
             object.__setattr__(self, "log_level", "debug")
 

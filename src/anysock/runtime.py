@@ -9,13 +9,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from anysock import engines
 from anysock.connection import Connection
 from anysock.engines.base import Scope, SockAddr, Task
 from anysock.engines.current import current_engine
 from anysock.net.addresses import Address, resolve
+
+if TYPE_CHECKING:
+    from anysock.loop.observers import Observer
 
 T = TypeVar("T")
 
@@ -34,6 +37,15 @@ def run(
     'done'
     """
     return engines.make_engine(engine).run(main(*args))
+
+
+def observe(observer: Observer) -> None:
+    """Tell `observer` what the loop does from now on: its turns, and the steps of its tasks.
+
+    One that raises is taken out, and reported. Raises `UsageError` under an engine whose loop is
+    not ours: only `selector` and `polling` have one.
+    """
+    current_engine().observe(observer)
 
 
 async def sleep(seconds: float) -> None:

@@ -47,6 +47,9 @@ LOOK_SECONDS = 0.05
 # How long handlers may take to clean up once their connection was aborted.
 CLEAN_UP_SECONDS = 1.0
 
+# How often the connections are looked at in the time that one may be idle.
+SWEEPS = 8
+
 # How many peers are accepted in a row before the others get their turn.
 ACCEPT_BATCH = 64
 
@@ -90,6 +93,7 @@ class Server:
         self._listeners: Sequence[Listener] = ()
         self._clients: dict[Connection, _Client] = {}
         self._acceptors: list[Task] = []
+        self._sweeper: Task | None = None
         self._failure: OSError | None = None
         self._draining = False
         self._accept_log = OncePer(LOG_INTERVAL_SECONDS)
@@ -103,11 +107,18 @@ class Server:
         when the engine cannot do what was asked.
         """
         engine = self._enter_engine()
+        if self.options.idle_timeout is not None and not engine.concurrent:
+            raise UsageError(
+                f"--idle-timeout: the engine {engine.name!r} does one thing at a time, and can't "
+                "look after a client while it waits for it; use another engine"
+            )
         if self._draining:
             return  # a signal came before we had begun
         wanted = [resolve(address, passive=True) for address in self.options.addresses]
         try:
-            self._listeners = engine.listen(wanted, self.options.backlog)
+            self._listeners = engine.listen(
+                wanted, self.options.backlog, self.options.socket_buffer
+            )
         except OSError as error:
             raise explain_bind_error(error) from None
         self._reserve = ReserveDescriptor()
@@ -178,6 +189,8 @@ class Server:
         seconds = self.options.drain_timeout if timeout is None else timeout
         for listener in self._listeners:
             listener.close()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
         # Whoever was connected already is still accepted. (Where the engine does one thing at a
         # time, this list is empty: the acceptor is what called the handler that runs.)
         for acceptor in self._acceptors:
@@ -232,6 +245,8 @@ class Server:
         for listener in self._listeners:
             task = engine.spawn(self._accept_clients(listener), name="accept")
             self._acceptors.append(task)
+        if self.options.idle_timeout is not None:
+            self._sweeper = engine.spawn(self._sweep(self.options.idle_timeout), name="sweeper")
 
     async def _accept_clients(self, listener: Listener) -> None:
         """Accept until the listener is closed. An error never ends this, unless it is final."""
@@ -315,6 +330,8 @@ class Server:
                 reason = CloseReason.FAILED
                 events.handler_failed(connection, error)
         finally:
+            if reason is CloseReason.ABORTED and client.ended is CloseReason.IDLE:
+                reason = CloseReason.IDLE
             await self._part_with(client, reason, lost)
 
     async def _part_with(self, client: _Client, reason: CloseReason, lost: OSError | None) -> None:
@@ -329,6 +346,20 @@ class Server:
             if self._draining and not self._clients:
                 self._all_gone.set()
 
+    async def _sweep(self, seconds: float) -> None:
+        """End the connections on which nothing has moved for `seconds`.
+
+        All are looked at now and then, by the counters that they keep anyway: a timer, set and
+        cancelled for each message, would cost more than all the rest that we do for it.
+        """
+        engine = self._enter_engine()
+        while True:
+            await engine.sleep(seconds / SWEEPS)
+            now = engine.now()
+            for client in list(self._clients.values()):
+                if client.quiet_for(now) >= seconds:
+                    client.end_idle(now)
+
     async def _until_all_gone(self, seconds: float) -> None:
         """Wait until no connection is left, but no longer than `seconds`."""
         if self._clients:
@@ -339,28 +370,47 @@ class Server:
 class _Client:
     """What the server keeps of a connection, besides the connection."""
 
-    __slots__ = ("connection", "ended_by_us", "moved", "moved_at", "task")
+    __slots__ = ("connection", "ended", "moved", "moved_at", "task")
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.task: Task | None = None
-        self.ended_by_us = False
+        #: Why we have ended it, if we have.
+        self.ended: CloseReason | None = None
         self.moved = -1
         self.moved_at = 0.0
 
-    def rest(self, now: float) -> None:
-        """The server drains: end the connection if it has been at rest for long enough.
+    def quiet_for(self, now: float) -> float:
+        """For how long nothing has moved, in seconds, as far as the looks so far can tell.
 
         Looking at the byte counters now and then costs the traffic nothing, where a clock read
         at every message would.
         """
         stream = self.connection.stream
         moved = stream.bytes_received + stream.bytes_sent
-        if moved != self.moved or stream.sending or not stream.receiving:
+        if moved != self.moved:
             self.moved, self.moved_at = moved, now
-        elif now - self.moved_at >= QUIET_SECONDS and not self.ended_by_us:
-            self.ended_by_us = True
+        return now - self.moved_at
+
+    def rest(self, now: float) -> None:
+        """The server drains: end the connection if it has been at rest for long enough."""
+        stream = self.connection.stream
+        if stream.sending or not stream.receiving:
+            self.moved = -1  # not at rest: the time counts from the next look
+        if self.quiet_for(now) >= QUIET_SECONDS and self.ended is None:
+            self.ended = CloseReason.DRAINED
             stream.end_receiving()
+
+    def end_idle(self, now: float) -> None:
+        """Nothing has moved for too long. The handler gets the end of the stream; one that has not
+        come to its end when the time is up again, or waits to send, is aborted."""
+        if self.ended is None and not self.connection.stream.sending:
+            self.ended = CloseReason.IDLE
+            self.moved_at = now
+            self.connection.stream.end_receiving()
+        else:
+            self.ended = CloseReason.IDLE
+            self.abort()
 
     def abort(self) -> None:
         self.connection.abort()
@@ -369,8 +419,8 @@ class _Client:
 
     def how_it_ended(self) -> CloseReason:
         """Why the connection ended, when its handler has returned."""
-        if self.ended_by_us:
-            return CloseReason.DRAINED
+        if self.ended is not None:
+            return self.ended
         if self.connection.bytes_received == self.connection.bytes_sent == 0:
             return CloseReason.NO_DATA
         return CloseReason.DONE
@@ -408,6 +458,8 @@ def serve(
         configure_logging(server.options.log_level, server.options.log_format)
     on_main_thread = threading.current_thread() is threading.main_thread()
     engine: Engine = make_engine(server.options.engine)
+    if server.options.slow_step:
+        engine.watch_steps(server.options.slow_step)
     engine.run(server.serve_until_signal() if on_main_thread else server.serve_forever())
     sys.stderr.flush()
     return server.aborted

@@ -38,11 +38,11 @@ def test_a_port_that_is_taken_on_the_second_address_is_tried_again(monkeypatch):
     refused: list[int] = []
     really = sockets._open_socket
 
-    def open_socket(family, address, backlog):
+    def open_socket(family, address, backlog, socket_buffer):
         if family == socket.AF_INET6 and len(refused) < 3:
             refused.append(address[1])
             raise OSError(errno.EADDRINUSE, "in use")
-        return really(family, address, backlog)
+        return really(family, address, backlog, socket_buffer)
 
     monkeypatch.setattr(sockets, "_open_socket", open_socket)
     opened = open_sockets([[V4, V6]], 5)
@@ -66,3 +66,14 @@ def test_they_listen_and_send_small_answers_at_once():
             assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     finally:
         close(opened)
+
+
+def test_socket_buffers_are_set_for_what_is_accepted():
+    [listener] = open_sockets([[V4]], 5, socket_buffer=100_000)
+    with listener, socket.create_connection(listener.getsockname()):
+        listener.setblocking(True)
+        accepted, _ = listener.accept()
+        with accepted:
+            for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+                # Linux doubles what was asked for, for its own bookkeeping (socket(7)).
+                assert accepted.getsockopt(socket.SOL_SOCKET, option) in (100_000, 200_000)

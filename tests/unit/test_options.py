@@ -37,7 +37,11 @@ GIVEN: dict[str, tuple[Any, Any]] = {
     "engine": ("threads", "threads"),
     "recv_size": ("2KiB", 2048),
     "backlog": ("5", 5),
+    "socket_buffer": ("1MiB", 1 << 20),
+    "idle_timeout": ("1m", 60.0),
     "drain_timeout": ("500ms", 0.5),
+    "slow_step": ("50ms", 0.05),
+    "production": ("1", True),
     "fail_on": ("boom", "boom"),
     "prefix": ("> ", "> "),
     "max_line": ("1MiB", 1 << 20),
@@ -95,6 +99,7 @@ def test_bind_may_be_given_several_times_and_in_several_ways():
         ("backlog", "0", "--backlog: expected at least 1"),
         ("backlog", "x", "--backlog: expected a whole number"),
         ("drain_timeout", "-1", "--drain-timeout: expected a number of seconds"),
+        ("idle_timeout", "0", "--idle-timeout: expected more than 0"),
         ("log_level", "loud", "--log-level: expected one of debug, info, warning, error"),
         ("prefix", 3, "--prefix: expected a text"),
         ("verbose", "yes", "--verbose: expected True or False"),
@@ -110,6 +115,11 @@ def test_a_value_that_makes_no_sense_is_told_in_one_line(name, value, says):
 def test_an_unknown_option_is_a_type_error():
     with pytest.raises(TypeError, match="bnd"):
         ServeOptions(bnd="127.0.0.1:0")  # type: ignore[call-arg]
+
+
+def test_production_leaves_out_what_helps_developers():
+    assert ServeOptions(production=True).slow_step == 0
+    assert ServeOptions().slow_step == 0.1
 
 
 def test_verbose_implies_the_level_at_which_chunks_are_logged():

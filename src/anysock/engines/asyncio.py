@@ -30,6 +30,7 @@ from anysock.engines.sockets import (
     accept_waiting,
     accepted,
     no_delay,
+    not_our_loop,
     open_sockets,
 )
 from anysock.errors import Cancelled, StreamBusy
@@ -220,8 +221,10 @@ class AsyncioEngine:
         with current.engine_is(self):
             return asyncio.run(main)
 
-    def listen(self, names: Sequence[Name], backlog: int) -> list[_Listener]:
-        return [_Listener(sock) for sock in open_sockets(names, backlog)]
+    def listen(
+        self, names: Sequence[Name], backlog: int, socket_buffer: int | None = None
+    ) -> list[_Listener]:
+        return [_Listener(sock) for sock in open_sockets(names, backlog, socket_buffer)]
 
     async def accept(self, listener: _Listener) -> Stream:
         # In a task of its own, which outlives a cancellation of whoever waits for it: a cancelled
@@ -312,6 +315,12 @@ class AsyncioEngine:
             loop.remove_reader(other)
             wakeup.close()
             other.close()
+
+    def watch_steps(self, seconds: float) -> None:
+        pass
+
+    def observe(self, observer: object) -> None:
+        raise not_our_loop(self.name)
 
     def now(self) -> float:
         return asyncio.get_running_loop().time()

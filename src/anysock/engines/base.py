@@ -191,11 +191,15 @@ class Engine(Protocol):
         """Run `main` to its end under this I/O model, and return its result."""
         ...
 
-    def listen(self, names: Sequence[Name], backlog: int) -> Sequence[Listener]:
+    def listen(
+        self, names: Sequence[Name], backlog: int, socket_buffer: int | None = None
+    ) -> Sequence[Listener]:
         """Bind all addresses of all `names`, and listen. Returns as many listeners as the engine
         wants accept loops.
 
         `backlog` is listen(2)'s: how many connections the kernel may keep waiting for us.
+        `socket_buffer` is the size of each connection's SO_RCVBUF and SO_SNDBUF, in bytes; None
+        leaves them to the system, which lets them grow.
         Raises OSError, with `filename` set to the address, for the first that cannot be bound;
         then none is.
         """
@@ -243,6 +247,16 @@ class Engine(Protocol):
         further one calls `again(signal)` at once, in the signal handler itself or on a thread of
         its own, so that it works even while a handler blocks the loop. To be entered on the main
         thread, and inside `run`."""
+        ...
+
+    def watch_steps(self, seconds: float) -> None:
+        """Warn, with its stack, of a step of a task that holds up all others for longer. To be
+        called before `run`. An engine whose loop is not ours does nothing."""
+        ...
+
+    def observe(self, observer: Any) -> None:
+        """Tell `observer`, a `loop.observers.Observer`, what the loop does. Raises `UsageError`
+        where the loop is not ours, or there is none."""
         ...
 
     def now(self) -> float:

@@ -28,7 +28,13 @@ from anysock.engines.blocking_tasks import (
     running_task,
 )
 from anysock.engines.signals import catch_signals, leave_signals_to_the_main_thread
-from anysock.engines.sockets import SocketStream, accepted, no_delay, open_sockets
+from anysock.engines.sockets import (
+    SocketStream,
+    accepted,
+    no_delay,
+    not_our_loop,
+    open_sockets,
+)
 from anysock.errors import Cancelled
 
 T = TypeVar("T")
@@ -109,9 +115,12 @@ class BlockingEngine:
         with current.engine_is(self):
             return run_to_its_end(main)
 
-    def listen(self, names: Sequence[Name], backlog: int) -> Sequence[BlockingListener]:
+    def listen(
+        self, names: Sequence[Name], backlog: int, socket_buffer: int | None = None
+    ) -> Sequence[BlockingListener]:
         # One listener for all: the one thread there is must wait for whichever comes first.
-        return [BlockingListener(open_sockets(names, backlog), keep_waiting=False)]
+        sockets = open_sockets(names, backlog, socket_buffer)
+        return [BlockingListener(sockets, keep_waiting=False)]
 
     async def accept(self, listener: BlockingListener) -> Stream:
         while True:
@@ -216,6 +225,12 @@ class BlockingEngine:
 
     def current_task(self) -> BlockingTask:
         return running_task()
+
+    def watch_steps(self, seconds: float) -> None:
+        pass
+
+    def observe(self, observer: object) -> None:
+        raise not_our_loop(self.name)
 
     def now(self) -> float:
         return time.monotonic()

@@ -30,10 +30,12 @@ from anysock.engines.sockets import (
 )
 from anysock.errors import Cancelled, StreamClosed
 from anysock.loop.kernel import Kernel
+from anysock.loop.observers import Observation, Observer
 from anysock.loop.pollers import Poller
 from anysock.loop.scopes import Scope
 from anysock.loop.tasks import Task
 from anysock.loop.waits import Descriptor, Event, ReadWait, Sleep, Wait, WriteWait, pause
+from anysock.loop.watchdog import Watchdog
 
 T = TypeVar("T")
 
@@ -224,20 +226,28 @@ class NonblockingEngine:
     def __init__(self) -> None:
         self._kernel = Kernel(self._make_poller())
         self._threads: concurrent.futures.ThreadPoolExecutor | None = None
+        self._observation = Observation(self._kernel)
+        self._slow_step: float | None = None
 
     def _make_poller(self) -> Poller:
         raise NotImplementedError
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
+        watchdog = None if self._slow_step is None else Watchdog(self._kernel, self._slow_step)
         try:
             with current.engine_is(self):
                 return self._kernel.run(main)
         finally:
+            if watchdog is not None:
+                watchdog.stop()
             if self._threads is not None:
                 self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def listen(self, names: Sequence[Name], backlog: int) -> list[_Listener]:
-        return [_Listener(self._kernel, sock) for sock in open_sockets(names, backlog)]
+    def listen(
+        self, names: Sequence[Name], backlog: int, socket_buffer: int | None = None
+    ) -> list[_Listener]:
+        sockets = open_sockets(names, backlog, socket_buffer)
+        return [_Listener(self._kernel, sock) for sock in sockets]
 
     async def accept(self, listener: _Listener) -> Stream:
         while not listener.closed:
@@ -312,6 +322,15 @@ class NonblockingEngine:
             self._kernel.call_from_outside(functools.partial(first, signum))
 
         return catch_signals(signals, deliver, again, self._kernel.wakeup)
+
+    def watch_steps(self, seconds: float) -> None:
+        self._slow_step = seconds
+
+    def observe(self, observer: Observer) -> None:
+        self._observation.add(observer)
+
+    def unobserve(self, observer: Observer) -> None:
+        self._observation.remove(observer)
 
     def current_task(self) -> Task:
         assert self._kernel.current is not None

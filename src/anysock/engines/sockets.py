@@ -22,6 +22,7 @@ from anysock.errors import (
     StreamAborted,
     StreamBroken,
     StreamClosed,
+    UsageError,
 )
 
 #: Sockets that were accepted, with the addresses of their peers.
@@ -66,15 +67,18 @@ _LINGER_RESET = struct.pack("ii", 1, 0)
 _PORT_TRIES = 10
 
 
-def open_sockets(names: Sequence[Name], backlog: int) -> list[socket.socket]:
+def open_sockets(
+    names: Sequence[Name], backlog: int, socket_buffer: int | None = None
+) -> list[socket.socket]:
     """Non-blocking sockets that listen on all addresses of all `names`.
 
+    With `socket_buffer`, SO_RCVBUF and SO_SNDBUF have that size, in bytes, for all connections.
     Raises OSError with `filename` set to the address that failed; then none is left open.
     """
     sockets: list[socket.socket] = []
     try:
         for name in names:
-            sockets += _open_name(name, backlog)
+            sockets += _open_name(name, backlog, socket_buffer)
     except BaseException:
         for sock in sockets:
             sock.close()
@@ -82,7 +86,7 @@ def open_sockets(names: Sequence[Name], backlog: int) -> list[socket.socket]:
     return sockets
 
 
-def _open_name(name: Name, backlog: int) -> list[socket.socket]:
+def _open_name(name: Name, backlog: int, socket_buffer: int | None) -> list[socket.socket]:
     """Sockets that listen on all addresses of one name, at one port."""
     for attempt in range(_PORT_TRIES):
         sockets: list[socket.socket] = []
@@ -90,7 +94,7 @@ def _open_name(name: Name, backlog: int) -> list[socket.socket]:
         for family, address in name:
             wanted = (address[0], address[1] or port, *address[2:])
             try:
-                sockets.append(_open_socket(family, wanted, backlog))
+                sockets.append(_open_socket(family, wanted, backlog, socket_buffer))
             except OSError as error:
                 for sock in sockets:
                     sock.close()
@@ -106,7 +110,9 @@ def _open_name(name: Name, backlog: int) -> list[socket.socket]:
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-def _open_socket(family: socket.AddressFamily, address: SockAddr, backlog: int) -> socket.socket:
+def _open_socket(
+    family: socket.AddressFamily, address: SockAddr, backlog: int, socket_buffer: int | None
+) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         # Without it a restart is refused while connections of the last run are in TIME_WAIT.
@@ -115,6 +121,10 @@ def _open_socket(family: socket.AddressFamily, address: SockAddr, backlog: int) 
             # So that [::]:80 and 0.0.0.0:80 can be bound side by side.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         no_delay(sock)
+        if socket_buffer is not None:
+            # Before listen(2): the window that TCP announces is scaled by what there is then.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, socket_buffer)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, socket_buffer)
         sock.bind(address)
         sock.listen(backlog)
         sock.setblocking(False)
@@ -122,6 +132,11 @@ def _open_socket(family: socket.AddressFamily, address: SockAddr, backlog: int) 
         sock.close()
         raise
     return sock
+
+
+def not_our_loop(name: str) -> UsageError:
+    """What an engine raises that has no loop of ours, when that is to be observed."""
+    return UsageError(f"the engine {name!r} has no loop that can be observed: use 'selector'")
 
 
 def no_delay(sock: socket.socket) -> None:

@@ -7,6 +7,7 @@ thread: some kilobytes of memory, and a switch between threads for every message
 
 from __future__ import annotations
 
+import contextvars
 import errno
 import threading
 from collections.abc import Sequence
@@ -26,15 +27,19 @@ class ThreadsEngine(BlockingEngine):
     name = "threads"
     concurrent = True
 
-    def listen(self, names: Sequence[Name], backlog: int) -> Sequence[BlockingListener]:
-        return [
-            BlockingListener([sock], keep_waiting=True) for sock in open_sockets(names, backlog)
-        ]
+    def listen(
+        self, names: Sequence[Name], backlog: int, socket_buffer: int | None = None
+    ) -> Sequence[BlockingListener]:
+        sockets = open_sockets(names, backlog, socket_buffer)
+        return [BlockingListener([sock], keep_waiting=True) for sock in sockets]
 
     def _start(self, task: BlockingTask) -> None:
         # Daemons: a handler that ignores its cancellation must not keep the process from
         # ending when the drain is over.
-        thread = threading.Thread(target=self._run, args=(task,), name=task.name, daemon=True)
+        context = contextvars.copy_context()
+        thread = threading.Thread(
+            target=context.run, args=(self._run, task), name=task.name, daemon=True
+        )
         try:
             thread.start()
         except RuntimeError as error:

@@ -30,6 +30,7 @@ from anysock.engines.sockets import (
     SocketStream,
     accepted,
     no_delay,
+    not_our_loop,
     open_sockets,
 )
 from anysock.errors import Cancelled, StreamBusy, StreamClosed
@@ -341,8 +342,10 @@ class TrioEngine:
             raise failure
         return result
 
-    def listen(self, names: Sequence[Name], backlog: int) -> list[_Listener]:
-        return [_Listener(sock) for sock in open_sockets(names, backlog)]
+    def listen(
+        self, names: Sequence[Name], backlog: int, socket_buffer: int | None = None
+    ) -> list[_Listener]:
+        return [_Listener(sock) for sock in open_sockets(names, backlog, socket_buffer)]
 
     async def accept(self, listener: _Listener) -> Stream:
         while not listener.closed:
@@ -414,6 +417,12 @@ class TrioEngine:
 
         # Without a wake-up descriptor of ours: trio has set its own.
         return catch_signals(signals, deliver, again, None)
+
+    def watch_steps(self, seconds: float) -> None:
+        pass
+
+    def observe(self, observer: object) -> None:
+        raise not_our_loop(self.name)
 
     def now(self) -> float:
         return trio.current_time()

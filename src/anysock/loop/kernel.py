@@ -21,6 +21,7 @@ import collections
 import contextlib
 import logging
 import socket
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -72,8 +73,13 @@ class Kernel:
         # Every living task. A task that nothing else refers to must not be collected while it
         # waits (the bug that asyncio's weak references cause: cpython 91887).
         # A dict keeps them in order, so that what a run does can be repeated.
-        self._tasks: dict[Task, None] = {}
+        self.tasks: dict[Task, None] = {}
         self._spawned = 0
+        #: Told of each new task; for observers.
+        self.on_spawn: Callable[[Task], None] | None = None
+        #: Whether the loop is in the poller, and what to ring when it comes back; for the watchdog.
+        self.asleep = False
+        self.watchdog_bell: threading.Event | None = None
         # What other threads and signal handlers want done here, and the bell that they ring.
         self._from_outside: collections.deque[Callable[[], object]] = collections.deque()
         self._bell, self.wakeup = socket.socketpair()
@@ -86,8 +92,10 @@ class Kernel:
         """Make a task of `coro`; it first runs in the coming turn."""
         self._spawned += 1
         task = Task(self, coro, name or f"{getattr(coro, '__qualname__', 'task')}-{self._spawned}")
-        self._tasks[task] = None
+        self.tasks[task] = None
         self._ready.append(task)
+        if self.on_spawn is not None:
+            self.on_spawn(task)
         return task
 
     def wake(self, task: Task, error: BaseException | None = None) -> None:
@@ -126,7 +134,7 @@ class Kernel:
             return task.outcome()  # type: ignore[no-any-return]
         finally:
             answering.coro.close()
-            self._tasks.pop(answering, None)
+            self.tasks.pop(answering, None)
             self.close()
 
     def close(self) -> None:
@@ -139,7 +147,11 @@ class Kernel:
         """One turn of the loop."""
         self.turns += 1
         timeout = self.calculate_timeout()
+        self.asleep = True
         events = self.poller.poll(timeout, MOST_EVENTS)
+        self.asleep = False
+        if self.watchdog_bell is not None:
+            self.watchdog_bell.set()
         self.process_events(events)
         for action in self.timers.take_due(self.clock()):
             action()
@@ -157,7 +169,7 @@ class Kernel:
                     wait = task.send(None)
                 else:
                     task.error = None
-                    wait = task.coro.throw(error)
+                    wait = task.throw(error)
             except BaseException as ended:  # noqa: BLE001
                 self._end(task, ended)
             else:
@@ -251,7 +263,7 @@ class Kernel:
             except BaseException as refused:  # noqa: BLE001
                 task.wait = None
                 try:
-                    wait = task.coro.throw(refused)
+                    wait = task.throw(refused)
                 except BaseException as ended:  # noqa: BLE001
                     self._end(task, ended)
                     return
@@ -261,7 +273,7 @@ class Kernel:
         if task.wait is not None:
             task.wait.leave(task)
             task.wait = None
-        self._tasks.pop(task, None)
+        self.tasks.pop(task, None)
         if isinstance(ended, StopIteration):
             task.finish(ended.value, None)
         else:
@@ -272,20 +284,20 @@ class Kernel:
     def _cancel_all(self, keep: Task) -> None:
         """Cancel every task but `keep`, and run the loop until they have cleaned up."""
         self.current = None
-        while living := [task for task in self._tasks if task is not keep]:
+        while living := [task for task in self.tasks if task is not keep]:
             for task in living:
                 task.cancel()
             # Once cancelled, a task may take as many turns as its `finally` needs; but one that
             # swallows its cancellation must not keep the process for ever.
             late = self.clock() + CLEAN_UP_SECONDS
             alarm = self.timers.add(late, lambda: None)
-            while self.clock() < late and any(task in self._tasks for task in living):
+            while self.clock() < late and any(task in self.tasks for task in living):
                 self.turn()
             self.timers.cancel(alarm)
             for task in living:
-                if task in self._tasks:
+                if task in self.tasks:
                     _log.error("task %r did not end when it was cancelled; it is left", task.name)
-                    del self._tasks[task]
+                    del self.tasks[task]
 
     async def _answer_the_bell(self) -> None:
         descriptor = Descriptor(self, self._bell.fileno())

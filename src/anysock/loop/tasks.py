@@ -11,7 +11,7 @@ A task is a coroutine and the little that the loop must know of it. At any momen
 from __future__ import annotations
 
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from anysock.errors import Cancelled
@@ -38,13 +38,16 @@ class Task:
         "name",
         "owned",
         "send",
+        "throw",
         "wait",
     )
 
     def __init__(self, kernel: Kernel, coro: Coroutine[Any, Any, Any], name: str) -> None:
         self._kernel = kernel
         self.coro = coro
-        self.send = coro.send  # looked up once, not at each of a million steps
+        # Looked up once, not at each of a million steps; and an observer may stand in between.
+        self.send: Callable[[Any], Any] = coro.send
+        self.throw: Callable[[Any], Any] = coro.throw
         self.name = name
         self.wait: Wait | None = None
         # Thrown into the coroutine when the ready queue reaches it, instead of a plain resume.

@@ -1,0 +1,118 @@
+"""Observers: who is told what the loop does. Without one, the loop pays nothing for this.
+
+An observer is put in by wrapping what the kernel calls anyway, the poller and each task's `send`
+and `throw`: the kernel's own code is the same, and has nothing to ask, when nobody looks on.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from anysock.loop.pollers import Poller
+from anysock.loop.tasks import Task
+from anysock.loop.waits import Wait
+
+if TYPE_CHECKING:
+    from anysock.loop.kernel import Kernel
+
+_log = logging.getLogger("anysock.loop")
+
+
+class Observer:
+    """What may be told. A subclass defines what it wants to hear; each is called on the loop, and
+    so must be quick. Times are in seconds, on the loop's clock."""
+
+    def turn_began(self, slept: float, woken: int) -> None:
+        """The poller has returned, after `slept` seconds, with `woken` ready descriptors."""
+
+    def task_spawned(self, task: Task) -> None:
+        """A task was made. It has not run yet."""
+
+    def task_stepped(self, task: Task, seconds: float) -> None:
+        """A task has run for `seconds`, from one await to the next, or to its end."""
+
+    def task_paused(self, task: Task, wait: Wait) -> None:
+        """A task has come to an await, and waits for `wait`. Follows `task_stepped`."""
+
+    def task_done(self, task: Task, error: BaseException | None) -> None:
+        """A task has ended; with `error`, if it was raised. Follows `task_stepped`."""
+
+
+class Observation:
+    """The observers of one kernel, and what must be wrapped for them."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._poller = kernel.poller
+        self._observers: list[Observer] = []
+
+    def add(self, observer: Observer) -> None:
+        if not self._observers:
+            self._kernel.poller = _ObservedPoller(self._poller, self.tell, self._kernel.clock)
+            self._kernel.on_spawn = self._spawned
+            for task in self._kernel.tasks:
+                self._wrap(task)
+        self._observers.append(observer)
+
+    def remove(self, observer: Observer) -> None:
+        """Tell `observer` no more. Does nothing when it is not among the observers."""
+        if observer in self._observers:
+            self._observers.remove(observer)
+            if not self._observers:
+                self._kernel.poller = self._poller
+                self._kernel.on_spawn = None
+                for task in self._kernel.tasks:
+                    task.send, task.throw = task.coro.send, task.coro.throw
+
+    def tell(self, what: str, *about: Any) -> None:
+        for observer in self._observers.copy():
+            try:
+                getattr(observer, what)(*about)
+            except Exception:  # noqa: BLE001
+                _log.exception("the observer %r failed in %s, and is taken out", observer, what)
+                self.remove(observer)
+
+    def _spawned(self, task: Task) -> None:
+        self._wrap(task)
+        self.tell("task_spawned", task)
+
+    def _wrap(self, task: Task) -> None:
+        task.send = functools.partial(self._step, task, task.coro.send)
+        task.throw = functools.partial(self._step, task, task.coro.throw)
+
+    def _step(self, task: Task, resume: Callable[[Any], Any], value: Any) -> Any:
+        clock = self._kernel.clock
+        began = clock()
+        try:
+            wait = resume(value)
+        except BaseException as ended:
+            self.tell("task_stepped", task, clock() - began)
+            self.tell("task_done", task, None if isinstance(ended, StopIteration) else ended)
+            raise
+        self.tell("task_stepped", task, clock() - began)
+        self.tell("task_paused", task, wait)
+        return wait
+
+
+class _ObservedPoller:
+    """A poller whose sleeps are told."""
+
+    def __init__(
+        self, poller: Poller, tell: Callable[..., None], clock: Callable[[], float]
+    ) -> None:
+        self._poller = poller
+        self._tell = tell
+        self._clock = clock
+        self.register = poller.register
+        self.modify = poller.modify
+        self.unregister = poller.unregister
+        self.close = poller.close
+
+    def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
+        began = self._clock()
+        events = self._poller.poll(timeout, maxevents)
+        self._tell("turn_began", self._clock() - began, len(events))
+        return events

@@ -1,0 +1,81 @@
+"""--idle-timeout: a connection on which nothing moves is ended; the busy ones are not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from tests.harness import receive_exactly, wait_until
+
+
+def test_an_idle_connection_is_ended_and_a_busy_one_is_not(concurrent_engine, start_server):
+    server = start_server("echo", "--idle-timeout", "400ms", "-v", engine=concurrent_engine)
+    server.base_threads += 1  # under `threads`, the one that looks
+    with server.connect() as idle, server.connect() as busy:
+        for client in (idle, busy):
+            client.sendall(b"hello")
+            receive_exactly(client, 5)
+        gone = False
+        idle.setblocking(False)
+        while not gone:
+            busy.sendall(b"x")
+            receive_exactly(busy, 1)
+            try:
+                gone = idle.recv(1) == b""
+            except BlockingIOError:
+                pass
+        busy.sendall(b"still here")
+        assert receive_exactly(busy, 10) == b"still here"
+    server.wait_for("has ended: idle for too long")
+
+
+def test_a_handler_that_does_not_end_is_aborted(concurrent_engine, start_server, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import anysock\n"
+        "async def stubborn(connection):\n"
+        "    await connection.recv()\n"
+        "    await anysock.sleep(60)\n"
+    )
+    server = start_server(
+        *("mine:stubborn", "--idle-timeout", "200ms", "--log-level", "debug"),
+        engine=concurrent_engine,
+        cwd=tmp_path,
+    )
+    server.base_threads += 1
+    with server.connect():
+        server.wait_for("has ended: idle for too long")
+    wait_until(lambda: server.fds() <= server.base_fds, "the connection is closed")
+
+
+def test_who_does_not_read_is_aborted(concurrent_engine, start_server):
+    server = start_server(
+        *("chargen", "--idle-timeout", "300ms", "--log-level", "debug"), engine=concurrent_engine
+    )
+    server.base_threads += 1
+    with server.connect():
+        server.wait_for("has ended: idle for too long")
+    wait_until(lambda: server.fds() <= server.base_fds, "the connection is closed")
+
+
+def test_blocking_says_that_it_cannot():
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "anysock",
+            "serve",
+            "-b",
+            "127.0.0.1:0",
+            "-e",
+            "blocking",
+            "--idle-timeout",
+            "1s",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert "--idle-timeout: the engine 'blocking' does one thing at a time" in line
