@@ -565,10 +565,32 @@ def test_timers_survive_the_cancelling_of_others():
     for timer in others:
         timers.cancel(timer)
         timers.cancel(timer)  # again, for nothing
-    for due in timers.take_due(1000):
-        due()
+    timers.run_due(1000)
     assert fired == kept
     assert len(timers) == 0
+
+
+def test_a_timer_that_is_cancelled_by_another_of_the_same_instant_does_not_fire():
+    timers = Timers()
+    fired = []
+    timers.add(1, lambda: timers.cancel(second))
+    second = timers.add(1, lambda: fired.append("second"))
+    timers.run_due(1)
+    assert not fired
+    assert timers.next_deadline() is None
+
+
+def test_a_timeout_and_the_sleep_within_it_that_end_together_resume_the_task_once(kernel, poller):
+    """Found by the model in test_kernel_model.py: both woke the task, and the next sleep ended."""
+
+    async def main():
+        async with Scope(kernel, 1) as scope:
+            await sleep(kernel, 1)
+        assert (scope.fired, poller.now) == (True, 1)
+        await sleep(kernel, 1)
+        return poller.now
+
+    assert kernel.run(main()) == 2
 
 
 def test_many_calls_from_other_threads_while_the_loop_is_busy():

@@ -153,8 +153,7 @@ class Kernel:
         if self.watchdog_bell is not None:
             self.watchdog_bell.set()
         self.process_events(events)
-        for action in self.timers.take_due(self.clock()):
-            action()
+        self.timers.run_due(self.clock())
         self.run_ready_tasks()
 
     def run_ready_tasks(self) -> None:

@@ -65,15 +65,19 @@ class Timers:
             self._cancelled -= 1
         return heap[0][0] if heap else None
 
-    def take_due(self, now: float) -> list[Callable[[], object]]:
-        """Remove and return the actions that are due at `now`, earliest first."""
-        due: list[Callable[[], object]] = []
+    def run_due(self, now: float) -> None:
+        """Call the actions that are due at `now`, the earliest first.
+
+        One by one: an action may cancel a timer that is due in the same instant, as a deadline does
+        with the sleep that it ends, and then that must not be called any more.
+        """
         heap = self._heap
         while heap and heap[0][0] <= now:
             timer = heapq.heappop(heap)[2]
-            if timer.action is None:
+            action = timer.action
+            if action is None:
                 self._cancelled -= 1
             else:
-                due.append(timer.action)
                 timer.action = None
-        return due
+                action()
+                heap = self._heap  # a cancellation may have built it anew
