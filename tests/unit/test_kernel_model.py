@@ -11,7 +11,13 @@ from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 import anysock
 from anysock.engines import current
@@ -278,5 +284,7 @@ class Machine(RuleBasedStateMachine):
         assert len(self.queue) == len(self.items)
 
 
-TestKernel = Machine.TestCase
-TestKernel.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+def test_the_kernel_does_what_the_model_says():
+    run_state_machine_as_test(
+        Machine, settings=settings(max_examples=150, stateful_step_count=40, deadline=None)
+    )

@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import errno
+import os
 import socket
 from collections.abc import Coroutine
 from typing import Any, TypeVar, cast
@@ -40,7 +42,8 @@ class UvloopStream(SocketStream, asyncio.Protocol):
         self._unasked = 0
         self._reading_paused = False
         self._writing_paused = False
-        self._eof = False
+        self._eof = False  # the peer's end of the stream
+        self._ended = False  # ours
         self._failure: OSError | None = None
         self._receiver: asyncio.Future[None] | None = None
         self._sender: asyncio.Future[None] | None = None
@@ -127,6 +130,8 @@ class UvloopStream(SocketStream, asyncio.Protocol):
             raise StreamBusy("another task is already waiting to send here")
         self._check()
         self.check_sendable()
+        if self._ended:
+            raise self._explain(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
         self._transport.write(data)
         if self._writing_paused:
             self._sender = self._loop.create_future()
@@ -160,6 +165,7 @@ class UvloopStream(SocketStream, asyncio.Protocol):
 
     async def send_eof(self) -> None:
         self._check()
+        self._ended = True
         if not self._transport.is_closing():
             self._transport.write_eof()
 
