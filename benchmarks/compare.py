@@ -159,7 +159,8 @@ def cpu_seconds(pid: int) -> tuple[float, float, float]:
     """CPU time of all threads of a process: all to the nanosecond, user and system in ticks."""
     total = 0
     for task in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # it has ended since it was listed
+        # It may have ended since it was listed.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             total += int((task / "schedstat").read_text().split()[0])
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
     return total / 1e9, int(fields[11]) / TICK, int(fields[12]) / TICK

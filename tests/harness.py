@@ -183,7 +183,7 @@ class ServerProcess:
         for task in Path(f"/proc/{self.pid}/task").iterdir():
             try:
                 total += int((task / "schedstat").read_text().split()[0])
-            except FileNotFoundError:
+            except (FileNotFoundError, ProcessLookupError):
                 continue  # the thread has ended since it was listed
         return total / 1e9
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import subprocess
 import sys
 import textwrap
@@ -617,6 +618,47 @@ def test_serve_may_run_on_another_thread():
     assert anysock.run(main, engine="threads") == b"hello"
     stop.set()
     thread.join()
+
+
+CTRL_C = """
+import sys, anysock
+async def child():
+    try:
+        await anysock.sleep(60)
+    finally:
+        await anysock.sleep(0)
+        print("child cleaned up", flush=True)
+async def main():
+    if sys.argv[1] not in ("blocking", "threads"):
+        anysock.spawn(child())
+    try:
+        await anysock.sleep(0)
+        print("ready", flush=True)
+        await anysock.sleep(60)
+    finally:
+        print("main cleaned up", flush=True)
+try:
+    anysock.run(main, engine=sys.argv[1])
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+def test_ctrl_c_lets_everybody_clean_up(engine):
+    program = [sys.executable, "-X", "dev", "-W", "error", "-c", CTRL_C, engine]
+    with subprocess.Popen(
+        program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        told = process.stdout.read().splitlines()
+        assert process.wait(timeout=20) == 0
+    assert told[-1] == "interrupted"
+    cleaned = {"main cleaned up"}
+    if engine not in ("blocking", "threads"):
+        cleaned.add("child cleaned up")
+    assert set(told[:-1]) == cleaned
 
 
 def test_every_engine_is_concurrent_but_blocking():

@@ -11,10 +11,12 @@ import contextlib
 import errno
 import functools
 import os
+import signal
 import socket
+import threading
 import time
 import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Sequence
 from typing import Any, TypeVar
 
 from anysock.engines import current
@@ -235,7 +237,7 @@ class NonblockingEngine:
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         watchdog = None if self._slow_step is None else Watchdog(self._kernel, self._slow_step)
         try:
-            with current.engine_is(self):
+            with current.engine_is(self), interrupts_cancel(self._kernel):
                 return self._kernel.run(main)
         finally:
             if watchdog is not None:
@@ -341,3 +343,34 @@ class NonblockingEngine:
 
     def time(self) -> float:
         return time.time()
+
+
+@contextlib.contextmanager
+def interrupts_cancel(kernel: Kernel) -> Iterator[None]:
+    """Within the block, Ctrl-C cancels what `kernel` runs; when all has cleaned up,
+    KeyboardInterrupt is raised. A second Ctrl-C raises it on the spot.
+
+    Python's own handler raises it between any two bytecodes: in the middle of the loop, too, which
+    would then be left with half a step done.
+    """
+    on_main_thread = threading.current_thread() is threading.main_thread()
+    if not on_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    interrupted = False
+
+    def first(_signum: int) -> None:
+        nonlocal interrupted
+        interrupted = True
+        kernel.call_from_outside(kernel.interrupt)
+
+    def again(signum: int) -> None:
+        signal.default_int_handler(signum, None)
+
+    with catch_signals((signal.SIGINT,), first, again, kernel.wakeup):
+        try:
+            yield
+        except Cancelled:
+            if interrupted:
+                raise KeyboardInterrupt from None
+            raise

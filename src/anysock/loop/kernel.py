@@ -75,6 +75,7 @@ class Kernel:
         # A dict keeps them in order, so that what a run does can be repeated.
         self.tasks: dict[Task, None] = {}
         self._spawned = 0
+        self._main: Task | None = None
         #: Told of each new task; for observers.
         self.on_spawn: Callable[[Task], None] | None = None
         #: Whether the loop is in the poller, and what to ring when it comes back; for the watchdog.
@@ -123,7 +124,7 @@ class Kernel:
         `main` raised is raised here; KeyboardInterrupt, too, cancels everything first.
         """
         answering = self.spawn(self._answer_the_bell(), "bell")
-        task = self.spawn(main, "main")
+        task = self._main = self.spawn(main, "main")
         task.owned = True
         try:
             try:
@@ -136,6 +137,11 @@ class Kernel:
             answering.coro.close()
             self.tasks.pop(answering, None)
             self.close()
+
+    def interrupt(self) -> None:
+        """Cancel `main`, and with it all the rest. For `call_from_outside`."""
+        if self._main is not None:
+            self._main.cancel()
 
     def close(self) -> None:
         """Give the loop's descriptors back. `run` ends with this."""
