@@ -26,7 +26,8 @@ class LogEvents(Events):
             _ready_log.info("listening on %s (%s)", address, engine)
 
     def connection_opened(self, connection: Connection) -> None:
-        _log.info("I got a connection from %s", connection.peer, extra=_of(connection))
+        if _log.isEnabledFor(logging.INFO):
+            _log.info("I got a connection from %s", connection.peer, extra=_of(connection))
 
     def handler_failed(self, connection: Connection, error: Exception) -> None:
         _log.error(
@@ -38,7 +39,7 @@ class LogEvents(Events):
     ) -> None:
         if reason is CloseReason.ABORTED:
             _log.warning("aborted the connection from %s", connection.peer, extra=_of(connection))
-        else:
+        elif _log.isEnabledFor(logging.DEBUG):
             _log.debug(
                 "the connection from %s has ended: %s%s",
                 connection.peer,

@@ -362,8 +362,12 @@ class Server:
 
     async def _until_all_gone(self, seconds: float) -> None:
         """Wait until no connection is left, but no longer than `seconds`."""
+        engine = self._enter_engine()
+        # A new one each time: there may have been none left before the last of the backlog was
+        # accepted. And made before the look, since the last may go at any moment.
+        self._all_gone = engine.event()
         if self._clients:
-            async with self._enter_engine().scope(seconds):
+            async with engine.scope(seconds):
                 await self._all_gone.wait()
 
 

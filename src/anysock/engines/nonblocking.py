@@ -213,6 +213,7 @@ class _Listener(SocketListener):
     def __init__(self, kernel: Kernel, sock: socket.socket) -> None:
         super().__init__(sock)
         self.descriptor = Descriptor(kernel, sock.fileno())
+        self.readable = ReadWait(self.descriptor)
 
     def close(self) -> None:
         self.descriptor.close()
@@ -252,13 +253,20 @@ class NonblockingEngine:
         return [_Listener(self._kernel, sock) for sock in sockets]
 
     async def accept(self, listener: _Listener) -> Stream:
+        # Waiting first, even if more are in the backlog: peers mostly come one by one, and then a
+        # try more costs a system call and an exception; where they come in a crowd, the poller's
+        # answer costs no more than these.
         while not listener.closed:
+            with contextlib.suppress(StreamClosed):
+                await pause(listener.readable)
             try:
                 sock, peer = listener.sock.accept()
                 break
             except BlockingIOError:
-                with contextlib.suppress(StreamClosed):
-                    await pause(ReadWait(listener.descriptor))
+                continue
+            except OSError:
+                if not listener.closed:
+                    raise
         else:
             sock, peer = listener.next_waiting()
         accepted(sock, blocking=False)
