@@ -66,6 +66,17 @@ write = os.write
 class NonblockingStream(SocketStream):
     """A `Stream` over a non-blocking socket, for tasks of `kernel`."""
 
+    __slots__ = (
+        "_budget",
+        "_counted_since",
+        "_fd",
+        "_kernel",
+        "_more",
+        "_readable",
+        "_write_fd",
+        "descriptor",
+    )
+
     def __init__(self, engine: Engine, kernel: Kernel, sock: socket.socket, peer: SockAddr) -> None:
         super().__init__(engine, sock, peer)
         self._kernel = kernel

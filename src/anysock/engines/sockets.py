@@ -187,6 +187,24 @@ class SocketListener:
 class SocketStream:
     """What every `Stream` over a socket does alike; `recv` and `send_all` are the engines' own."""
 
+    # Of an idle connection, most of the memory is its stream's: without a dict, 0.2 kB less.
+    __slots__ = (
+        "_aborted",
+        "_at_eof",
+        "_closed",
+        "_cut_short",
+        "_engine",
+        "_local",
+        "_most_recv_size",
+        "_peer",
+        "_receiving_ended",
+        "_recv_size",
+        "_sock",
+        "bytes_received",
+        "bytes_sent",
+        "lost",
+    )
+
     def __init__(self, engine: Engine, sock: socket.socket, peer: SockAddr) -> None:
         self._engine = engine
         self._sock = sock
