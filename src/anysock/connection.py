@@ -74,7 +74,7 @@ class Connection:
 
         ``b""`` is the end of the stream: the peer will send no more. TCP has no messages: what
         was sent at once may come in pieces, and what was sent in pieces at once. None asks for
-        what suits the traffic (little at first, up to 64 KiB while reads fill it).
+        what suits the traffic (little at first, up to 256 KiB while reads fill it).
         """
         return self._recv_buffered(max_bytes)
 

@@ -121,7 +121,7 @@ class ServeOptions:
     )
     recv_size: int | None = _option(
         None,
-        "How much to receive at once, at most. Unset, it suits the traffic, up to 64 KiB.",
+        "How much to receive at once, at most. Unset, it suits the traffic, up to 256 KiB.",
         _size,
         format=format_size,
         metavar="BYTES",
