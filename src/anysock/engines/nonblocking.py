@@ -136,8 +136,8 @@ class NonblockingStream(SocketStream):
         """The last receive was filled, or there was none: try first."""
         asked = max_bytes or self._recv_size
         # A peer that never pauses must not keep the loop: every so often, wait for the poller
-        # like the others.
-        wait = not self._may_go_on()
+        # like the others. 64 KiB to copy take as long as an operation does besides.
+        wait = not self._may_go_on(1 + (asked >> 16))
         while True:
             try:
                 if wait:
