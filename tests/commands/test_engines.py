@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+from click.testing import CliRunner
 
+from anysock.cli.engines import command
 from anysock.engines import ENGINES, EngineEntry, make_engine
 from anysock.errors import UsageError
 from tests.commands.test_serve import anysock
@@ -26,6 +28,21 @@ def test_the_table_as_json():
     assert [row["name"] for row in rows] == list(ENGINES)
     assert all(row["available"] and row["why_not"] is None for row in rows if row["name"] in TESTED)
     assert [row["name"] for row in rows if row["default"]] == ["selector"]
+
+
+def test_the_table_says_how_to_get_what_is_not_there(monkeypatch):
+    entry = EngineEntry(
+        name="warp",
+        path="anysock.engines.warp:WarpEngine",
+        when_no_data="",
+        clients="",
+        idle_cpu="",
+        requires="no_such_module",
+        install="pip install 'anysock[warp]'",
+    )
+    monkeypatch.setitem(ENGINES, "warp", entry)
+    done = CliRunner(env={"COLUMNS": "200"}).invoke(command)
+    assert "pip install 'anysock[warp]'" in done.output
 
 
 def test_every_engine_of_the_registry_is_tested():

@@ -31,6 +31,7 @@ def command(as_json: bool) -> None:
 
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD)
@@ -47,7 +48,7 @@ def command(as_json: bool) -> None:
             entry.when_no_data,
             entry.clients,
             entry.idle_cpu,
-            f"no: {reason}" if reason else "yes",
+            f"no: {escape(reason)}" if reason else "yes",
         )
     console = Console()
     console.print(table)
