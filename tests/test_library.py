@@ -401,6 +401,24 @@ def test_to_thread_does_not_block_the_others(concurrent_engine):
     assert elsewhere or concurrent_engine == "threads"
 
 
+def test_a_thread_that_is_given_up_disturbs_nobody(concurrent_engine, caplog):
+    go_on, gone = threading.Event(), threading.Event()
+
+    def slow():
+        go_on.wait(10)
+        gone.set()
+
+    async def main():
+        task = anysock.spawn(anysock.to_thread(slow))
+        await anysock.sleep(0.01)
+        task.cancel()
+        go_on.set()  # under `threads`, the task itself waits for it
+
+    run(concurrent_engine, main)
+    assert gone.wait(10)
+    assert not caplog.records
+
+
 def test_connect_refused(engine):
     async def main():
         with pytest.raises(ConnectionRefusedError):

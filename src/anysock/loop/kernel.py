@@ -111,8 +111,9 @@ class Kernel:
     def call_from_outside(self, action: Callable[[], object]) -> None:
         """Call `action()` on the loop soon. The one method for other threads and for signals."""
         self._from_outside.append(action)
-        # A full pipe means that the bell is ringing already.
-        with contextlib.suppress(BlockingIOError):
+        # A full pipe means that the bell is ringing already; a closed one, that the loop has ended
+        # before a thread that it had given up.
+        with contextlib.suppress(OSError):
             self.wakeup.send(b"\0")
 
     # -- the loop ----------------------------------------------------------------------------
