@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -221,6 +222,41 @@ def test_a_receive_that_is_given_up_loses_nothing(check):
                 async with anysock.move_on_after(0.0003):
                     received += await far.recv()
         assert received == sent
+
+    check(talk)
+
+
+def test_a_receive_that_is_given_up_as_its_bytes_arrive_loses_none(check):
+    async def talk(near, far):
+        async def send_and_block():
+            await near.send_all(b"0123456789")
+            time.sleep(0.03)  # so the deadline and the bytes are due in the same turn
+
+        received = bytearray()
+        async with anysock.task_group() as group:
+            group.spawn(send_and_block())
+            async with anysock.move_on_after(0.01):
+                received += await far.recv()
+            while len(received) < 10:
+                received += await far.recv(3)
+        assert received == b"0123456789"
+
+    check(talk)
+
+
+def test_a_receive_that_is_given_up_as_a_reset_arrives_hides_no_reset(check):
+    async def talk(near, far):
+        async def abort_and_block():
+            near.abort()
+            await near.close()
+            time.sleep(0.03)
+
+        async with anysock.task_group() as group:
+            group.spawn(abort_and_block())
+            with pytest.raises(ConnectionResetError):
+                async with anysock.move_on_after(0.01):
+                    await far.recv()
+                await far.recv()
 
     check(talk)
 

@@ -15,10 +15,11 @@ import logging
 import math
 import socket
 import time
+import types
 import weakref
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 from anysock.engines import current
 from anysock.engines.base import Data, Engine, Name, SockAddr, Stream
@@ -48,6 +49,7 @@ class AsyncioStream(SocketStream):
         self._loop = asyncio.get_running_loop()
         self._receiving = False
         self._sending = False
+        self._kept: asyncio.Future[bytes] | None = None
         self._turns = TURNS
 
     @property
@@ -64,7 +66,7 @@ class AsyncioStream(SocketStream):
         asked = max_bytes or self._recv_size
         self._receiving = True
         try:
-            data = await self._loop.sock_recv(self._sock, asked)
+            data = await self._kept_or_received(asked)
         except OSError as error:
             raise self._explain(error) from None
         finally:
@@ -77,6 +79,36 @@ class AsyncioStream(SocketStream):
             self._grow(asked)
             await self._let_others_run()
         return data
+
+    @types.coroutine
+    def _kept_or_received(self, asked: int) -> Generator[Any, Any, bytes]:
+        """``loop.sock_recv``, with nothing lost when its task is cancelled.
+
+        The loop receives first and resumes the task a turn later. Cancelled in between, asyncio
+        drops what the future holds (as in cpython 153761). So the future is taken as it passes by
+        here, and what it has brought is kept for the next receive: bytes, or the error.
+        """
+        future, self._kept = self._kept, None
+        if future is None:
+            receive = self._loop.sock_recv(self._sock, asked)
+            try:
+                future = receive.send(None)
+            except StopIteration as done:
+                return cast("bytes", done.value)
+            try:
+                yield future
+            except BaseException:
+                if future.done() and not future.cancelled():
+                    self._kept = future
+                    future.exception()  # an error, too, is kept; asyncio need not complain of it
+                raise
+            finally:
+                receive.close()
+        data = future.result()
+        if len(data) > asked:
+            self._kept = self._loop.create_future()
+            self._kept.set_result(data[asked:])
+        return data[:asked]
 
     async def send_all(self, data: Data) -> None:
         if self._sending:
