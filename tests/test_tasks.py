@@ -555,7 +555,8 @@ def test_a_cancelled_send_loses_no_byte_unnoticed(concurrent_engine):
 
     sent = run(concurrent_engine, main)
     assert received == b"x" * len(received)
-    assert len(received) < size
+    if concurrent_engine != "uvloop":  # its transport has taken all, and may go on with it
+        assert len(received) < size
     if concurrent_engine not in ("asyncio", "uvloop"):  # they do not tell what has gone
         assert sent == len(received)
 
