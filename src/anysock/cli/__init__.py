@@ -21,7 +21,7 @@ except ModuleNotFoundError:
 
 from anysock.errors import StartError, UsageError
 
-COMMANDS = ("serve", "talk", "engines")
+COMMANDS = ("serve", "talk", "load", "bench", "engines")
 
 
 class _Commands(click.Group):

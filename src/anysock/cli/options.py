@@ -7,24 +7,10 @@ from typing import Any, TypeVar
 
 import click
 
-from anysock.errors import UsageError
-from anysock.options import DEFAULTS, OPTIONS, Option, default_text, flag, variable
+from anysock.cli.values import Value
+from anysock.options import DEFAULTS, OPTIONS, default_text, flag, variable
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-class _Value(click.ParamType[Any]):
-    """Any option's value: its declaration knows how to read it."""
-
-    def __init__(self, spec: Option) -> None:
-        self._parse = spec.parse
-        self.name = spec.metavar or "text"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        try:
-            return self._parse(value)
-        except UsageError as error:
-            self.fail(str(error), param, ctx)
 
 
 def with_options(command: F) -> F:
@@ -42,7 +28,7 @@ def with_options(command: F) -> F:
             default=DEFAULTS[name],
             multiple=spec.many,
             is_flag=spec.switch,
-            type=None if spec.switch else _Value(spec),
+            type=None if spec.switch else Value(spec.metavar or "text", spec.parse),
             metavar=spec.metavar or None,
         )(command)
     return command

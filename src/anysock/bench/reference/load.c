@@ -1,10 +1,12 @@
-/* The reference load generator: a closed loop over many connections, every byte verified.
+/* The load generator in C: a closed loop over many connections, every byte verified.
  *
  *     load PORT CONNECTIONS SIZE DEPTH WARMUP SECONDS     DEPTH messages in flight on each
  *     load PORT 1 SIZE 0 WARMUP SECONDS                   connect, echo once, close, and again
  *
- * Prints "begin" when the warm-up is over, and then one line: MESSAGES SECONDS. A connection is
- * opened and closed before anything else: the first that closes teaches malloc to keep memory.
+ * It says what anysock/bench/worker.py says, in lines of JSON: "ready", and when a byte has come
+ * on standard input, "begin" (the warm-up is over) and "end", with latencies counted by the upper
+ * half of a float, as in anysock/bench/latencies.py. A connection is opened and closed before
+ * anything else: the first that closes teaches a server's malloc to keep memory.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -15,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -23,14 +26,17 @@ enum { CHUNK = 256 * 1024, EVENTS = 512 };
 
 struct client {
     int fd, writing;
-    size_t to_send;       /* bytes that may be sent now */
+    size_t to_send;        /* bytes that may be sent now */
     size_t sent, received; /* offsets into the message */
+    double *times;         /* a ring: when each message on the way was sent */
+    int oldest;
 };
 
-static int poller, port;
+static int poller, port, depth;
 static size_t size;
 static char *message, *chunk;
-static unsigned long messages;
+static unsigned long messages, buckets[1 << 16];
+static double cpu_begun, begun;
 
 static void fail(const char *what) {
     perror(what);
@@ -41,6 +47,57 @@ static double now(void) {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
+}
+
+static double cpu_seconds(void) {
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+           (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1e-6;
+}
+
+static void count(double seconds) {
+    union {
+        float seconds;
+        unsigned bits;
+    } sample = {.seconds = (float)seconds};
+    buckets[sample.bits >> 16]++;
+    messages++;
+}
+
+/* Connected, and told to begin. */
+static void ready(int connections) {
+    char byte;
+    printf("{\"ready\": %d, \"errors\": {}}\n", connections);
+    fflush(stdout);
+    if (read(0, &byte, 1) != 1) exit(0);
+}
+
+static void begin(void) {
+    messages = 0;
+    memset(buckets, 0, sizeof buckets);
+    begun = now();
+    cpu_begun = cpu_seconds();
+    printf("{\"begin\": %.6f}\n", begun);
+    fflush(stdout);
+}
+
+static void end(double time, unsigned long opened) {
+    const char *comma = "";
+    printf("{\"end\": %.6f, \"cpu\": %.6f, \"messages\": %lu, \"opened\": %lu, "
+           "\"errors\": {}, \"unanswered\": 0, \"echo\": {",
+           time - begun, cpu_seconds() - cpu_begun, messages, opened);
+    for (unsigned i = 0; i < 1 << 16; i++)
+        if (buckets[i]) {
+            printf("%s\"%u\": %lu", comma, i, buckets[i]);
+            comma = ", ";
+        }
+    puts("}}");
+    fflush(stdout);
+    /* Stay until dismissed: with our connections, threads of the server may end, and the CPU time
+     * that they used would no longer be told. */
+    char byte;
+    while (read(0, &byte, 1) > 0) continue;
 }
 
 static int dial(int reset) {
@@ -57,6 +114,7 @@ static int dial(int reset) {
 }
 
 static void verify(struct client *client, const char *data, size_t length) {
+    double time = now();
     while (length) {
         size_t part = size - client->received;
         if (part > length) part = length;
@@ -70,7 +128,9 @@ static void verify(struct client *client, const char *data, size_t length) {
         if (client->received == size) {
             client->received = 0;
             client->to_send += size;
-            messages++;
+            count(time - client->times[client->oldest]);
+            client->times[client->oldest] = time;
+            client->oldest = (client->oldest + 1) % depth;
         }
     }
 }
@@ -107,10 +167,13 @@ static void push(struct client *client) {
 }
 
 static void one_by_one(double warmup, double seconds) {
-    double begun = now(), end = begun + warmup;
+    double limit = now() + warmup, sent;
+    struct client client = {.times = &sent};
     int measuring = 0;
+    depth = 1;
     for (;;) {
-        struct client client = {.fd = dial(1)};
+        client.fd = dial(1);
+        sent = now();
         if (send(client.fd, message, size, MSG_NOSIGNAL) < 0) fail("send");
         unsigned long before = messages;
         while (messages == before) {
@@ -120,17 +183,14 @@ static void one_by_one(double warmup, double seconds) {
         }
         close(client.fd);
         double time = now();
-        if (time < end) continue;
+        if (time < limit) continue;
         if (measuring) {
-            printf("%lu %.6f\n", messages, time - begun);
+            end(time, messages);
             return;
         }
         measuring = 1;
-        messages = 0;
-        puts("begin");
-        fflush(stdout);
-        begun = now();
-        end = begun + seconds;
+        begin();
+        limit = begun + seconds;
     }
 }
 
@@ -140,12 +200,13 @@ int main(int argc, char **argv) {
         return 2;
     }
     port = atoi(argv[1]);
-    int count = atoi(argv[2]), depth = atoi(argv[4]), measuring = 0;
+    int connections = atoi(argv[2]), measuring = 0;
+    depth = atoi(argv[4]);
     size = (size_t)atol(argv[3]);
     double warmup = atof(argv[5]), seconds = atof(argv[6]);
     message = malloc(size);
     chunk = malloc(CHUNK);
-    struct client *clients = calloc((size_t)count, sizeof *clients);
+    struct client *clients = calloc((size_t)connections, sizeof *clients);
     struct epoll_event events[EVENTS];
     if (!message || !chunk || !clients) fail("malloc");
     for (size_t i = 0; i < size; i++) message[i] = (char)(i * 31 + i / 251);
@@ -155,26 +216,33 @@ int main(int argc, char **argv) {
     close(first);
 
     if (depth == 0) {
+        ready(1);
         one_by_one(warmup, seconds);
         return 0;
     }
     if ((poller = epoll_create1(0)) < 0) fail("epoll_create1");
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; i < connections; i++) {
         struct epoll_event event = {.events = EPOLLIN, .data.ptr = &clients[i]};
         clients[i].fd = dial(0);
+        clients[i].times = malloc((size_t)depth * sizeof(double));
+        if (!clients[i].times) fail("malloc");
         clients[i].to_send = size * (size_t)depth;
         if (epoll_ctl(poller, EPOLL_CTL_ADD, clients[i].fd, &event) < 0) fail("epoll_ctl");
     }
-    for (int i = 0; i < count; i++) push(&clients[i]);
-    double begun = now(), end = begun + warmup;
+    ready(connections);
+    for (int i = 0; i < connections; i++) {
+        for (int k = 0; k < depth; k++) clients[i].times[k] = now();
+        push(&clients[i]);
+    }
+    double limit = now() + warmup;
     for (;;) {
-        int ready = epoll_wait(poller, events, EVENTS, 5000);
-        if (ready < 0 && errno != EINTR) fail("epoll_wait");
-        if (ready == 0) {
+        int events_ready = epoll_wait(poller, events, EVENTS, 5000);
+        if (events_ready < 0 && errno != EINTR) fail("epoll_wait");
+        if (events_ready == 0) {
             fprintf(stderr, "load: no answer for 5 s\n");
             return 4;
         }
-        for (int i = 0; i < ready; i++) {
+        for (int i = 0; i < events_ready; i++) {
             struct client *client = events[i].data.ptr;
             if (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)) {
                 ssize_t length = recv(client->fd, chunk, CHUNK, MSG_DONTWAIT);
@@ -184,16 +252,13 @@ int main(int argc, char **argv) {
             push(client);
         }
         double time = now();
-        if (time < end) continue;
+        if (time < limit) continue;
         if (measuring) {
-            printf("%lu %.6f\n", messages, time - begun);
+            end(time, (unsigned long)connections);
             return 0;
         }
         measuring = 1;
-        messages = 0;
-        puts("begin");
-        fflush(stdout);
-        begun = now();
-        end = begun + seconds;
+        begin();
+        limit = begun + seconds;
     }
 }

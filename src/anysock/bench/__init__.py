@@ -1,0 +1,1 @@
+"""Measuring: the load generator, its histograms, the comparison of servers, the reports."""

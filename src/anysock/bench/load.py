@@ -1,0 +1,283 @@
+"""The load generator: worker processes that load one address, and what they found, together."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from anysock import groups, runtime
+from anysock.bench.latencies import Latencies
+from anysock.bench.plan import Plan
+from anysock.bench.processes import Cpu, cpu_of, listeners_at
+from anysock.engines.current import current_engine
+from anysock.errors import Cancelled, StartError
+from anysock.net.addresses import resolve
+
+# A core is taken for used up, and for not used up, from these shares on.
+_BUSY = 0.95
+_NOT_BUSY = 0.90
+
+# An open loop whose messages leave later than this, in seconds, is not kept up by the load side.
+_LATE = 1e-3
+
+
+@dataclass
+class Outcome:
+    """What a load has found. Times in seconds."""
+
+    plan: Plan
+    #: How long it was measured.
+    seconds: float = 0.0
+    messages: int = 0
+    #: How many connections were opened; more than asked for means that some broke.
+    opened: int = 0
+    #: Errors of connections, by kind.
+    errors: Counter[str] = field(default_factory=Counter)
+    #: Messages that were sent, or due, and never answered.
+    unanswered: int = 0
+    echo: Latencies = field(default_factory=Latencies)
+    connect: Latencies = field(default_factory=Latencies)
+    first_byte: Latencies = field(default_factory=Latencies)
+    #: How late messages of an open loop were sent, by no fault of the server's.
+    late: Latencies = field(default_factory=Latencies)
+    #: The share of a core that each worker process used.
+    load_cpu: list[float] = field(default_factory=list)
+    #: The CPU time of the server, where it is a process of this machine.
+    server_cpu: Cpu | None = None
+    interrupted: bool = False
+
+    @property
+    def rate(self) -> float:
+        """Messages a second."""
+        return self.messages / self.seconds if self.seconds else 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether something was measured, and nothing went wrong."""
+        return self.messages > 0 and not self.errors and not self.unanswered
+
+    @property
+    def bottleneck(self) -> str | None:
+        """A sentence, when the load side may have been what was measured."""
+        busiest = max(self.load_cpu, default=0.0)
+        if busiest < _BUSY:
+            return None
+        if self.plan.rate is not None and self.late.percentile(99) < _LATE:
+            return None  # busy, and on time all the same
+        used = f"a process of the load side used {busiest:.0%} of a core"
+        if self.server_cpu is None:
+            told = f"{used}: it may have been the bottleneck"
+        elif (share := self.server_cpu.total / self.seconds) < _NOT_BUSY:
+            told = f"{used}, the server {share:.0%}: the load side was the bottleneck"
+        else:
+            return None
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+        more = len(self.load_cpu) + 1
+        return f"{told}; try --processes {more}" if more < cores else f"{told}; use another machine"
+
+    def add(self, end: dict[str, Any]) -> None:
+        """Add what a worker says at its end."""
+        self.seconds = max(self.seconds, end["end"])
+        self.messages += end["messages"]
+        self.opened += end["opened"]
+        self.errors.update(end["errors"])
+        self.unanswered += end["unanswered"]
+        for name in ("echo", "connect", "first_byte", "late"):
+            getattr(self, name).add_buckets(end.get(name, {}))
+        self.load_cpu.append(end["cpu"] / end["end"] if end["end"] else 0.0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, for JSON; histograms as their figures, and encoded."""
+        told: dict[str, Any] = {
+            "plan": json.loads(self.plan.to_json()),
+            "loop": self.plan.loop,
+            "asked_rate": self.plan.rate,
+            "rate": self.rate,
+            "seconds": self.seconds,
+            "messages": self.messages,
+            "connections_opened": self.opened,
+            "errors": dict(self.errors),
+            "unanswered": self.unanswered,
+            "load_cpu": self.load_cpu,
+            "server_cpu": None,
+            "bottleneck": self.bottleneck,
+            "interrupted": self.interrupted,
+        }
+        if self.server_cpu is not None:
+            each = 1 / self.messages if self.messages else 0.0
+            told["server_cpu"] = {
+                "share": self.server_cpu.total / self.seconds if self.seconds else 0.0,
+                "seconds_a_message": self.server_cpu.total * each,
+                "user": self.server_cpu.user * each,
+                "system": self.server_cpu.system * each,
+            }
+        for name in ("echo", "connect", "first_byte", "late"):
+            latencies: Latencies = getattr(self, name)
+            if len(latencies):
+                told[name] = latencies.summary() | {"hdr": latencies.encode()}
+        return told
+
+
+class Progress:
+    """Told how a load goes. Does nothing; for others to fill in."""
+
+    def measuring(self) -> None:
+        """The warm-up is over."""
+
+    def tick(self, messages: int, echo: Latencies) -> None:
+        """So many messages more, since the last tick of the same worker; how long they took."""
+
+
+def python_worker(plan: Plan, number: int) -> list[str]:
+    """The command of a worker."""
+    return [sys.executable, "-m", "anysock.bench.worker", plan.to_json(), str(number)]
+
+
+def c_worker(program: Path) -> Callable[[Plan, int], list[str]]:
+    """The command of a worker in C, for what that can do: see ``reference/load.c``."""
+
+    def command(plan: Plan, number: int) -> list[str]:
+        share = plan.share(number)
+        depth = 0 if plan.churn else plan.depth
+        numbers = (share.connections, plan.size, depth, plan.warmup, plan.duration)
+        return [str(program), str(plan.address.port), *map(str, numbers)]
+
+    return command
+
+
+def load(
+    plan: Plan,
+    progress: Progress | None = None,
+    *,
+    worker: Callable[[Plan, int], list[str]] = python_worker,
+    server: Sequence[int] | None = None,
+    core: int | None = None,
+) -> Outcome:
+    """Load `plan.address` as `plan` says, and return what was found.
+
+    `server` are the processes whose CPU time is told; they are looked for, if they are of this
+    machine. `core` is where all the workers run; else the system puts them where it likes. Ctrl-C
+    ends it early, and what was measured by then is returned.
+
+    Raises `UsageError` for a plan that makes no sense, `StartError` when nobody answers.
+    """
+    plan.check()
+    if server is None:
+        server = [pid for at in resolve(plan.address, passive=False) for pid in listeners_at(at[1])]
+    return runtime.run(_Load(plan, progress or Progress(), worker, server, core).run)
+
+
+class _Load:
+    def __init__(
+        self,
+        plan: Plan,
+        progress: Progress,
+        worker: Callable[[Plan, int], list[str]],
+        server: Sequence[int],
+        core: int | None,
+    ) -> None:
+        self._plan = plan
+        self._progress = progress
+        self._worker = worker
+        self._server = server
+        self._core = core
+        self._outcome = Outcome(plan)
+        self._before: Cpu | None = None
+        self._errors: Counter[str] = Counter()
+
+    async def run(self) -> Outcome:
+        with contextlib.ExitStack() as stack:
+            workers = [
+                stack.enter_context(self._started(number)) for number in range(self._plan.processes)
+            ]
+            ready = [await self._next_line(worker) for worker in workers]
+            self._check(ready)
+            _tell(workers)
+            following = runtime.spawn(self._follow_all(workers), name="load")
+            try:
+                await following.join()
+            except Cancelled:
+                self._outcome.interrupted = True
+                _tell(workers)
+                await following.join()
+        return self._outcome
+
+    @contextlib.contextmanager
+    def _started(self, number: int) -> Iterator[subprocess.Popen[str]]:
+        process = subprocess.Popen(
+            self._worker(self._plan, number),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            # A Ctrl-C is for us: the workers are told, and tell what they have found.
+            start_new_session=True,
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            if self._core is not None:
+                os.sched_setaffinity(process.pid, {self._core})
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
+
+    async def _next_line(self, worker: subprocess.Popen[str]) -> dict[str, Any]:
+        """What a worker says next. Raises `StartError` when it can't go on."""
+        assert worker.stdout is not None
+        line = await current_engine().to_thread(worker.stdout.readline)
+        if not line:
+            raise StartError(
+                f"a worker of the load ended early, with exit code {worker.wait()}; see above"
+            )
+        said: dict[str, Any] = json.loads(line)
+        if "failed" in said:
+            raise StartError(said["failed"])
+        return said
+
+    def _check(self, ready: list[dict[str, Any]]) -> None:
+        """Raises `StartError` when not one connection could be opened."""
+        if self._plan.churn or any(said["ready"] for said in ready):
+            return
+        errors: Counter[str] = sum((Counter(said["errors"]) for said in ready), Counter())
+        kinds = ", ".join(errors) or "no error was told"
+        raise StartError(f"can't connect to {self._plan.address}: {kinds}")
+
+    async def _follow_all(self, workers: list[subprocess.Popen[str]]) -> None:
+        async with groups.task_group() as group:
+            for worker in workers:
+                group.spawn(self._follow(worker))
+        # The workers still hold their connections.
+        after = cpu_of(self._server) if self._server else None
+        if self._before is not None and after is not None:
+            self._outcome.server_cpu = after - self._before
+
+    async def _follow(self, worker: subprocess.Popen[str]) -> None:
+        while "end" not in (said := await self._next_line(worker)):
+            if "begin" in said:
+                if self._before is None and self._server:
+                    self._before = cpu_of(self._server)
+                self._progress.measuring()
+            else:
+                self._progress.tick(said["tick"], Latencies.of(said["echo"]))
+        self._outcome.add(said)
+
+
+def _tell(workers: list[subprocess.Popen[str]]) -> None:
+    """Tell the workers to begin, or to end."""
+    for worker in workers:
+        assert worker.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it has ended, and its last line is to come
+            worker.stdin.write(".")
+            worker.stdin.flush()

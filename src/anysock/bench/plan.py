@@ -1,0 +1,92 @@
+"""What a load is: the plan that is handed to each worker process, and the words for its parts."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Self
+
+from anysock.errors import UsageError
+from anysock.net.addresses import Address
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A load on one address. Sizes in bytes, times in seconds.
+
+    Without a rate the loop is closed: each connection has `depth` messages on the way, and sends
+    the next when one comes back; so a server that stalls is sent less, and its stall is counted
+    once. With a rate the loop is open: messages are sent on schedule, whatever the server does,
+    and a latency counts from the moment that its message was due (coordinated omission:
+    HdrHistogram issue 148).
+    """
+
+    address: Address
+    connections: int = 50
+    size: int = 64
+    #: Messages in flight on each connection, in a closed loop.
+    depth: int = 1
+    duration: float = 10.0
+    #: End after so many messages, instead of after `duration`.
+    messages: int | None = None
+    #: What is measured begins after so many seconds of load.
+    warmup: float = 1.0
+    #: Messages a second, of all connections together; None: a closed loop.
+    rate: float | None = None
+    processes: int = 1
+    #: Messages are lines of text that end with CRLF.
+    lines: bool = False
+    #: Close a connection after so many messages, and open another.
+    churn: int | None = None
+    #: Close with a reset, which leaves no TIME_WAIT behind; for `churn`.
+    reset: bool = False
+    #: How long an answer may take before its connection is given up.
+    timeout: float = 5.0
+
+    def check(self) -> Self:
+        """Raises `UsageError` for what makes no sense together."""
+        if self.processes > self.connections:
+            raise UsageError(
+                f"{self.processes} processes for {self.connections} connections: each needs one"
+            )
+        if self.lines and self.size < 2:
+            raise UsageError("a line has at least 2 bytes, CR and LF")
+        if self.rate is not None and self.depth != 1:
+            raise UsageError(
+                "--depth is for a closed loop; with --rate, messages are sent on schedule, however "
+                "many are on the way"
+            )
+        if self.churn is not None and self.depth != 1:
+            raise UsageError("with --churn, a connection has one message on the way: no --depth")
+        if self.messages is not None and self.messages < self.connections:
+            raise UsageError(
+                f"{self.messages} messages for {self.connections} connections: each sends one"
+            )
+        return self
+
+    def share(self, number: int) -> Plan:
+        """What worker `number`, from 0, of `processes` does of it."""
+
+        def part(of: int) -> int:
+            return of // self.processes + (number < of % self.processes)
+
+        return dataclasses.replace(
+            self,
+            connections=part(self.connections),
+            messages=None if self.messages is None else part(self.messages),
+        )
+
+    @property
+    def loop(self) -> str:
+        """``closed`` or ``open``."""
+        return "closed" if self.rate is None else "open"
+
+    def to_json(self) -> str:
+        fields = dataclasses.asdict(self) | {"address": str(self.address)}
+        return json.dumps(fields)
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        fields = json.loads(text)
+        return cls(**fields | {"address": Address.parse(fields["address"])})

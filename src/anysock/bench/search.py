@@ -1,0 +1,124 @@
+"""The highest rate at which a server keeps a promise about its latency."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from anysock.bench.load import Outcome
+from anysock.bench.plan import Plan
+from anysock.errors import UsageError
+from anysock.units import format_duration, parse_duration
+
+_BOUND = re.compile(r"\s*(?:p(?P<percent>\d+(?:\.\d+)?)|(?P<max>max))\s*<\s*(?P<limit>\S+)\s*")
+
+# The answer is within so much of the highest rate that passes.
+_PRECISION = 0.05
+
+# A server that answers less than this of what was asked does not keep up.
+_KEPT_UP = 0.98
+
+_MOST_STEPS = 16
+
+
+@dataclass(frozen=True)
+class Bound:
+    """``p99<1ms``: so many percent of the messages are answered within so many seconds."""
+
+    percent: float
+    seconds: float
+
+    @classmethod
+    def parse(cls, text: str) -> Bound:
+        """Read ``p99<1ms`` or ``max<10ms``. Raises `UsageError`."""
+        match = _BOUND.fullmatch(text)
+        percent = 100.0 if match is None or match["max"] else float(match["percent"])
+        if match is None or not 0 < percent <= 100:
+            raise UsageError(f"expected a bound such as p99<1ms or max<10ms, not {text!r}")
+        seconds = parse_duration(match["limit"])
+        if not seconds:
+            raise UsageError(f"bad bound {text!r}: nothing takes no time at all")
+        return cls(percent, seconds)
+
+    def __str__(self) -> str:
+        name = "max" if self.percent == 100 else f"p{self.percent:g}"
+        return f"{name}<{format_duration(self.seconds)}"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One rate that was tried."""
+
+    rate: float
+    outcome: Outcome
+    #: Why it does not pass; None: it does.
+    why_not: str | None
+
+    @property
+    def passed(self) -> bool:
+        return self.why_not is None
+
+
+def judge(outcome: Outcome, bound: Bound) -> str | None:
+    """Why `outcome`, of an open loop, does not keep `bound`; None when it does."""
+    asked = outcome.plan.rate
+    assert asked is not None
+    if outcome.errors or outcome.unanswered:
+        return "errors: " + ", ".join(outcome.errors or ["unanswered messages"])
+    if not outcome.messages:
+        return "nothing was answered"
+    if outcome.rate < asked * _KEPT_UP:
+        return f"only {outcome.rate:,.0f}/s came back"
+    if (took := outcome.echo.percentile(bound.percent)) >= bound.seconds:
+        name = str(bound).partition("<")[0]
+        return f"{name} is {took * 1e3:,.3g} ms"
+    return None
+
+
+def find_rate(
+    plan: Plan,
+    bound: Bound,
+    run: Callable[[Plan], Outcome],
+    told: Callable[[Step], None] = lambda _: None,
+) -> list[Step]:
+    """Try rates until the highest that keeps `bound` is known to 5 percent; returns all tried.
+
+    It begins at half of what a closed loop reaches, goes up or down by factors of two until one
+    rate passes and one does not, and then halves what lies between. ``run(plan)`` does one load;
+    ``told(step)`` is called after each. Rates may be passed by accident on a noisy machine: the
+    steps show how near to the bound each came.
+    """
+    closed = run(dataclasses.replace(plan, rate=None, messages=None))
+    if closed.interrupted or not closed.messages:
+        return []
+    steps: list[Step] = []
+    rate = closed.rate / 2
+    passed = failed = 0.0
+    for _ in range(_MOST_STEPS):
+        outcome = run(dataclasses.replace(plan, rate=rate))
+        if outcome.interrupted:
+            break
+        steps.append(Step(rate, outcome, judge(outcome, bound)))
+        told(steps[-1])
+        if steps[-1].passed:
+            passed = rate
+        else:
+            failed = rate
+        if not failed:
+            rate *= 2
+        elif not passed:
+            rate /= 2
+        elif failed / passed <= 1 + _PRECISION:
+            break
+        else:
+            rate = (passed * failed) ** 0.5
+        if rate < 1:
+            break
+    return steps
+
+
+def best(steps: list[Step]) -> Step | None:
+    """The step with the highest rate that passed."""
+    return max((step for step in steps if step.passed), key=lambda step: step.rate, default=None)

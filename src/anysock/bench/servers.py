@@ -1,0 +1,130 @@
+"""The echo servers that are compared: our engines, peers, and one in C."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from anysock.engines import ENGINES
+from anysock.errors import StartError
+
+_HERE = Path(__file__).parent
+
+#: The C reference's name; the base line where there is a compiler.
+C_EPOLL = "c-epoll"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A command that says where it listens, ``PORT`` or ``…:PORT (…``, in its first line."""
+
+    name: str
+    command: Sequence[str]
+    #: What the size of its socket buffers is given after; None: it takes none.
+    buffer_option: Sequence[str] | None = None
+    #: Why it can't run here.
+    why_not: str | None = None
+    #: One client at a time: more would wait for ever.
+    one_client: bool = False
+
+
+def _python(*arguments: str) -> list[str]:
+    return [sys.executable, *arguments]
+
+
+def _peer(name: str, program: str, *flags: str, needs: str | None = None) -> Server:
+    missing = needs is not None and importlib.util.find_spec(needs) is None
+    return Server(
+        name,
+        _python(str(_HERE / "peers" / f"{program}.py"), *flags),
+        why_not=f"the package {needs} is not installed" if missing else None,
+    )
+
+
+def _engine(name: str) -> Server:
+    quiet = ("--log-level", "warning", "-b", "127.0.0.1:0", "--backlog", "4096")
+    return Server(
+        f"anysock {name}",
+        _python("-m", "anysock", "serve", "echo", "--engine", name, *quiet),
+        buffer_option=["--socket-buffer"],
+        why_not=ENGINES[name].why_not(),
+        one_client=name == "blocking",
+    )
+
+
+def all_servers(tools: Path | None) -> list[Server]:
+    """Every server there is, those that can't run here too; `tools` is what `c_tools` gave."""
+    return [
+        Server(
+            C_EPOLL,
+            [str(tools / "echo") if tools else "echo", "0"],
+            buffer_option=[],
+            why_not=None if tools else "there is no C compiler (cc, gcc, clang)",
+        ),
+        *(_engine(name) for name in ENGINES),
+        _peer("uvloop Protocol", "asyncio_protocol", "--uvloop", needs="uvloop"),
+        _peer("uvloop streams", "asyncio_streams", "--uvloop", needs="uvloop"),
+        _peer("asyncio Protocol", "asyncio_protocol"),
+        _peer("asyncio streams", "asyncio_streams"),
+        _peer("asyncio sock_*", "asyncio_sock"),
+        _peer("trio streams", "trio_streams", needs="trio"),
+        _peer("socketserver threads", "socketserver_threads"),
+    ]
+
+
+@contextlib.contextmanager
+def c_tools() -> Iterator[Path | None]:
+    """A folder with ``echo`` and ``load``, compiled; None where there is no compiler."""
+    compiler = next((name for name in ("cc", "gcc", "clang") if shutil.which(name)), None)
+    if compiler is None:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="anysock-bench-") as folder:
+        for program in ("echo", "load"):
+            source = _HERE / "reference" / f"{program}.c"
+            command = [compiler, "-O2", "-o", f"{folder}/{program}", str(source)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                lines = done.stderr.strip().splitlines() or ["it says nothing"]
+                raise StartError(f"{compiler} can't compile {source.name}: {lines[0]}")
+        yield Path(folder)
+
+
+@contextlib.contextmanager
+def running(
+    server: Server, core: int | None = None, buffer: int | None = None
+) -> Iterator[tuple[int, int]]:
+    """`server` as a process: its pid and its port.
+
+    It runs on `core` alone, if told; with socket buffers of `buffer` bytes, if told.
+
+    Raises `StartError` when it does not start.
+    """
+    command = list(server.command)
+    if buffer is not None and server.buffer_option is not None:
+        command += [*server.buffer_option, str(buffer)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    try:
+        if core is not None:
+            os.sched_setaffinity(process.pid, {core})
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        digits = line.rpartition(":")[2].split(" ")[0].strip()
+        if not digits.isdigit():
+            raise StartError(f"{server.name} did not start: {line.strip() or process.wait()}")
+        yield process.pid, int(digits)
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()

@@ -1,0 +1,175 @@
+"""Reports for the terminal, of rich."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from anysock.bench.comparison import Results
+from anysock.bench.latencies import PERCENTILES, Latencies
+from anysock.bench.load import Outcome
+from anysock.bench.scale import Scaling
+from anysock.bench.search import Bound, Step, best
+from anysock.bench.statistics import Estimate
+from anysock.bench.wording import bytes_text, rate_text, time_text
+
+
+def outcome_report(outcome: Outcome) -> RenderableType:
+    """What a load has found."""
+    plan = outcome.plan
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="bold")
+    facts.add_column()
+    if plan.rate is None:
+        loop = f"closed, {plan.depth} on the way on each connection"
+    else:
+        loop = "open: sent on schedule, latencies count from when a message was due"
+    facts.add_row("loop", loop)
+    achieved = rate_text(outcome.rate)
+    if plan.rate is not None:
+        achieved += f" of {rate_text(plan.rate)} asked"
+    sent = bytes_text(outcome.rate * plan.size)
+    facts.add_row("rate", f"{achieved}, {sent}/s each way")
+    length = f"{outcome.messages:,} of {plan.size:,} bytes in {outcome.seconds:.3g} s"
+    facts.add_row("messages", f"{length}{' (interrupted)' if outcome.interrupted else ''}")
+    asked = "" if plan.churn else f" ({plan.connections:,} for a run without errors)"
+    facts.add_row("connections", f"{outcome.opened:,} opened{asked}")
+    load_cpu = ", ".join(f"{share:.0%}" for share in outcome.load_cpu)
+    facts.add_row("load side", f"{load_cpu} of a core")
+    if outcome.server_cpu is not None and outcome.messages:
+        cpu = outcome.server_cpu
+        each = 1e6 / outcome.messages
+        facts.add_row(
+            "server",
+            f"{cpu.total / outcome.seconds:.0%} of a core; {cpu.total * each:.3g} µs a message, "
+            f"{cpu.user * each:.3g} user and {cpu.system * each:.3g} system",
+        )
+    for kind, count in sorted(outcome.errors.items()):
+        facts.add_row("[red]error[/red]", f"{count:,} × {escape(kind)}")
+    if outcome.unanswered:
+        facts.add_row("[red]error[/red]", f"{outcome.unanswered:,} messages were never answered")
+    parts: list[RenderableType] = [facts, latency_table(_named(outcome))]
+    if outcome.bottleneck:
+        parts.append(f"[yellow]note:[/yellow] {escape(outcome.bottleneck)}")
+    return Group(*parts)
+
+
+def _named(outcome: Outcome) -> Iterable[tuple[str, Latencies]]:
+    yield "echo", outcome.echo
+    yield "first byte", outcome.first_byte
+    yield "connect", outcome.connect
+    yield "sent late by", outcome.late
+
+
+def latency_table(rows: Iterable[tuple[str, Latencies]]) -> Table:
+    """Percentiles, a row for each of `rows` that has any."""
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("", no_wrap=True)
+    for name in ("count", "min", *(f"p{percent:g}" for percent in PERCENTILES), "max"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, latencies in rows:
+        if len(latencies):
+            points = (0.0, *PERCENTILES, 100.0)
+            times = [time_text(latencies.percentile(percent)) for percent in points]
+            table.add_row(name, f"{len(latencies):,}", *times)
+    return table
+
+
+def step_text(step: Step) -> str:
+    """One line for a rate that was tried."""
+    p99 = time_text(step.outcome.echo.percentile(99)) if step.outcome.messages else "none"
+    verdict = "[green]passed[/green]" if step.passed else f"[red]no[/red]: {step.why_not}"
+    return f"{rate_text(step.rate):>14}  p99 {p99:>8}  {verdict}"
+
+
+def search_report(bound: Bound, steps: list[Step]) -> RenderableType:
+    """What a search has found."""
+    found = best(steps)
+    if found is None:
+        return f"[red]no rate keeps {escape(str(bound))}[/red]"
+    return Group(
+        f"[bold]{rate_text(found.rate)}[/bold] is the highest rate tried that keeps "
+        f"{escape(str(bound))}:\n",
+        outcome_report(found.outcome),
+    )
+
+
+def ratio_text(ratio: Estimate | None) -> str:
+    """``0.70 ±2 %``; without the interval when it is not known."""
+    if ratio is None:
+        return ""
+    spread = "" if ratio.within is None else f" ±{ratio.within * 100:.0f} %"
+    return f"{ratio.median:.2f}{spread}"
+
+
+def comparison_report(results: Results) -> RenderableType:
+    """The tables of a comparison."""
+    parts: list[RenderableType] = []
+    load_bound = False
+    for work in results.settings.works:
+        if not (rows := results.rows(work)):
+            continue
+        table = Table(title=work.name, title_justify="left", box=SIMPLE_HEAD)
+        table.add_column("server", no_wrap=True)
+        names = ("messages/s", "ratio, 95 %", "CPU µs", "user", "sys", "p50", "p99", "rounds")
+        for name in names:
+            table.add_column(name, justify="right", no_wrap=True)
+        for row in rows:
+            load_bound |= row.load_bound
+            table.add_row(
+                row.server + (" *" if row.load_bound else ""),
+                f"{row.rate:,.0f}",
+                ratio_text(row.ratio),
+                *(
+                    "" if cpu is None else f"{cpu * 1e6:.2f}"
+                    for cpu in (row.cpu, row.user, row.system)
+                ),
+                time_text(row.echo.percentile(50)),
+                time_text(row.echo.percentile(99)),
+                str(row.rounds),
+            )
+        parts.append(table)
+    if load_bound:
+        parts.append("* the load side was the bottleneck: the server could do more\n")
+    if results.idle:
+        idle = Table(title="an idle connection", title_justify="left", box=SIMPLE_HEAD)
+        idle.add_column("server", no_wrap=True)
+        idle.add_column("bytes", justify="right")
+        idle.add_column(f"CPU of {results.settings.idle:,}", justify="right")
+        for name, cost in results.idle.items():
+            idle.add_row(name, f"{cost['bytes']:,.0f}", f"{cost['cpu']:.2%}")
+        parts.append(idle)
+    parts += [
+        f"not measured: {escape(name)}: {escape(why)}" for name, why in results.missing.items()
+    ]
+    if not results.complete:
+        parts.append("[yellow]interrupted: not all of it was measured[/yellow]")
+    return Group(*parts)
+
+
+def scaling_report(scaling: Scaling) -> RenderableType:
+    """The tables of a sweep."""
+    counts = [work.connections for work in scaling.results.settings.works]
+    parts: list[RenderableType] = []
+    for title, values, show in (
+        ("messages/s, by connections", scaling.rates, lambda value: f"{value:,.0f}"),
+        ("p99, by connections", scaling.p99s, time_text),
+    ):
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+        table.add_column("", no_wrap=True)
+        for count in counts:
+            table.add_column(f"{count:,}", justify="right", no_wrap=True)
+        for server in scaling.servers:
+            points = dict(values(server))
+            table.add_row(server, *(show(points[n]) if n in points else "" for n in counts))
+        parts.append(table)
+    table = Table(box=SIMPLE_HEAD)
+    for name in ("", *scaling.header):
+        table.add_column(name, justify="right" if name else "left")
+    for row in scaling.table():
+        table.add_row(*row)
+    return Group(*parts, table, scaling.meaning)

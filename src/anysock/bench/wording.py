@@ -1,0 +1,29 @@
+"""How figures are written."""
+
+from __future__ import annotations
+
+
+def time_text(seconds: float) -> str:
+    """Three significant digits, with the unit that fits."""
+    for factor, unit in ((1, "s"), (1e3, "ms")):
+        if seconds * factor >= 1:
+            return f"{_three_digits(seconds * factor)} {unit}"
+    return f"{_three_digits(seconds * 1e6)} µs"
+
+
+def rate_text(rate: float) -> str:
+    """Whole messages a second, in groups of three digits."""
+    return f"{rate:,.0f}/s" if rate >= 100 else f"{rate:.3g}/s"
+
+
+def bytes_text(number: float) -> str:
+    """Bytes, three significant digits, in powers of 1000 as networks count."""
+    for unit in ("B", "kB", "MB"):
+        if number < 1000:
+            return f"{_three_digits(number)} {unit}"
+        number /= 1000
+    return f"{_three_digits(number)} GB"
+
+
+def _three_digits(number: float) -> str:
+    return f"{number:.0f}" if number >= 100 else f"{number:.3g}"

@@ -1,0 +1,429 @@
+"""A worker of the load generator: a process that loads a server, and reports in lines of JSON.
+
+    python -m anysock.bench.worker PLAN NUMBER
+
+It connects, says ``{"ready": …}``, waits for a byte on standard input, and begins. A byte more ends
+it early. The end of standard input lets it go, connections and all. What it says meanwhile:
+
+    {"begin": 12.5}                           the warm-up is over; by the monotonic clock
+    {"tick": 5210, "echo": {"14743": 17, …}}  messages since the last tick, and their latencies
+    {"end": …, …}                             all that was measured; see `_Worker._result`
+
+Latencies are counted by the buckets of `anysock.bench.latencies`. The worker in C (`reference/`)
+says the same, so either can stand in for the other.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import errno
+import json
+import math
+import os
+import resource
+import sys
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from anysock.bench.conversation import SMALL, Conversation, Fault, pattern_of
+from anysock.bench.latencies import Samples
+from anysock.bench.plan import Plan
+from anysock.bench.pollers import PrecisePoller
+from anysock.engines.nonblocking import NonblockingEngine, NonblockingStream
+from anysock.errors import StartError
+from anysock.loop.pollers import Poller, default_poller
+from anysock.loop.waits import Descriptor, Event, ReadWait, pause
+from anysock.net.addresses import resolve
+
+# Between two attempts to connect after a failure, so that a server that is gone is not flooded.
+RETRY_SECONDS = 0.1
+
+TICK_SECONDS = 0.25
+
+# How many connections are opened at a time: more than a backlog holds would wait for a retry of
+# TCP's, a second later.
+CONNECTING_AT_ONCE = 16
+
+# Patterns are shared by connections: with 5,000 of them, a pattern each would be too much.
+PATTERNS = 16
+
+# How many messages of an open loop may wait for their answers before it is given up: the server is
+# that far behind, and the worker's memory is bounded.
+MOST_BEHIND = 1_000_000
+
+KINDS = {
+    errno.ECONNREFUSED: "refused",
+    errno.ECONNRESET: "reset",
+    errno.EPIPE: "reset",
+    errno.ECONNABORTED: "reset",
+    errno.ETIMEDOUT: "timed out",
+    errno.EHOSTUNREACH: "unreachable",
+    errno.ENETUNREACH: "unreachable",
+    errno.EADDRNOTAVAIL: "no free port on this side",
+    errno.EMFILE: "no free descriptor on this side",
+    errno.ENFILE: "no free descriptor on this side",
+}
+
+
+class _LoadEngine(NonblockingEngine):
+    name = "load"
+
+    def __init__(self, precise: bool) -> None:
+        self._precise = precise
+        super().__init__()
+        #: The loop, which the load stands on without an engine between.
+        self.kernel = self._kernel
+
+    def _make_poller(self) -> Poller:
+        return PrecisePoller() if self._precise else default_poller()
+
+
+class _Worker:
+    def __init__(self, engine: _LoadEngine, plan: Plan, number: int) -> None:
+        self._engine = engine
+        self._kernel = engine.kernel
+        self._clock = engine.kernel.clock
+        self._number = number
+        self._plan = plan.share(number)
+        self._echo = Samples()
+        self._connects = Samples()
+        self._first_bytes = Samples()
+        self._late = Samples()
+        self._totals: dict[str, collections.Counter[int]] = {}
+        self._errors: collections.Counter[str] = collections.Counter()
+        self._opened = 0
+        self._unanswered = 0
+        #: How many messages may still be sent, and how many have come to their end, either way.
+        self._remaining = self._plan.messages
+        self._settled = 0
+        self._talks: dict[Conversation, None] = {}
+        self._patterns: dict[int, bytes] = {}
+        self._addresses = resolve(plan.address, passive=False)
+        # Of an open loop: the connections, in the order in which they are to send; with churn, what
+        # is due and the slots that have nothing to do.
+        self._ring: collections.deque[Conversation] = collections.deque()
+        self._due: collections.deque[float] = collections.deque()
+        self._idle: collections.deque[Event] = collections.deque()
+        self._over = Event(self._kernel)
+        self._dismissed = Event(self._kernel)
+
+    # -- the course of things ------------------------------------------------------------------
+
+    async def run(self) -> None:
+        plan = self._plan
+        streams = {} if plan.churn else await self._open_all()
+        say(ready=len(streams), errors=dict(self._errors))
+        stdin = ReadWait(Descriptor(self._kernel, 0))
+        await pause(stdin)
+        if not os.read(0, 1):
+            return
+        self._kernel.spawn(self._watch(stdin), "stdin")
+        start = self._clock()
+        for place in range(plan.connections):
+            slot = self._churn(place) if plan.churn else self._slot(place, streams.get(place))
+            self._kernel.spawn(slot, f"slot-{place}")
+        if plan.rate is not None:
+            self._kernel.spawn(self._send_on_schedule(start, plan.rate), "schedule")
+        self._kernel.spawn(self._tick(), "ticker")
+        await self._phase(plan.warmup)
+        self._forget()
+        begun, cpu = self._clock(), _cpu_seconds()
+        say(begin=begun)
+        await self._phase(plan.duration if plan.messages is None else None)
+        seconds, cpu = self._clock() - begun, _cpu_seconds() - cpu
+        if plan.rate is not None:
+            await self._wait_for_the_rest()
+        say(**self._result(seconds, cpu))
+        # Until then the connections stay: with them threads of the server may end, and the CPU
+        # time that they used would no longer be told.
+        await self._dismissed.wait()
+
+    async def _phase(self, seconds: float | None) -> None:
+        """Let `seconds` pass, or less when the load is over before."""
+        async with self._engine.scope(seconds):
+            await self._over.wait()
+
+    async def _watch(self, stdin: ReadWait) -> None:
+        """End early when told so, or when whoever started us is gone."""
+        while True:
+            await pause(stdin)
+            self._over.set()
+            if not os.read(0, 4096):
+                self._dismissed.set()
+                return
+
+    async def _wait_for_the_rest(self) -> None:
+        """All messages of an open loop were sent; their latencies count, however long they are."""
+        self._over.set()
+        async with self._engine.scope(self._plan.timeout):
+            while self._behind():
+                await self._engine.sleep(0.001)  # between two looks
+        self._unanswered += self._behind()
+
+    def _behind(self) -> int:
+        """How many messages were due, and are not answered."""
+        return len(self._due) + sum(len(talk.times) for talk in self._talks)
+
+    async def _tick(self) -> None:
+        """Tell how it goes; give up connections that do not answer, and a server that is lost."""
+        while True:
+            await self._engine.sleep(TICK_SECONDS)
+            echo = self._collect()
+            say(tick=sum(echo.values()), echo=echo)
+            long_ago = self._clock() - self._plan.timeout
+            for talk in list(self._talks):
+                if talk.waiting_since() < long_ago:
+                    talk.give_up("no answer in time")
+            if self._behind() > MOST_BEHIND:
+                self._errors["given up: a million messages behind"] += 1
+                self._over.set()
+
+    def _collect(self) -> dict[int, int]:
+        """Add what was sampled since the last time to the totals; returns that of the messages."""
+        echo = self._echo.take()
+        for name, counts in (
+            ("echo", echo),
+            ("connect", self._connects.take()),
+            ("first_byte", self._first_bytes.take()),
+            ("late", self._late.take()),
+        ):
+            self._totals.setdefault(name, collections.Counter()).update(counts)
+        return echo
+
+    def _forget(self) -> None:
+        """The warm-up is over: what was measured so far does not count."""
+        if self._plan.warmup:
+            self._collect()
+            connects = self._totals["connect"]
+            self._totals = {} if self._plan.churn else {"connect": connects}
+            self._errors.clear()
+            self._unanswered = 0
+            self._opened = len(self._talks)
+
+    def _result(self, seconds: float, cpu: float) -> dict[str, Any]:
+        """All that was measured: seconds, and CPU time; connections opened; errors by kind;
+        messages never answered; latencies by bucket: of the messages, of connecting, of the first
+        byte of an answer, and how late an open loop's messages were sent."""
+        self._collect()
+        return {
+            "end": seconds,
+            "cpu": cpu,
+            "messages": sum(self._totals["echo"].values()),
+            "opened": self._opened,
+            "errors": self._errors,
+            "unanswered": self._unanswered,
+            **self._totals,
+        }
+
+    # -- connections ---------------------------------------------------------------------------
+
+    async def _open_all(self) -> dict[int, NonblockingStream]:
+        """The first connection of each slot that could be opened."""
+        streams: dict[int, NonblockingStream] = {}
+        places = iter(range(self._plan.connections))
+
+        async def open_some(places: Iterator[int]) -> None:
+            for place in places:
+                with self._counted_errors():
+                    streams[place] = await self._connect()
+
+        tasks = [self._kernel.spawn(open_some(places)) for _ in range(CONNECTING_AT_ONCE)]
+        for task in tasks:
+            await task.join()
+        return streams
+
+    async def _connect(self) -> NonblockingStream:
+        begun = self._clock()
+        async with self._engine.scope(self._plan.timeout) as scope:
+            stream = await self._connect_to_any()
+        if scope.fired:
+            raise Fault("no connection in time")
+        self._connects.add(self._clock() - begun)
+        self._opened += 1
+        return stream
+
+    async def _connect_to_any(self) -> NonblockingStream:
+        """Connect to the first address that answers; that is the first one to try from then on."""
+        for place, (family, address) in enumerate(self._addresses):
+            try:
+                stream = await self._engine.connect(family, address)
+            except OSError:
+                if place == len(self._addresses) - 1:
+                    raise
+            else:
+                self._addresses.insert(0, self._addresses.pop(place))
+                break
+        assert isinstance(stream, NonblockingStream)
+        return stream
+
+    @contextlib.contextmanager
+    def _counted_errors(self) -> Iterator[None]:
+        """What goes wrong with a connection in the block ends the block, and is counted."""
+        try:
+            yield
+        except Fault as fault:
+            self._errors[fault.kind] += 1
+        except OSError as error:
+            number = error.errno or 0
+            self._errors[KINDS.get(number, os.strerror(number).lower())] += 1
+
+    @contextlib.asynccontextmanager
+    async def _talking(self, place: int, stream: NonblockingStream) -> AsyncIterator[Conversation]:
+        """A conversation over `stream`, on the books as long as the block lasts."""
+        number = (self._number + place * self._plan.processes) % PATTERNS
+        size = self._plan.size
+        if number not in self._patterns:
+            self._patterns[number] = pattern_of(number, size, self._plan.lines)
+        talk = Conversation(self._kernel, stream, self._patterns[number], size)
+        self._talks[talk] = None
+        try:
+            yield talk
+        finally:
+            del self._talks[talk]
+            if talk in self._ring:
+                self._ring.remove(talk)
+            lost = len(talk.times) or talk.sent != math.inf
+            self._unanswered += lost
+            self._settle(lost)
+            await talk.close(self._plan.reset)
+
+    # -- a connection for each slot, as long as it holds ---------------------------------------
+
+    async def _slot(self, place: int, stream: NonblockingStream | None) -> None:
+        while True:
+            with self._counted_errors():
+                if stream is None:
+                    await self._engine.sleep(RETRY_SECONDS)
+                    stream = await self._connect()
+                async with self._talking(place, stream) as talk:
+                    await self._converse(talk)
+            stream = None
+
+    async def _converse(self, talk: Conversation) -> None:
+        """Send and receive on one connection, until it ends."""
+        plan = self._plan
+        add = self._echo.add
+
+        def take(count: int, now: float) -> None:
+            for _ in range(count):
+                add(now - talk.times.popleft())
+            self._settle(count)
+
+        def take_and_send(count: int, now: float) -> None:
+            take(count, now)
+            talk.send(self._allowed(count), now)
+
+        if plan.rate is not None:
+            self._ring.append(talk)
+            await talk.receive(self._clock, take)
+        elif plan.depth == 1 and plan.size <= SMALL and plan.messages is None:
+            await talk.ping_pong(self._clock, add)
+        else:
+            talk.send(self._allowed(plan.depth), self._clock())
+            await talk.receive(self._clock, take_and_send)
+
+    def _allowed(self, count: int) -> int:
+        """How many of `count` more messages may be sent."""
+        if self._remaining is None:
+            return count
+        allowed = min(count, self._remaining)
+        self._remaining -= allowed
+        return allowed
+
+    def _settle(self, count: int) -> None:
+        """`count` messages have been answered, or never will be."""
+        self._settled += count
+        if self._settled == self._plan.messages:
+            self._over.set()
+
+    # -- an open loop --------------------------------------------------------------------------
+
+    async def _send_on_schedule(self, start: float, rate: float) -> None:
+        """Send, of all messages of the load, every one whose number is ours."""
+        number = self._number
+        while not self._over.is_set():
+            now = self._clock()
+            while (due := start + number / rate) <= now:
+                if not self._allowed(1):
+                    return
+                number += self._plan.processes
+                self._late.add(now - due)
+                self._send_one(due)
+            await self._engine.sleep(max(due - self._clock(), 0))
+
+    def _send_one(self, due: float) -> None:
+        if self._plan.churn:
+            self._due.append(due)
+            if self._idle:
+                self._idle.popleft().set()
+        elif self._ring:
+            self._ring[0].send(1, due)
+            self._ring.rotate(-1)
+        else:
+            self._errors["no connection to send on"] += 1
+            self._unanswered += 1
+            self._settle(1)
+
+    # -- connections that end after some messages ----------------------------------------------
+
+    async def _churn(self, place: int) -> None:
+        assert self._plan.churn is not None
+        while True:
+            due = await self._next_due()
+            with self._counted_errors():
+                try:
+                    stream = await self._connect()
+                except BaseException:
+                    self._unanswered += 1
+                    self._settle(1)
+                    raise
+                async with self._talking(place, stream) as talk:
+                    for number in range(self._plan.churn):
+                        if number or self._plan.rate is None:
+                            due = await self._next_due()
+                        first, now = await talk.exchange(due, self._clock)
+                        if not number:
+                            self._first_bytes.add(first)
+                        self._echo.add(now - due)
+                        self._settle(1)
+
+    async def _next_due(self) -> float:
+        """When the next message of a slot is due: at once in a closed loop; else wait for one."""
+        if self._plan.rate is None:
+            if not self._allowed(1):
+                await Event(self._kernel).wait()  # for ever; this load is over
+            return self._clock()
+        while not self._due:
+            more = Event(self._kernel)
+            self._idle.append(more)
+            await more.wait()
+        return self._due.popleft()
+
+
+def say(**what: Any) -> None:
+    """Write a line of JSON for whoever started us."""
+    sys.stdout.write(json.dumps(what) + "\n")
+    sys.stdout.flush()
+
+
+def _cpu_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def main() -> None:
+    """Do what the plan in the arguments says: ``worker PLAN NUMBER``."""
+    plan, number = Plan.from_json(sys.argv[1]), int(sys.argv[2])
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    engine = _LoadEngine(precise=plan.rate is not None)
+    try:
+        engine.run(_Worker(engine, plan, number).run())
+    except StartError as error:
+        say(failed=str(error))
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

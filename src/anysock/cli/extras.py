@@ -1,0 +1,21 @@
+"""Commands that need more than the command line does."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from anysock.errors import StartError
+
+
+@contextlib.contextmanager
+def needs(extra: str) -> Iterator[None]:
+    """A module that can't be imported in the block is told as the extra that would bring it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "anysock":
+            raise
+        raise StartError(
+            f"this needs the package {error.name}: pip install 'anysock[{extra}]'"
+        ) from None

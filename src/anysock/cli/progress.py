@@ -1,0 +1,71 @@
+"""A live line on standard error while a load runs: how far it is, its rate, its p99."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+
+from anysock.bench.latencies import Latencies
+from anysock.bench.load import Progress
+from anysock.bench.plan import Plan
+from anysock.bench.wording import rate_text, time_text
+from anysock.bench.worker import TICK_SECONDS
+
+
+class LoadProgress(Progress):
+    """Shows nothing when `console` is no terminal, or with `quiet`."""
+
+    def __init__(self, console: Console, plan: Plan, *, quiet: bool = False) -> None:
+        self._plan = plan
+        self._bar = Bar(
+            TextColumn("{task.description:12}"),
+            BarColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[told]}"),
+            console=console,
+            transient=True,
+            disable=quiet or not console.is_terminal,
+        )
+        self._task = self._bar.add_task("warming up", total=None, told="")
+        self._measuring = False
+        # What the processes have said since the display last changed.
+        self._said = 0
+        self._messages = 0
+        self._echo = Latencies()
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def measuring(self) -> None:
+        if not self._measuring:
+            self._measuring = True
+            total = self._plan.messages or self._plan.duration
+            self._bar.update(self._task, description="measuring", total=total)
+
+    def tick(self, messages: int, echo: Latencies) -> None:
+        self._said += 1
+        self._messages += messages
+        self._echo.merge(echo)
+        if self._said < self._plan.processes:
+            return
+        told = f"{rate_text(self._messages / TICK_SECONDS)}  "
+        told += f"p99 {time_text(self._echo.percentile(99))}" if self._messages else "no answers"
+        done = 0.0
+        if self._measuring:
+            done = self._messages if self._plan.messages else TICK_SECONDS
+        self._bar.update(self._task, advance=done, told=told)
+        self._said = self._messages = 0
+        self._echo = Latencies()
