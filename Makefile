@@ -15,7 +15,7 @@ help:
 	@echo 'make serve    set up .venv and run the echo server on 127.0.0.1:8000'
 	@echo '              (make serve ARGS="lines --engine threads" for more; Ctrl-C drains it)'
 	@echo 'make test     set up .venv and run every check and test (ARGS="-k drain" for some)'
-	@echo 'make bench    compare the engines with a C epoll echo and with others (ARGS="--rounds 3")'
+	@echo 'make bench    compare the engines with a C epoll echo and with others (ARGS="-c 50 -s 64")'
 	@echo 'make lint     ruff and mypy'
 	@echo 'make format   let ruff format the sources'
 	@echo 'make clean    remove .venv and what tools have left'
@@ -32,7 +32,7 @@ test: lint
 		tests/contract tests/test_library.py tests/test_streams.py tests/test_tasks.py
 
 bench: $(VENV)/ready-to-test
-	$(BIN)/python benchmarks/compare.py $(ARGS)
+	$(BIN)/anysock bench $(ARGS)
 
 lint: $(VENV)/ready-to-test
 	$(BIN)/ruff check .
@@ -77,7 +77,7 @@ constraints:
 	@{ echo '# Every package that Anysock is built, run and tested with, pinned, with the hashes of its files.'; \
 	   echo '# Made by `make constraints` (pip-tools) from pyproject.toml; for CPython 3.11 to 3.13.'; \
 	   $(VENV)-pip-tools/bin/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
-	     --all-build-deps --extra cli --extra dev --extra trio --extra uvloop \
+	     --all-build-deps --extra bench --extra cli --extra dev --extra locust --extra trio --extra uvloop \
 	     --no-header --no-annotate --no-emit-index-url \
 	     --no-emit-trusted-host --no-emit-find-links --output-file - pyproject.toml; } > constraints.new
 	@mv constraints.new constraints.txt

@@ -237,6 +237,12 @@ class ServerProcess:
         assert not unexpected, f"not asked for: {unexpected}\n{self.log}"
 
 
+def free_port() -> int:
+    """A port of 127.0.0.1 where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
 def receive_all(client: socket.socket) -> bytes:
     """All that comes until the end of the stream."""
     received = bytearray()

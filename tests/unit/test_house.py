@@ -25,6 +25,7 @@ FLOORS = [
     {"server"},
     {"__init__"},
     {"clients"},
+    {"bench"},
     {"cli"},
     {"__main__"},
 ]

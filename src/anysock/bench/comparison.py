@@ -284,6 +284,12 @@ class Comparison:
 
     def run(self) -> bool:
         """Measure what is missing; whether it came to its end (and not to a Ctrl-C)."""
+        try:
+            return self._run()
+        except KeyboardInterrupt:  # between two measurements
+            return False
+
+    def _run(self) -> bool:
         settings = self.results.settings
         for number in range(settings.most_rounds):
             for work in settings.works:

@@ -9,6 +9,7 @@ Nothing is interpolated. Counting that way is done in C, many samples at a time 
 
 from __future__ import annotations
 
+import math
 import struct
 import sys
 from array import array
@@ -102,7 +103,12 @@ class Latencies:
 
     def percentile(self, percent: float) -> float:
         """The seconds within which `percent` of 100 were done; 0.0 when nothing was counted."""
-        return float(self._histogram.get_value_at_percentile(percent)) / _NANOSECONDS
+        if not len(self):
+            return 0.0
+        # The nearest rank: the library would round it, and p99 of 40 would not be the highest.
+        rank = max(math.ceil(percent / 100 * len(self)), 1)
+        nanoseconds = self._histogram.get_value_at_percentile(100 * rank / len(self))
+        return float(nanoseconds) / _NANOSECONDS
 
     def encode(self) -> str:
         """The histogram as text (HDR's V2 format, compressed), for `decode` and for other tools."""

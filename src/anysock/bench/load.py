@@ -198,9 +198,6 @@ class _Load:
             workers = [
                 stack.enter_context(self._started(number)) for number in range(self._plan.processes)
             ]
-            ready = [await self._next_line(worker) for worker in workers]
-            self._check(ready)
-            _tell(workers)
             following = runtime.spawn(self._follow_all(workers), name="load")
             try:
                 await following.join()
@@ -255,6 +252,10 @@ class _Load:
         raise StartError(f"can't connect to {self._plan.address}: {kinds}")
 
     async def _follow_all(self, workers: list[subprocess.Popen[str]]) -> None:
+        self._check([await self._next_line(worker) for worker in workers])
+        if self._outcome.interrupted:
+            return
+        _tell(workers)
         async with groups.task_group() as group:
             for worker in workers:
                 group.spawn(self._follow(worker))

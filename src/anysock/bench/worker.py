@@ -380,8 +380,10 @@ class _Worker:
                     raise
                 async with self._talking(place, stream) as talk:
                     for number in range(self._plan.churn):
-                        if number or self._plan.rate is None:
+                        if number:
                             due = await self._next_due()
+                        elif self._plan.rate is None:
+                            due = self._clock()  # connecting is told apart
                         first, now = await talk.exchange(due, self._clock)
                         if not number:
                             self._first_bytes.add(first)

@@ -1,0 +1,274 @@
+"""``anysock bench``: a small comparison as a process; its file, its page, its interruption."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from anysock.bench.comparison import Comparison, Measurement, Results, Settings, Work
+from anysock.bench.latencies import Latencies, Samples
+from anysock.bench.pages import bench_page, scale_page, write
+from anysock.bench.scale import Scaling
+from anysock.bench.servers import Server, all_servers, running
+from anysock.errors import StartError, UsageError
+from tests.harness import PATIENCE, wait_until
+
+BENCH = [sys.executable, "-m", "anysock", "bench"]
+SMALL = ("--duration", "200ms", "--warmup", "50ms", "--generator", "python", "-s", "64", "-c", "2")
+SERVERS = ("--baseline", "anysock selector", "--server", "asyncio streams")
+MACHINE = {"processor": "a", "cores": 2, "system": "b", "versions": {"anysock": "0"}}
+
+
+def bench(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [*BENCH, *arguments], capture_output=True, text=True, timeout=90, check=False
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_a_comparison(tmp_path):
+    file, page = tmp_path / "bench.json", tmp_path / "bench.html"
+    files = ("--json", str(file), "--html", str(page))
+    done = bench(*SMALL, *SERVERS, "--rounds", "2", "--idle", "60", *files)
+    assert "2 × 64B" in done.stdout
+    for name in ("anysock selector", "asyncio streams"):
+        assert name in done.stdout
+    report = json.loads(file.read_text())
+    assert report["complete"]
+    assert len(report["measurements"]) == 4
+    assert set(report["idle"]) == {"anysock selector", "asyncio streams"}
+    row = report["tables"]["2 × 64B"]["asyncio streams"]
+    assert row["ratio"]["count"] == 2
+    assert row["ratio"]["low"] is None  # two rounds tell no interval
+    assert row["cpu"] > 0
+    assert row["echo"]["count"] > 0
+    assert "I/O models and servers, compared" in page.read_text()
+
+
+def test_interrupted_it_keeps_what_it_has_and_resumes(tmp_path):
+    file = tmp_path / "bench.json"
+    options = [*SMALL, *SERVERS, "--rounds", "3", "--idle", "0", "--json", str(file)]
+    process = subprocess.Popen(
+        [*BENCH, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    wait_until(lambda: file.exists() and len(measured(file)) >= 2, "two measurements are kept")
+    process.send_signal(signal.SIGINT)
+    out, error = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 128 + signal.SIGINT, out + error
+    assert "interrupted" in out
+    assert "Traceback" not in error
+    before = measured(file)
+    assert 2 <= len(before) < 6
+    bench(*options, "--resume")
+    assert json.loads(file.read_text())["missing"] == {}
+    after = measured(file)
+    assert after[: len(before)] == before
+    assert sorted((m["server"], m["round"]) for m in after) == [
+        (name, number) for name in ("anysock selector", "asyncio streams") for number in range(3)
+    ]
+
+
+def measured(file: Path) -> Any:
+    return json.loads(file.read_text())["measurements"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--server", "nginx"], "no such server: nginx; there are c-epoll, anysock blocking"),
+        (["--resume"], "needs the --json FILE"),
+        (["--resume", "--json", "/dev/null"], "is not a file that `anysock bench --json` wrote"),
+        (["-c", "1,x"], "is not a valid integer range"),
+        (["--baseline", "nobody"], "no such server: nobody"),
+    ],
+)
+def test_bad_usage(arguments, says):
+    done = bench(*arguments, code=2)
+    assert says in done.stderr
+
+
+# -- without processes ----------------------------------------------------------------------------
+
+WORK = Work(50, 64)
+
+
+def measurement(server, number, rate, work=WORK, took=0.001):
+    samples = Samples()
+    for share in (0.5, 1.0, 1.5):
+        samples.add(took * share)
+    echo = Latencies.of(samples.take()).encode()
+    return Measurement(work.name, server, number, rate, 1 / rate, 0.4 / rate, 0.6 / rate, 0.5, echo)
+
+
+def results(rates, works=(WORK,)):
+    """Of two servers, `rates` by round."""
+    found = Results(Settings(works, ("base", "other"), "base"), MACHINE)
+    for number, (base, other) in enumerate(rates):
+        found.measurements.append(measurement("base", number, base))
+        found.measurements.append(measurement("other", number, other))
+    return found
+
+
+def test_ratios_are_of_the_same_round():
+    found = results([(100, 50), (200, 100), (50, 25)])
+    assert found.ratios(WORK, "other") == [0.5, 0.5, 0.5]
+    [_, row] = found.rows(WORK)
+    assert row.ratio is not None
+    assert row.ratio.median == 0.5
+    assert row.cpu_ratio == 2.0
+
+
+def test_it_is_enough_when_the_interval_is_narrow():
+    narrow = [(100, 50 + number % 2) for number in range(6)]
+    assert results(narrow).enough(WORK, "other")
+    assert not results(narrow[:5]).enough(WORK, "other")
+    wide = [(100, 50 + 10 * (number % 2)) for number in range(6)]
+    assert not results(wide).enough(WORK, "other")
+
+
+def test_what_is_saved_can_be_read(tmp_path):
+    found = results([(100, 50)])
+    found.idle["base"] = {"bytes": 5.0, "cpu": 0.0}
+    found.save(tmp_path / "file")
+    assert Results.read(tmp_path / "file") == found
+    with pytest.raises(UsageError, match="can't read"):
+        Results.read(tmp_path / "other")
+
+
+def test_only_what_is_not_known_well_enough_is_measured_again():
+    """Six even rounds are there; a third server has none, and the base line goes with it."""
+    found = results([(100, 50)] * 6)
+    found.settings = Settings((WORK,), ("base", "other", "third"), "base", most_rounds=7, idle=0)
+    measured = []
+
+    class Fake(Comparison):
+        def _measure(self, server, work):
+            measured.append(server.name)
+            raise StartError("not here")
+
+    servers = [Server(name, []) for name in found.settings.servers]
+    found.settings = Settings(
+        (WORK,), ("base", "other", "third"), "base", most_rounds=7, idle=0, generator="python"
+    )
+    assert Fake(found, servers, None).run()
+    assert measured == ["third"]
+    assert found.missing == {"third": "not here"}
+
+
+def test_work_that_a_server_can_not_do_is_not_asked_of_it():
+    works = (WORK, Work(1, 64, socket_buffer=1 << 20))
+    settings = Settings(works, ("base", "one", "plain"), "base", 1, 1, 1, "python", 0)
+    found = Results(settings, MACHINE)
+    asked = []
+
+    class Fake(Comparison):
+        def _measure(self, server, work):
+            asked.append((server.name, work.connections))
+            raise StartError("not here")
+
+    Fake(
+        found,
+        [Server("base", [], []), Server("one", [], [], one_client=True), Server("plain", [])],
+        None,
+    ).run()
+    assert ("one", 50) not in asked
+    assert ("plain", 1) not in asked
+
+
+def test_a_server_that_does_not_start_says_why():
+    broken = Server("broken", [sys.executable, "-c", "raise SystemExit('no port for you')"])
+    with pytest.raises(StartError, match="broken did not start: no port for you"), running(broken):
+        pass
+
+
+@pytest.mark.parametrize("server", all_servers(None), ids=lambda server: server.name)
+def test_every_peer_starts(server):
+    if server.why_not is not None:
+        pytest.skip(server.why_not)
+    with running(server) as (pid, port):
+        assert pid > 0
+        assert port > 0
+
+
+def sweep() -> Scaling:
+    works = tuple(Work(count, 64) for count in (1, 10, 100, 1000))
+    found = Results(Settings(works, ("base", "other"), "base"), MACHINE, complete=True)
+    for work, base, other in zip(works, (10, 100, 100, 95), (10, 80, 60, 20), strict=True):
+        found.measurements.append(measurement("base", 0, base, work))
+        found.measurements.append(measurement("other", 0, other, work))
+    samples = Samples()
+    for number in range(1000):
+        samples.add(0.001 if number < 980 else 0.1)
+    unfair = found.measurements[-1]
+    unfair.echo = Latencies.of(samples.take()).encode()
+    return Scaling(found)
+
+
+def test_where_it_bends_and_breaks():
+    scaling = sweep()
+    assert scaling.best("base") == (10, 100)
+    assert scaling.bend("base") is None
+    assert scaling.bend("other") == 100
+    assert scaling.breaks("base") is None
+    assert scaling.breaks("other") == 1000
+    assert [row[0] for row in scaling.table()] == ["base", "other"]
+
+
+# -- the pages, in a browser ----------------------------------------------------------------------
+
+
+def dumped(page: Path, *, width: int) -> str:
+    """The document as a browser has it once its programs have run, without a network."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    if browser is None:
+        assert not os.environ.get("CI"), "chromium is not installed"
+        pytest.skip("chromium is not installed")
+    done = subprocess.run(
+        [
+            *(browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
+            *("--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=10000"),
+            *(f"--user-data-dir={page.parent / 'profile'}", f"--window-size={width},2000"),
+            *("--enable-logging=stderr", "--dump-dom", page.as_uri()),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=80,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "CONSOLE" not in done.stderr, done.stderr  # errors of the page
+    return done.stdout
+
+
+@pytest.mark.parametrize("width", [400, 1200])
+def test_a_browser_draws_every_figure(tmp_path, width):
+    found = results([(100, 50 + number % 2) for number in range(6)])
+    found.idle = {"base": {"bytes": 100.0, "cpu": 0.0}, "other": {"bytes": 5000.0, "cpu": 1.0}}
+    found.missing["third"] = "<not> installed"
+    page = tmp_path / "bench.html"
+    write(page, bench_page(found))
+    document = dumped(page, width=width)
+    # Throughput, CPU, latency, memory: each is an SVG by now.
+    assert document.count('class="main-svg"') >= 4
+    assert document.count('class="plotly-graph-div') == 4
+    assert "&lt;not&gt; installed" in document
+    assert "0.50 to 0.51" in document
+    assert "http://" not in page.read_text().partition("</script>")[2]
+
+
+def test_a_browser_draws_a_sweep(tmp_path):
+    page = tmp_path / "scale.html"
+    write(page, scale_page(sweep()))
+    document = dumped(page, width=1200)
+    assert document.count('class="plotly-graph-div') == 2
+    assert "p99 breaks at" in document
