@@ -82,3 +82,21 @@ def reset_after_a_message(client: socket.socket) -> None:
     client.sendall(client.recv(65536))
     client.recv(65536)
     reset(client)
+
+
+def reorder(client: socket.socket) -> None:
+    """Messages of 64 bytes, two by two, the second before the first."""
+    data = b""
+    while more := client.recv(65536):
+        data += more
+        while len(data) >= 128:
+            client.sendall(data[64:128] + data[:64])
+            data = data[128:]
+
+
+def late_once(client: socket.socket) -> None:
+    """The first answer comes with the second message."""
+    held = client.recv(65536)
+    while data := client.recv(65536):
+        client.sendall(held + data)
+        held = b""

@@ -1,0 +1,62 @@
+"""``anysock ping``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from anysock.cli.values import ADDRESS, COUNT, DURATION, SIZE
+from anysock.clients.ping import Plan, ping
+from anysock.errors import UsageError
+from anysock.net.addresses import Address
+
+
+@click.command()
+@click.argument("address", type=ADDRESS)
+@click.option("-c", "--count", type=COUNT, metavar="N", help="End after N probes.")
+@click.option(
+    "-i",
+    "--interval",
+    type=DURATION,
+    default="1s",
+    show_default=True,
+    help="Between two probes; 0: the next goes when the last is answered.",
+)
+@click.option("-s", "--size", type=SIZE, default="64", show_default=True, help="Of a probe.")
+@click.option(
+    "--timeout", type=DURATION, default="5s", show_default=True, help="For the answer to a probe."
+)
+@click.option("--connect", is_flag=True, help="Open a new connection for each probe.")
+@click.option("-q", "--quiet", is_flag=True, help="Print the summary only.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON, and that only.")
+def command(address: Address, quiet: bool, as_json: bool, **asked: Any) -> None:
+    """Send probes to the echo server at ADDRESS, and check what comes back.
+
+    A line a probe, and statistics at the end, or at Ctrl-C. Answers that are corrupt, short,
+    reordered, duplicate or late are named and counted.
+
+    Exit code 0 when all were answered, 1 when some were lost or wrong.
+    """
+    if not asked["timeout"]:
+        raise UsageError("--timeout 0 leaves no time for an answer")
+    lines = _Lines(quiet=quiet or as_json, silent=as_json)
+    summary = ping(Plan(address, **asked), lines.say)
+    if as_json:
+        click.echo(json.dumps({"address": str(address), **summary.to_dict()}, indent=2))
+    sys.exit(0 if summary.ok else 1)
+
+
+class _Lines:
+    """Prints lines; when quiet, only those of the summary, which begin with ``---``."""
+
+    def __init__(self, *, quiet: bool, silent: bool) -> None:
+        self._quiet = quiet
+        self._silent = silent
+
+    def say(self, line: str) -> None:
+        self._quiet = self._quiet and not line.startswith("---")
+        if not (self._quiet or self._silent):
+            click.echo(line)

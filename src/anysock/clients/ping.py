@@ -1,0 +1,357 @@
+"""Round trips through an echo server, one by one, told as ping(8) tells them."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import errno
+import itertools
+import math
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from anysock import runtime
+from anysock.clients.echo_check import Answer, EchoCheck, Verdict
+from anysock.connection import Connection
+from anysock.engines.base import Event, Task
+from anysock.engines.current import current_engine
+from anysock.errors import AnysockError, Cancelled, QueueClosed
+from anysock.net.addresses import Address, resolve
+from anysock.queues import Queue
+from anysock.units import format_duration
+
+# Percentiles are of the latest so many round trips: an endless run has an end to its memory.
+MOST_SAMPLES = 100_000
+
+_SAYS = {
+    Verdict.LATE: "late answer",
+    Verdict.REORDERED: "reordered answer",
+    Verdict.DUPLICATE: "duplicate answer",
+    Verdict.CORRUPT: "corrupt answer",
+    Verdict.SHORT: "short answer",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to send, and when. Times in seconds, sizes in bytes."""
+
+    address: Address
+    #: None: until it is interrupted.
+    count: int | None = None
+    #: Between the sending of two probes; 0: the next is sent when the last is answered.
+    interval: float = 1.0
+    size: int = 64
+    #: How long an answer may take.
+    timeout: float = 5.0
+    #: Each probe opens a connection of its own.
+    connect: bool = False
+
+
+@dataclass
+class Times:
+    """Round trips in seconds: exact minimum, mean, maximum and deviation of all of them, and
+    percentiles of the latest `MOST_SAMPLES`."""
+
+    count: int = 0
+    lowest: float = math.inf
+    highest: float = 0.0
+    _sum: float = 0.0
+    _squares: float = 0.0
+    _latest: collections.deque[float] = field(
+        default_factory=lambda: collections.deque(maxlen=MOST_SAMPLES)
+    )
+
+    def add(self, seconds: float) -> None:
+        """Count one more."""
+        self.count += 1
+        self.lowest = min(self.lowest, seconds)
+        self.highest = max(self.highest, seconds)
+        self._sum += seconds
+        self._squares += seconds * seconds
+        self._latest.append(seconds)
+
+    def percentile(self, percent: float) -> float:
+        """The shortest time that so many percent do not exceed (nearest rank)."""
+        ordered = sorted(self._latest)
+        return ordered[max(math.ceil(percent / 100 * len(ordered)), 1) - 1]
+
+    def summary(self) -> dict[str, float]:
+        """min, avg, max, mdev (the standard deviation), p50 and p99; empty when there are none."""
+        if not self.count:
+            return {}
+        mean = self._sum / self.count
+        return {
+            "min": self.lowest,
+            "avg": mean,
+            "max": self.highest,
+            "mdev": math.sqrt(max(self._squares / self.count - mean * mean, 0.0)),
+            "p50": self.percentile(50),
+            "p99": self.percentile(99),
+        }
+
+
+@dataclass
+class Summary:
+    """How a run of probes went."""
+
+    sent: int = 0
+    received: int = 0
+    #: By kind: corrupt, late, … (see `Verdict`).
+    bad: collections.Counter[str] = field(default_factory=collections.Counter)
+    #: Connections that could not be opened, or broke, by what was wrong.
+    errors: collections.Counter[str] = field(default_factory=collections.Counter)
+    rtt: Times = field(default_factory=Times)
+    connect: Times = field(default_factory=Times)
+    seconds: float = 0.0
+
+    @property
+    def lost(self) -> int:
+        """Probes without a right answer in time."""
+        return self.sent - self.received
+
+    @property
+    def ok(self) -> bool:
+        """Whether there was something to answer, and all was answered: once, right, in time."""
+        return self.sent > 0 and not self.lost and not self.bad
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; times in seconds."""
+        return {
+            "sent": self.sent,
+            "received": self.received,
+            "lost": self.lost,
+            "bad": dict(self.bad),
+            "errors": dict(self.errors),
+            "seconds": self.seconds,
+            "rtt": self.rtt.summary(),
+            "connect": self.connect.summary(),
+        }
+
+    def lines(self, address: str) -> list[str]:
+        """What is printed at the end."""
+        share = 100 * self.lost / self.sent if self.sent else 0.0
+        told = [f"--- {address} ping statistics ---"]
+        told.append(
+            f"{self.sent} sent, {self.received} received, {self.lost} lost ({share:.3g} %), "
+            f"time {self.seconds * 1e3:.0f} ms"
+        )
+        told += [f"{count} {kind}" for kind, count in sorted((self.bad + self.errors).items())]
+        for name, times in (("connect", self.connect), ("rtt", self.rtt)):
+            if found := times.summary():
+                four = "/".join(f"{found[key] * 1e3:.3f}" for key in ("min", "avg", "max", "mdev"))
+                two = "/".join(f"{found[key] * 1e3:.3f}" for key in ("p50", "p99"))
+                told.append(f"{name} min/avg/max/mdev = {four} ms, p50/p99 = {two} ms")
+        return told
+
+
+def ping(plan: Plan, say: Callable[[str], object]) -> Summary:
+    """Send the probes of `plan`; ``say(line)`` is called with each line to print.
+
+    SIGINT and SIGTERM end it early. Raises `StartError` for a name that is not known.
+    """
+    resolve(plan.address, passive=False)
+    return runtime.run(_Ping(plan, say).run)
+
+
+class _Ping:
+    def __init__(self, plan: Plan, say: Callable[[str], object]) -> None:
+        self.plan = plan
+        self.say = say
+        self.where = str(plan.address).removeprefix("tcp://")
+        self.summary = Summary()
+        self._link: _Link | None = None
+        self._opening: Event | None = None
+
+    async def run(self) -> Summary:
+        engine, size = current_engine(), self.plan.size
+        self.now = engine.now
+        self.say(f"PING {self.where} (tcp) {size} byte{'s' * (size != 1)} of data")
+        begun = self.now()
+        probes: dict[Task, None] = {}
+        me = engine.current_task()
+        with engine.watch_signals(
+            (signal.SIGINT, signal.SIGTERM), lambda _: me.cancel(), _exit_at_once
+        ):
+            with contextlib.suppress(Cancelled):
+                await self._send_all(probes, begun)
+            self.summary.seconds = self.now() - begun
+            for probe in probes:
+                if not probe.done:
+                    probe.cancel()
+                    self.summary.sent -= 1  # interrupted: neither answered nor lost
+            if self._link is not None:
+                await self._link.close()
+        for line in self.summary.lines(self.where):
+            self.say(line)
+        return self.summary
+
+    async def _send_all(self, probes: dict[Task, None], begun: float) -> None:
+        """Send each probe when it is due: how long the answers take does not move the next."""
+        plan = self.plan
+        numbers = itertools.count(1) if plan.count is None else range(1, plan.count + 1)
+        for number in numbers:
+            if plan.interval:
+                await runtime.sleep(max(begun + (number - 1) * plan.interval - self.now(), 0.0))
+            for done in [probe for probe in probes if probe.done]:
+                del probes[done]
+            self.summary.sent += 1
+            probe = runtime.spawn(self._probe(number), name=f"probe-{number}")
+            probes[probe] = None
+            if not plan.interval:
+                await probe.join()
+        for probe in list(probes):
+            await probe.join()
+
+    async def _probe(self, number: int) -> None:
+        link = None
+        try:
+            async with runtime.timeout(self.plan.timeout):
+                if self.plan.connect:
+                    link = await self._open()
+                    await link.ask(number)
+                else:
+                    link = await self._shared()
+                    await link.ask(number)
+        except TimeoutError:
+            self.say(
+                f"no answer from {self.where}: seq={number} "
+                f"(within {format_duration(self.plan.timeout)})"
+            )
+            if link is not None:
+                link.give_up(number)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            self.summary.errors[reason] += 1
+            self.say(f"{reason}: {self.where}: seq={number}")
+        finally:
+            if link is not None and self.plan.connect:
+                await link.close()
+
+    async def _open(self) -> _Link:
+        begun = self.now()
+        connection = await runtime.connect(self.plan.address)
+        took = self.now() - begun
+        self.summary.connect.add(took)
+        return _Link(self, connection, took)
+
+    async def _shared(self) -> _Link:
+        """The connection of all probes; opened by the first, and again when it has broken."""
+        while self._opening is not None:
+            await self._opening.wait()
+        if self._link is None or self._link.broken:
+            self._opening = current_engine().event()
+            try:
+                if self._link is not None:
+                    await self._link.close()
+                self._link = await self._open()
+            finally:
+                self._opening.set()
+                self._opening = None
+        return self._link
+
+
+@dataclass
+class _Asked:
+    """A probe that waits for its answer."""
+
+    done: Event
+    sent: float = 0.0
+    error: OSError | None = None
+
+
+class _Link:
+    """A connection: a task that sends what is asked, and one that receives what comes."""
+
+    def __init__(self, ping: _Ping, connection: Connection, connect_took: float) -> None:
+        self.broken = False
+        self._ping = ping
+        self._connection = connection
+        self._connect_took = connect_took
+        self._check = EchoCheck(ping.plan.size)
+        self._asked: dict[int, _Asked] = {}
+        self._outbox: Queue[int] = Queue(max_items=1000)
+        self._tasks = [
+            runtime.spawn(self._send(), name="ping-sender"),
+            runtime.spawn(self._receive(), name="ping-receiver"),
+        ]
+
+    async def ask(self, number: int) -> None:
+        """Send a probe; return when there is an answer, of whatever kind. Raises OSError when the
+        connection breaks before."""
+        asked = self._asked[number] = _Asked(current_engine().event())
+        try:
+            await self._outbox.put(number)
+            await asked.done.wait()
+        except QueueClosed:
+            asked.error = ConnectionResetError(errno.ECONNRESET, "connection closed")
+        finally:
+            self._asked.pop(number, None)
+        if asked.error is not None:
+            raise asked.error
+
+    def give_up(self, number: int) -> None:
+        """Nobody waits for the answer any more."""
+        self._check.give_up(number)
+
+    async def close(self) -> None:
+        """Close the connection, and end its tasks."""
+        for task in self._tasks:
+            task.cancel()
+        await self._connection.close()
+
+    async def _send(self) -> None:
+        async for number in self._outbox:
+            # It may have been given up while others were in its way.
+            if number in self._asked:
+                payload = self._check.sent(number)
+                self._asked[number].sent = self._ping.now()
+                try:
+                    await self._connection.send_all(payload)
+                except (OSError, AnysockError):
+                    return  # who receives finds out as well, and tells
+
+    async def _receive(self) -> None:
+        error: OSError
+        try:
+            async for data in self._connection:
+                now = self._ping.now()
+                for answer in self._check.received(data):
+                    self._take(answer, now)
+            error = ConnectionResetError(errno.ECONNRESET, "Connection closed by foreign host")
+        except OSError as broken:
+            error = broken
+        for answer in self._check.ended():
+            self._take(answer, self._ping.now())
+        self.broken = True
+        self._outbox.close()
+        for asked in self._asked.values():
+            asked.error = error
+            asked.done.set()
+
+    def _take(self, answer: Answer, now: float) -> None:
+        """Tell an answer, count it, and wake whoever asked."""
+        ping, number = self._ping, answer.number
+        asked = self._asked.pop(number, None)
+        if answer.verdict in (Verdict.OK, Verdict.REORDERED) and asked is not None:
+            took = now - asked.sent
+            ping.summary.received += 1
+            ping.summary.rtt.add(took)
+            connect = f" connect={self._connect_took * 1e3:.3f} ms" if ping.plan.connect else ""
+            ping.say(
+                f"{ping.plan.size} bytes from {ping.where}: seq={number}{connect} "
+                f"time={took * 1e3:.3f} ms"
+            )
+        if answer.verdict is not Verdict.OK:
+            ping.summary.bad[answer.verdict.value] += 1
+            detail = f" ({answer.detail})" if answer.detail else ""
+            ping.say(f"{_SAYS[answer.verdict]} from {ping.where}: seq={number}{detail}")
+        if asked is not None:
+            asked.done.set()
+
+
+def _exit_at_once(signum: int) -> None:
+    os._exit(128 + signum)

@@ -1,0 +1,227 @@
+"""``anysock ping`` as a process, against servers that are right and servers that are not."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import pytest
+
+from anysock.clients.ping import MOST_SAMPLES, Times
+from tests import bad_servers
+from tests.bad_servers import bad_server
+from tests.harness import ENGINES, PATIENCE, free_port
+
+PING = [sys.executable, "-m", "anysock", "ping"]
+QUICK = ("-i", "20ms")
+
+
+def ping(*arguments: str, code: int = 0) -> list[str]:
+    """The lines that it prints."""
+    done = subprocess.run(
+        [*PING, *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout.splitlines()
+
+
+def report(*arguments: str, code: int = 0) -> Any:
+    return json.loads("\n".join(ping(*arguments, "--json", code=code)))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_it_prints_what_ping_prints(start_server, engine):
+    server = start_server(engine=engine)
+    lines = ping(f":{server.port}", "-c", "3", *QUICK)
+    where = f"127.0.0.1:{server.port}"
+    assert lines[0] == f"PING {where} (tcp) 64 bytes of data"
+    for number, line in enumerate(lines[1:4], 1):
+        assert re.fullmatch(rf"64 bytes from {where}: seq={number} time=\d+\.\d\d\d ms", line)
+    assert lines[4] == f"--- {where} ping statistics ---"
+    assert lines[5].startswith("3 sent, 3 received, 0 lost (0 %), time ")
+    figures = r"\d+\.\d{3}"
+    assert re.fullmatch(
+        rf"rtt min/avg/max/mdev = {figures}/{figures}/{figures}/{figures} ms, "
+        rf"p50/p99 = {figures}/{figures} ms",
+        lines[7],
+    )
+
+
+@pytest.mark.parametrize("size", ["1", "7", "1000", "1MiB"])
+def test_every_size(start_server, size):
+    found = report(f":{start_server().port}", "-c", "5", *QUICK, "-s", size)
+    assert (found["sent"], found["received"], found["lost"], found["bad"]) == (5, 5, 0, {})
+
+
+def test_a_connection_for_each_probe(start_server):
+    server = start_server()
+    lines = ping(f":{server.port}", "-c", "3", *QUICK, "--connect")
+    assert all("connect=" in line and "time=" in line for line in lines[1:4])
+    assert "connect min/avg/max/mdev" in lines[-2]
+    server.wait_for("I got a connection", times=3)
+
+
+def test_without_an_interval_the_next_goes_when_the_last_is_answered(start_server):
+    found = report(f":{start_server().port}", "-c", "500", "-i", "0")
+    assert found["received"] == 500
+    rtt = found["rtt"]
+    assert rtt["min"] <= rtt["p50"] <= rtt["p99"] <= rtt["max"]
+    assert found["connect"]["mdev"] == 0.0
+
+
+def test_quiet(start_server):
+    lines = ping(f":{start_server().port}", "-c", "2", *QUICK, "-q")
+    assert lines[0].startswith("---")
+
+
+def test_corrupt_answers():
+    with bad_server(bad_servers.corrupt) as port:
+        lines = ping(f":{port}", "-c", "2", *QUICK, code=1)
+    assert re.fullmatch(
+        r"corrupt answer from .*: seq=1 \(byte 63 is 0x.., not 0x..\)", lines[1]
+    ), lines[1]  # fmt: skip
+    assert "2 sent, 0 received, 2 lost (100 %)" in lines[4]
+    assert "2 corrupt" in lines
+
+
+def test_reordered_answers():
+    with bad_server(bad_servers.reorder) as port:
+        found = report(f":{port}", "-c", "4", *QUICK, code=1)
+    assert found["received"] == 4
+    assert found["bad"] == {"reordered": 2}
+
+
+def test_duplicate_answers():
+    with bad_server(bad_servers.twice) as port:
+        found = report(f":{port}", "-c", "3", "-i", "100ms", code=1)
+    assert found["received"] == 3
+    assert found["bad"]["duplicate"] >= 2  # the last one's may come after the end
+
+
+def test_a_late_answer_is_lost_and_named():
+    with bad_server(bad_servers.late_once) as port:
+        lines = ping(f":{port}", "-c", "2", "-i", "400ms", "--timeout", "200ms", code=1)
+    assert any(re.match(r"no answer from .*: seq=1 \(within 200ms\)", line) for line in lines)
+    assert any(re.match(r"late answer from .*: seq=1", line) for line in lines)
+    assert any("2 sent, 1 received, 1 lost (50 %)" in line for line in lines)
+
+
+def test_a_short_answer_and_a_connection_that_ends():
+    with bad_server(bad_servers.half) as port:
+        found = report(f":{port}", "-c", "3", "-i", "100ms", code=1)
+    assert found["lost"] == 3
+    assert found["bad"] == {"short": 3}
+    assert found["connect"]["min"] > 0
+
+
+def test_a_broken_connection_is_one_line_and_the_next_probe_opens_another():
+    with bad_server(bad_servers.reset_after_a_message) as port:
+        lines = ping(f":{port}", "-c", "4", "-i", "100ms", code=1)
+    assert [line for line in lines if line.startswith("Connection reset by peer: ")]
+    assert [line for line in lines if "seq=3 time=" in line]
+    assert "4 sent, 2 received, 2 lost (50 %)" in "\n".join(lines)
+
+
+def test_a_silent_server():
+    with bad_server(bad_servers.silent) as port:
+        found = report(f":{port}", "-c", "2", *QUICK, "--timeout", "100ms", code=1)
+    assert (found["sent"], found["lost"], found["rtt"]) == (2, 2, {})
+
+
+@pytest.mark.parametrize("more", [[], ["--connect"]], ids=str)
+def test_nobody_there(more):
+    lines = ping(f":{free_port()}", "-c", "2", *QUICK, *more, code=1)
+    assert lines[1].startswith("Connection refused: 127.0.0.1:")
+    assert "2 Connection refused" in lines
+
+
+def test_an_unknown_name_is_one_line():
+    done = subprocess.run(
+        [*PING, "no-such-host.invalid:7"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert "can't resolve the host 'no-such-host.invalid'" in line
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_prints_the_summary(start_server, signum):
+    process = subprocess.Popen(
+        [*PING, f":{start_server().port}", "-i", "50ms"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    lines = [process.stdout.readline() for _ in range(3)]
+    assert "seq=2" in lines[2]
+    process.send_signal(signum)
+    out, error = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, out + error
+    assert "0 lost (0 %)" in out
+    assert error == ""
+
+
+def test_what_is_interrupted_before_its_answer_is_not_lost():
+    asked = threading.Event()
+
+    def listen(client):
+        while client.recv(65536):
+            asked.set()
+
+    with bad_server(listen) as port:
+        process = subprocess.Popen(
+            [*PING, f":{port}", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        assert asked.wait(PATIENCE)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=PATIENCE)
+    found = json.loads(out)
+    assert (found["sent"], found["lost"]) == (0, 0)
+    assert process.returncode == 1  # nothing was sent and answered
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["-c", "0"], "-c"),
+        (["-s", "0"], "at least one byte"),
+        (["-i", "often"], "500ms"),
+        (["--timeout", "0"], "leaves no time"),
+    ],
+)
+def test_bad_usage(arguments, says):
+    done = subprocess.run(
+        [*PING, ":1", *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_statistics():
+    times = Times()
+    for milliseconds in range(1, 101):
+        times.add(milliseconds / 1000)
+    found = times.summary()
+    assert found["min"] == 0.001
+    assert found["max"] == 0.1
+    assert found["avg"] == pytest.approx(0.0505)
+    assert found["mdev"] == pytest.approx(0.028866, rel=1e-3)
+    assert found["p50"] == 0.05
+    assert found["p99"] == 0.099
+
+
+def test_an_endless_run_has_an_end_to_its_memory():
+    times = Times()
+    for number in range(MOST_SAMPLES + 10):
+        times.add(number)
+    assert times.count == MOST_SAMPLES + 10
+    assert times.percentile(0) == 10
