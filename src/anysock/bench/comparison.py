@@ -22,6 +22,7 @@ from anysock.bench.idle import idle_cost
 from anysock.bench.latencies import Latencies
 from anysock.bench.load import Outcome, c_worker, load, python_worker
 from anysock.bench.plan import Plan
+from anysock.bench.processes import raise_descriptor_limit
 from anysock.bench.servers import Server, running
 from anysock.bench.statistics import Estimate
 from anysock.errors import StartError, UsageError
@@ -290,6 +291,7 @@ class Comparison:
             return False
 
     def _run(self) -> bool:
+        raise_descriptor_limit()
         settings = self.results.settings
         for number in range(settings.most_rounds):
             for work in settings.works:

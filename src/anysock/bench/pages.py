@@ -107,8 +107,8 @@ def bench_page(results: Results) -> str:
         parts.append("<p><strong>Interrupted: not all of it was measured.</strong></p>")
     parts.append("<h2>Throughput</h2>")
     parts.append(
-        f"<p>As a ratio to {html.escape(settings.baseline)} in the same round: the median, with "
-        "the interval that holds the true one with 95 %.</p>"
+        f"<p>Point at a bar for its ratio to {html.escape(settings.baseline)} in the same round: "
+        "the median, and the interval that holds the true one with 95 %.</p>"
     )
     for size in dict.fromkeys(work.size for work in plain):
         of_size = {work: rows[work] for work in plain if work.size == size}

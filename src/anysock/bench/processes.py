@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import resource
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +82,12 @@ def listeners_at(address: SockAddr) -> list[int]:
                 if any(os.readlink(fd) in sockets for fd in (process / "fd").iterdir()):
                     pids.append(int(process.name))
     return pids
+
+
+def raise_descriptor_limit() -> None:
+    """Let this process, and those that it starts, open as many descriptors as the system allows."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _is_ours(host: str) -> bool:

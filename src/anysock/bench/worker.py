@@ -30,6 +30,7 @@ from anysock.bench.conversation import SMALL, Conversation, Fault, pattern_of
 from anysock.bench.latencies import Samples
 from anysock.bench.plan import Plan
 from anysock.bench.pollers import PrecisePoller
+from anysock.bench.processes import raise_descriptor_limit
 from anysock.engines.nonblocking import NonblockingEngine, NonblockingStream
 from anysock.errors import StartError
 from anysock.loop.pollers import Poller, default_poller
@@ -417,8 +418,7 @@ def _cpu_seconds() -> float:
 def main() -> None:
     """Do what the plan in the arguments says: ``worker PLAN NUMBER``."""
     plan, number = Plan.from_json(sys.argv[1]), int(sys.argv[2])
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    raise_descriptor_limit()
     engine = _LoadEngine(precise=plan.rate is not None)
     try:
         engine.run(_Worker(engine, plan, number).run())
