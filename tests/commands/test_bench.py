@@ -203,12 +203,12 @@ def test_every_peer_starts(server):
 def sweep() -> Scaling:
     works = tuple(Work(count, 64) for count in (1, 10, 100, 1000))
     found = Results(Settings(works, ("base", "other"), "base"), MACHINE, complete=True)
-    for work, base, other in zip(works, (10, 100, 100, 95), (10, 80, 60, 20), strict=True):
+    for work, base, other in zip(works, (1e3, 1e4, 1e5, 9e4), (1e3, 8e3, 6e3, 5e3), strict=True):
         found.measurements.append(measurement("base", 0, base, work))
         found.measurements.append(measurement("other", 0, other, work))
     samples = Samples()
     for number in range(1000):
-        samples.add(0.001 if number < 980 else 0.1)
+        samples.add(0.2 if number < 980 else 2.0)
     unfair = found.measurements[-1]
     unfair.echo = Latencies.of(samples.take()).encode()
     return Scaling(found)
@@ -216,7 +216,7 @@ def sweep() -> Scaling:
 
 def test_where_it_bends_and_breaks():
     scaling = sweep()
-    assert scaling.best("base") == (10, 100)
+    assert scaling.best("base") == (100, 1e5)
     assert scaling.bend("base") is None
     assert scaling.bend("other") == 100
     assert scaling.breaks("base") is None

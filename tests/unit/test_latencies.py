@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from anysock.bench.latencies import Latencies, Samples, bucket_middle
@@ -40,7 +40,6 @@ def test_a_bucket_is_less_than_one_percent_wide(value):
     assert math.isclose(bucket_middle(bucket), value, rel_tol=0.0045)
 
 
-@settings(max_examples=20, deadline=None)  # a mean takes the library 20 ms
 @given(st.lists(SECONDS, max_size=50), st.lists(SECONDS, max_size=50))
 def test_two_merged_are_one_of_both(some, more):
     merged = counted(some)
@@ -49,7 +48,6 @@ def test_two_merged_are_one_of_both(some, more):
     assert merged.summary() == together.summary()
 
 
-@settings(max_examples=20, deadline=None)  # a mean takes the library 20 ms
 @given(st.lists(SECONDS, min_size=1, max_size=50))
 def test_decode_reads_what_encode_wrote(values):
     latencies = counted(values)

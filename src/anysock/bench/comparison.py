@@ -189,10 +189,13 @@ class Results:
             load_bound=cpu is not None and load_cpu > 0.95 and cpu * rate < 0.9,
         )
 
-    def save(self, path: Path) -> None:
-        """Write all to `path`, so that it is never half written."""
+    def save(self, path: Path, *, tables: bool = True) -> None:
+        """Write all to `path`, so that it is never half written; with the figures of the tables,
+        which take a second to make of many measurements, or without."""
         new = path.with_name(path.name + ".new")
-        told = dataclasses.asdict(self) | {"layout": _LAYOUT, "tables": self._tables()}
+        told = dataclasses.asdict(self) | {"layout": _LAYOUT}
+        if tables:
+            told["tables"] = self._tables()
         new.write_text(json.dumps(told, indent=1) + "\n")
         new.replace(path)
 
@@ -300,7 +303,6 @@ class Comparison:
             if number == 0 and settings.idle:
                 self._measure_idle()
         self.results.complete = True
-        self._kept(self.results)
         return True
 
     def _do_round(self, number: int, work: Work) -> bool:

@@ -122,13 +122,12 @@ class Latencies:
         return [(percent, self.percentile(percent)) for percent in [*nines, 100.0]]
 
     def summary(self) -> dict[str, float]:
-        """The figures of a report: count, and seconds at the lowest, p50 … p99.9, the highest."""
+        """The figures of a report: count, and seconds at the lowest, p50 to p99.9, the highest."""
         if not len(self):
             return {"count": 0}
         return {
             "count": len(self),
             "min": self.percentile(0.0),
-            "mean": float(self._histogram.get_mean_value()) / _NANOSECONDS,
             **{f"p{percent:g}": self.percentile(percent) for percent in PERCENTILES},
             "max": self.percentile(100.0),
         }

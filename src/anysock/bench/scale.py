@@ -16,7 +16,8 @@ SIZE = 64
 _BENT = 0.8
 
 # In a closed loop somebody must wait while others are served: on the average for as long as it
-# takes to serve all. When the slowest 1 % wait for several times that, service is no longer fair.
+# takes to serve all, which is connections / rate (Little's law). When the slowest 1 % wait for
+# several times that, service is no longer fair.
 _BROKEN = 5.0
 
 
@@ -74,7 +75,7 @@ class Scaling:
         unfair = [
             count
             for count, row in self._rows(server)
-            if row.echo.percentile(99) > _BROKEN * row.echo.summary()["mean"]
+            if row.echo.percentile(99) > _BROKEN * count / row.rate
         ]
         return min(unfair, default=None)
 

@@ -100,7 +100,7 @@ def command(json_file: Path | None, html_file: Path | None, resume: bool, **aske
 
         def keep(results: Results) -> None:
             if json_file is not None:
-                results.save(json_file)
+                results.save(json_file, tables=False)
 
         with status.status("starting", refresh_per_second=2) as line:
             complete = Comparison(
@@ -110,6 +110,8 @@ def command(json_file: Path | None, html_file: Path | None, resume: bool, **aske
                 told=line.update,
                 kept=keep,
             ).run()
+            if json_file is not None:
+                results.save(json_file)
     if asked["scale"]:
         scaling = Scaling(results)
         console.print(scaling_report(scaling))

@@ -1,0 +1,51 @@
+"""S3: answer the line.
+
+sendall() returns when the system has taken all the bytes, not when the client has them. To close a
+socket while bytes of the client lie in it unread sends a reset, and a reset may overtake our
+answer and destroy it (RFC 2525, 2.17). So we end our side first, and read until the client ends its
+own.
+"""
+
+import contextlib
+import socket
+import sys
+
+LONGEST_LINE = 65536
+PATIENCE = 1.0  # seconds that a client has to see our end
+
+
+def read_line(connection):
+    """The first line, with its end; what there is of it when the client leaves before."""
+    line = bytearray()
+    while len(line) < LONGEST_LINE and (data := connection.recv(2)):
+        print(f"I got data: {data}!")
+        line += data
+        end = line.find(b"\n", max(len(line) - 3, 0))
+        if end >= 0:
+            return bytes(line[: end + 1])
+    return bytes(line)
+
+
+def hang_up(connection):
+    """End the connection so that what was sent arrives."""
+    connection.settimeout(PATIENCE)
+    with contextlib.suppress(OSError):  # the client has left, or takes its time
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(65536):
+            pass
+
+
+def main(host="127.0.0.1", port=8000):
+    with socket.create_server((host, int(port))) as listener:
+        connection, address = listener.accept()
+        with connection:
+            print(f"I got a connection from {address}!")
+            line = read_line(connection)
+            print(f"All the data is: {line}")
+            connection.sendall(b"Buffer: " + line)
+            hang_up(connection)
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        main(*sys.argv[1:])

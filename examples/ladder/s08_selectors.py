@@ -1,0 +1,69 @@
+"""S8: let the system say who is ready.
+
+A selector is told which sockets are of interest, and sleeps in one system call until any of them is
+ready. All clients are served, and an idle server costs nothing.
+
+A socket that was closed must be unregistered first. One that is at its end, and still registered,
+is reported as readable for ever: a core would be gone.
+"""
+
+import contextlib
+import selectors
+import socket
+import sys
+
+
+class Server:
+    def __init__(self, listener):
+        listener.setblocking(False)
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(listener, selectors.EVENT_READ, self.accept)
+        self.unsent = {}  # what each client has still to get
+
+    def accept(self, listener):
+        with contextlib.suppress(BlockingIOError):  # the client has left meanwhile
+            connection, address = listener.accept()
+            print(f"I got a connection from {address}!")
+            connection.setblocking(False)
+            self.unsent[connection] = b""
+            self.selector.register(connection, selectors.EVENT_READ, self.echo)
+
+    def echo(self, connection):
+        try:
+            if not self.unsent[connection]:
+                self.unsent[connection] = data = connection.recv(65536)
+                if not data:
+                    return self.close(connection)
+                print(f"I got data: {data}!")
+            sent = connection.send(self.unsent[connection])
+            self.unsent[connection] = self.unsent[connection][sent:]
+        except BlockingIOError:
+            pass
+        except OSError:
+            return self.close(connection)
+        # Either we have something to send, and wait for room, or we wait for more to come.
+        wish = selectors.EVENT_WRITE if self.unsent[connection] else selectors.EVENT_READ
+        self.selector.modify(connection, wish, self.echo)
+
+    def close(self, connection):
+        self.selector.unregister(connection)
+        del self.unsent[connection]
+        connection.close()
+
+    def run(self):
+        while True:
+            events = self.selector.select(timeout=1)
+            if not events:
+                print("No events, waiting a bit more!")
+            for key, _ in events:
+                key.data(key.fileobj)
+
+
+def main(host="127.0.0.1", port=8000):
+    with socket.create_server((host, int(port))) as listener:
+        Server(listener).run()
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        main(*sys.argv[1:])
