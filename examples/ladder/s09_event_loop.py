@@ -82,9 +82,10 @@ async def echo(connection):
 async def listen(loop, listener):
     while True:
         await pause(READ, listener)
-        connection, address = listener.accept()
-        print(f"I got a connection from {address}!")
-        loop.ready.append(echo(connection))
+        with contextlib.suppress(BlockingIOError, ConnectionError):  # the client has left again
+            connection, address = listener.accept()
+            print(f"I got a connection from {address}!")
+            loop.ready.append(echo(connection))
 
 
 async def tell_the_time():
@@ -95,6 +96,7 @@ async def tell_the_time():
 
 def main(host="127.0.0.1", port=8000):
     with socket.create_server((host, int(port))) as listener:
+        listener.setblocking(False)
         loop = Loop()
         loop.ready += [listen(loop, listener), tell_the_time()]
         loop.run()

@@ -39,6 +39,7 @@ th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #d8d
          white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 pre { background: #f3f4f6; padding: .7rem; overflow-x: auto; }
+table.claim td { white-space: normal; text-align: left; }
 .note { color: #57606a; } .figure { width: 100%; min-height: 26rem; }
 """
 
@@ -321,6 +322,13 @@ def _command() -> list[str]:
 
 
 def _page(title: str, parts: list[str], machine: dict[str, Any]) -> str:
+    return plain_page(title, parts, machine, script=plotly.offline.get_plotlyjs())
+
+
+def plain_page(
+    title: str, parts: Sequence[str], machine: dict[str, Any], *, script: str = ""
+) -> str:
+    """A page of `parts`, in HTML, under a title and a line about the machine."""
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     where = (
         f"{machine['processor']}, {machine['cores']} cores, {machine['system']}; {versions}; "
@@ -333,7 +341,7 @@ def _page(title: str, parts: list[str], machine: dict[str, Any]) -> str:
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>Anysock: {html.escape(title)}</title>",
             f"<style>{_STYLE}</style>",
-            f"<script>{plotly.offline.get_plotlyjs()}</script></head><body>",
+            f"<script>{script}</script></head><body>" if script else "</head><body>",
             f"<h1>{html.escape(title)}</h1>",
             f'<p class="note">{html.escape(where)}</p>',
             *parts,

@@ -21,7 +21,7 @@ except ModuleNotFoundError:
 
 from anysock.errors import StartError, UsageError
 
-COMMANDS = ("serve", "talk", "ping", "load", "bench", "engines")
+COMMANDS = ("serve", "talk", "ping", "load", "bench", "lab", "engines")
 
 
 class _Commands(click.Group):

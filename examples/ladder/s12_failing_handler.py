@@ -1,0 +1,66 @@
+"""S12: a handler that fails, with care.
+
+A client that sends the line `boom` makes its handler raise. The failure is logged once, with its
+traceback; the client sees the end of its stream; nobody else notices. Three things do that: the
+`with` closes the socket however the block is left, the `except` stands inside the task, where the
+failure is, and what counts is a line, not whatever one receive happens to return.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import sys
+
+LONGEST_LINE = 65536
+
+
+async def lines(connection):
+    """The lines of a client, with their ends; what is left at the end of its stream comes last."""
+    loop = asyncio.get_running_loop()
+    begun = b""
+    while data := await loop.sock_recv(connection, 65536):
+        *whole, begun = (begun + data).split(b"\n")
+        for line in whole:
+            yield line + b"\n"
+        if len(begun) > LONGEST_LINE:
+            raise ValueError(f"a line longer than {LONGEST_LINE} bytes")
+    if begun:
+        yield begun
+
+
+async def echo(connection):
+    loop = asyncio.get_running_loop()
+    async for line in lines(connection):
+        if line.strip() == b"boom":
+            raise RuntimeError("boom")
+        await loop.sock_sendall(connection, line)
+
+
+async def serve_one(connection, address):
+    with connection:
+        try:
+            await echo(connection)
+        except ConnectionError:
+            pass  # a client that is gone is a normal end
+        except Exception:
+            logging.exception("the handler of %s failed", address)
+
+
+async def main(host="127.0.0.1", port=8000):
+    loop = asyncio.get_running_loop()
+    tasks = set()
+    with socket.create_server((host, int(port))) as listener:
+        listener.setblocking(False)
+        while True:
+            connection, address = await loop.sock_accept(listener)
+            print(f"I got a connection from {address}!")
+            connection.setblocking(False)
+            task = asyncio.create_task(serve_one(connection, address))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(main(*sys.argv[1:]))

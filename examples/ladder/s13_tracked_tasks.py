@@ -1,0 +1,74 @@
+"""S13: tasks that are tracked.
+
+A registry knows every client's task: so the program can say how many there are, tell of each
+failure at once, and end them all when it stops. A task that has ended leaves the registry. If it
+stayed, its exception would stay, and with that the frame and the socket of its handler: a list that
+only grows keeps 100 sockets after 100 failures.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+
+
+class Clients:
+    """The tasks of the clients that are there."""
+
+    def __init__(self):
+        self.tasks = set()
+
+    def add(self, coroutine):
+        task = asyncio.create_task(coroutine)
+        self.tasks.add(task)
+        task.add_done_callback(self.ended)
+        print(f"{len(self.tasks)} clients")
+
+    def ended(self, task):
+        self.tasks.discard(task)
+        print(f"{len(self.tasks)} clients")
+        if not task.cancelled() and (error := task.exception()):
+            logging.error("a handler failed", exc_info=error)
+
+    async def stop(self):
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+
+async def echo(connection):
+    loop = asyncio.get_running_loop()
+    begun = b""
+    with connection, contextlib.suppress(ConnectionError):
+        while data := await loop.sock_recv(connection, 65536):
+            *lines, begun = (begun[-65536:] + data).split(b"\n")
+            if any(line.strip() == b"boom" for line in lines):
+                raise RuntimeError("boom")
+            await loop.sock_sendall(connection, data)
+
+
+async def listen(listener, clients):
+    while True:
+        connection, address = await asyncio.get_running_loop().sock_accept(listener)
+        print(f"I got a connection from {address}!")
+        connection.setblocking(False)
+        clients.add(echo(connection))
+
+
+async def main(host="127.0.0.1", port=8000):
+    clients = Clients()
+    stopped = asyncio.Event()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(signum, stopped.set)
+    with socket.create_server((host, int(port))) as listener:
+        listener.setblocking(False)
+        listening = asyncio.create_task(listen(listener, clients))
+        await stopped.wait()
+        listening.cancel()
+    await clients.stop()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

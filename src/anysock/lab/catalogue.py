@@ -1,0 +1,17 @@
+"""All claims: this module imports every file that holds some, in the order of the catalogue."""
+
+from __future__ import annotations
+
+from anysock.errors import UsageError
+from anysock.lab import costs, models, sockets, tasks
+from anysock.lab.claims import CLAIMS, Claim
+
+__all__ = ["CLAIMS", "chosen", "costs", "models", "sockets", "tasks"]
+
+
+def chosen(names: tuple[str, ...]) -> list[Claim]:
+    """The claims of these names, or all. Raises `UsageError` for a name that there is not."""
+    unknown = [name for name in names if name not in CLAIMS]
+    if unknown:
+        raise UsageError(f"no such claim: {', '.join(unknown)}; there are {', '.join(CLAIMS)}")
+    return [CLAIMS[name] for name in names or CLAIMS]

@@ -1,0 +1,135 @@
+"""What experiments stand on: a server of each engine as a process, clients, the clock."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from anysock.engines import ENGINES
+from anysock.lab.claims import Finding, NotMeasured, Verdict
+
+#: How long anything may take that should happen at once.
+PATIENCE = 10.0
+
+#: For how long a figure is taken.
+SPAN = 1.0
+
+
+def each_engine(*, concurrent: bool = False) -> Iterator[str | Finding]:
+    """The engines that are available here; for each other, the finding that it is not."""
+    for name, entry in ENGINES.items():
+        if concurrent and name == "blocking":
+            continue
+        if why_not := entry.why_not():
+            yield Finding(name, f"not measured: {why_not}", Verdict.NOT_MEASURED)
+        else:
+            yield name
+
+
+@dataclass
+class Running:
+    """``anysock serve`` as a process."""
+
+    process: subprocess.Popen[str]
+    port: int
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
+
+    def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE * 2)
+
+
+@contextlib.contextmanager
+def serving(
+    engine: str, handler: str = "echo", *options: str, folder: Path | None = None
+) -> Iterator[Running]:
+    """A server under `engine` on a port of its own; `folder` is where it finds a handler."""
+    command = [sys.executable, "-m", "anysock", "serve", handler, "--engine", engine]
+    command += ["--bind", "127.0.0.1:0", "--log-level", "critical", *options]
+    with program(command, folder) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        port = line.rpartition(":")[2].split(" ")[0].strip()
+        if not port.isdigit():
+            raise NotMeasured(f"the server did not start: {line.strip()}")
+        yield Running(process, int(port))
+
+
+@contextlib.contextmanager
+def program(command: list[str], folder: Path | None = None) -> Iterator[subprocess.Popen[str]]:
+    """A process whose output, errors too, can be read; it is gone at the end of the block."""
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=folder,
+        start_new_session=True,
+        env={key: value for key, value in os.environ.items() if not key.startswith("ANYSOCK_")},
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def receive(client: socket.socket, size: int) -> bytes:
+    """`size` bytes; fewer when the stream ends before."""
+    received = bytearray()
+    while len(received) < size and (data := client.recv(min(size - len(received), 65536))):
+        received += data
+    return bytes(received)
+
+
+def ask(client: socket.socket, message: bytes = b"hello\n") -> float:
+    """How long an echo takes, in seconds. Raises TimeoutError."""
+    begun = time.perf_counter()
+    client.sendall(message)
+    receive(client, len(message))
+    return time.perf_counter() - begun
+
+
+@contextlib.contextmanager
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Both ends of a TCP connection over the loopback."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        near = socket.create_connection(listener.getsockname(), timeout=PATIENCE)
+        far, _ = listener.accept()
+    far.settimeout(PATIENCE)
+    with near, far:
+        yield near, far
+
+
+def proc(pid: int, name: str) -> str:
+    """A file of /proc/PID. Raises `NotMeasured` where there is none."""
+    try:
+        return Path(f"/proc/{pid}/{name}").read_text()
+    except OSError as error:
+        raise NotMeasured(f"/proc/PID/{name} can't be read: {error.strerror}") from None
+
+
+def status(pid: int, field: str) -> str:
+    """A field of /proc/PID/status."""
+    for line in proc(pid, "status").splitlines():
+        if line.startswith(f"{field}:"):
+            return line.partition(":")[2].strip()
+    raise NotMeasured(f"/proc/PID/status has no {field}")

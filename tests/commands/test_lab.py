@@ -1,0 +1,137 @@
+"""``anysock lab``: verdicts, reports, and the experiments whose outcome no busy machine changes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from anysock.lab.catalogue import CLAIMS, chosen
+from anysock.lab.claims import Claim, Finding, NotMeasured, Result, Verdict
+from anysock.lab.pages import lab_page
+
+LAB = [sys.executable, "-m", "anysock", "lab"]
+
+YES = Finding.judge("a", "1 µs", holds=True, value=1.0)
+NO = Finding.judge("b", "2 µs", holds=False, value=2.0)
+UNKNOWN = Finding("c", "not here", Verdict.NOT_MEASURED)
+
+# Their outcome depends on what the system does, and not on how fast.
+CERTAIN = (
+    "recv-returns-up-to-n",
+    "crlf-may-be-split",
+    "send-is-not-sendall",
+    "reuseaddr",
+    "connections-wait-in-the-backlog",
+    "a-silent-client-blocks-the-next",
+    "drain-returns-all-bytes-in-flight",
+    "sleep-decides-the-timeout",
+    "a-failed-task-is-silent",
+    "a-list-that-grows-keeps-its-sockets",
+)
+
+
+def lab(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [*LAB, *arguments], capture_output=True, text=True, timeout=90, check=False
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def claim(experiment):
+    return Claim("name", "it <is> said", "how", "threshold", "read on", experiment)
+
+
+@pytest.mark.parametrize(
+    ("findings", "verdict"),
+    [
+        ([YES], Verdict.CONFIRMED),
+        ([YES, UNKNOWN], Verdict.CONFIRMED),
+        ([YES, NO], Verdict.REFUTED),
+        ([NO, UNKNOWN], Verdict.REFUTED),
+        ([UNKNOWN], Verdict.NOT_MEASURED),
+        ([], Verdict.NOT_MEASURED),
+    ],
+)
+def test_one_finding_refutes_and_none_confirms_nothing(findings, verdict):
+    assert Result(claim(list), findings).verdict is verdict
+
+
+def test_what_can_not_be_measured_is_said_and_never_confirmed():
+    def experiment():
+        yield YES
+        raise NotMeasured("there is no /proc here")
+
+    result = claim(experiment).run()
+    assert result.verdict is Verdict.NOT_MEASURED
+    assert [found.figure for found in result.findings] == ["there is no /proc here"]
+
+
+@pytest.mark.parametrize("name", CERTAIN)
+def test_the_claims_that_no_busy_machine_changes(name):
+    result = CLAIMS[name].run()
+    assert result.verdict is Verdict.CONFIRMED, result
+
+
+@pytest.mark.parametrize("name", [name for name in CLAIMS if name not in CERTAIN])
+def test_the_other_experiments_come_to_a_figure(name):
+    result = CLAIMS[name].run()
+    assert result.findings
+    assert all(finding.figure for finding in result.findings)
+    # A busy machine may refute what depends on speed; but each was measured.
+    assert result.verdict is not Verdict.NOT_MEASURED, result
+
+
+def test_every_claim_says_all_there_is_to_say():
+    assert len(CLAIMS) >= 19
+    for name, each in CLAIMS.items():
+        assert each.name == name
+        assert all((each.says, each.how, each.threshold, each.read_on))
+
+
+def test_one_claim_is_explained():
+    done = lab("crlf-may-be-split")
+    for word in ("claim", "how", "threshold", "recv(2)", "confirmed", "read on"):
+        assert word in done.stdout
+
+
+def test_a_list_of_the_claims():
+    out = lab("--list").stdout
+    assert all(name in out for name in CLAIMS)
+
+
+def test_reports_in_files(tmp_path):
+    json_file, html_file = tmp_path / "lab.json", tmp_path / "lab.html"
+    lab("recv-returns-up-to-n", "--json", str(json_file), "--html", str(html_file))
+    [told] = json.loads(json_file.read_text())
+    assert told["verdict"] == "confirmed"
+    assert told["findings"][0]["value"] >= 500_000
+    assert "TCP carries bytes, not messages" in html_file.read_text()
+
+
+def test_json_to_standard_output():
+    [told] = json.loads(lab("reuseaddr", "--json", "-").stdout)
+    assert told["name"] == "reuseaddr"
+
+
+def test_an_unknown_claim_is_one_line():
+    done = lab("no-such-claim", code=2)
+    assert "no such claim: no-such-claim; there are recv-returns-up-to-n," in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_names_choose_and_none_means_all():
+    assert [each.name for each in chosen(("reuseaddr",))] == ["reuseaddr"]
+    assert [each.name for each in chosen(())] == list(CLAIMS)
+
+
+def test_the_page_escapes_what_it_shows():
+    page = lab_page([Result(claim(list), [YES, NO, UNKNOWN])])
+    assert "it &lt;is&gt; said" in page
+    assert "<is>" not in page
+    for verdict in Verdict:
+        assert verdict.value in page
