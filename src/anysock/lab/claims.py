@@ -109,7 +109,3 @@ class Claims(dict[str, Claim]):
             return experiment
 
         return put_in
-
-
-#: Every claim of the lab; filled by the modules that hold the experiments.
-CLAIMS = Claims()

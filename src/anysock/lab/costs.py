@@ -8,9 +8,11 @@ from anysock.bench.idle import idle_cost
 from anysock.bench.load import load
 from anysock.bench.plan import Plan
 from anysock.bench.servers import all_servers, running
-from anysock.lab.claims import CLAIMS, Finding, NotMeasured, Verdict
+from anysock.lab.claims import Claims, Finding, NotMeasured, Verdict
 from anysock.lab.stage import each_engine
 from anysock.net.addresses import Address
+
+CLAIMS = Claims()
 
 _CONNECTIONS = 500
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from anysock.bench.processes import cpu_of
 from anysock.bench.servers import all_servers, running
-from anysock.lab.claims import CLAIMS, Finding, NotMeasured
+from anysock.lab.claims import Claims, Finding, NotMeasured
 from anysock.lab.stage import (
     PATIENCE,
     SPAN,
@@ -30,6 +30,8 @@ from anysock.lab.stage import (
 from anysock.loop.kernel import Kernel
 from anysock.loop.pollers import default_poller
 from anysock.loop.waits import Sleep, pause
+
+CLAIMS = Claims()
 
 _SILENT = 10
 

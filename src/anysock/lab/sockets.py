@@ -10,8 +10,10 @@ import threading
 import time
 from collections.abc import Iterable
 
-from anysock.lab.claims import CLAIMS, Finding
+from anysock.lab.claims import Claims, Finding
 from anysock.lab.stage import pair, receive
+
+CLAIMS = Claims()
 
 _MEGABYTE = 1_000_000
 

@@ -10,9 +10,11 @@ from collections.abc import Iterable
 from anysock.bench.load import load
 from anysock.bench.plan import Plan
 from anysock.bench.servers import all_servers, running
-from anysock.lab.claims import CLAIMS, Finding, NotMeasured
+from anysock.lab.claims import Claims, Finding, NotMeasured
 from anysock.lab.stage import PATIENCE, program
 from anysock.net.addresses import Address
+
+CLAIMS = Claims()
 
 
 def _said_by(text: str) -> list[str]:
