@@ -10,12 +10,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 RUN_PACKAGES := click rich markdown-it-py mdurl pygments \
 	hatchling editables packaging pathspec pluggy tomlkit trove-classifiers
 
-.PHONY: help serve test bench lint format clean constraints
+.PHONY: help serve test bench docs lint format clean constraints
 help:
 	@echo 'make serve    set up .venv and run the echo server on 127.0.0.1:8000'
 	@echo '              (make serve ARGS="lines --engine threads" for more; Ctrl-C drains it)'
 	@echo 'make test     set up .venv and run every check and test (ARGS="-k drain" for some)'
 	@echo 'make bench    compare the engines with a C epoll echo and with others (ARGS="-c 50 -s 64")'
+	@echo 'make docs     build the documentation site in docs/_build'
 	@echo 'make lint     ruff and mypy'
 	@echo 'make format   let ruff format the sources'
 	@echo 'make clean    remove .venv and what tools have left'
@@ -34,6 +35,10 @@ test: lint
 bench: $(VENV)/ready-to-test
 	$(BIN)/anysock bench $(ARGS)
 
+docs: $(VENV)/ready-to-test
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
+	@echo 'the site is in docs/_build: open docs/_build/index.html'
+
 lint: $(VENV)/ready-to-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -47,7 +52,7 @@ docs/options.md: $(VENV)/ready-to-run src/anysock/options.py
 	$(BIN)/python -c 'from anysock.options import reference; print(reference(), end="")' > $@
 
 clean:
-	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist build docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find src tests -name __pycache__ -prune -exec rm -rf {} +
 
 # -- the environment ---------------------------------------------------------------------------
@@ -77,7 +82,7 @@ constraints:
 	@{ echo '# Every package that Anysock is built, run and tested with, pinned, with the hashes of its files.'; \
 	   echo '# Made by `make constraints` (pip-tools) from pyproject.toml; for CPython 3.11 to 3.13.'; \
 	   $(VENV)-pip-tools/bin/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
-	     --all-build-deps --extra bench --extra cli --extra dev --extra locust --extra trio --extra uvloop \
+	     --all-build-deps --extra bench --extra cli --extra dev --extra docs --extra locust --extra trio --extra uvloop \
 	     --no-header --no-annotate --no-emit-index-url \
 	     --no-emit-trusted-host --no-emit-find-links --output-file - pyproject.toml; } > constraints.new
 	@mv constraints.new constraints.txt

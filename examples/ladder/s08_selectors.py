@@ -33,14 +33,16 @@ class Server:
             if not self.unsent[connection]:
                 self.unsent[connection] = data = connection.recv(65536)
                 if not data:
-                    return self.close(connection)
+                    self.close(connection)
+                    return
                 print(f"I got data: {data}!")
             sent = connection.send(self.unsent[connection])
             self.unsent[connection] = self.unsent[connection][sent:]
         except BlockingIOError:
             pass
         except OSError:
-            return self.close(connection)
+            self.close(connection)
+            return
         # Either we have something to send, and wait for room, or we wait for more to come.
         wish = selectors.EVENT_WRITE if self.unsent[connection] else selectors.EVENT_READ
         self.selector.modify(connection, wish, self.echo)

@@ -2,7 +2,8 @@
 
 A coroutine can be paused and resumed, so that a server can be written as if each client had the
 machine to itself. `await pause(...)` hands what a task waits for to whoever called task.send(None):
-that is the loop. It keeps the task until the socket is ready, or the time has come, and sends again.
+that is the loop. It keeps the task until the socket is ready, or the time has come, and then sends
+again.
 """
 
 import collections

@@ -1,0 +1,80 @@
+"""A directive for Sphinx: who runs, who waits, who spins, as an SVG in the page.
+
+    ```{timeline}
+    server: wait 3 accept(); run 1 echo; wait 4 recv()
+    client 1: run 1 connect; wait 3
+    ```
+
+A line is a lane; it holds segments with their lengths and, maybe, a text: `run` does something,
+`wait` sleeps, `spin` asks again and again, `lost` is where something goes wrong, `gap` is nothing.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+
+from docutils import nodes
+from sphinx.util.docutils import SphinxDirective
+
+_SEGMENT = re.compile(r"(run|wait|spin|lost|gap)\s+([\d.]+)(?:\s+(.+))?")
+_UNIT, _HEIGHT, _LANE, _LEFT = 60, 26, 44, 90
+
+
+def svg(lines: list[str]) -> str:
+    """The picture. Raises ValueError for a line that can't be read."""
+    lanes = []
+    for line in lines:
+        name, colon, rest = line.partition(":")
+        segments = [_SEGMENT.fullmatch(part.strip()) for part in rest.split(";")]
+        if not colon or None in segments:
+            raise ValueError(f"not a lane of a timeline: {line!r}")
+        lanes.append((name.strip(), [s for s in segments if s]))
+    longest = max(sum(float(s[2]) for s in segments) for _, segments in lanes)
+    width, height = _LEFT + longest * _UNIT + 10, _LANE * len(lanes) + 8
+    said = "; ".join(f"{name}: {', '.join(s[0] for s in segments)}" for name, segments in lanes)
+    parts = [
+        f'<svg viewBox="0 0 {width:g} {height}" role="img" xmlns="http://www.w3.org/2000/svg">',
+        f"<title>{html.escape(said)}</title>",
+    ]
+    for number, (name, segments) in enumerate(lanes):
+        top = 8 + number * _LANE
+        middle = top + _HEIGHT / 2
+        parts.append(f'<text x="0" y="{middle + 5:g}">{html.escape(name)}</text>')
+        parts.append(
+            f'<line class="lane" x1="{_LEFT}" x2="{width - 10:g}" y1="{middle}" y2="{middle}"/>'
+        )
+        left = float(_LEFT)
+        for segment in segments:
+            kind, length, text = segment[1], float(segment[2]) * _UNIT, segment[3]
+            if kind != "gap":
+                parts.append(
+                    f'<rect class="{kind}" x="{left:g}" y="{top}" width="{length - 2:g}" '
+                    f'height="{_HEIGHT}" rx="3"/>'
+                )
+            if text:
+                dark = " dark" if kind in ("wait", "gap") else ""
+                parts.append(
+                    f'<text class="in{dark}" x="{left + 6:g}" y="{middle + 4:g}">'
+                    f"{html.escape(text)}</text>"
+                )
+            left += length
+    return "".join([*parts, "</svg>"])
+
+
+class Timeline(SphinxDirective):
+    """``timeline``: see this module's docstring."""
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        try:
+            picture = svg([line for line in self.content if line.strip()])
+        except ValueError as error:
+            raise self.error(str(error)) from None
+        return [nodes.raw("", f'<div class="timeline">{picture}</div>', format="html")]
+
+
+def setup(app):
+    app.add_directive("timeline", Timeline)
+    return {"parallel_read_safe": True}

@@ -1,0 +1,165 @@
+"""The documentation site: its sessions happen as they are shown, it builds, and fetches nothing."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import signal
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from tests.harness import PATIENCE, free_port, wait_until
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
+RUNGS = [DOCS / "tutorial" / f"s{number:02d}.md" for number in range(1, 14)]
+
+
+def consoles(page: Path) -> list[tuple[str, list[str]]]:
+    """(command, the lines that it prints) of each console of a page."""
+    shown = re.findall(r"```console\n\$ (.+)\n((?:(?!```|\$ ).*\n)*)```", page.read_text())
+    return [(command, output.splitlines()) for command, output in shown]
+
+
+def without_ports(line: str) -> str:
+    return re.sub(r"\b\d{4,5}\b", "N", line).rstrip()
+
+
+@pytest.mark.parametrize("page", RUNGS, ids=lambda page: page.stem)
+def test_the_session_of_a_rung_happens_as_it_is_shown(page, tmp_path):
+    (program, shown), *clients = consoles(page)
+    assert program.startswith("python examples/ladder/")
+    port = free_port()
+    words = program.removeprefix("python ").partition(" 2> ")[0]
+    process = subprocess.Popen(
+        [sys.executable, "-u", str(ROOT / words), "127.0.0.1", str(port)],
+        stdout=subprocess.PIPE,
+        stderr=(tmp_path / "errors").open("wb"),
+    )
+    assert process.stdout is not None
+    os.set_blocking(process.stdout.fileno(), False)
+    said = b""
+
+    def lines() -> list[str]:
+        nonlocal said
+        said += process.stdout.read() or b""
+        return [without_ports(line) for line in said.decode().splitlines()]
+
+    try:
+        for command, answers in clients:
+            if command.startswith("anysock lab"):
+                continue
+            wait_until(lambda: listens(port), "it listens")
+            anysock = f"{sys.executable} -m anysock"
+            typed = command.replace("anysock", anysock).replace(":8000", f":{port}")
+            done = subprocess.run(
+                typed + " 2>&1", shell=True, capture_output=True, text=True, timeout=30,
+                check=True,
+            )  # fmt: skip
+            assert done.stdout.splitlines() == answers
+        wanted = [without_ports(line) for line in shown]
+        # A program that tells the time, or that it waits, tells it as often as it does.
+        wait_until(lambda: [line for line in wanted if line in lines()] == wanted, f"{wanted}")
+        ticking = re.compile(r"No events|\d+ s, and nobody")
+        got = [line for line in lines() if not ticking.match(line)]
+        assert got == [line for line in wanted if not ticking.match(line)]
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(PATIENCE)
+        process.stdout.close()
+    assert process.returncode == 0
+
+
+def listens(port: int) -> bool:
+    """Whether somebody listens there; to ask by connecting would take a client's place."""
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    return any(
+        line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "0A" for line in lines
+    )
+
+
+def test_every_claim_that_the_tutorial_asks_for_exists():
+    from anysock.lab.catalogue import CLAIMS
+
+    asked = set()
+    for page in PAGES:
+        for line in re.findall(r"^\$ anysock lab(?: +(.*))?$", page.read_text(), re.MULTILINE):
+            asked |= {word for word in line.partition("#")[0].split() if not word.startswith("-")}
+    names = {word for word in asked if "." not in word}
+    assert len(names) > 15
+    assert names <= set(CLAIMS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+def test_python_that_is_shown_runs(page):
+    for code in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        exec(compile(code, str(page), "exec"), {})
+
+
+class _Links(HTMLParser):
+    """What a page loads, and where it links to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.links: list[str] = []
+        self.ids: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        if id := found.get("id"):
+            self.ids.add(id)
+        if tag in ("script", "img", "iframe") and (source := found.get("src")):
+            self.loads.append(source)
+        if tag == "link" and found.get("rel") in ("stylesheet", "icon") and found.get("href"):
+            self.loads.append(str(found["href"]))
+        if tag == "a" and (target := found.get("href")):
+            self.links.append(target)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The built site; a warning of the build is an error."""
+    if importlib.util.find_spec("sphinx") is None:
+        assert not os.environ.get("CI"), "sphinx is not installed"
+        pytest.skip("sphinx is not installed")
+    target = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-E", "-b", "html",
+         "-d", str(target / "doctrees"), str(DOCS), str(target / "html")],
+        capture_output=True, text=True, timeout=90, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return target / "html"
+
+
+def test_the_site_builds_and_every_link_in_it_leads_somewhere(site):
+    pages = {path: _Links() for path in site.rglob("*.html")}
+    for path, links in pages.items():
+        links.feed(path.read_text())
+    assert len(pages) > 25
+    for path, links in pages.items():
+        for source in links.loads:
+            assert "//" not in source, f"{path.name} loads {source}"
+            assert (path.parent / source.partition("?")[0]).exists(), source
+        for target in links.links:
+            if "://" in target or target.startswith("mailto:"):
+                continue
+            file, _, anchor = target.partition("#")
+            there = (path.parent / file).resolve() if file else path
+            assert there.exists(), f"{path.name} links to {target}"
+            if anchor and there in pages:
+                assert anchor in pages[there].ids, f"{path.name} links to {target}"
+
+
+def test_the_site_has_a_picture_on_each_rung(site):
+    for rung in RUNGS:
+        page = (site / "tutorial" / f"{rung.stem}.html").read_text()
+        assert '<div class="timeline"><svg' in page
+        assert "<title>" in page
