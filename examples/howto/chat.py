@@ -6,40 +6,37 @@ import anysock
 # a bound, it would fill our memory.
 MOST_WAITING = 100
 
-people: dict[anysock.Queue[bytes], str] = {}
+people: dict[anysock.Connection, anysock.Queue[bytes]] = {}
 
 
-def say_to_all(text: bytes, but: anysock.Queue[bytes]) -> None:
-    for queue in list(people):
-        if queue is not but:
+def say_to_others(speaker: anysock.Connection, text: str) -> None:
+    for connection, queue in list(people.items()):
+        if connection is not speaker:
             try:
-                queue.put_nowait(text)
+                queue.put_nowait(f"{text}\r\n".encode())
             except anysock.QueueFull:
-                queue.close()
+                connection.abort()  # an orderly end would wait for somebody who does not read
 
 
 async def chat(connection: anysock.Connection) -> None:
     await connection.send_all(b"Your name? ")
     name = (await connection.recv_line()).strip().decode(errors="replace") or "somebody"
-    mine: anysock.Queue[bytes] = anysock.Queue(max_items=MOST_WAITING)
-    people[mine] = name
-    say_to_all(f"* {name} is here\r\n".encode(), but=mine)
+    queue = people[connection] = anysock.Queue(MOST_WAITING)
+    say_to_others(connection, f"* {name} is here")
     try:
         async with anysock.task_group() as group:
-            writer = group.spawn(write(connection, mine))
+            writer = group.spawn(write(connection, queue))
             async for line in connection.lines():
-                say_to_all(f"{name}: {line.decode(errors='replace').strip()}\r\n".encode(), mine)
+                say_to_others(connection, f"{name}: {line.decode(errors='replace').strip()}")
             writer.cancel()
     finally:
-        del people[mine]
-        say_to_all(f"* {name} has left\r\n".encode(), but=mine)
+        del people[connection]
+        say_to_others(connection, f"* {name} has left")
 
 
 async def write(connection: anysock.Connection, queue: anysock.Queue[bytes]) -> None:
     async for text in queue:
         await connection.send_all(text)
-    await connection.send_all(b"* You are too slow, good-bye\r\n")
-    connection.abort()
 
 
 if __name__ == "__main__":

@@ -322,9 +322,9 @@ class Server:
             await self.handler(connection)
             reason = client.how_it_ended()
         except Exception as error:  # noqa: BLE001
-            if error is stream.lost:
+            if _is_loss_of(stream, error):
                 lost = stream.lost
-                aborted = isinstance(error, StreamAborted)
+                aborted = isinstance(lost, StreamAborted)
                 reason = CloseReason.ABORTED if aborted else CloseReason.LOST
             else:
                 reason = CloseReason.FAILED
@@ -467,3 +467,15 @@ def serve(
     engine.run(server.serve_until_signal() if on_main_thread else server.serve_forever())
     sys.stderr.flush()
     return server.aborted
+
+
+def _is_loss_of(stream: Stream, error: Exception) -> bool:
+    """Whether `error` says no more than that the peer is gone.
+
+    A handler with a task group has several tasks that meet that, each with an error of its own.
+    """
+    if stream.lost is None or error is stream.lost or not isinstance(error, ExceptionGroup):
+        return error is stream.lost
+    return all(
+        isinstance(each, ConnectionError) or _is_loss_of(stream, each) for each in error.exceptions
+    )

@@ -36,6 +36,34 @@ def test_a_reset_under_back_pressure_is_a_normal_end(engine, start_server):
     server.wait_for(GONE)
 
 
+TWO_TASKS = """
+import anysock
+
+async def both(connection):
+    async with anysock.task_group() as group:
+        group.spawn(send(connection))
+        async for data in connection:
+            pass
+
+async def send(connection):
+    while True:
+        await connection.send_all(b"x" * 65536)
+"""
+
+
+def test_a_reset_that_several_tasks_meet_is_a_normal_end(concurrent_engine, start_server, tmp_path):
+    (tmp_path / "tasks.py").write_text(TWO_TASKS)
+    server = start_server(
+        "tasks:both", "--log-level", "debug", engine=concurrent_engine, cwd=tmp_path
+    )
+    for _ in range(5):
+        client = server.connect()
+        receive_exactly(client, 200_000)
+        reset(client)
+    server.wait_for(r"has ended: (lost|aborted)", times=5)
+    assert not server.matching("failed")
+
+
 def test_others_do_not_notice_a_reset(concurrent_engine, start_server):
     server = start_server(engine=concurrent_engine)
     with server.connect() as bystander:

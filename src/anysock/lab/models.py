@@ -225,6 +225,8 @@ def _bystander(port: int, flooders: int, seconds: float) -> list[float]:
             end = time.monotonic() + seconds
             while time.monotonic() < end:
                 waits.append(ask(bystander))
+        except TimeoutError:
+            waits.append(PATIENCE)  # and more: it was given up
         finally:
             stopped.set()
             for thread in threads:

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -60,13 +61,15 @@ def serving(
 ) -> Iterator[Running]:
     """A server under `engine` on a port of its own; `folder` is where it finds a handler."""
     command = [sys.executable, "-m", "anysock", "serve", handler, "--engine", engine]
-    command += ["--bind", "127.0.0.1:0", "--log-level", "critical", *options]
+    command += ["--bind", "127.0.0.1:0", "--log-level", "error", *options]
     with program(command, folder) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         port = line.rpartition(":")[2].split(" ")[0].strip()
         if not port.isdigit():
             raise NotMeasured(f"the server did not start: {line.strip()}")
+        # Nobody reads what it logs; but somebody must, or it would stand still at a full pipe.
+        threading.Thread(target=process.stdout.read, daemon=True).start()
         yield Running(process, int(port))
 
 
