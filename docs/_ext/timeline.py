@@ -18,7 +18,10 @@ from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 _SEGMENT = re.compile(r"(run|wait|spin|lost|gap)\s+([\d.]+)(?:\s+(.+))?")
-_UNIT, _HEIGHT, _LANE, _LEFT = 60, 26, 44, 90
+_HEIGHT, _LANE, _LEFT = 26, 44, 90
+
+# What a text takes, in pixels: each letter, and the space around it.
+_LETTER, _SPACE = 7, 14
 
 
 def svg(lines: list[str]) -> str:
@@ -30,8 +33,18 @@ def svg(lines: list[str]) -> str:
         if not colon or None in segments:
             raise ValueError(f"not a lane of a timeline: {line!r}")
         lanes.append((name.strip(), [s for s in segments if s]))
+    # Wide enough for the text that has the least room.
+    unit = max(
+        [40.0]
+        + [
+            (len(s[3]) * _LETTER + _SPACE) / float(s[2])
+            for _, segments in lanes
+            for s in segments
+            if s[3] and s[1] != "gap"
+        ]
+    )
     longest = max(sum(float(s[2]) for s in segments) for _, segments in lanes)
-    width, height = _LEFT + longest * _UNIT + 10, _LANE * len(lanes) + 8
+    width, height = _LEFT + longest * unit + 10, _LANE * len(lanes) + 8
     said = "; ".join(f"{name}: {', '.join(s[0] for s in segments)}" for name, segments in lanes)
     parts = [
         f'<svg viewBox="0 0 {width:g} {height}" role="img" xmlns="http://www.w3.org/2000/svg">',
@@ -46,7 +59,7 @@ def svg(lines: list[str]) -> str:
         )
         left = float(_LEFT)
         for segment in segments:
-            kind, length, text = segment[1], float(segment[2]) * _UNIT, segment[3]
+            kind, length, text = segment[1], float(segment[2]) * unit, segment[3]
             if kind != "gap":
                 parts.append(
                     f'<rect class="{kind}" x="{left:g}" y="{top}" width="{length - 2:g}" '
@@ -54,8 +67,9 @@ def svg(lines: list[str]) -> str:
                 )
             if text:
                 dark = " dark" if kind in ("wait", "gap") else ""
+                above = -4 if kind == "gap" else 4  # not on the line
                 parts.append(
-                    f'<text class="in{dark}" x="{left + 6:g}" y="{middle + 4:g}">'
+                    f'<text class="in{dark}" x="{left + 6:g}" y="{middle + above:g}">'
                     f"{html.escape(text)}</text>"
                 )
             left += length

@@ -67,6 +67,9 @@ def load_page(outcome: Outcome) -> str:
         ("never answered", f"{outcome.unanswered:,}"),
         ("load side", ", ".join(f"{share:.0%}" for share in outcome.load_cpu) + " of a core"),
     ]
+    if (cpu := outcome.server_cpu) is not None and outcome.messages:
+        told = f"{cpu.total / outcome.seconds:.0%} of a core, "
+        facts.append(("server", f"{told}{cpu.total / outcome.messages * 1e6:.3g} µs a message"))
     if outcome.bottleneck:
         facts.append(("note", outcome.bottleneck))
     named = [

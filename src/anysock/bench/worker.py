@@ -155,6 +155,8 @@ class _Worker:
                 self._talking(0, await self._connect()) as talk,
             ):
                 await talk.exchange(self._clock(), self._clock)
+        self._connects.take()
+        self._opened = 0
 
     async def _phase(self, seconds: float | None) -> None:
         """Let `seconds` pass, or less when the load is over before."""
