@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 # What running and installing need, of all that constraints.txt pins. If a new version of one of
 # these needs another, pip stops and names it: nothing that is not pinned here gets in.
-RUN_PACKAGES := click rich markdown-it-py mdurl pygments \
+RUN_PACKAGES := click rich markdown-it-py mdurl pygments hdrhistogram pbr setuptools \
 	hatchling editables packaging pathspec pluggy tomlkit trove-classifiers
 
 .PHONY: help serve test bench docs lint format clean constraints
@@ -38,6 +38,9 @@ bench: $(VENV)/ready-to-test
 docs: $(VENV)/ready-to-test
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
 	@echo 'the site is in docs/_build: open docs/_build/index.html'
+
+docs/lab.json: $(VENV)/ready-to-test
+	$(BIN)/anysock lab --json $@
 
 lint: $(VENV)/ready-to-test
 	$(BIN)/ruff check .

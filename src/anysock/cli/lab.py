@@ -32,7 +32,9 @@ def command(
     with needs("bench"):
         from anysock.lab import text
         from anysock.lab.catalogue import chosen
-        from anysock.lab.pages import lab_page
+    if html_file is not None:
+        with needs("bench"):
+            from anysock.lab.pages import lab_page
     from rich.console import Console
 
     wanted = chosen(claims)
