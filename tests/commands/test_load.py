@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -100,6 +101,29 @@ def test_so_many_messages_are_sent_and_no_more(more):
         report = told(f":{port}", "-c", "10", "--size", "50", "--messages", "123", *more)
     assert report["messages"] == 123
     assert seen["bytes"] == 123 * 50
+
+
+def test_a_server_that_dies_ends_a_load_of_so_many_messages():
+    """Without a duration, nothing else would."""
+    served = threading.Event()
+
+    def serve_one():
+        client, _ = listener.accept()
+        listener.close()
+        with client:
+            client.sendall(client.recv(65536))
+        served.set()
+
+    listener = socket.create_server(("127.0.0.1", 0), backlog=1)
+    port = listener.getsockname()[1]
+    server = threading.Thread(target=serve_one)
+    server.start()
+    report = told(f":{port}", "-c", "1", "--messages", "50", "--timeout", "500ms", code=1)
+    server.join()
+    assert served.is_set()
+    assert report["messages"] <= 1
+    assert report["errors"]["given up: no connection any more"] == 1
+    assert report["errors"]["refused"] > 1
 
 
 def test_churn_tells_connecting_and_the_first_byte_apart(start_server):

@@ -13,6 +13,7 @@ import os
 import types
 from collections.abc import Callable, Generator
 
+from anysock.bench.faults import Fault
 from anysock.engines.nonblocking import NonblockingStream
 from anysock.errors import StreamClosed
 from anysock.loop.kernel import Kernel
@@ -24,14 +25,6 @@ _write = os.write
 # Up to this size a message and its answer always fit in the socket's buffers, so that a client with
 # one message on the way need not read while it sends.
 SMALL = 16 * 1024
-
-
-class Fault(Exception):
-    """The connection can't go on; its one argument is the kind, as reports name it."""
-
-    @property
-    def kind(self) -> str:
-        return str(self.args[0])
 
 
 def most_read(size: int) -> int:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import errno
 import json
 import math
 import os
@@ -26,7 +25,8 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from anysock.bench.conversation import SMALL, Conversation, Fault, pattern_of
+from anysock.bench.conversation import SMALL, Conversation, pattern_of
+from anysock.bench.faults import Errors, Fault
 from anysock.bench.latencies import Samples
 from anysock.bench.plan import Plan
 from anysock.bench.pollers import PrecisePoller
@@ -52,19 +52,6 @@ PATTERNS = 16
 # How many messages of an open loop may wait for their answers before it is given up: the server is
 # that far behind, and the worker's memory is bounded.
 MOST_BEHIND = 1_000_000
-
-KINDS = {
-    errno.ECONNREFUSED: "refused",
-    errno.ECONNRESET: "reset",
-    errno.EPIPE: "reset",
-    errno.ECONNABORTED: "reset",
-    errno.ETIMEDOUT: "timed out",
-    errno.EHOSTUNREACH: "unreachable",
-    errno.ENETUNREACH: "unreachable",
-    errno.EADDRNOTAVAIL: "no free port on this side",
-    errno.EMFILE: "no free descriptor on this side",
-    errno.ENFILE: "no free descriptor on this side",
-}
 
 
 class _LoadEngine(NonblockingEngine):
@@ -92,7 +79,7 @@ class _Worker:
         self._first_bytes = Samples()
         self._late = Samples()
         self._totals: dict[str, collections.Counter[int]] = {}
-        self._errors: collections.Counter[str] = collections.Counter()
+        self._errors = Errors()
         self._opened = 0
         self._unanswered = 0
         #: How many messages may still be sent, and how many have come to their end, either way.
@@ -149,7 +136,7 @@ class _Worker:
         (mallopt(3), M_MMAP_THRESHOLD). Until its first client has left, a server that asks for
         large receives (asyncio) runs at half of its speed, which is not what one wants to know.
         """
-        with self._counted_errors():
+        with self._errors.counted():
             async with (
                 self._engine.scope(self._plan.timeout),
                 self._talking(0, await self._connect()) as talk,
@@ -186,11 +173,19 @@ class _Worker:
 
     async def _tick(self) -> None:
         """Tell how it goes; give up connections that do not answer, and a server that is lost."""
+        last_seen = self._clock()
         while True:
             await self._engine.sleep(TICK_SECONDS)
             echo = self._collect()
             say(tick=sum(echo.values()), echo=echo)
-            long_ago = self._clock() - self._plan.timeout
+            now = self._clock()
+            long_ago = now - self._plan.timeout
+            if self._talks:
+                last_seen = now
+            elif self._plan.messages is not None and last_seen < long_ago:
+                # So many messages, and nobody to send them to: this would never end.
+                self._errors["given up: no connection any more"] += 1
+                self._over.set()
             for talk in list(self._talks):
                 if talk.waiting_since() < long_ago:
                     talk.give_up("no answer in time")
@@ -244,7 +239,7 @@ class _Worker:
 
         async def open_some(places: Iterator[int]) -> None:
             for place in places:
-                with self._counted_errors():
+                with self._errors.counted():
                     streams[place] = await self._connect()
 
         tasks = [self._kernel.spawn(open_some(places)) for _ in range(CONNECTING_AT_ONCE)]
@@ -276,17 +271,6 @@ class _Worker:
         assert isinstance(stream, NonblockingStream)
         return stream
 
-    @contextlib.contextmanager
-    def _counted_errors(self) -> Iterator[None]:
-        """What goes wrong with a connection in the block ends the block, and is counted."""
-        try:
-            yield
-        except Fault as fault:
-            self._errors[fault.kind] += 1
-        except OSError as error:
-            number = error.errno or 0
-            self._errors[KINDS.get(number, os.strerror(number).lower())] += 1
-
     @contextlib.asynccontextmanager
     async def _talking(self, place: int, stream: NonblockingStream) -> AsyncIterator[Conversation]:
         """A conversation over `stream`, on the books as long as the block lasts."""
@@ -311,7 +295,7 @@ class _Worker:
 
     async def _slot(self, place: int, stream: NonblockingStream | None) -> None:
         while True:
-            with self._counted_errors():
+            with self._errors.counted():
                 if stream is None:
                     await self._engine.sleep(RETRY_SECONDS)
                     stream = await self._connect()
@@ -390,7 +374,7 @@ class _Worker:
         assert self._plan.churn is not None
         while True:
             due = await self._next_due()
-            with self._counted_errors():
+            with self._errors.counted():
                 try:
                     stream = await self._connect()
                 except BaseException:
