@@ -44,7 +44,7 @@ def swarm(port: int, *, code: int) -> dict[str, Any]:
             [
                 *(*locust, "--master", "--master-bind-host", "127.0.0.1"),
                 *("--master-bind-port", meeting, "--expect-workers", "2"),
-                *("--users", "10", "--spawn-rate", "10", "--run-time", "3s", "--json"),
+                *("--users", "10", "--spawn-rate", "10", "--run-time", "2s", "--json"),
             ],
             capture_output=True,
             text=True,
