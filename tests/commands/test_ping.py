@@ -188,6 +188,23 @@ def test_what_is_interrupted_before_its_answer_is_not_lost():
     assert process.returncode == 1  # nothing was sent and answered
 
 
+@pytest.mark.parametrize("more", [[], ["--connect"]], ids=str)
+def test_a_reader_that_leaves_ends_it(start_server, more):
+    """``anysock ping :7 | head -2``"""
+    process = subprocess.Popen(
+        [*PING, f":{start_server().port}", *QUICK, *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(PATIENCE) == 1
+        assert process.stderr.read() == b""
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

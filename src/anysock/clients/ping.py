@@ -151,7 +151,8 @@ class Summary:
 def ping(plan: Plan, say: Callable[[str], object]) -> Summary:
     """Send the probes of `plan`; ``say(line)`` is called with each line to print.
 
-    SIGINT and SIGTERM end it early. Raises `StartError` for a name that is not known.
+    SIGINT and SIGTERM end it early. Raises `StartError` for a name that is not known, and what
+    `say` raises, such as BrokenPipeError.
     """
     resolve(plan.address, passive=False)
     return runtime.run(_Ping(plan, say).run)
@@ -160,21 +161,39 @@ def ping(plan: Plan, say: Callable[[str], object]) -> Summary:
 class _Ping:
     def __init__(self, plan: Plan, say: Callable[[str], object]) -> None:
         self.plan = plan
-        self.say = say
+        self._print = say
         self.where = str(plan.address).removeprefix("tcp://")
         self.summary = Summary()
         self._link: _Link | None = None
         self._opening: Event | None = None
+        self._unheard: OSError | None = None
+        self._stopped = False
+
+    def say(self, line: str) -> None:
+        """Print `line`. Where that fails nobody listens any more, and the run comes to its end."""
+        if self._unheard is None:
+            try:
+                self._print(line)
+            except OSError as error:
+                # Raised here, it would be taken for an error of the connection.
+                self._unheard = error
+                self._stop()
+
+    def _stop(self) -> None:
+        """Let no more probes be sent. Once: what comes after is not to be interrupted."""
+        if not self._stopped:
+            self._stopped = True
+            self._me.cancel()
 
     async def run(self) -> Summary:
         engine, size = current_engine(), self.plan.size
         self.now = engine.now
-        self.say(f"PING {self.where} (tcp) {size} byte{'s' * (size != 1)} of data")
+        self._print(f"PING {self.where} (tcp) {size} byte{'s' * (size != 1)} of data")
         begun = self.now()
         probes: dict[Task, None] = {}
-        me = engine.current_task()
+        self._me = engine.current_task()
         with engine.watch_signals(
-            (signal.SIGINT, signal.SIGTERM), lambda _: me.cancel(), _exit_at_once
+            (signal.SIGINT, signal.SIGTERM), lambda _: self._stop(), _exit_at_once
         ):
             with contextlib.suppress(Cancelled):
                 await self._send_all(probes, begun)
@@ -185,8 +204,10 @@ class _Ping:
                     self.summary.sent -= 1  # interrupted: neither answered nor lost
             if self._link is not None:
                 await self._link.close()
+        if self._unheard is not None:
+            raise self._unheard
         for line in self.summary.lines(self.where):
-            self.say(line)
+            self._print(line)
         return self.summary
 
     async def _send_all(self, probes: dict[Task, None], begun: float) -> None:
