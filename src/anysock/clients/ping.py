@@ -26,6 +26,9 @@ from anysock.units import format_duration
 # Percentiles are of the latest so many round trips: an endless run has an end to its memory.
 MOST_SAMPLES = 100_000
 
+# As telnet(1) says it.
+_CLOSED = "Connection closed by foreign host"
+
 _SAYS = {
     Verdict.LATE: "late answer",
     Verdict.REORDERED: "reordered answer",
@@ -100,6 +103,8 @@ class Summary:
 
     sent: int = 0
     received: int = 0
+    #: Neither answered nor lost when it was interrupted.
+    waiting: int = 0
     #: By kind: corrupt, late, … (see `Verdict`).
     bad: collections.Counter[str] = field(default_factory=collections.Counter)
     #: Connections that could not be opened, or broke, by what was wrong.
@@ -111,12 +116,12 @@ class Summary:
     @property
     def lost(self) -> int:
         """Probes without a right answer in time."""
-        return self.sent - self.received
+        return self.sent - self.received - self.waiting
 
     @property
     def ok(self) -> bool:
-        """Whether there was something to answer, and all was answered: once, right, in time."""
-        return self.sent > 0 and not self.lost and not self.bad
+        """Whether there were answers, and no probe without: once, right, in time."""
+        return self.received > 0 and not self.lost and not self.bad
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; times in seconds."""
@@ -124,6 +129,7 @@ class Summary:
             "sent": self.sent,
             "received": self.received,
             "lost": self.lost,
+            "waiting": self.waiting,
             "bad": dict(self.bad),
             "errors": dict(self.errors),
             "seconds": self.seconds,
@@ -133,11 +139,12 @@ class Summary:
 
     def lines(self, address: str) -> list[str]:
         """What is printed at the end."""
-        share = 100 * self.lost / self.sent if self.sent else 0.0
+        share = 100 * self.lost / max(self.lost + self.received, 1)
+        waiting = f"{self.waiting} without an answer yet, " if self.waiting else ""
         told = [f"--- {address} ping statistics ---"]
         told.append(
             f"{self.sent} sent, {self.received} received, {self.lost} lost ({share:.3g} %), "
-            f"time {self.seconds * 1e3:.0f} ms"
+            f"{waiting}time {self.seconds * 1e3:.0f} ms"
         )
         told += [f"{count} {kind}" for kind, count in sorted((self.bad + self.errors).items())]
         for name, times in (("connect", self.connect), ("rtt", self.rtt)):
@@ -201,7 +208,7 @@ class _Ping:
             for probe in probes:
                 if not probe.done:
                     probe.cancel()
-                    self.summary.sent -= 1  # interrupted: neither answered nor lost
+                    self.summary.waiting += 1
             if self._link is not None:
                 await self._link.close()
         if self._unheard is not None:
@@ -245,12 +252,16 @@ class _Ping:
             if link is not None:
                 link.give_up(number)
         except OSError as error:
-            reason = error.strerror or str(error)
-            self.summary.errors[reason] += 1
-            self.say(f"{reason}: {self.where}: seq={number}")
+            self.tell_broken(error, f": seq={number}")
         finally:
             if link is not None and self.plan.connect:
                 await link.close()
+
+    def tell_broken(self, error: OSError, cost: str = "") -> None:
+        """A connection could not be opened, or broke; tell why, and what that has cost."""
+        reason = error.strerror or str(error)
+        self.summary.errors[reason] += 1
+        self.say(f"{reason}: {self.where}{cost}")
 
     async def _open(self) -> _Link:
         begun = self.now()
@@ -308,7 +319,7 @@ class _Link:
             await self._outbox.put(number)
             await asked.done.wait()
         except QueueClosed:
-            asked.error = ConnectionResetError(errno.ECONNRESET, "connection closed")
+            asked.error = ConnectionResetError(errno.ECONNRESET, _CLOSED)
         finally:
             self._asked.pop(number, None)
         if asked.error is not None:
@@ -342,13 +353,16 @@ class _Link:
                 now = self._ping.now()
                 for answer in self._check.received(data):
                     self._take(answer, now)
-            error = ConnectionResetError(errno.ECONNRESET, "Connection closed by foreign host")
+            error = ConnectionResetError(errno.ECONNRESET, _CLOSED)
         except OSError as broken:
             error = broken
         for answer in self._check.ended():
             self._take(answer, self._ping.now())
         self.broken = True
         self._outbox.close()
+        # Else each probe that it has cost tells. Whose own connection it was has its answer.
+        if not self._asked and not self._ping.plan.connect:
+            self._ping.tell_broken(error)
         for asked in self._asked.values():
             asked.error = error
             asked.done.set()
