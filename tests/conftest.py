@@ -5,8 +5,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.harness import CONCURRENT_ENGINES, ENGINES, ServerProcess
+
+# How long one example takes says how busy the machine is; each test as a whole is bounded.
+settings.register_profile("anysock", deadline=None)
+settings.load_profile("anysock")
 
 
 @pytest.fixture(scope="session", autouse=True)

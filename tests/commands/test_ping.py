@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from anysock.clients.echo_check import payload_of
 from anysock.clients.ping import MOST_SAMPLES, Times
 from tests import bad_servers
 from tests.bad_servers import bad_server
-from tests.harness import ENGINES, PATIENCE, free_port
+from tests.harness import ENGINES, PATIENCE, free_port, receive_exactly
 
 PING = [sys.executable, "-m", "anysock", "ping"]
 QUICK = ("-i", "20ms")
@@ -128,6 +129,36 @@ def test_a_broken_connection_is_one_line_and_the_next_probe_opens_another():
     assert "4 sent, 2 received, 2 lost (50 %)" in "\n".join(lines)
 
 
+def test_a_connection_that_ends_between_two_probes_is_one_line_too():
+    with bad_server(lambda client: client.sendall(client.recv(65536))) as port:
+        lines = ping(f":{port}", "-c", "3", "-i", "300ms")
+    assert f"Connection closed by foreign host: 127.0.0.1:{port}" in lines
+    assert "3 sent, 3 received, 0 lost (0 %)" in "\n".join(lines)
+
+
+def test_one_lost_answer_hurts_no_other():
+    def lose_one(client):
+        client.recv(65536)
+        bad_servers.echo(client)
+
+    with bad_server(lose_one) as port:
+        found = report(f":{port}", "-c", "3", "-i", "700ms", "--timeout", "600ms", code=1)
+    assert (found["received"], found["lost"], found["bad"]) == (2, 1, {})
+
+
+def test_slow_answers_do_not_move_the_next_probe():
+    """None is answered before the third has come: they are sent when they are due."""
+
+    def wait_for_three(client):
+        receive_exactly(client, 2 * 64)
+        held = receive_exactly(client, 64)
+        client.sendall(b"".join(payload_of(number, 64) for number in (1, 2)) + held)
+
+    with bad_server(wait_for_three) as port:
+        found = report(f":{port}", "-c", "3", *QUICK)
+    assert (found["received"], found["bad"]) == (3, {})
+
+
 def test_a_silent_server():
     with bad_server(bad_servers.silent) as port:
         found = report(f":{port}", "-c", "2", *QUICK, "--timeout", "100ms", code=1)
@@ -184,8 +215,25 @@ def test_what_is_interrupted_before_its_answer_is_not_lost():
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=PATIENCE)
     found = json.loads(out)
-    assert (found["sent"], found["lost"]) == (0, 0)
-    assert process.returncode == 1  # nothing was sent and answered
+    assert (found["sent"], found["lost"], found["waiting"]) == (1, 0, 1)
+    assert process.returncode == 1  # nothing was answered
+
+
+@pytest.mark.parametrize("more", [[], ["--connect"]], ids=str)
+def test_a_reader_that_leaves_ends_it(start_server, more):
+    """``anysock ping :7 | head -2``"""
+    process = subprocess.Popen(
+        [*PING, f":{start_server().port}", *QUICK, *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(PATIENCE) == 1
+        assert process.stderr.read() == b""
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import collections
+import hashlib
+import operator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
-# How many answered probes are remembered, so that an answer that comes twice is known.
+# How many probes are remembered once they are answered, and once they are given up, so that an
+# answer that comes twice, or late, is known: an endless run has an end to its memory.
 _REMEMBERED = 1000
+
+# So many bytes tell which probe a corrupt answer belongs to.
+_SAMPLE = 64
 
 
 class Verdict(Enum):
@@ -16,7 +23,7 @@ class Verdict(Enum):
     OK = "ok"
     #: Right, but its probe had been given up.
     LATE = "late"
-    #: Right, but before the answer to an earlier probe.
+    #: Right, but before the answer to an earlier probe that is still waited for.
     REORDERED = "reordered"
     #: The answer to a probe that was answered before.
     DUPLICATE = "duplicate"
@@ -36,14 +43,18 @@ class Answer:
 
 
 def payload_of(number: int, size: int) -> bytes:
-    """The bytes of probe `number`: its number, and then what no other probe has in that place.
+    """The bytes of probe `number`: its number, and then bytes that look random, and are others in
+    each probe, so that nothing on the way can compress them or take one probe for another.
 
     Fewer than 8 bytes hold only the end of the number: with one byte, two probes look the same when
     they are 256 apart.
     """
-    rest = bytes((number * 167 + place * 31) % 251 for place in range(min(size, 251)))
-    tag = number.to_bytes(8, "big")[-min(size, 8) :]
-    return (tag + rest * (size // 251 + 1))[:size]
+    tag = _tag_of(number, size)
+    return tag + hashlib.shake_128(number.to_bytes(8, "big")).digest(size - len(tag))
+
+
+def _tag_of(number: int, size: int) -> bytes:
+    return number.to_bytes(8, "big")[-min(size, 8) :]
 
 
 class EchoCheck:
@@ -51,29 +62,41 @@ class EchoCheck:
 
     `sent` tells that a probe was sent, `give_up` that nobody waits for it any more; `received`
     takes whatever bytes come, however they are cut, and `ended` the end of the stream.
+
+    Raises ValueError for a size of less than 1 byte, in which no answer can be seen.
     """
 
     def __init__(self, size: int) -> None:
+        if size < 1:
+            raise ValueError(f"a probe has at least one byte, not {size}")
         self._size = size
         self._received = bytearray()
-        #: Probes without an answer, the oldest first; and which of them are given up.
-        self._open: collections.OrderedDict[int, bool] = collections.OrderedDict()
+        # The oldest first; each probe without an answer is in one of the two.
+        self._waiting: dict[int, None] = {}
+        self._given_up: dict[int, None] = {}
         self._answered: collections.deque[int] = collections.deque(maxlen=_REMEMBERED)
 
     @property
     def open(self) -> list[int]:
-        """The probes without an answer, the oldest first; those that are given up, too."""
-        return list(self._open)
+        """The probes without an answer: those that are given up, as far as they are remembered,
+        and those that are waited for, the oldest first of each."""
+        return [*self._given_up, *self._waiting]
 
     def sent(self, number: int) -> bytes:
         """Probe `number` is sent: returns its bytes."""
-        self._open[number] = False
+        self._waiting[number] = None
         return payload_of(number, self._size)
 
     def give_up(self, number: int) -> None:
-        """Nobody waits for the answer to `number` any more; if it comes, it is late."""
-        if number in self._open:
-            self._open[number] = True
+        """Nobody waits for the answer to `number` any more; if it comes, it is late.
+
+        The latest 1000 of them are remembered; the answer to an older one is corrupt.
+        """
+        if number in self._waiting:
+            del self._waiting[number]
+            self._given_up[number] = None
+            if len(self._given_up) > _REMEMBERED:
+                del self._given_up[next(iter(self._given_up))]
 
     def received(self, data: bytes) -> list[Answer]:
         """The answers that `data` completes."""
@@ -87,31 +110,62 @@ class EchoCheck:
 
     def ended(self) -> list[Answer]:
         """The stream has ended: what there is of an answer is short."""
-        length = len(self._received)
+        begun = bytes(self._received)
         self._received.clear()
-        if not length:
+        if not begun:
             return []
-        number = next(iter(self._open), 0)
-        self._open.pop(number, None)
-        return [Answer(number, Verdict.SHORT, f"{length} of {self._size} bytes")]
+        detail = f"{len(begun)} of {self._size} bytes"
+        return [Answer(self._close_most_like(begun) or 0, Verdict.SHORT, detail)]
 
     def _judge(self, block: bytes) -> Answer:
-        for number, given_up in self._open.items():
-            if block == payload_of(number, self._size):
-                first = number == next(iter(self._open))
-                del self._open[number]
-                self._answered.append(number)
-                if given_up:
-                    return Answer(number, Verdict.LATE)
-                return Answer(number, Verdict.OK if first else Verdict.REORDERED)
-        for number in reversed(self._answered):
-            if block == payload_of(number, self._size):
-                return Answer(number, Verdict.DUPLICATE)
-        if not self._open:
+        number = self._find(block, self._waiting)
+        if number is not None:
+            first = number == next(iter(self._waiting))
+            self._close(number)
+            return Answer(number, Verdict.OK if first else Verdict.REORDERED)
+        number = self._find(block, self._given_up)
+        if number is not None:
+            self._close(number)
+            return Answer(number, Verdict.LATE)
+        number = self._find(block, reversed(self._answered))
+        if number is not None:
+            return Answer(number, Verdict.DUPLICATE)
+        number = self._close_most_like(block)
+        if number is None:
             return Answer(0, Verdict.CORRUPT, "nothing was asked")
-        # It takes the place of the answer that is due: the next is compared with the next.
-        number, _ = self._open.popitem(last=False)
         wanted = payload_of(number, self._size)
         place = next(at for at in range(self._size) if block[at] != wanted[at])
         detail = f"byte {place} is 0x{block[place]:02x}, not 0x{wanted[place]:02x}"
         return Answer(number, Verdict.CORRUPT, detail)
+
+    def _find(self, block: bytes, numbers: Iterable[int]) -> int | None:
+        for number in numbers:
+            # Most are told apart by the few bytes that are quick to make.
+            tag = _tag_of(number, self._size)
+            if block.startswith(tag) and block == payload_of(number, self._size):
+                return number
+        return None
+
+    def _close(self, number: int) -> None:
+        self._waiting.pop(number, None)
+        self._given_up.pop(number, None)
+        self._answered.append(number)
+
+    def _close_most_like(self, block: bytes) -> int | None:
+        """The probe whose answer `block` was to be; it is open no longer. None when none is.
+
+        It is the one that most of the block agrees with; if there is no such, the one that is due.
+        """
+        candidates = [*self._waiting, *self._given_up]
+        if not candidates:
+            return None
+        sample = min(self._size, _SAMPLE)
+        differing = [
+            sum(map(operator.ne, block, payload_of(number, sample))) for number in candidates
+        ]
+        fewest = min(differing)
+        alike = 2 * fewest < min(sample, len(block))
+        number = candidates[differing.index(fewest) if alike else 0]
+        self._waiting.pop(number, None)
+        self._given_up.pop(number, None)
+        return number

@@ -26,6 +26,9 @@ from anysock.units import format_duration
 # Percentiles are of the latest so many round trips: an endless run has an end to its memory.
 MOST_SAMPLES = 100_000
 
+# As telnet(1) says it.
+_CLOSED = "Connection closed by foreign host"
+
 _SAYS = {
     Verdict.LATE: "late answer",
     Verdict.REORDERED: "reordered answer",
@@ -100,6 +103,8 @@ class Summary:
 
     sent: int = 0
     received: int = 0
+    #: Neither answered nor lost when it was interrupted.
+    waiting: int = 0
     #: By kind: corrupt, late, … (see `Verdict`).
     bad: collections.Counter[str] = field(default_factory=collections.Counter)
     #: Connections that could not be opened, or broke, by what was wrong.
@@ -111,12 +116,12 @@ class Summary:
     @property
     def lost(self) -> int:
         """Probes without a right answer in time."""
-        return self.sent - self.received
+        return self.sent - self.received - self.waiting
 
     @property
     def ok(self) -> bool:
-        """Whether there was something to answer, and all was answered: once, right, in time."""
-        return self.sent > 0 and not self.lost and not self.bad
+        """Whether there were answers, and no probe without: once, right, in time."""
+        return self.received > 0 and not self.lost and not self.bad
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; times in seconds."""
@@ -124,6 +129,7 @@ class Summary:
             "sent": self.sent,
             "received": self.received,
             "lost": self.lost,
+            "waiting": self.waiting,
             "bad": dict(self.bad),
             "errors": dict(self.errors),
             "seconds": self.seconds,
@@ -133,11 +139,12 @@ class Summary:
 
     def lines(self, address: str) -> list[str]:
         """What is printed at the end."""
-        share = 100 * self.lost / self.sent if self.sent else 0.0
+        share = 100 * self.lost / max(self.lost + self.received, 1)
+        waiting = f"{self.waiting} without an answer yet, " if self.waiting else ""
         told = [f"--- {address} ping statistics ---"]
         told.append(
             f"{self.sent} sent, {self.received} received, {self.lost} lost ({share:.3g} %), "
-            f"time {self.seconds * 1e3:.0f} ms"
+            f"{waiting}time {self.seconds * 1e3:.0f} ms"
         )
         told += [f"{count} {kind}" for kind, count in sorted((self.bad + self.errors).items())]
         for name, times in (("connect", self.connect), ("rtt", self.rtt)):
@@ -151,7 +158,8 @@ class Summary:
 def ping(plan: Plan, say: Callable[[str], object]) -> Summary:
     """Send the probes of `plan`; ``say(line)`` is called with each line to print.
 
-    SIGINT and SIGTERM end it early. Raises `StartError` for a name that is not known.
+    SIGINT and SIGTERM end it early. Raises `StartError` for a name that is not known, and what
+    `say` raises, such as BrokenPipeError.
     """
     resolve(plan.address, passive=False)
     return runtime.run(_Ping(plan, say).run)
@@ -160,21 +168,39 @@ def ping(plan: Plan, say: Callable[[str], object]) -> Summary:
 class _Ping:
     def __init__(self, plan: Plan, say: Callable[[str], object]) -> None:
         self.plan = plan
-        self.say = say
+        self._print = say
         self.where = str(plan.address).removeprefix("tcp://")
         self.summary = Summary()
         self._link: _Link | None = None
         self._opening: Event | None = None
+        self._unheard: OSError | None = None
+        self._stopped = False
+
+    def say(self, line: str) -> None:
+        """Print `line`. Where that fails nobody listens any more, and the run comes to its end."""
+        if self._unheard is None:
+            try:
+                self._print(line)
+            except OSError as error:
+                # Raised here, it would be taken for an error of the connection.
+                self._unheard = error
+                self._stop()
+
+    def _stop(self) -> None:
+        """Let no more probes be sent. Once: what comes after is not to be interrupted."""
+        if not self._stopped:
+            self._stopped = True
+            self._me.cancel()
 
     async def run(self) -> Summary:
         engine, size = current_engine(), self.plan.size
         self.now = engine.now
-        self.say(f"PING {self.where} (tcp) {size} byte{'s' * (size != 1)} of data")
+        self._print(f"PING {self.where} (tcp) {size} byte{'s' * (size != 1)} of data")
         begun = self.now()
         probes: dict[Task, None] = {}
-        me = engine.current_task()
+        self._me = engine.current_task()
         with engine.watch_signals(
-            (signal.SIGINT, signal.SIGTERM), lambda _: me.cancel(), _exit_at_once
+            (signal.SIGINT, signal.SIGTERM), lambda _: self._stop(), _exit_at_once
         ):
             with contextlib.suppress(Cancelled):
                 await self._send_all(probes, begun)
@@ -182,11 +208,13 @@ class _Ping:
             for probe in probes:
                 if not probe.done:
                     probe.cancel()
-                    self.summary.sent -= 1  # interrupted: neither answered nor lost
+                    self.summary.waiting += 1
             if self._link is not None:
                 await self._link.close()
+        if self._unheard is not None:
+            raise self._unheard
         for line in self.summary.lines(self.where):
-            self.say(line)
+            self._print(line)
         return self.summary
 
     async def _send_all(self, probes: dict[Task, None], begun: float) -> None:
@@ -224,12 +252,16 @@ class _Ping:
             if link is not None:
                 link.give_up(number)
         except OSError as error:
-            reason = error.strerror or str(error)
-            self.summary.errors[reason] += 1
-            self.say(f"{reason}: {self.where}: seq={number}")
+            self.tell_broken(error, f": seq={number}")
         finally:
             if link is not None and self.plan.connect:
                 await link.close()
+
+    def tell_broken(self, error: OSError, cost: str = "") -> None:
+        """A connection could not be opened, or broke; tell why, and what that has cost."""
+        reason = error.strerror or str(error)
+        self.summary.errors[reason] += 1
+        self.say(f"{reason}: {self.where}{cost}")
 
     async def _open(self) -> _Link:
         begun = self.now()
@@ -287,7 +319,7 @@ class _Link:
             await self._outbox.put(number)
             await asked.done.wait()
         except QueueClosed:
-            asked.error = ConnectionResetError(errno.ECONNRESET, "connection closed")
+            asked.error = ConnectionResetError(errno.ECONNRESET, _CLOSED)
         finally:
             self._asked.pop(number, None)
         if asked.error is not None:
@@ -321,13 +353,16 @@ class _Link:
                 now = self._ping.now()
                 for answer in self._check.received(data):
                     self._take(answer, now)
-            error = ConnectionResetError(errno.ECONNRESET, "Connection closed by foreign host")
+            error = ConnectionResetError(errno.ECONNRESET, _CLOSED)
         except OSError as broken:
             error = broken
         for answer in self._check.ended():
             self._take(answer, self._ping.now())
         self.broken = True
         self._outbox.close()
+        # Else each probe that it has cost tells. Whose own connection it was has its answer.
+        if not self._asked and not self._ping.plan.connect:
+            self._ping.tell_broken(error)
         for asked in self._asked.values():
             asked.error = error
             asked.done.set()
