@@ -14,6 +14,8 @@ import time
 
 import pytest
 
+from tests import bad_servers
+from tests.bad_servers import bad_server
 from tests.harness import PATIENCE, receive_all, reset
 
 TALK = [sys.executable, "-m", "anysock", "talk"]
@@ -266,3 +268,12 @@ def test_a_server_that_ends_frees_the_terminal(start_server):
     terminal = Terminal(f":{server.port}")
     assert terminal.wait() == 0
     assert b"-UTC" in terminal.shown
+
+
+def test_a_server_that_closes_at_once_is_no_failure_of_ours():
+    """What the user says may meet a connection that is closed already."""
+    with bad_server(bad_servers.close_at_once) as port:
+        for _ in range(15):
+            done = talk(f":{port}", say=b"hello\n")
+            assert b"Traceback" not in done.stderr, done.stderr
+            assert b"failed" not in done.stderr, done.stderr

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from anysock.connection import Connection
 from anysock.engines.base import SockAddr
-from anysock.errors import StartError
+from anysock.errors import StartError, StreamClosed
 from anysock.net.addresses import Address
 from anysock.runtime import connect, run, spawn
 
@@ -73,7 +73,7 @@ class _User:
 
     async def speak(self) -> None:
         # If the connection is lost, who receives finds that out too, and says so.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, StreamClosed):
             begun = b""
             while typed := os.read(_STDIN, _MOST):
                 if ESCAPE in typed and os.isatty(_STDIN):
