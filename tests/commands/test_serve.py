@@ -241,6 +241,7 @@ def test_a_privileged_port_without_the_right_is_one_line_and_exit_code_1():
     program = (
         "import os, sys\n"
         "import anysock.server, anysock.cli.serve, anysock.engines.selector, encodings.idna\n"
+        "import anysock.handlers.echo\n"
         "import anysock.cli\n"
         f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n"
         "sys.argv = ['anysock', 'serve', '--bind', '127.0.0.1:1']\n"
