@@ -21,20 +21,26 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from anysock.engines.base import Binding
+
 ENGINES = ("blocking", "threads", "polling", "selector", "asyncio", "uvloop", "trio")
 CONCURRENT_ENGINES = tuple(name for name in ENGINES if name != "blocking")
 
 #: How many threads a server has that serves nobody: the main one; one that waits for signals
-#: where the main one sleeps; one that accepts; the watchdog of our own loop.
+#: where the main one sleeps; one that accepts; one that looks after the limits of time; the
+#: watchdog of our own loop.
 BASE_THREADS = {
-    "blocking": 2,
-    "threads": 3,
+    "blocking": 3,
+    "threads": 4,
     "polling": 2,
     "selector": 2,
     "asyncio": 1,
     "uvloop": 1 + 4,  # once it has looked up an address, libuv keeps four
     "trio": 1,
 }
+
+#: A free port of 127.0.0.1, for `Engine.listen`.
+LOOPBACK = Binding("127.0.0.1:0", ((socket.AF_INET, ("127.0.0.1", 0)),))
 
 #: How long anything may take that should happen at once, on a machine that is busy.
 PATIENCE = 15.0

@@ -16,6 +16,7 @@ import pytest
 
 import anysock
 from anysock.engines.current import current_engine
+from tests.harness import LOOPBACK
 
 BULK = 3_000_000
 
@@ -25,7 +26,7 @@ Check = Callable[[Any, Any], Awaitable[None]]
 @contextlib.asynccontextmanager
 async def two_ends(wrap: Callable[[Any], Any]) -> AsyncIterator[tuple[Any, Any]]:
     engine = current_engine()
-    [listener] = engine.listen([[(socket.AF_INET, ("127.0.0.1", 0))]], 10)
+    [listener] = engine.listen([LOOPBACK], 10)
     near = await engine.connect(socket.AF_INET, listener.addresses[0])
     far = await engine.accept(listener)
     listener.close()

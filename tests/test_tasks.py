@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import socket
 import threading
+from typing import Any
 
 import pytest
 
 import anysock
 from anysock.engines.current import current_engine
-from tests.harness import receive_exactly
+from tests.harness import LOOPBACK, receive_exactly
 
 
 def run(engine: str, main):
@@ -487,9 +488,8 @@ def test_a_cancelled_accept_loses_no_connection(concurrent_engine):
 
     async def main():
         engine = current_engine()
-        names = [[(socket.AF_INET, ("127.0.0.1", 0))]]
-        [listener] = engine.listen(names, 100)
-        address = listener.addresses[0]
+        [listener] = engine.listen([LOOPBACK], 100)
+        address: Any = listener.addresses[0]
         accepted = []
 
         async def accept_one():
@@ -538,7 +538,7 @@ def test_a_cancelled_send_loses_no_byte_unnoticed(concurrent_engine):
 
     async def main():
         engine = current_engine()
-        [listener] = engine.listen([[(socket.AF_INET, ("127.0.0.1", 0))]], 100)
+        [listener] = engine.listen([LOOPBACK], 100)
         thread = threading.Thread(target=client, args=(listener.addresses[0],))
         thread.start()
         stream = await engine.accept(listener)
@@ -567,7 +567,7 @@ def test_a_send_that_is_cancelled_before_its_first_byte_breaks_nothing(concurren
 
     async def main():
         engine = current_engine()
-        [listener] = engine.listen([[(socket.AF_INET, ("127.0.0.1", 0))]], 100, socket_buffer=4096)
+        [listener] = engine.listen([LOOPBACK], 100, socket_buffer=4096)
         client = socket.socket()
         client.settimeout(10)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -595,7 +595,7 @@ def test_a_send_that_is_cancelled_before_its_first_byte_breaks_nothing(concurren
 
 
 async def pair(engine):
-    [listener] = engine.listen([[(socket.AF_INET, ("127.0.0.1", 0))]], 10)
+    [listener] = engine.listen([LOOPBACK], 10)
     client = await engine.connect(socket.AF_INET, listener.addresses[0])
     stream = await engine.accept(listener)
     listener.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
@@ -33,6 +33,9 @@ class Connection:
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._buffer: LineBuffer | None = None
+        self._client: SockAddr | None = None
+        # What has come and gone that is not the conversation's: the header of a proxy.
+        self._overhead = 0
         #: True once the server has begun to drain: a handler that sends without being asked
         #: should come to an end. (One that waits in `recv` need not look: see `Server.drain`.)
         self.draining = False
@@ -41,13 +44,38 @@ class Connection:
         self.recv = stream.recv  # type: ignore[method-assign]
         self.send_all = stream.send_all  # type: ignore[method-assign]
 
+    def wrap(self, make: Callable[[Stream], Stream]) -> None:
+        """Put a stream around the one that the connection stands on: TLS, or a fault on purpose.
+
+        From now on what is received and sent goes through ``make(stream)``. To be called while no
+        task waits in `recv` or `send_all`, and before the first line is asked for.
+        """
+        if self._buffer is not None:
+            raise RuntimeError("lines have been read: what is in their buffer was not wrapped")
+        self._stream = stream = make(self._stream)
+        self.recv = stream.recv  # type: ignore[method-assign]
+        self.send_all = stream.send_all  # type: ignore[method-assign]
+
+    def speaks_for(self, client: SockAddr | None, overhead: int) -> None:
+        """The peer is a proxy, and has told in `overhead` bytes that it speaks for `client` (None:
+        for itself). For the server."""
+        self._client = client
+        self._overhead = overhead
+
     def __repr__(self) -> str:
         return f"<Connection from {self.peer}>"
 
     @property
     def peer(self) -> SockAddr:
-        """The address of the other end: ``(host, port)``, and two numbers more for IPv6."""
-        return self._stream.peer
+        """The address of the other end: ``(host, port)``, and two numbers more for IPv6. Behind a
+        proxy that speaks the PROXY protocol, that of the real client; ``"unix"`` on a Unix socket.
+        """
+        return self._client or self._stream.peer
+
+    @property
+    def via(self) -> SockAddr | None:
+        """The address of the proxy that the client has come through, or None."""
+        return self._stream.peer if self._client else None
 
     @property
     def local(self) -> SockAddr:
@@ -57,7 +85,7 @@ class Connection:
     @property
     def bytes_received(self) -> int:
         """How many bytes have come from the peer."""
-        return self._stream.bytes_received
+        return self._stream.bytes_received - self._overhead
 
     @property
     def bytes_sent(self) -> int:

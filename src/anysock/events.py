@@ -39,6 +39,26 @@ class CloseReason(enum.Enum):
     DRAINED = "drained"
     #: Nothing had moved for as long as the option `idle_timeout` says.
     IDLE = "idle for too long"
+    #: The peer took nothing of what was sent to it for as long as `write_timeout` says.
+    WRITE_TIMEOUT = "write timeout"
+    #: It moved less than `min_rate`.
+    TOO_SLOW = "too slow"
+    #: It had lasted as long as `max_lifetime` says.
+    LIFETIME = "end of its lifetime"
+    #: It had moved as much as `max_bytes` says.
+    MAX_BYTES = "too many bytes"
+    #: There were as many connections as `max_connections` says, and `overflow` is ``close``.
+    OVERFLOW = "too many connections"
+    #: Its source had as many as `per_source` says.
+    PER_SOURCE = "too many from its source"
+    #: They came faster than `accept_rate` says, and `overflow` is ``close``.
+    ACCEPT_RATE = "too many at once"
+    #: Its network is denied, or not one of those allowed.
+    DENIED = "denied"
+    #: The handshake of TLS failed, or took too long.
+    HANDSHAKE = "handshake failed"
+    #: The header of the PROXY protocol was bad, missing or late, or its sender is no known proxy.
+    PROXY_HEADER = "bad PROXY header"
     #: The server drained, and the connection took too long; or the handler aborted it.
     ABORTED = "aborted"
 
@@ -66,6 +86,35 @@ class Events:
         Told at most once a second; `left_out` such failures were not told since the last.
         """
 
+    def most_connections(self, most: int, derived: bool) -> None:
+        """There will be at most so many connections; `derived` from the limit of descriptors, and
+        not told by the option `max_connections`."""
+
+    def limit_met(self, limit: str, text: str) -> None:
+        """A limit of the server as a whole makes clients wait: the option's name, and what it is.
+
+        (A connection that a limit closes is told by `connection_closed`, with its reason.)
+        """
+
+    def accepting_paused(self) -> None:
+        """No connection is accepted until `accepting_resumed`; those that are open go on."""
+
+    def accepting_resumed(self) -> None:
+        """Connections are accepted again."""
+
+    def reloaded(self) -> None:
+        """The certificates were read again, and are good."""
+
+    def reload_failed(self, error: Exception) -> None:
+        """The certificates were read again, and are not good: the old ones stay."""
+
+    def drain_delayed(self, seconds: float) -> None:
+        """The server was told to end: it is no longer ready, and drains in `seconds`. Until then
+        it accepts whoever a load balancer still sends."""
+
+    def drain_left(self, connections: int, seconds: float) -> None:
+        """While the server drains, once a second: so many are left, and so many seconds."""
+
     def drain_begun(self, connections: int, seconds: float) -> None:
         """The listening sockets are closed. `connections` have `seconds` left, all together."""
 
@@ -86,6 +135,8 @@ class Counters:
         #: Bytes of the connections that are closed.
         self.bytes_received = 0
         self.bytes_sent = 0
+        #: How many clients had to wait, by the option that made them.
+        self.waited: Counter[str] = Counter()
         #: How many connections were closed, by reason.
         self.closed: Counter[CloseReason] = Counter()
         # Under `threads` many count at once, and ``+=`` is more than one step.
@@ -94,6 +145,10 @@ class Counters:
     def opened(self) -> None:
         with self._lock:
             self.accepted += 1
+
+    def has_waited(self, limit: str) -> None:
+        with self._lock:
+            self.waited[limit] += 1
 
     def accept_error(self) -> None:
         with self._lock:

@@ -18,6 +18,18 @@ _log = logging.getLogger("anysock")
 _ready_log = logging.getLogger("anysock.ready")
 
 
+# Ends that somebody may have to do something about: a limit of ours, or a peer that does wrong.
+_REFUSED = frozenset(CloseReason) - {
+    CloseReason.DONE,
+    CloseReason.NO_DATA,
+    CloseReason.LOST,
+    CloseReason.FAILED,
+    CloseReason.DRAINED,
+    CloseReason.IDLE,
+    CloseReason.ABORTED,
+}
+
+
 class LogEvents(Events):
     """Writes what happens to the logger ``anysock``."""
 
@@ -39,6 +51,14 @@ class LogEvents(Events):
     ) -> None:
         if reason is CloseReason.ABORTED:
             _log.warning("aborted the connection from %s", connection.peer, extra=_of(connection))
+        elif reason in _REFUSED:
+            _log.warning(
+                "closed the connection from %s: %s%s",
+                connection.peer,
+                reason.value,
+                f" ({error})" if error else "",
+                extra=_of(connection),
+            )
         elif _log.isEnabledFor(logging.DEBUG):
             _log.debug(
                 "the connection from %s has ended: %s%s",
@@ -55,6 +75,31 @@ class LogEvents(Events):
             error.strerror,
             f" ({left_out} like this were not told)" if left_out else "",
         )
+
+    def most_connections(self, most: int, derived: bool) -> None:
+        why = "as many as there are descriptors for, ulimit -n" if derived else "--max-connections"
+        _log.info("at most %d connections (%s)", most, why)
+
+    def limit_met(self, limit: str, text: str) -> None:
+        _log.warning("%s: further clients wait (%s)", text, "--" + limit.replace("_", "-"))
+
+    def accepting_paused(self) -> None:
+        _log.info("accepting is paused")
+
+    def accepting_resumed(self) -> None:
+        _log.info("accepting is resumed")
+
+    def reloaded(self) -> None:
+        _log.info("the certificates are reloaded")
+
+    def reload_failed(self, error: Exception) -> None:
+        _log.error("the certificates stay as they were: %s", error)
+
+    def drain_delayed(self, seconds: float) -> None:
+        _log.info("not ready any more: draining begins in %g s", seconds)
+
+    def drain_left(self, connections: int, seconds: float) -> None:
+        _log.info("draining: %d connections left, %.0f s left", connections, seconds)
 
     def drain_begun(self, connections: int, seconds: float) -> None:
         _log.info("draining: %d connections left, for at most %g s", connections, seconds)
@@ -94,7 +139,7 @@ class JsonFormatter(logging.Formatter):
         }
         peer = getattr(record, "peer", None)
         if peer is not None:
-            entry["peer"] = list(peer)
+            entry["peer"] = peer if isinstance(peer, str) else list(peer)
         if record.exc_info:
             entry["error"] = self.formatException(record.exc_info)
         return json.dumps(entry)

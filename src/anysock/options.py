@@ -8,90 +8,32 @@ made from here.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from anysock import engines
+from anysock import option_values as values
+from anysock.admission import Network
 from anysock.connection import MAX_LINE
 from anysock.errors import UsageError
-from anysock.net.addresses import Address
-from anysock.units import format_duration, format_size, parse_duration, parse_size
+from anysock.net.addresses import FORMS, Address
+from anysock.option_values import Option, option
+from anysock.units import (
+    format_duration,
+    format_rate,
+    format_size,
+    parse_duration,
+    parse_rate,
+)
 
 
-@dataclass(frozen=True)
-class Option:
-    """What is known of one option besides its name, its type and its default."""
-
-    help: str
-    #: Turns a text, or a value that a program gave, into the value. Raises `UsageError`.
-    parse: Callable[[Any], Any]
-    #: How a value is written, so that `parse` reads it again.
-    format: Callable[[Any], str] = str
-    metavar: str = ""
-    short: str | None = None
-    #: Whether it can be given several times.
-    many: bool = False
-    #: Whether it is a switch, without a value.
-    switch: bool = False
+def _duration(default: float | None, help: str, **more: Any) -> Any:
+    return option(default, help, parse_duration, format=format_duration, metavar="SECONDS", **more)
 
 
-def _option(default: Any, help: str, parse: Callable[[Any], Any], **more: Any) -> Any:
-    spec = Option(help, parse, **more)
-    return dataclasses.field(default=default, metadata={"option": spec})
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise UsageError(f"expected a text, not {value!r}")
-    return value
-
-
-def _switch(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise UsageError(f"expected True or False, not {value!r}")
-    return value
-
-
-def _whole(least: int) -> Callable[[Any], int]:
-    def parse(value: Any) -> int:
-        try:
-            number = int(value)
-        except (TypeError, ValueError):
-            raise UsageError(f"expected a whole number, not {value!r}") from None
-        if number < least:
-            raise UsageError(f"expected at least {least}, not {number}")
-        return number
-
-    return parse
-
-
-def _size(value: Any) -> int:
-    size = parse_size(value)
-    if size < 1:
-        raise UsageError(f"expected at least 1 byte, not {value!r}")
-    return size
-
-
-def _one_of(choices: Iterable[str]) -> Callable[[Any], str]:
-    known = tuple(choices)
-
-    def parse(value: Any) -> str:
-        if value not in known:
-            raise UsageError(f"expected one of {', '.join(known)}, not {value!r}")
-        return str(value)
-
-    return parse
-
-
-def _engine(value: Any) -> str:
-    if value not in engines.ENGINES:
-        raise UsageError(f"unknown engine {value!r}: choose one of {', '.join(engines.ENGINES)}")
-    return str(value)
-
-
-def _address(value: Any) -> Address:
-    return value if isinstance(value, Address) else Address.parse(value)
+def _bytes(default: int | None, help: str, **more: Any) -> Any:
+    return option(default, help, values.size, format=format_size, metavar="BYTES", **more)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,109 +45,277 @@ class ServeOptions:
     sense, and TypeError for an option that does not exist.
     """
 
-    bind: str | Address | Sequence[str | Address] = _option(
+    bind: str | Address | Sequence[str | Address] = option(
         ("127.0.0.1:8000",),
-        "Where to listen: host:port, [v6]:port or tcp://host:port. Port 0 takes a free one, "
-        "no host means all addresses of the machine, and a name that has several binds all.",
-        _address,
+        f"Where to listen: {FORMS} (?mode=660); fd://3 is a descriptor that listens, systemd:// "
+        "what systemd hands over. Port 0 takes a free one, no host means all addresses of the "
+        "machine, and a name that has several binds all.",
+        values.address,
         metavar="ADDRESS",
         short="-b",
         many=True,
+        group="What to serve, and how",
     )
-    engine: str = _option(
+    engine: str = option(
         engines.DEFAULT,
         f"The I/O model: {', '.join(engines.ENGINES)}. See `anysock engines`.",
-        _engine,
+        values.engine,
         metavar="NAME",
         short="-e",
     )
-    recv_size: int | None = _option(
-        None,
-        "How much to receive at once, at most. Unset, it suits the traffic, up to 256 KiB.",
-        _size,
-        format=format_size,
-        metavar="BYTES",
-    )
-    backlog: int = _option(
-        1024,
-        "How many connections the operating system may keep waiting for us, listen(2).",
-        _whole(1),
+    workers: int = option(
+        1,
+        "How many processes serve, each with an engine of its own, on one shared listening socket; "
+        "auto: one a processor. A supervisor replaces those that die.",
+        values.workers,
         metavar="N",
     )
-    socket_buffer: int | None = _option(
+    recv_size: int | None = _bytes(
+        None, "How much to receive at once, at most. Unset, it suits the traffic, up to 256 KiB."
+    )
+    backlog: int = option(
+        1024,
+        "How many connections the operating system may keep waiting for us, listen(2).",
+        values.whole(1),
+        metavar="N",
+    )
+    socket_buffer: int | None = _bytes(
         None,
         "SO_RCVBUF and SO_SNDBUF of each connection. Unset, the operating system lets them grow; "
         "for bulk data over a fast network, 1MiB may double the throughput.",
-        _size,
-        format=format_size,
-        metavar="BYTES",
     )
-    idle_timeout: float | None = _option(
-        None,
-        "End a connection on which nothing has moved for so long. Unset, it may stay for ever. "
-        "Looked at now and then, so it may take an eighth longer. Not under blocking.",
-        parse_duration,
-        format=format_duration,
-        metavar="SECONDS",
-    )
-    drain_timeout: float = _option(
-        10.0,
-        "How long connections may take to finish, all together, after SIGTERM or SIGINT.",
-        parse_duration,
-        format=format_duration,
-        metavar="SECONDS",
-    )
-    fail_on: str | None = _option(
-        None,
-        "Let the handler fail when a client sends a line equal to this, to try error handling.",
-        _text,
-        metavar="TEXT",
-    )
-    prefix: str = _option(
+    prefix: str = option(
         "",
         "lines: what to put before each line that is answered.",
-        _text,
+        values.text,
         metavar="TEXT",
     )
-    max_line: int = _option(
+    max_line: int = _bytes(
         MAX_LINE,
         "lines: the longest line, without its line ending; a longer one ends the connection.",
-        _size,
-        format=format_size,
-        metavar="BYTES",
     )
-    slow_step: float = _option(
+    tls_cert: str | None = option(
+        None,
+        "The certificate of tls:// addresses, with those that lead to its authority: PEM.",
+        values.path,
+        metavar="FILE",
+        group="TLS",
+    )
+    tls_key: str | None = option(
+        None,
+        "Its private key, not encrypted. Unset, it is in the file of the certificate.",
+        values.path,
+        metavar="FILE",
+    )
+    tls_client_ca: str | None = option(
+        None,
+        "Take only clients with a certificate of one of these authorities (mutual TLS).",
+        values.path,
+        metavar="FILE",
+    )
+    handshake_timeout: float = _duration(
+        10.0,
+        "How long the handshake of TLS, and the header of the PROXY protocol before it, may take.",
+    )
+    proxy_protocol: str = option(
+        "off",
+        "required: each connection begins with a header of the PROXY protocol, version 1 or 2, "
+        "which names the real client. It is never guessed.",
+        values.one_of(("off", "required")),
+        metavar="off|required",
+        group="Behind a load balancer",
+    )
+    proxy_from: Sequence[Network] = option(
+        (),
+        "The networks of the proxies. Whoever else connects is closed.",
+        values.network,
+        metavar="NETWORK",
+        many=True,
+    )
+    drain_timeout: float = _duration(
+        10.0,
+        "How long everything may take after SIGTERM or SIGINT: the delay, and then connections to "
+        "finish, all together.",
+    )
+    drain_delay: float = _duration(
+        0.0,
+        "After SIGTERM or SIGINT, be not ready (/readyz), but go on accepting for so long: until "
+        "load balancers have noticed. Part of --drain-timeout.",
+    )
+    reload_timeout: float = _duration(
+        600.0,
+        "With --workers: how long those that SIGHUP replaces may go on with their connections, "
+        "before they are drained.",
+    )
+    max_connections: int | None = option(
+        None,
+        "The most connections at once, of all workers together. Unset, as many as there are "
+        "descriptors for (ulimit -n), less some to spare.",
+        values.whole(1),
+        metavar="N",
+        group="Limits",
+    )
+    overflow: str = option(
+        "wait",
+        "What happens to clients beyond --max-connections or --accept-rate: wait in the backlog, "
+        "or close them.",
+        values.one_of(("wait", "close")),
+        metavar="wait|close",
+    )
+    per_source: int | None = option(
+        None,
+        "The most connections of one source: an IPv4 address, or an IPv6 network of 64 bits. More "
+        "are closed. Unset, as many as of all.",
+        values.whole(1),
+        metavar="N",
+    )
+    accept_rate: float | None = option(
+        20_000.0,
+        "The most connections accepted a second, by each worker.",
+        values.number(0.001, 1e9),
+        format="{:g}".format,
+        metavar="N",
+    )
+    allow: Sequence[Network] = option(
+        (),
+        "Serve clients of these networks only; others are closed.",
+        values.network,
+        metavar="NETWORK",
+        many=True,
+    )
+    deny: Sequence[Network] = option(
+        (),
+        "Close clients of these networks, even if they are allowed.",
+        values.network,
+        metavar="NETWORK",
+        many=True,
+    )
+    idle_timeout: float = _duration(
+        600.0,
+        "End a connection on which nothing has moved for so long; 0 never does. Like all limits of "
+        "time it is looked at now and then, so it may take an eighth longer.",
+    )
+    write_timeout: float = _duration(
+        30.0,
+        "End a connection whose peer has taken nothing of what is sent to it for so long; 0 never.",
+    )
+    min_rate: float = option(
+        0.1,
+        "End a connection that moves less a second, over a time of --idle-timeout (1 minute if "
+        "that is 0): who sends a byte now and then is not idle, but keeps a place. 0 never does.",
+        parse_rate,
+        format=format_rate,
+        metavar="BYTES/S",
+    )
+    max_lifetime: float = _duration(86_400.0, "End a connection after so long; 0 never does.")
+    rate_limit: float | None = option(
+        None,
+        "The most that a connection moves a second, each way. Unset, as much as it can.",
+        values.some_rate,
+        format=format_rate,
+        metavar="BYTES/S",
+    )
+    max_bytes: int | None = _bytes(
+        None,
+        "The most that a connection moves, each way; then it is closed. Unset, --max-lifetime "
+        "bounds it.",
+    )
+    udp_rate: float = option(
+        1000.0,
+        "udp://: the most answers a second to one source.",
+        values.number(0.001, 1e9),
+        format="{:g}".format,
+        metavar="N",
+    )
+    udp_total_rate: float = option(
+        20_000.0,
+        "udp://: the most answers a second to all.",
+        values.number(0.001, 1e9),
+        format="{:g}".format,
+        metavar="N",
+    )
+    admin: Address | str | None = option(
+        None,
+        "Where /healthz, /readyz, /metrics and /connections are served; :9000 is 127.0.0.1:9000.",
+        values.admin_address,
+        metavar="HOST:PORT",
+        group="Watching it",
+    )
+    access_log: bool = option(
+        True,
+        "Log each connection at its end: peer, duration, bytes in and out, why it ended.",
+        values.switch,
+        switch=True,
+    )
+    log_level: str = option(
+        "info",
+        "The least level that is logged: debug, info, warning or error.",
+        values.one_of(("debug", "info", "warning", "error")),
+        metavar="LEVEL",
+    )
+    log_format: str = option(
+        "text",
+        "How log lines are written to standard error: text or json.",
+        values.one_of(("text", "json")),
+        metavar="FORMAT",
+    )
+    verbose: bool = option(
+        False,
+        "Log each chunk that comes in; implies --log-level debug.",
+        values.switch,
+        short="-v",
+        switch=True,
+    )
+    slow_step: float = _duration(
         0.1,
         "Warn, with its stack, when one step of a handler holds up all others for longer. 0 never "
         "does. Under polling and selector.",
-        parse_duration,
-        format=format_duration,
-        metavar="SECONDS",
     )
-    production: bool = _option(
+    production: bool = option(
         False,
         "Leave out what helps developers only: implies --slow-step 0.",
-        _switch,
+        values.switch,
         switch=True,
     )
-    log_level: str = _option(
-        "info",
-        "The least level that is logged: debug, info, warning or error.",
-        _one_of(("debug", "info", "warning", "error")),
-        metavar="LEVEL",
+    delay: float = _duration(
+        0.0, "Send each answer so much later.", group="Faults on purpose, to test clients"
     )
-    log_format: str = _option(
-        "text",
-        "How log lines are written to standard error: text or json.",
-        _one_of(("text", "json")),
-        metavar="FORMAT",
+    jitter: float = _duration(0.0, "With --delay: more or less of it, by up to so much.")
+    throttle: float | None = option(
+        None,
+        "Send no faster than that.",
+        values.some_rate,
+        format=format_rate,
+        metavar="BYTES/S",
     )
-    verbose: bool = _option(
-        False,
-        "Log each chunk that comes in; implies --log-level debug.",
-        _switch,
-        short="-v",
-        switch=True,
+    slice: int | None = _bytes(None, "Send in pieces of at most so many bytes.")
+    reset_after: int | None = _bytes(None, "Reset the connection after so many bytes sent.")
+    close_after: int | None = _bytes(None, "Close it, in good order, after so many bytes sent.")
+    corrupt: float = option(
+        0.0,
+        "Change a byte in this share of what is sent: 0 is never, 1 is each time.",
+        values.number(0, 1),
+        format="{:g}".format,
+        metavar="RATE",
+    )
+    half_open: float = option(
+        0.0,
+        "Let this share of the connections go dead: they stay open, and nothing is answered.",
+        values.number(0, 1),
+        format="{:g}".format,
+        metavar="RATE",
+    )
+    seed: int | None = option(
+        None,
+        "Let the faults that chance decides be the same as in the last run with that seed.",
+        values.whole(0),
+        metavar="N",
+    )
+    fail_on: str | None = option(
+        None,
+        "Let the handler fail when a client sends a line equal to this, to try error handling.",
+        values.text,
+        metavar="TEXT",
     )
 
     def __post_init__(self) -> None:
@@ -215,9 +325,9 @@ class ServeOptions:
                 continue
             try:
                 if spec.many:
-                    several = [given] if isinstance(given, str | Address) else list(given)
+                    several = list(given) if isinstance(given, list | tuple) else [given]
                     value: Any = tuple(spec.parse(item) for item in several)
-                    if not value:
+                    if not value and DEFAULTS[name]:
                         raise UsageError("expected at least one")
                 else:
                     value = spec.parse(given)
@@ -226,10 +336,24 @@ class ServeOptions:
             object.__setattr__(self, name, value)
         if self.production:
             object.__setattr__(self, "slow_step", 0.0)
-        if self.idle_timeout == 0:
-            raise UsageError("--idle-timeout: expected more than 0")
         if self.verbose:  # the chunks are logged at that level
             object.__setattr__(self, "log_level", "debug")
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """Raises `UsageError` for what makes no sense together."""
+        if self.drain_delay and self.drain_delay >= self.drain_timeout:
+            raise UsageError(
+                f"--drain-delay: {format_duration(self.drain_delay)} leaves nothing of "
+                f"--drain-timeout, {format_duration(self.drain_timeout)}, which is for both"
+            )
+        if any(address.tls for address in self.addresses) and self.tls_cert is None:
+            raise UsageError("--tls-cert: a tls:// address needs a certificate")
+        if self.proxy_protocol == "required" and not self.proxy_from:
+            raise UsageError(
+                "--proxy-from: say which networks the proxies are in; whoever can connect from "
+                "there can claim to be anyone"
+            )
 
     @property
     def addresses(self) -> Sequence[Address]:
@@ -248,6 +372,12 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def switches(name: str) -> str:
+    """`flag`; of a switch that is on, with the one that turns it off."""
+    on = OPTIONS[name].switch and DEFAULTS[name]
+    return f"{flag(name)}/--no-{flag(name)[2:]}" if on else flag(name)
+
+
 def variable(name: str) -> str:
     """The option's environment variable: ``drain_timeout`` is ``ANYSOCK_DRAIN_TIMEOUT``."""
     return "ANYSOCK_" + name.upper()
@@ -256,7 +386,7 @@ def variable(name: str) -> str:
 def default_text(name: str) -> str:
     """The default as it would be written on the command line; empty where there is none."""
     default, spec = DEFAULTS[name], OPTIONS[name]
-    if default is None or spec.switch:
+    if default is None or default == () or spec.switch:
         return ""
     return " ".join(default) if spec.many else spec.format(default)
 
@@ -269,12 +399,17 @@ def reference() -> str:
         "Made from the declarations in `src/anysock/options.py` by `make docs/options.md`.",
         "Durations take `us`, `ms`, `s`, `m`, `h`: `500ms`; a bare number is seconds.",
         "Sizes take `B`, `KiB`, `MiB`, `GiB`, `kB`, `MB`, `GB`: `64KiB`; a bare number is bytes.",
-        "",
-        "| command line | environment | keyword | default | meaning |",
-        "|---|---|---|---|---|",
     ]
     for name, spec in OPTIONS.items():
-        flags = ", ".join(f"`{each}`" for each in (spec.short, flag(name)) if each)
+        if spec.group:
+            rows += [
+                "",
+                f"## {spec.group}",
+                "",
+                "| command line | environment | keyword | default | meaning |",
+                "|---|---|---|---|---|",
+            ]
+        flags = ", ".join(f"`{each}`" for each in (spec.short, switches(name)) if each)
         value = f" {spec.metavar}" if spec.metavar else ""
         default = f"`{default_text(name)}`" if default_text(name) else ""
         meaning = spec.help.replace("|", "\\|") + (" Repeatable." if spec.many else "")

@@ -117,7 +117,8 @@ async def to_thread(func: Callable[..., T], *args: Any) -> T:
 async def connect(
     address: str | Address, *, trying: Callable[[SockAddr], object] | None = None
 ) -> Connection:
-    """Connect to `address`, such as ``"example.com:7"`` or ``"tcp://[::1]:7"``.
+    """Connect to `address`, such as ``"example.com:7"``, ``"tcp://[::1]:7"`` or
+    ``"unix:///run/echo"``.
 
     When the name has several addresses they are tried in turn; `trying`, if given, is called with
     each before it is tried. Raises `UsageError` for an address

@@ -2,8 +2,11 @@
 
 serve_forever
   ├─ _accept_clients      one a listener: accept, and decide what an error means
-  │    └─ _serve_client   one a connection: run the handler, account for how it ended, close
+  │    └─ _serve_client   one a connection: prepare it, run the handler, account for its end, close
+  ├─ _look_after_clients  now and then: has somebody had too much time?
   └─ drain                stop listening, let the busy finish, end the quiet, abort the late
+
+Who may come in is `anysock.admission`'s affair; how long one may stay, `anysock.served`'s.
 """
 
 from __future__ import annotations
@@ -16,13 +19,15 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from anysock import systemd
+from anysock.admission import Admission, OwnSlots, Slots, connections_that_fit
 from anysock.connection import Connection
 from anysock.engines import make_engine
-from anysock.engines.base import Engine, Listener, Stream, Task
+from anysock.engines.base import Binding, Engine, Event, Listener, Stream, Task
 from anysock.engines.current import current_engine
 from anysock.errors import ListenerClosed, StreamAborted, UsageError
 from anysock.events import CloseReason, Counters, Events
-from anysock.handlers import Handler, load_handler
+from anysock.handlers import Handler, prepare
 from anysock.logs import LogEvents, configure_logging, has_handlers
 from anysock.net.accept_policy import (
     BACK_OFF_SECONDS,
@@ -32,26 +37,26 @@ from anysock.net.accept_policy import (
     ReserveDescriptor,
     decide,
 )
-from anysock.net.addresses import explain_bind_error, format_sockaddr, resolve
-from anysock.net.faults import FailOnLine
-from anysock.net.tracing import TracingStream
+from anysock.net.addresses import binding_of, explain_bind_error, format_sockaddr
+from anysock.net.limiting import LimitedStream, TooManyBytes
 from anysock.options import ServeOptions
-
-# A connection that waits for its peer, and has moved no byte for so long, is at rest: when the
-# server drains, it is ended. Long enough for a client that is in the middle of something.
-QUIET_SECONDS = 0.25
+from anysock.served import Served, TimeLimits
 
 # How often a drain looks at its connections.
 LOOK_SECONDS = 0.05
 
+# How often it tells how many are left.
+TELL_SECONDS = 1.0
+
 # How long handlers may take to clean up once their connection was aborted.
 CLEAN_UP_SECONDS = 1.0
 
-# How often the connections are looked at in the time that one may be idle.
-SWEEPS = 8
-
 # How many peers are accepted in a row before the others get their turn.
 ACCEPT_BATCH = 64
+
+# A server that is full looks for itself so often, in seconds, whether there is room: should the
+# word of another process be lost.
+FULL_SECONDS = 1.0
 
 
 class Server:
@@ -78,25 +83,35 @@ class Server:
         options: ServeOptions | None = None,
         *,
         events: Events | None = None,
+        slots: Slots | None = None,
         **keywords: Any,
     ) -> None:
         if options is not None and keywords:
             raise TypeError("give ServeOptions or keywords, not both")
         self.options = options or ServeOptions(**keywords)
-        self.handler = load_handler(handler, self.options) if isinstance(handler, str) else handler
+        self.handler = prepare(handler, self.options)
         self.events = events or LogEvents()
         self.counters = Counters()
+        #: Whether accepting is paused; see `pause`.
+        self.paused = False
+        #: Whether the server has been told to end: by `drain`, or by a signal that will lead there.
+        self.ending = False
         #: How many connections had to be aborted when the server drained.
         self.aborted = 0
         self._engine: Engine | None = None
         self._reserve: ReserveDescriptor | None = None
         self._listeners: Sequence[Listener] = ()
-        self._clients: dict[Connection, _Client] = {}
+        self._slots = slots
+        self._room: Event | None = None
+        self._limits = TimeLimits.of(self.options)
+        self._clients: dict[Connection, Served] = {}
         self._acceptors: list[Task] = []
-        self._sweeper: Task | None = None
+        self._housekeeping: list[Task] = []
         self._failure: OSError | None = None
+        self._started = False
         self._draining = False
         self._accept_log = OncePer(LOG_INTERVAL_SECONDS)
+        self._full_log = OncePer(LOG_INTERVAL_SECONDS)
 
     # -- the life of a server ------------------------------------------------------------------
 
@@ -107,22 +122,21 @@ class Server:
         when the engine cannot do what was asked.
         """
         engine = self._enter_engine()
-        if self.options.idle_timeout is not None and not engine.concurrent:
-            raise UsageError(
-                f"--idle-timeout: the engine {engine.name!r} does one thing at a time, and can't "
-                "look after a client while it waits for it; use another engine"
-            )
-        if self._draining:
-            return  # a signal came before we had begun
-        wanted = [resolve(address, passive=True) for address in self.options.addresses]
+        if self._draining or self._started:
+            return  # a signal came before we had begun, or somebody has begun already
+        options = self.options
+        self._started = True
+        wanted = [binding_of(each) for each in systemd.expand(options.addresses)]
         try:
-            self._listeners = engine.listen(
-                wanted, self.options.backlog, self.options.socket_buffer
-            )
+            self._listeners = engine.listen(wanted, options.backlog, options.socket_buffer)
         except OSError as error:
             raise explain_bind_error(error) from None
+        if self._slots is None:
+            self._slots = OwnSlots(options.max_connections or connections_that_fit())
+        self._admission = Admission(options, self._slots.most)
         self._reserve = ReserveDescriptor()
         self.events.listening(self.addresses, engine.name)
+        self.events.most_connections(self._slots.most, options.max_connections is None)
 
     def _enter_engine(self) -> Engine:
         """The engine that the caller runs under is the server's, from the first call on."""
@@ -136,9 +150,9 @@ class Server:
     def addresses(self) -> list[str]:
         """The addresses that the server listens on, such as ``tcp://127.0.0.1:8000``."""
         return [
-            format_sockaddr(address)
+            format_sockaddr(address, "tls" if binding.tls else "tcp")
             for listener in self._listeners
-            for address in listener.addresses
+            for address, binding in zip(listener.addresses, listener.bindings, strict=True)
         ]
 
     @property
@@ -151,8 +165,7 @@ class Server:
 
         Raises OSError when a listening socket breaks; then the rest is drained first.
         """
-        if not self._listeners:
-            await self.start()
+        await self.start()
         self._accept_in_background()
         for acceptor in self._acceptors:
             await acceptor.join()
@@ -161,16 +174,57 @@ class Server:
             raise self._failure
 
     async def serve_until_signal(self) -> None:
-        """`serve_forever`, and drain at the first SIGINT or SIGTERM. A second one ends the
-        process at once, with exit code 1. To be called on the main thread."""
+        """`serve_forever`, and drain at the first SIGINT or SIGTERM, after the option
+        `drain_delay`. A second one ends the process at once, with exit code 1. To be called on the
+        main thread."""
         engine = self._enter_engine()
 
-        def drain(_signum: int) -> None:
-            engine.spawn(self.drain(), name="drain")
+        def end(_signum: int) -> None:
+            engine.spawn(self.end(), name="drain")
 
         # Before the server says that it is ready: from then on, a signal means a drain.
-        with engine.watch_signals((signal.SIGINT, signal.SIGTERM), drain, _exit_at_once):
+        with engine.watch_signals((signal.SIGINT, signal.SIGTERM), end, _exit_at_once):
             await self.serve_forever()
+
+    def pause(self) -> None:
+        """Accept nobody until `resume`. Who connects waits in the backlog (one may be accepted that
+        was waited for already, and waits with us). May be called from any thread."""
+        if not self.paused:
+            self.paused = True
+            self.events.accepting_paused()
+
+    def resume(self) -> None:
+        """Accept again. May be called from any thread."""
+        if self.paused:
+            self.paused = False
+            self.events.accepting_resumed()
+            self._enter_engine().call_from_thread(self.there_is_room)
+
+    def there_is_room(self) -> None:
+        """Let those who wait for room look again. To be called where tasks run."""
+        if self._room is not None:
+            self._room.set()
+
+    @property
+    def unready(self) -> str | None:
+        """Why the server should be sent no more clients; None: it is ready for them."""
+        if self.ending:
+            return "draining"
+        if not self._listeners:
+            return "not listening yet"
+        return "accepting is paused" if self.paused else None
+
+    async def end(self) -> int:
+        """Be not ready for as long as the option `drain_delay` says, then `drain`.
+
+        Both together take no longer than the option `drain_timeout` says.
+        """
+        delay = self.options.drain_delay
+        if delay and not self.ending:
+            self.ending = True
+            self.events.drain_delayed(delay)
+            await self._enter_engine().sleep(delay)
+        return await self.drain(self.options.drain_timeout - delay)
 
     async def drain(self, timeout: float | None = None) -> int:
         """Stop listening at once; end the connections, and return how many had to be aborted.
@@ -183,14 +237,15 @@ class Server:
         if self._draining:
             await self._drained.wait()
             return self.aborted
-        self._draining = True
+        self._draining = self.ending = True
         engine = self._enter_engine()
-        began = engine.now()
+        began = told = engine.now()
         seconds = self.options.drain_timeout if timeout is None else timeout
         for listener in self._listeners:
             listener.close()
-        if self._sweeper is not None:
-            self._sweeper.cancel()
+        for task in self._housekeeping:
+            task.cancel()
+        self.there_is_room()
         # Whoever was connected already is still accepted. (Where the engine does one thing at a
         # time, this list is empty: the acceptor is what called the handler that runs.)
         for acceptor in self._acceptors:
@@ -202,6 +257,9 @@ class Server:
                 connection.draining = True
                 client.rest(engine.now())
             await self._until_all_gone(min(left, LOOK_SECONDS))
+            if self._clients and engine.now() - told >= TELL_SECONDS:
+                told = engine.now()
+                self.events.drain_left(len(self._clients), began + seconds - told)
 
         late = list(self._clients.values())
         self.aborted = len(late)
@@ -239,14 +297,16 @@ class Server:
     # -- accepting -----------------------------------------------------------------------------
 
     def _accept_in_background(self) -> None:
+        engine = self._enter_engine()
+        between = self._limits.between_looks
+        if between is not None and not self._draining:
+            look = engine.spawn_aside(self._look_after_clients(between), name="limits")
+            self._housekeeping.append(look)
         # Where the engine does one thing at a time, there is one listener, and this returns when
         # it is closed.
-        engine = self._enter_engine()
         for listener in self._listeners:
             task = engine.spawn(self._accept_clients(listener), name="accept")
             self._acceptors.append(task)
-        if self.options.idle_timeout is not None:
-            self._sweeper = engine.spawn(self._sweep(self.options.idle_timeout), name="sweeper")
 
     async def _accept_clients(self, listener: Listener) -> None:
         """Accept until the listener is closed. An error never ends this, unless it is final."""
@@ -254,8 +314,9 @@ class Server:
         batch = 0
         while True:
             try:
+                waited = await self._room_to_accept(listener)
                 stream = await engine.accept(listener)
-                await self._admit(stream)
+                await self._admit(stream, listener.binding, waited)
             except ListenerClosed:
                 return
             except OSError as error:
@@ -281,84 +342,167 @@ class Server:
             with self._reserve.spent():
                 self.events.accept_failed(error, left_out)
 
-    async def _admit(self, stream: Stream) -> None:
-        """Start serving a peer that was accepted.
+    async def _room_to_accept(self, listener: Listener) -> bool:
+        """Leave clients in the backlog while there is no room for them. True if one has waited."""
+        slots = self._slots
+        assert slots is not None
+        if not self.paused and (not slots.full or self.options.overflow == "close"):
+            return False
+        return await self._until_room() and listener.has_waiting()
+
+    async def _until_room(self) -> bool:
+        """Wait until there is room, or for a drain, which takes in who is there. True if there was
+        none; false if accepting was only paused."""
+        engine, slots = self._enter_engine(), self._slots
+        assert slots is not None
+        for_room = False
+        while not self._draining:
+            # Made before the look: room may be made at any moment, under `threads`.
+            if self._room is None or self._room.is_set():
+                self._room = engine.event()
+            room = self._room
+            if not self.paused:
+                if not slots.full:
+                    break
+                if not for_room:
+                    self._tell_full("max_connections", f"{slots.most} connections")
+                for_room = True
+            async with engine.scope(FULL_SECONDS):
+                await room.wait()
+        return for_room
+
+    def _tell_full(self, limit: str, text: str) -> None:
+        if self._full_log.allow(self._enter_engine().now()) is not None:
+            self.events.limit_met(limit, text)
+
+    async def _admit(self, stream: Stream, binding: Binding, waited: bool) -> None:
+        """Start serving a peer that was accepted, once there is room for it.
 
         Raises OSError when there is no room for one more (no thread can be started); then the
         peer, which we can't put back into the backlog, gets a reset.
         """
-        options = self.options
-        if options.recv_size is not None:
-            stream.set_recv_size(options.recv_size)
-        if options.verbose:
-            stream = TracingStream(stream)
-        if options.fail_on is not None:
-            stream = FailOnLine(stream, options.fail_on)
+        engine, options = self._enter_engine(), self.options
+        assert self._slots is not None
         connection = Connection(stream)
-        client = self._clients[connection] = _Client(connection)
+        client = Served(connection, engine.now())
+        refused: CloseReason | None = None
+        if self._admission.rate is not None:
+            pause = self._admission.rate.take(engine.now())
+            if pause and options.overflow == "close":
+                refused = CloseReason.ACCEPT_RATE
+            elif pause:
+                self.counters.has_waited("accept_rate")
+                self._tell_full("accept_rate", f"{options.accept_rate:g} connections a second")
+                await engine.sleep(pause)
+        if refused is None:
+            # Others may have come since there was room: other listeners, other processes.
+            while self.paused or not self._slots.take():
+                if options.overflow == "close" and not self.paused:
+                    refused = CloseReason.OVERFLOW
+                    break
+                waited |= await self._until_room()
+                if self._draining:
+                    self._slots.take(beyond=True)
+                    break
+        if waited:
+            self.counters.has_waited("max_connections")
+        if refused is None and options.proxy_protocol == "off":
+            refused = self._judge(client)
+            if refused is not None:
+                self._slots.give_back()
+        self._clients[connection] = client
         self.counters.opened()
         self.events.connection_opened(connection)
+        if refused is not None:
+            client.ended = refused
+            connection.abort()
+            await self._part_with(client, refused, None)
+            return
+        client.has_slot = True
         try:
-            self._enter_engine().spawn(self._serve_client(client), name=f"client {connection.peer}")
+            engine.spawn(self._serve_client(client, binding), name=f"client {connection.peer}")
         except OSError:
             connection.abort()
             await self._part_with(client, CloseReason.ABORTED, None)
             raise
 
+    def _judge(self, client: Served) -> CloseReason | None:
+        """Why a client may not come in; None: it may, and its source is counted."""
+        refused = self._admission.judge(client.connection.peer)
+        client.counted = refused is None
+        return refused
+
     # -- supervising ---------------------------------------------------------------------------
 
-    async def _serve_client(self, client: _Client) -> None:
+    async def _serve_client(self, client: Served, binding: Binding) -> None:
         """Run the handler for one connection. Whatever it does, this accounts for it, and closes.
 
         A handler that raises is reported, with its traceback, and its client sees the end of the
         stream; nobody else notices. A peer that is gone is no failure.
         """
         connection, events = client.connection, self.events
-        stream = connection.stream
         client.task = self._enter_engine().current_task()
         reason = CloseReason.ABORTED
         lost: OSError | None = None
         try:
-            await self.handler(connection)
-            reason = client.how_it_ended()
+            refused = await self._prepare(client, binding)
+            if refused is None:
+                client.begin(self._enter_engine().now())
+                await self.handler(connection)
+                refused = client.how_it_ended()
+            reason = refused
         except Exception as error:  # noqa: BLE001
+            stream = connection.stream
             if _is_loss_of(stream, error):
                 lost = stream.lost
-                aborted = isinstance(lost, StreamAborted)
-                reason = CloseReason.ABORTED if aborted else CloseReason.LOST
+                reason = client.ended or _how_it_was_lost(lost)
             else:
                 reason = CloseReason.FAILED
                 events.handler_failed(connection, error)
         finally:
-            if reason is CloseReason.ABORTED and client.ended is CloseReason.IDLE:
-                reason = CloseReason.IDLE
+            if reason is CloseReason.ABORTED and client.ended is not None:
+                reason = client.ended
             await self._part_with(client, reason, lost)
 
-    async def _part_with(self, client: _Client, reason: CloseReason, lost: OSError | None) -> None:
+    async def _prepare(self, client: Served, binding: Binding) -> CloseReason | None:
+        """Before its handler: what must be known of a client, and what is put around its stream.
+        Returns why it is refused, if it is."""
+        engine, options = self._enter_engine(), self.options
+        connection = client.connection
+        if options.recv_size is not None:
+            connection.stream.set_recv_size(options.recv_size)
+        if options.max_bytes is not None or options.rate_limit is not None:
+            most, rate = options.max_bytes, options.rate_limit
+            connection.wrap(lambda stream: LimitedStream(stream, engine, most=most, rate=rate))
+        return None
+
+    async def _part_with(self, client: Served, reason: CloseReason, lost: OSError | None) -> None:
         """Close a connection, and forget it. The one place where that is done."""
         connection = client.connection
         try:
             await connection.close()
         finally:
             del self._clients[connection]
+            if client.counted:
+                self._admission.leave(connection.peer)
+            if client.has_slot:
+                assert self._slots is not None
+                self._slots.give_back()
+                if self._room is not None:
+                    self._room.set()
             self.counters.ended(connection, reason)
             self.events.connection_closed(connection, reason, lost)
             if self._draining and not self._clients:
                 self._all_gone.set()
 
-    async def _sweep(self, seconds: float) -> None:
-        """End the connections on which nothing has moved for `seconds`.
-
-        All are looked at now and then, by the counters that they keep anyway: a timer, set and
-        cancelled for each message, would cost more than all the rest that we do for it.
-        """
+    async def _look_after_clients(self, seconds: float) -> None:
+        """Every so many seconds, end the connections that have had their time."""
         engine = self._enter_engine()
         while True:
-            await engine.sleep(seconds / SWEEPS)
+            await engine.sleep(seconds)
             now = engine.now()
             for client in list(self._clients.values()):
-                if client.quiet_for(now) >= seconds:
-                    client.end_idle(now)
+                client.look(now, self._limits)
 
     async def _until_all_gone(self, seconds: float) -> None:
         """Wait until no connection is left, but no longer than `seconds`."""
@@ -369,65 +513,6 @@ class Server:
         if self._clients:
             async with engine.scope(seconds):
                 await self._all_gone.wait()
-
-
-class _Client:
-    """What the server keeps of a connection, besides the connection."""
-
-    __slots__ = ("connection", "ended", "moved", "moved_at", "task")
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self.task: Task | None = None
-        #: Why we have ended it, if we have.
-        self.ended: CloseReason | None = None
-        self.moved = -1
-        self.moved_at = 0.0
-
-    def quiet_for(self, now: float) -> float:
-        """For how long nothing has moved, in seconds, as far as the looks so far can tell.
-
-        Looking at the byte counters now and then costs the traffic nothing, where a clock read
-        at every message would.
-        """
-        stream = self.connection.stream
-        moved = stream.bytes_received + stream.bytes_sent
-        if moved != self.moved:
-            self.moved, self.moved_at = moved, now
-        return now - self.moved_at
-
-    def rest(self, now: float) -> None:
-        """The server drains: end the connection if it has been at rest for long enough."""
-        stream = self.connection.stream
-        if stream.sending or not stream.receiving:
-            self.moved = -1  # not at rest: the time counts from the next look
-        if self.quiet_for(now) >= QUIET_SECONDS and self.ended is None:
-            self.ended = CloseReason.DRAINED
-            stream.end_receiving()
-
-    def end_idle(self, now: float) -> None:
-        """Nothing has moved for too long. The handler gets the end of the stream; one that has not
-        come to its end when the time is up again, or waits to send, is aborted."""
-        if self.ended is None and not self.connection.stream.sending:
-            self.ended = CloseReason.IDLE
-            self.moved_at = now
-            self.connection.stream.end_receiving()
-        else:
-            self.ended = CloseReason.IDLE
-            self.abort()
-
-    def abort(self) -> None:
-        self.connection.abort()
-        if self.task is not None:
-            self.task.cancel()
-
-    def how_it_ended(self) -> CloseReason:
-        """Why the connection ended, when its handler has returned."""
-        if self.ended is not None:
-            return self.ended
-        if self.connection.bytes_received == self.connection.bytes_sent == 0:
-            return CloseReason.NO_DATA
-        return CloseReason.DONE
 
 
 def _exit_at_once(signum: int) -> None:
@@ -467,6 +552,12 @@ def serve(
     engine.run(server.serve_until_signal() if on_main_thread else server.serve_forever())
     sys.stderr.flush()
     return server.aborted
+
+
+def _how_it_was_lost(lost: OSError | None) -> CloseReason:
+    if isinstance(lost, TooManyBytes):
+        return CloseReason.MAX_BYTES
+    return CloseReason.ABORTED if isinstance(lost, StreamAborted) else CloseReason.LOST
 
 
 def _is_loss_of(stream: Stream, error: Exception) -> bool:

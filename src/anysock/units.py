@@ -72,6 +72,29 @@ def parse_size(value: str | int) -> int:
     return size
 
 
+def parse_rate(value: str | float) -> float:
+    """The bytes a second that `value` means: a number, or a text such as ``"64KiB"``, ``"0.1"``
+    or ``"1MB/s"``.
+
+    Raises `UsageError` for what is none.
+    """
+    rate: float | None = None
+    with contextlib.suppress(OverflowError):
+        if isinstance(value, str):
+            exact = _read(value.removesuffix("/s"), _BYTES, fold_case=True)
+            rate = None if exact is None else exact[0] / exact[1]
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            rate = float(value)
+    if rate is None or not 0 <= rate < math.inf:
+        raise UsageError(f"expected {_SIZES}, a second, not {value!r}")
+    return rate
+
+
+def format_rate(rate: float) -> str:
+    """A text that `parse_rate` reads as `rate`: ``64KiB``, ``0.1``."""
+    return format_size(int(rate)) if rate.is_integer() else repr(rate)
+
+
 def format_duration(seconds: float) -> str:
     """A text that `parse_duration` reads as `seconds`: ``10s``, ``500ms``."""
     for unit in ("s", "ms", "us"):

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 from tests.harness import receive_exactly, wait_until
 
 
 def test_an_idle_connection_is_ended_and_a_busy_one_is_not(concurrent_engine, start_server):
     server = start_server("echo", "--idle-timeout", "400ms", "-v", engine=concurrent_engine)
-    server.base_threads += 1  # under `threads`, the one that looks
     with server.connect() as idle, server.connect() as busy:
         for client in (idle, busy):
             client.sendall(b"hello")
@@ -41,7 +37,6 @@ def test_a_handler_that_does_not_end_is_aborted(concurrent_engine, start_server,
         engine=concurrent_engine,
         cwd=tmp_path,
     )
-    server.base_threads += 1
     with server.connect():
         server.wait_for("has ended: idle for too long")
     wait_until(lambda: server.fds() <= server.base_fds, "the connection is closed")
@@ -51,31 +46,24 @@ def test_who_does_not_read_is_aborted(concurrent_engine, start_server):
     server = start_server(
         *("chargen", "--idle-timeout", "300ms", "--log-level", "debug"), engine=concurrent_engine
     )
-    server.base_threads += 1
     with server.connect():
         server.wait_for("has ended: idle for too long")
     wait_until(lambda: server.fds() <= server.base_fds, "the connection is closed")
 
 
-def test_blocking_says_that_it_cannot():
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "anysock",
-            "serve",
-            "-b",
-            "127.0.0.1:0",
-            "-e",
-            "blocking",
-            "--idle-timeout",
-            "1s",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
+def test_blocking_ends_an_idle_client_and_serves_the_next(start_server):
+    server = start_server("echo", "--idle-timeout", "300ms", engine="blocking")
+    with server.connect() as idle, server.connect() as waiting:
+        waiting.sendall(b"hello")
+        assert idle.recv(1) == b""
+        assert receive_exactly(waiting, 5) == b"hello"
+
+
+def test_0_is_no_limit(start_server):
+    server = start_server(
+        *("echo", "--idle-timeout", "0", "--min-rate", "0", "--write-timeout", "0"),
+        *("--max-lifetime", "0"),
+        engine="threads",
     )
-    assert done.returncode == 2
-    [line] = done.stderr.splitlines()
-    assert "--idle-timeout: the engine 'blocking' does one thing at a time" in line
+    server.base_threads -= 1  # nobody looks
+    assert server.ask(b"hello") == b"hello"

@@ -45,7 +45,12 @@ def test_addresses_are_read(text, host, port):
         ("[fe80::1%]:80", "brackets are for IPv6"),
         ("::1:8000", "in brackets"),
         ("[127.0.0.1]:80", "brackets are for IPv6"),
-        ("udp://localhost:7", "unknown scheme 'udp'"),
+        ("sctp://localhost:7", "unknown scheme 'sctp'"),
+        ("unix://", "write unix:///path"),
+        ("unix:///run/a?mode=9", "mode=660"),
+        ("unix:///" + "x" * 107, "at most 107 bytes"),
+        ("fd://x", "the descriptor's number"),
+        ("systemd://a:b", "systemd://NAME"),
         ("://localhost:7", "unknown scheme ''"),
     ],
 )
@@ -54,6 +59,26 @@ def test_what_is_no_address_is_told_in_one_line(text, says):
         Address.parse(text)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("tls://a:1", Address("a", 1, "tls")),
+        ("udp://[::1]:1", Address("::1", 1, "udp")),
+        ("unix:///run/echo", Address(scheme="unix", path="/run/echo")),
+        ("unix://echo?mode=660", Address(scheme="unix", path="echo", mode=0o660)),
+        ("unix://@echo", Address(scheme="unix", path="@echo")),
+        ("tls+unix:///a%20b", Address(scheme="tls+unix", path="/a b")),
+        ("fd://3", Address(scheme="fd", fd=3)),
+        ("systemd://", Address(scheme="systemd")),
+        ("tls+systemd://web", Address(scheme="tls+systemd", name="web")),
+    ],
+)
+def test_schemes(text, address):
+    assert Address.parse(text) == address
+    assert Address.parse(str(address)) == address
+    assert address.tls == text.startswith("tls")
 
 
 def test_a_default_stands_in_for_no_host_alone():

@@ -7,11 +7,16 @@ import socket
 
 import pytest
 
-from anysock.engines import sockets
-from anysock.engines.sockets import open_sockets
+from anysock.engines import listening
+from anysock.engines.base import Binding
 
 V4 = (socket.AF_INET, ("127.0.0.1", 0))
 V6 = (socket.AF_INET6, ("::1", 0, 0, 0))
+
+
+def open_sockets(names, backlog, socket_buffer=None):
+    bindings = [Binding("", tuple(name)) for name in names]
+    return [each.sock for each in listening.open_sockets(bindings, backlog, socket_buffer)]
 
 
 def close(opened):
@@ -36,15 +41,15 @@ def test_each_name_takes_a_port_of_its_own():
 
 def test_a_port_that_is_taken_on_the_second_address_is_tried_again(monkeypatch):
     refused: list[int] = []
-    really = sockets._open_socket
+    really = listening._open_socket
 
-    def open_socket(family, address, backlog, socket_buffer):
+    def open_socket(family, address, *more):
         if family == socket.AF_INET6 and len(refused) < 3:
             refused.append(address[1])
             raise OSError(errno.EADDRINUSE, "in use")
-        return really(family, address, backlog, socket_buffer)
+        return really(family, address, *more)
 
-    monkeypatch.setattr(sockets, "_open_socket", open_socket)
+    monkeypatch.setattr(listening, "_open_socket", open_socket)
     opened = open_sockets([[V4, V6]], 5)
     close(opened)
     assert len(opened) == 2

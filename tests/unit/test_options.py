@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,15 @@ from click.testing import CliRunner
 from anysock.cli.options import with_options
 from anysock.errors import UsageError
 from anysock.net.addresses import Address
-from anysock.options import OPTIONS, ServeOptions, default_text, flag, reference, variable
+from anysock.options import (
+    OPTIONS,
+    ServeOptions,
+    default_text,
+    flag,
+    reference,
+    switches,
+    variable,
+)
 
 
 def from_command_line(*arguments: str, **environment: str) -> ServeOptions:
@@ -35,11 +44,44 @@ def from_command_line(*arguments: str, **environment: str) -> ServeOptions:
 GIVEN: dict[str, tuple[Any, Any]] = {
     "bind": ("[::1]:0", (Address("::1", 0),)),
     "engine": ("threads", "threads"),
+    "workers": ("2", 2),
     "recv_size": ("2KiB", 2048),
     "backlog": ("5", 5),
     "socket_buffer": ("1MiB", 1 << 20),
+    "tls_cert": ("cert.pem", "cert.pem"),
+    "tls_key": ("key.pem", "key.pem"),
+    "tls_client_ca": ("ca.pem", "ca.pem"),
+    "handshake_timeout": ("5s", 5.0),
+    "proxy_protocol": ("off", "off"),
+    "proxy_from": ("10.0.0.0/8", (ip_network("10.0.0.0/8"),)),
+    "max_connections": ("7", 7),
+    "overflow": ("close", "close"),
+    "per_source": ("3", 3),
+    "accept_rate": ("0.5", 0.5),
+    "allow": ("::1", (ip_network("::1/128"),)),
+    "deny": ("192.0.2.1/24", (ip_network("192.0.2.0/24"),)),
     "idle_timeout": ("1m", 60.0),
+    "write_timeout": ("1m", 60.0),
+    "min_rate": ("1KiB/s", 1024.0),
+    "max_lifetime": ("1h", 3600.0),
+    "rate_limit": ("1MB", 1e6),
+    "max_bytes": ("1MiB", 1 << 20),
+    "udp_rate": ("10", 10.0),
+    "udp_total_rate": ("100", 100.0),
     "drain_timeout": ("500ms", 0.5),
+    "drain_delay": ("5s", 5.0),
+    "reload_timeout": ("1m", 60.0),
+    "admin": (":9000", Address("127.0.0.1", 9000)),
+    "access_log": ("0", False),
+    "delay": ("10ms", 0.01),
+    "jitter": ("1ms", 0.001),
+    "throttle": ("1KiB", 1024.0),
+    "slice": ("3", 3),
+    "reset_after": ("1KiB", 1024),
+    "close_after": ("1KiB", 1024),
+    "corrupt": ("0.25", 0.25),
+    "half_open": ("1", 1.0),
+    "seed": ("7", 7),
     "slow_step": ("50ms", 0.05),
     "production": ("1", True),
     "fail_on": ("boom", "boom"),
@@ -63,7 +105,9 @@ def test_the_defaults_are_the_same_everywhere():
 def test_each_way_to_give_an_option_means_the_same(name):
     text, value = GIVEN[name]
     short = OPTIONS[name].short
-    given = [flag(name)] if OPTIONS[name].switch else [flag(name), text]
+    given = [flag(name), text]
+    if OPTIONS[name].switch:
+        given = [flag(name) if value else switches(name).partition("/")[2]]
     by_flag = from_command_line(*given)
     assert getattr(by_flag, name) == value
     assert by_flag == from_command_line(**{variable(name): text})
@@ -99,7 +143,15 @@ def test_bind_may_be_given_several_times_and_in_several_ways():
         ("backlog", "0", "--backlog: expected at least 1"),
         ("backlog", "x", "--backlog: expected a whole number"),
         ("drain_timeout", "-1", "--drain-timeout: expected a number of seconds"),
-        ("idle_timeout", "0", "--idle-timeout: expected more than 0"),
+        ("idle_timeout", "-1", "--idle-timeout: expected a number of seconds"),
+        ("workers", "none", "--workers: expected a whole number"),
+        ("corrupt", "2", "--corrupt: expected a number from 0 to 1"),
+        ("throttle", "0", "--throttle: expected more than 0 a second"),
+        ("allow", "10.0.0.0/33", "--allow: expected a network such as 10.0.0.0/8"),
+        ("admin", "unix:///x", "--admin: expected host:port"),
+        ("bind", "tls://a:1", "--tls-cert: a tls:// address needs a certificate"),
+        ("proxy_protocol", "required", "--proxy-from: say which networks"),
+        ("drain_delay", "10s", "--drain-delay: 10s leaves nothing of --drain-timeout, 10s"),
         ("log_level", "loud", "--log-level: expected one of debug, info, warning, error"),
         ("prefix", 3, "--prefix: expected a text"),
         ("verbose", "yes", "--verbose: expected True or False"),

@@ -70,6 +70,8 @@ def listeners_at(address: SockAddr) -> list[int]:
 
     Empty when the address belongs to another machine, or they belong to another user.
     """
+    if isinstance(address, str):
+        return []  # a Unix socket: /proc/net/unix does not tell who has it
     host, port = address[0], address[1]
     if not _is_ours(host):
         return []

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from anysock.cli.values import Value
-from anysock.options import DEFAULTS, OPTIONS, default_text, flag, variable
+from anysock.options import DEFAULTS, OPTIONS, default_text, switches, variable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -21,7 +21,7 @@ def with_options(command: F) -> F:
         notes = [f"default: {default}"] if default else []
         command = click.option(
             *([spec.short] if spec.short else []),
-            flag(name),
+            switches(name),
             name,
             help=f"{help} [{'; '.join([*notes, variable(name)])}]",
             envvar=variable(name),

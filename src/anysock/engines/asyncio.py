@@ -17,22 +17,23 @@ import socket
 import time
 import types
 import weakref
-from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
 from anysock.engines import current
-from anysock.engines.base import Data, Engine, Name, SockAddr, Stream
+from anysock.engines.base import NOTHING, Binding, Data, Engine, Pauses, SockAddr, Stream
+from anysock.engines.listening import (
+    SocketListener,
+    accepted,
+    no_delay,
+    open_sockets,
+)
 from anysock.engines.signals import catch_signals
 from anysock.engines.sockets import (
     TURNS,
-    SocketListener,
     SocketStream,
-    accept_waiting,
-    accepted,
-    no_delay,
     not_our_loop,
-    open_sockets,
 )
 from anysock.errors import Cancelled, StreamBusy
 
@@ -116,7 +117,7 @@ class AsyncioStream(SocketStream):
         self.check_sendable()
         self._sending = True
         try:
-            await self._loop.sock_sendall(self._sock, data)
+            await self._sent(data)
         except asyncio.CancelledError:
             self.cut_short(None)  # asyncio does not tell how much has gone
             raise
@@ -126,6 +127,21 @@ class AsyncioStream(SocketStream):
             self._sending = False
         self.bytes_sent += len(data)
         await self._let_others_run()
+
+    @types.coroutine
+    def _sent(self, data: Data) -> Generator[Any, Any, None]:
+        """``loop.sock_sendall``, with its wait counted if it has to."""
+        send = self._loop.sock_sendall(self._sock, data)
+        try:
+            future = send.send(None)
+        except StopIteration:
+            return
+        try:
+            with self._engine.pauses:
+                yield future
+                yield from send.__await__()
+        finally:
+            send.close()
 
     async def _let_others_run(self) -> None:
         """asyncio's methods return at once, and let nobody run, where they need not wait."""
@@ -155,12 +171,10 @@ class _Listener(SocketListener):
             super().close()
         elif not self.closed:
             self.closed = True
-            self._waiting = accept_waiting(self.sock)
-            try:
-                # Shut down, the socket stops listening, and the accept(2) that waits fails. Then
-                # `AsyncioEngine._next_peer` closes it.
-                self.sock.shutdown(socket.SHUT_RDWR)
-            except OSError:  # only Linux can do that to a socket that listens
+            self._waiting = self.listening.accept_waiting()
+            # Shut down, the socket stops listening, and the accept(2) that waits fails. Then
+            # `AsyncioEngine._next_peer` closes it.
+            if not self.listening.shut_down():
                 self.pending.cancel()
 
 
@@ -243,20 +257,33 @@ class AsyncioEngine:
 
     name = "asyncio"
     concurrent = True
+    _loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
 
     def __init__(self) -> None:
         # asyncio refers to its tasks weakly: without this, one that only waits for a peer may
         # be collected while it waits (cpython 91887).
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.pauses = Pauses()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
-        with current.engine_is(self):
-            return asyncio.run(main)
+        with current.engine_is(self), asyncio.Runner(loop_factory=self._loop_factory) as runner:
+            self._loop = runner.get_loop()
+            return runner.run(main)
+
+    @classmethod
+    def on(cls, loop: asyncio.AbstractEventLoop) -> Self:
+        """An engine for a loop that runs already, and that it does not keep alive."""
+        engine = cls()
+        engine._loop = weakref.proxy(loop)
+        return engine
 
     def listen(
-        self, names: Sequence[Name], backlog: int, socket_buffer: int | None = None
+        self, bindings: Sequence[Binding], backlog: int, socket_buffer: int | None = None
     ) -> list[_Listener]:
-        return [_Listener(sock) for sock in open_sockets(names, backlog, socket_buffer)]
+        return [
+            _Listener(listening) for listening in open_sockets(bindings, backlog, socket_buffer)
+        ]
 
     async def accept(self, listener: _Listener) -> Stream:
         # In a task of its own, which outlives a cancellation of whoever waits for it: a cancelled
@@ -275,14 +302,14 @@ class AsyncioEngine:
             if listener.closed:
                 sock, peer = listener.next_waiting()
             else:
-                sock, peer = await asyncio.get_running_loop().sock_accept(listener.sock)
+                sock, peer = await _accept(listener.sock)
         except (OSError, asyncio.CancelledError):
             if not listener.closed:
                 raise
             sock, peer = listener.next_waiting()
         finally:
             if listener.closed:
-                listener.sock.close()
+                listener.listening.close()
         accepted(sock, blocking=False)
         return await self._stream(sock, peer)
 
@@ -308,6 +335,12 @@ class AsyncioEngine:
         task.add_done_callback(ours.report)
         return ours
 
+    spawn_aside = spawn
+
+    def call_from_thread(self, func: Callable[[], object]) -> None:
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(func)
+
     def current_task(self) -> AsyncioTask:
         task = asyncio.current_task()
         assert task is not None
@@ -327,12 +360,16 @@ class AsyncioEngine:
 
     @contextlib.contextmanager
     def watch_signals(
-        self, signals: Sequence[int], first: Callable[[int], None], again: Callable[[int], None]
+        self,
+        signals: Sequence[int],
+        first: Callable[[int], None],
+        again: Callable[[int], None],
+        others: Mapping[int, Callable[[int], None]] = NOTHING,
     ) -> Iterator[None]:
         loop = asyncio.get_running_loop()
 
-        def deliver(signum: int) -> None:
-            loop.call_soon_threadsafe(functools.partial(first, signum))
+        def deliver(func: Callable[[int], None], signum: int) -> None:
+            loop.call_soon_threadsafe(functools.partial(func, signum))
 
         # Not loop.add_signal_handler: its handlers run on the loop, and `again` must work while
         # a handler blocks that. So the loop only gets a descriptor to be woken by.
@@ -341,7 +378,7 @@ class AsyncioEngine:
         other.setblocking(False)
         loop.add_reader(other, _drain, other)
         try:
-            with catch_signals(signals, deliver, again, wakeup):
+            with catch_signals(signals, deliver, first, again, wakeup=wakeup, others=others):
                 yield
         finally:
             loop.remove_reader(other)
@@ -359,6 +396,27 @@ class AsyncioEngine:
 
     def time(self) -> float:
         return time.time()
+
+
+@types.coroutine
+def _accept(sock: socket.socket) -> Generator[Any, Any, tuple[socket.socket, SockAddr]]:
+    """``loop.sock_accept``; cancelled in the turn in which it has accepted, it returns the peer."""
+    accept = cast(
+        "Coroutine[Any, Any, tuple[socket.socket, SockAddr]]",
+        asyncio.get_running_loop().sock_accept(sock),
+    )
+    try:
+        future = accept.send(None)
+    except StopIteration as done:
+        return cast("tuple[socket.socket, SockAddr]", done.value)
+    try:
+        yield future
+    except asyncio.CancelledError:
+        if future.cancel() or future.cancelled() or future.exception() is not None:
+            raise
+    finally:
+        accept.close()
+    return cast("tuple[socket.socket, SockAddr]", future.result())
 
 
 def _look_at(task: asyncio.Task[Any]) -> None:
@@ -386,4 +444,4 @@ def engine_of_running_loop() -> AsyncioEngine | None:
         loop = asyncio.get_running_loop()
     except RuntimeError:
         return None
-    return _engines.setdefault(loop, AsyncioEngine())
+    return _engines.setdefault(loop, AsyncioEngine.on(loop))

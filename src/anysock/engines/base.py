@@ -11,19 +11,41 @@ What every engine must honour is written in ``docs/promises.md``, each line with
 from __future__ import annotations
 
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager
-from types import TracebackType
+from dataclasses import dataclass
+from types import MappingProxyType, TracebackType
 from typing import Any, Protocol, Self, TypeAlias, TypeVar
 
 T = TypeVar("T")
 
-#: What the socket module calls an address: ``(host, port)``, ``(host, port, flow, scope)``.
-SockAddr: TypeAlias = tuple[Any, ...]
+NOTHING: Mapping[int, Any] = MappingProxyType({})
+
+#: What the socket module calls an address: ``(host, port)``, ``(host, port, flow, scope)``, and
+#: the path of a Unix socket. A peer on a Unix socket, which has no address, is ``"unix"``.
+SockAddr: TypeAlias = tuple[Any, ...] | str
 
 #: The addresses that one name has, each as what bind(2) wants. Port 0 takes one free port for
 #: all of them.
 Name: TypeAlias = Sequence[tuple[socket.AddressFamily, SockAddr]]
+
+
+@dataclass(frozen=True)
+class Binding:
+    """Something to listen on: the addresses of a name, or a descriptor that listens already."""
+
+    #: As the user wrote it.
+    label: str
+    addresses: Name = ()
+    #: An inherited descriptor. Others may listen on it, too: what waits in its backlog when we stop
+    #: is theirs, and stays there.
+    fd: int | None = None
+    #: The permissions of a Unix socket's file; None leaves them to the umask.
+    mode: int | None = None
+    #: Whether peers speak TLS here. The engine only keeps it.
+    tls: bool = False
+
 
 #: What can be sent.
 Data: TypeAlias = bytes | bytearray | memoryview
@@ -68,6 +90,11 @@ class Stream(Protocol):
     @property
     def sending(self) -> bool:
         """True while a task waits in `send_all` for the peer to read."""
+        ...
+
+    def progress(self) -> int:
+        """A number that changes while the peer takes what is sent to it, even within one
+        `send_all`. To be asked for now and then, while `sending`."""
         ...
 
     def set_recv_size(self, max_bytes: int) -> None:
@@ -115,12 +142,27 @@ class Listener(Protocol):
         """The addresses that it is bound to."""
         ...
 
+    @property
+    def bindings(self) -> Sequence[Binding]:
+        """What was asked for, for each of `addresses`."""
+        ...
+
+    @property
+    def binding(self) -> Binding:
+        """That of the peer accepted last."""
+        ...
+
+    def has_waiting(self) -> bool:
+        """Whether a peer is connected already, and waits to be accepted."""
+        ...
+
     def close(self) -> None:
         """Stop listening, at once: new connects are refused. May be called from anywhere.
 
         Peers that were connected already, and waited in the backlog, are not turned away:
         `Engine.accept` returns them first, and then ends with `ListenerClosed`. (Where the engine
-        is not `concurrent`, nobody could serve them in time, and they are reset.)
+        is not `concurrent`, nobody could serve them in time, and they are reset.) On an inherited
+        descriptor they are left to whoever else listens there.
         """
         ...
 
@@ -179,6 +221,24 @@ class Scope(Protocol):
     ) -> bool: ...
 
 
+class Pauses:
+    """How often tasks had to wait for a peer to read, and how often they went on. A server that
+    echoes does not read meanwhile: these are the pauses of its reading."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.ended = 0
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self.begun += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self.ended += 1
+
+
 class Engine(Protocol):
     """One I/O model. Made for one `run`."""
 
@@ -186,15 +246,17 @@ class Engine(Protocol):
     #: Whether a spawned task runs beside the one that spawned it. Where not, `spawn` runs it to
     #: its end, and a second client waits for the first to leave.
     concurrent: bool
+    #: How often a peer that did not read has made a task wait in `send_all`; see `Pauses`.
+    pauses: Pauses
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         """Run `main` to its end under this I/O model, and return its result."""
         ...
 
     def listen(
-        self, names: Sequence[Name], backlog: int, socket_buffer: int | None = None
+        self, bindings: Sequence[Binding], backlog: int, socket_buffer: int | None = None
     ) -> Sequence[Listener]:
-        """Bind all addresses of all `names`, and listen. Returns as many listeners as the engine
+        """Bind all addresses of all `bindings`, and listen. Returns as many listeners as the engine
         wants accept loops.
 
         `backlog` is listen(2)'s: how many connections the kernel may keep waiting for us.
@@ -222,6 +284,16 @@ class Engine(Protocol):
         end. Raises OSError when the machine has no room for another (then `coro` is closed)."""
         ...
 
+    def spawn_aside(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> Task:
+        """As `spawn`; but where the engine is not `concurrent`, on a thread of its own, so that it
+        runs beside the handlers. For the server's housekeeping."""
+        ...
+
+    def call_from_thread(self, func: Callable[[], object]) -> None:
+        """Let `func` be called where tasks run, soon. May be called from any thread. (Where tasks
+        sleep in system calls, it is called at once: what it may touch is made for that.)"""
+        ...
+
     def current_task(self) -> Task:
         """The task that the calling code is part of."""
         ...
@@ -241,12 +313,17 @@ class Engine(Protocol):
         ...
 
     def watch_signals(
-        self, signals: Sequence[int], first: Callable[[int], None], again: Callable[[int], None]
+        self,
+        signals: Sequence[int],
+        first: Callable[[int], None],
+        again: Callable[[int], None],
+        others: Mapping[int, Callable[[int], None]] = NOTHING,
     ) -> AbstractContextManager[None]:
         """Within the block, the first of `signals` calls `first(signal)` where tasks run; each
         further one calls `again(signal)` at once, in the signal handler itself or on a thread of
-        its own, so that it works even while a handler blocks the loop. To be entered on the main
-        thread, and inside `run`."""
+        its own, so that it works even while a handler blocks the loop. Each of `others` calls its
+        function where tasks run, every time. To be entered on the main thread, and inside
+        `run`."""
         ...
 
     def watch_steps(self, seconds: float) -> None:

@@ -11,14 +11,16 @@ are plain blocking calls inside ``async def``, and the same handler runs here as
 from __future__ import annotations
 
 import contextlib
+import contextvars
+import errno
 import socket
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from anysock.engines import current
-from anysock.engines.base import Data, Engine, Name, SockAddr, Stream
+from anysock.engines.base import NOTHING, Binding, Data, Engine, Pauses, SockAddr, Stream
 from anysock.engines.blocking_listener import BlockingListener
 from anysock.engines.blocking_tasks import (
     BlockingEvent,
@@ -27,14 +29,9 @@ from anysock.engines.blocking_tasks import (
     run_to_its_end,
     running_task,
 )
+from anysock.engines.listening import accepted, no_delay, open_sockets
 from anysock.engines.signals import catch_signals, leave_signals_to_the_main_thread
-from anysock.engines.sockets import (
-    SocketStream,
-    accepted,
-    no_delay,
-    not_our_loop,
-    open_sockets,
-)
+from anysock.engines.sockets import SocketStream, not_our_loop
 from anysock.errors import Cancelled
 
 T = TypeVar("T")
@@ -77,7 +74,7 @@ class BlockingStream(SocketStream):
         rest = memoryview(data)
         try:
             while rest:
-                sent = self._patiently(self._sock.send, rest)
+                sent = self._patiently(self._send, rest)
                 self.bytes_sent += sent
                 rest = rest[sent:]
         except Cancelled:
@@ -85,6 +82,13 @@ class BlockingStream(SocketStream):
             raise
         finally:
             self._sending = False
+
+    def _send(self, data: memoryview) -> int:
+        try:
+            return self._sock.send(data, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            with self._engine.pauses:
+                return self._sock.send(data)
 
     def _patiently(self, operation: Callable[[Any], T], argument: Any) -> T:
         """``operation(argument)``, for as long as the running task's deadlines allow."""
@@ -110,31 +114,33 @@ class BlockingEngine:
 
     def __init__(self) -> None:
         self._spawned = 0
+        self.pauses = Pauses()
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         with current.engine_is(self):
             return run_to_its_end(main)
 
     def listen(
-        self, names: Sequence[Name], backlog: int, socket_buffer: int | None = None
+        self, bindings: Sequence[Binding], backlog: int, socket_buffer: int | None = None
     ) -> Sequence[BlockingListener]:
         # One listener for all: the one thread there is must wait for whichever comes first.
-        sockets = open_sockets(names, backlog, socket_buffer)
-        return [BlockingListener(sockets, keep_waiting=False)]
+        opened = open_sockets(bindings, backlog, socket_buffer)
+        return [BlockingListener(opened, keep_waiting=False)] if opened else []
 
     async def accept(self, listener: BlockingListener) -> Stream:
         while True:
-            for sock in listener.sockets:
+            for listening in listener.opened:
                 # The sockets that listen do not block: between poll(2) and accept(2) the peer
                 # may have gone again, and accept(2) would then sleep until the next one.
                 try:
-                    connection, peer = sock.accept()
+                    connection, peer = listening.sock.accept()
                 except BlockingIOError:
                     continue
                 except OSError:
                     if not listener.closed:
                         raise
                     connection, peer = listener.next_waiting()
+                listener.binding = listening.binding
                 accepted(connection, blocking=True)
                 return BlockingStream(self, connection, peer)
             listener.wait(running_task().patience())
@@ -157,13 +163,42 @@ class BlockingEngine:
             raise
 
     def spawn(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> BlockingTask:
-        self._spawned += 1
-        task = BlockingTask(coro, name or f"task-{self._spawned}")
+        task = self._task(coro, name)
         self._start(task)
         return task
 
+    def spawn_aside(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> BlockingTask:
+        task = self._task(coro, name)
+        self._start_aside(task)
+        return task
+
+    def call_from_thread(self, func: Callable[[], object]) -> None:
+        func()
+
+    def _task(self, coro: Coroutine[Any, Any, Any], name: str | None) -> BlockingTask:
+        self._spawned += 1
+        return BlockingTask(coro, name or f"task-{self._spawned}")
+
     def _start(self, task: BlockingTask) -> None:
         task.run()
+
+    def _start_aside(self, task: BlockingTask) -> None:
+        # Daemons: a handler that ignores its cancellation must not keep the process from
+        # ending when the drain is over.
+        context = contextvars.copy_context()
+        thread = threading.Thread(
+            target=context.run, args=(self._run, task), name=task.name, daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError as error:
+            task.drop()
+            raise OSError(errno.ENOMEM, "can't start a thread for it") from error
+
+    def _run(self, task: BlockingTask) -> None:
+        leave_signals_to_the_main_thread()
+        with current.engine_is(self):
+            task.run()
 
     def event(self) -> BlockingEvent:
         return BlockingEvent()
@@ -183,7 +218,11 @@ class BlockingEngine:
 
     @contextlib.contextmanager
     def watch_signals(
-        self, signals: Sequence[int], first: Callable[[int], None], again: Callable[[int], None]
+        self,
+        signals: Sequence[int],
+        first: Callable[[int], None],
+        again: Callable[[int], None],
+        others: Mapping[int, Callable[[int], None]] = NOTHING,
     ) -> Iterator[None]:
         # The main thread may be asleep in recv(2), for a client that never speaks; and a signal
         # that arrives while it falls asleep does not even run its handler before it wakes. So
@@ -196,27 +235,37 @@ class BlockingEngine:
             leave_signals_to_the_main_thread()
             heard = 0
             while byte := hear.recv(1):
-                if byte[0] in signals:
+                signum = byte[0]
+                # On threads of their own: they may take long, and the next signal may not.
+                if signum in others:
+                    start_thread(do, "signal", others[signum], signum)
+                elif signum in signals:
                     heard += 1
                     if heard == 1:
-                        # On a thread of its own: it may take long, and the next signal may not.
-                        start_thread(do_first, "first signal", byte[0])
+                        start_thread(do, "first signal", first, signum)
                     else:
-                        again(byte[0])
+                        again(signum)
 
-        def do_first(signum: int) -> None:
+        def do(func: Callable[[int], None], signum: int) -> None:
             leave_signals_to_the_main_thread()
             with current.engine_is(self):
-                first(signum)
+                func(signum)
 
-        def start_thread(target: Callable[..., None], name: str, *args: int) -> threading.Thread:
+        def start_thread(target: Callable[..., None], name: str, *args: Any) -> threading.Thread:
             thread = threading.Thread(target=target, args=args, name=name, daemon=True)
             thread.start()
             return thread
 
         thread = start_thread(listen_for_signals, "signals")
         try:
-            with catch_signals(signals, _leave_to_the_thread, _leave_to_the_thread, tell):
+            with catch_signals(
+                signals,
+                _leave_to_the_thread,
+                _leave_to_the_thread,
+                _leave_to_the_thread,
+                wakeup=tell,
+                others=others,
+            ):
                 yield
         finally:
             tell.close()
@@ -239,5 +288,5 @@ class BlockingEngine:
         return time.time()
 
 
-def _leave_to_the_thread(_signum: int) -> None:
+def _leave_to_the_thread(*_: object) -> None:
     """A signal handler: what is to be done is done elsewhere, see `watch_signals`."""

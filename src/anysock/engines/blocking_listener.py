@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import select
 import socket
 import threading
 
 from anysock.engines.base import SockAddr
-from anysock.engines.sockets import Waiting, accept_waiting
+from anysock.engines.listening import ListeningSocket, Waiting, has_waiting
 from anysock.errors import ListenerClosed
 
 
@@ -20,32 +19,39 @@ class BlockingListener:
     poll(2), on the sockets and on one end of a socket pair, whose other end `close` closes.
     """
 
-    def __init__(self, sockets: list[socket.socket], *, keep_waiting: bool) -> None:
-        self.sockets = sockets
+    def __init__(self, opened: list[ListeningSocket], *, keep_waiting: bool) -> None:
+        self.opened = opened
+        self.bindings = [listening.binding for listening in opened]
+        self.binding = self.bindings[0]
         self._keep_waiting = keep_waiting
         self._backlog: Waiting = collections.deque()
-        self.addresses = [sock.getsockname() for sock in sockets]
+        self.addresses = [listening.address for listening in opened]
         self.closed = False
         self._lock = threading.Lock()
         self._waiting = False
         self._woken, self._wake = socket.socketpair()
         self._poll = select.poll()
-        for sock in [*sockets, self._woken]:
+        for sock in [*(listening.sock for listening in opened), self._woken]:
             self._poll.register(sock, select.POLLIN)
+
+    def has_waiting(self) -> bool:
+        with self._lock:
+            if self.closed:
+                return bool(self._backlog)
+            return any(has_waiting(listening.sock) for listening in self.opened)
 
     def close(self) -> None:
         with self._lock:
             if self.closed:
                 return
             self.closed = True
-            for sock in self.sockets:
+            for listening in self.opened:
                 if self._keep_waiting:
-                    self._backlog += accept_waiting(sock)
+                    self._backlog += listening.accept_waiting()
                 # A thread that sleeps in poll(2) holds the sockets, so that they listen until it
                 # has woken; shut down, they stop at once (where they can't be, it is no matter).
-                with contextlib.suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
-                sock.close()
+                listening.shut_down()
+                listening.close()
             self._wake.close()
             if not self._waiting:
                 self._woken.close()

@@ -16,20 +16,28 @@ import socket
 import threading
 import time
 import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from typing import Any, TypeVar
 
 from anysock.engines import current
-from anysock.engines.base import Data, Engine, Name, SockAddr, Stream
-from anysock.engines.signals import catch_signals, leave_signals_to_the_main_thread
-from anysock.engines.sockets import (
-    TURNS,
+from anysock.engines.base import NOTHING, Binding, Data, Engine, Pauses, SockAddr, Stream
+from anysock.engines.listening import (
+    ListeningSocket,
     SocketListener,
-    SocketStream,
     accepted,
     no_delay,
     open_sockets,
 )
+from anysock.engines.signals import catch_signals, leave_signals_to_the_main_thread
+from anysock.engines.sockets import TURNS, SocketStream
 from anysock.errors import Cancelled, StreamClosed
 from anysock.loop.kernel import Kernel
 from anysock.loop.observers import Observation, Observer
@@ -189,21 +197,22 @@ class NonblockingStream(SocketStream):
 
     async def _send_rest(self, data: memoryview, gone: int) -> None:
         """The peer reads more slowly than we send: `gone` bytes have gone, this is the rest."""
-        while data:
-            try:
-                await pause(WriteWait(self.descriptor))
-            except Cancelled:
-                self.cut_short(gone)
-                raise
-            try:
-                sent = write(self._write_fd, data)
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                raise self._explain(error) from None
-            self.bytes_sent += sent
-            gone += sent
-            data = data[sent:]
+        with self._engine.pauses:
+            while data:
+                try:
+                    await pause(WriteWait(self.descriptor))
+                except Cancelled:
+                    self.cut_short(gone)
+                    raise
+                try:
+                    sent = write(self._write_fd, data)
+                except BlockingIOError:
+                    continue
+                except OSError as error:
+                    raise self._explain(error) from None
+                self.bytes_sent += sent
+                gone += sent
+                data = data[sent:]
 
     def cut_short(self, sent: int | None) -> None:
         super().cut_short(sent)
@@ -221,9 +230,9 @@ class NonblockingStream(SocketStream):
 
 
 class _Listener(SocketListener):
-    def __init__(self, kernel: Kernel, sock: socket.socket) -> None:
-        super().__init__(sock)
-        self.descriptor = Descriptor(kernel, sock.fileno())
+    def __init__(self, kernel: Kernel, listening: ListeningSocket) -> None:
+        super().__init__(listening)
+        self.descriptor = Descriptor(kernel, self.sock.fileno())
         self.readable = ReadWait(self.descriptor)
 
     def close(self) -> None:
@@ -242,6 +251,7 @@ class NonblockingEngine:
         self._threads: concurrent.futures.ThreadPoolExecutor | None = None
         self._observation = Observation(self._kernel)
         self._slow_step: float | None = None
+        self.pauses = Pauses()
 
     def _make_poller(self) -> Poller:
         raise NotImplementedError
@@ -258,10 +268,10 @@ class NonblockingEngine:
                 self._threads.shutdown(wait=False, cancel_futures=True)
 
     def listen(
-        self, names: Sequence[Name], backlog: int, socket_buffer: int | None = None
+        self, bindings: Sequence[Binding], backlog: int, socket_buffer: int | None = None
     ) -> list[_Listener]:
-        sockets = open_sockets(names, backlog, socket_buffer)
-        return [_Listener(self._kernel, sock) for sock in sockets]
+        opened = open_sockets(bindings, backlog, socket_buffer)
+        return [_Listener(self._kernel, listening) for listening in opened]
 
     async def accept(self, listener: _Listener) -> Stream:
         # Waiting first, even if more are in the backlog: peers mostly come one by one, and then a
@@ -292,6 +302,7 @@ class NonblockingEngine:
             if code == errno.EINPROGRESS:
                 await self._connected(sock)
             elif code:
+                # EAGAIN: a Unix socket whose backlog is full, which no poller would tell of.
                 raise OSError(code, os.strerror(code))
             return NonblockingStream(self, self._kernel, sock, sock.getpeername())
         except BaseException:
@@ -316,6 +327,11 @@ class NonblockingEngine:
     def spawn(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> Task:
         return self._kernel.spawn(coro, name)
 
+    spawn_aside = spawn
+
+    def call_from_thread(self, func: Callable[[], object]) -> None:
+        self._kernel.call_from_outside(func)
+
     def event(self) -> Event:
         return Event(self._kernel)
 
@@ -337,12 +353,18 @@ class NonblockingEngine:
         return future.result()
 
     def watch_signals(
-        self, signals: Sequence[int], first: Callable[[int], None], again: Callable[[int], None]
+        self,
+        signals: Sequence[int],
+        first: Callable[[int], None],
+        again: Callable[[int], None],
+        others: Mapping[int, Callable[[int], None]] = NOTHING,
     ) -> contextlib.AbstractContextManager[None]:
-        def deliver(signum: int) -> None:
-            self._kernel.call_from_outside(functools.partial(first, signum))
+        def deliver(func: Callable[[int], None], signum: int) -> None:
+            self._kernel.call_from_outside(functools.partial(func, signum))
 
-        return catch_signals(signals, deliver, again, self._kernel.wakeup)
+        return catch_signals(
+            signals, deliver, first, again, wakeup=self._kernel.wakeup, others=others
+        )
 
     def watch_steps(self, seconds: float) -> None:
         self._slow_step = seconds
@@ -383,10 +405,13 @@ def interrupts_cancel(kernel: Kernel) -> Iterator[None]:
         interrupted = True
         kernel.call_from_outside(kernel.interrupt)
 
+    def at_once(func: Callable[[int], None], signum: int) -> None:
+        func(signum)
+
     def again(signum: int) -> None:
         signal.default_int_handler(signum, None)
 
-    with catch_signals((signal.SIGINT,), first, again, kernel.wakeup):
+    with catch_signals((signal.SIGINT,), at_once, first, again, wakeup=kernel.wakeup):
         try:
             yield
         except Cancelled:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import signal
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from anysock.engines.base import NOTHING
 
 
 def leave_signals_to_the_main_thread() -> None:
@@ -20,13 +22,17 @@ def leave_signals_to_the_main_thread() -> None:
 @contextlib.contextmanager
 def catch_signals(
     signals: Sequence[int],
+    deliver: Callable[[Callable[[int], None], int], None],
     first: Callable[[int], None],
     again: Callable[[int], None],
+    *,
     wakeup: socket.socket | None,
+    others: Mapping[int, Callable[[int], None]] = NOTHING,
 ) -> Iterator[None]:
-    """Within the block, the first of `signals` calls `first`, each further one `again`.
+    """Within the block, the first of `signals` leads to ``deliver(first, signal)``, each further
+    one to ``again(signal)``, and each of `others` to ``deliver(its function, signal)``.
 
-    Both are called in the signal handler, on the main thread, between two bytecodes: `first` must
+    They are called in the signal handler, on the main thread, between two bytecodes: `deliver` must
     only pass the news on. `wakeup`, a non-blocking socket, gets a byte for each signal from the
     interpreter's C code: a signal that arrives just before the process goes to sleep would
     otherwise be seen when it wakes for some other reason (signal.set_wakeup_fd). None: the loop
@@ -36,15 +42,18 @@ def catch_signals(
 
     def handle(signum: int, _frame: object) -> None:
         nonlocal seen
+        if signum in others:
+            deliver(others[signum], signum)
+            return
         seen += 1
         if seen == 1:
-            first(signum)
+            deliver(first, signum)
         else:
             again(signum)
 
     if wakeup is not None:
         previous_wakeup = signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
-    previous = {signum: signal.signal(signum, handle) for signum in signals}
+    previous = {signum: signal.signal(signum, handle) for signum in [*signals, *others]}
     try:
         yield
     finally:

@@ -1,32 +1,29 @@
-"""What the engines that use the machine's own sockets share: opening, naming, closing.
+"""What streams over the machine's own sockets share, under whichever engine: naming and closing.
 
 The data path, receiving and sending, is each engine's own.
 """
 
 from __future__ import annotations
 
-import collections
+import array
 import contextlib
 import errno
+import fcntl
 import os
 import socket
 import struct
-import sys
-from collections.abc import Awaitable, Sequence
-from typing import TypeAlias
+import termios
+from collections.abc import Awaitable
 
-from anysock.engines.base import Engine, Name, SockAddr
+from anysock.engines.base import Engine, SockAddr
+from anysock.engines.listening import readable_name
 from anysock.errors import (
     AnysockError,
-    ListenerClosed,
     StreamAborted,
     StreamBroken,
     StreamClosed,
     UsageError,
 )
-
-#: Sockets that were accepted, with the addresses of their peers.
-Waiting: TypeAlias = collections.deque[tuple[socket.socket, SockAddr]]
 
 # The first receive asks for little: Python allocates what was asked for, and then shrinks it. So
 # much still comes from its own allocator (objects of up to 512 bytes), where 4 KiB come from
@@ -67,125 +64,10 @@ LINGER_SECONDS = 1.0
 # struct linger: on, for 0 seconds. Then close(2) sends a reset (socket(7)).
 _LINGER_RESET = struct.pack("ii", 1, 0)
 
-# How often to look for one port that is free on all addresses, when port 0 was asked for.
-_PORT_TRIES = 10
-
-
-def open_sockets(
-    names: Sequence[Name], backlog: int, socket_buffer: int | None = None
-) -> list[socket.socket]:
-    """Non-blocking sockets that listen on all addresses of all `names`.
-
-    With `socket_buffer`, SO_RCVBUF and SO_SNDBUF have that size, in bytes, for all connections.
-    Raises OSError with `filename` set to the address that failed; then none is left open.
-    """
-    sockets: list[socket.socket] = []
-    try:
-        for name in names:
-            sockets += _open_name(name, backlog, socket_buffer)
-    except BaseException:
-        for sock in sockets:
-            sock.close()
-        raise
-    return sockets
-
-
-def _open_name(name: Name, backlog: int, socket_buffer: int | None) -> list[socket.socket]:
-    """Sockets that listen on all addresses of one name, at one port."""
-    for attempt in range(_PORT_TRIES):
-        sockets: list[socket.socket] = []
-        port = 0
-        for family, address in name:
-            wanted = (address[0], address[1] or port, *address[2:])
-            try:
-                sockets.append(_open_socket(family, wanted, backlog, socket_buffer))
-            except OSError as error:
-                for sock in sockets:
-                    sock.close()
-                # Free on the first address, taken on this one: let the first have another.
-                chosen_by_us = address[1] != wanted[1]
-                if error.errno == errno.EADDRINUSE and chosen_by_us and attempt + 1 < _PORT_TRIES:
-                    break
-                error.filename = wanted
-                raise
-            port = sockets[-1].getsockname()[1]
-        else:
-            return sockets
-    raise AssertionError("unreachable: the last attempt returns or raises")
-
-
-def _open_socket(
-    family: socket.AddressFamily, address: SockAddr, backlog: int, socket_buffer: int | None
-) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        # Without it a restart is refused while connections of the last run are in TIME_WAIT.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            # So that [::]:80 and 0.0.0.0:80 can be bound side by side.
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        no_delay(sock)
-        if socket_buffer is not None:
-            # Before listen(2): the window that TCP announces is scaled by what there is then.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, socket_buffer)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, socket_buffer)
-        sock.bind(address)
-        sock.listen(backlog)
-        sock.setblocking(False)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
 
 def not_our_loop(name: str) -> UsageError:
     """What an engine raises that has no loop of ours, when that is to be observed."""
     return UsageError(f"the engine {name!r} has no loop that can be observed: use 'selector'")
-
-
-def no_delay(sock: socket.socket) -> None:
-    """Send small answers at once (tcp(7), TCP_NODELAY)."""
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-def accepted(sock: socket.socket, *, blocking: bool) -> None:
-    """Prepare a socket fresh from accept(2)."""
-    sock.setblocking(blocking)
-    if sys.platform != "linux":
-        # Linux hands the listener's options down to what it accepts, and saves the call.
-        no_delay(sock)
-
-
-def accept_waiting(sock: socket.socket) -> Waiting:
-    """Accept everybody who waits in the backlog of a non-blocking socket, and nobody else."""
-    waiting: Waiting = collections.deque()
-    # BlockingIOError: that was the last. Any other error: the rest can't be helped.
-    with contextlib.suppress(OSError):
-        while True:
-            waiting.append(sock.accept())
-    return waiting
-
-
-class SocketListener:
-    """A `Listener` over one socket. Engines add how a waiting accept is told that it closed."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        self.closed = False
-        self.addresses: Sequence[SockAddr] = (sock.getsockname(),)
-        self._waiting: Waiting = collections.deque()
-
-    def close(self) -> None:
-        if not self.closed:
-            self.closed = True
-            self._waiting = accept_waiting(self.sock)
-            self.sock.close()
-
-    def next_waiting(self) -> tuple[socket.socket, SockAddr]:
-        """The next peer of those who waited when the listener was closed."""
-        if not self._waiting:
-            raise ListenerClosed
-        return self._waiting.popleft()
 
 
 class SocketStream:
@@ -212,7 +94,7 @@ class SocketStream:
     def __init__(self, engine: Engine, sock: socket.socket, peer: SockAddr) -> None:
         self._engine = engine
         self._sock = sock
-        self._peer = peer
+        self._peer = peer or "unix"
         self._local: SockAddr | None = None
         self._recv_size = FIRST_RECV_SIZE
         self._most_recv_size = MOST_RECV_SIZE
@@ -245,8 +127,16 @@ class SocketStream:
         if self._local is None:
             if self._closed:
                 raise StreamClosed("the local address was first asked for after the close")
-            self._local = self._sock.getsockname()
+            self._local = readable_name(self._sock.getsockname())
         return self._local
+
+    def progress(self) -> int:
+        # What the peer's kernel has not acknowledged yet, or not taken from a Unix socket
+        # (tcp(7), SIOCOUTQ): some engines tell what a send has done only when all of it is.
+        waiting = array.array("i", [0])
+        with contextlib.suppress(OSError, ValueError):  # closed meanwhile
+            fcntl.ioctl(self._sock.fileno(), termios.TIOCOUTQ, waiting)
+        return self.bytes_sent - waiting[0]
 
     def set_recv_size(self, max_bytes: int) -> None:
         self._recv_size = self._most_recv_size = max_bytes

@@ -7,18 +7,13 @@ thread: some kilobytes of memory, and a switch between threads for every message
 
 from __future__ import annotations
 
-import contextvars
-import errno
-import threading
 from collections.abc import Sequence
 
-from anysock.engines import current
-from anysock.engines.base import Name
+from anysock.engines.base import Binding
 from anysock.engines.blocking import BlockingEngine
 from anysock.engines.blocking_listener import BlockingListener
 from anysock.engines.blocking_tasks import BlockingTask
-from anysock.engines.signals import leave_signals_to_the_main_thread
-from anysock.engines.sockets import open_sockets
+from anysock.engines.listening import open_sockets
 
 
 class ThreadsEngine(BlockingEngine):
@@ -28,25 +23,10 @@ class ThreadsEngine(BlockingEngine):
     concurrent = True
 
     def listen(
-        self, names: Sequence[Name], backlog: int, socket_buffer: int | None = None
+        self, bindings: Sequence[Binding], backlog: int, socket_buffer: int | None = None
     ) -> Sequence[BlockingListener]:
-        sockets = open_sockets(names, backlog, socket_buffer)
-        return [BlockingListener([sock], keep_waiting=True) for sock in sockets]
+        opened = open_sockets(bindings, backlog, socket_buffer)
+        return [BlockingListener([listening], keep_waiting=True) for listening in opened]
 
     def _start(self, task: BlockingTask) -> None:
-        # Daemons: a handler that ignores its cancellation must not keep the process from
-        # ending when the drain is over.
-        context = contextvars.copy_context()
-        thread = threading.Thread(
-            target=context.run, args=(self._run, task), name=task.name, daemon=True
-        )
-        try:
-            thread.start()
-        except RuntimeError as error:
-            task.drop()
-            raise OSError(errno.ENOMEM, "can't start a thread for it") from error
-
-    def _run(self, task: BlockingTask) -> None:
-        leave_signals_to_the_main_thread()
-        with current.engine_is(self):
-            task.run()
+        self._start_aside(task)

@@ -15,23 +15,25 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import trio
 
 from anysock.engines import current
-from anysock.engines.base import Data, Name, SockAddr, Stream
+from anysock.engines.base import NOTHING, Binding, Data, Pauses, SockAddr, Stream
+from anysock.engines.listening import (
+    SocketListener,
+    accepted,
+    no_delay,
+    open_sockets,
+)
 from anysock.engines.signals import catch_signals
 from anysock.engines.sockets import (
     TURNS,
-    SocketListener,
     SocketStream,
-    accepted,
-    no_delay,
     not_our_loop,
-    open_sockets,
 )
 from anysock.errors import Cancelled, StreamBusy, StreamClosed
 
@@ -261,7 +263,8 @@ class TrioStream(SocketStream):
                 raise StreamBusy("another task is already waiting to send here")
             self._sending = True
             try:
-                await wait_for_socket(trio.lowlevel.wait_writable, self._sock)
+                with self._engine.pauses:
+                    await wait_for_socket(trio.lowlevel.wait_writable, self._sock)
             except trio.Cancelled:
                 self.cut_short(len(data) - len(rest))
                 raise
@@ -309,6 +312,7 @@ class TrioEngine:
         self._nursery: trio.Nursery | None = None
         self._living: set[TrioTask] = set()
         self._spawned = 0
+        self.pauses = Pauses()
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         with current.engine_is(self):
@@ -325,6 +329,7 @@ class TrioEngine:
 
     async def _main(self, main: Coroutine[Any, Any, T]) -> T:
         failure: BaseException | None = None
+        self._token = trio.lowlevel.current_trio_token()
         async with trio.open_nursery() as self._nursery:
             try:
                 result = await main
@@ -343,9 +348,11 @@ class TrioEngine:
         return result
 
     def listen(
-        self, names: Sequence[Name], backlog: int, socket_buffer: int | None = None
+        self, bindings: Sequence[Binding], backlog: int, socket_buffer: int | None = None
     ) -> list[_Listener]:
-        return [_Listener(sock) for sock in open_sockets(names, backlog, socket_buffer)]
+        return [
+            _Listener(listening) for listening in open_sockets(bindings, backlog, socket_buffer)
+        ]
 
     async def accept(self, listener: _Listener) -> Stream:
         while not listener.closed:
@@ -385,6 +392,11 @@ class TrioEngine:
         self._nursery.start_soon(self._run_task, task, name=task.name)
         return task
 
+    spawn_aside = spawn
+
+    def call_from_thread(self, func: Callable[[], object]) -> None:
+        self._token.run_sync_soon(func)
+
     async def _run_task(self, task: TrioTask) -> None:
         try:
             await task.run()
@@ -408,15 +420,17 @@ class TrioEngine:
         return await told_once(trio.to_thread.run_sync(call, abandon_on_cancel=True))
 
     def watch_signals(
-        self, signals: Sequence[int], first: Callable[[int], None], again: Callable[[int], None]
+        self,
+        signals: Sequence[int],
+        first: Callable[[int], None],
+        again: Callable[[int], None],
+        others: Mapping[int, Callable[[int], None]] = NOTHING,
     ) -> contextlib.AbstractContextManager[None]:
-        token = trio.lowlevel.current_trio_token()
-
-        def deliver(signum: int) -> None:
-            token.run_sync_soon(first, signum)
+        def deliver(func: Callable[[int], None], signum: int) -> None:
+            self._token.run_sync_soon(func, signum)
 
         # Without a wake-up descriptor of ours: trio has set its own.
-        return catch_signals(signals, deliver, again, None)
+        return catch_signals(signals, deliver, first, again, wakeup=None, others=others)
 
     def watch_steps(self, seconds: float) -> None:
         pass

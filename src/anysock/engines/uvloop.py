@@ -13,12 +13,10 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Coroutine
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import uvloop
 
-from anysock.engines import current
 from anysock.engines.asyncio import AsyncioEngine
 from anysock.engines.base import Data, SockAddr, Stream
 from anysock.engines.sockets import LINGER_SECONDS, TURNS, SocketStream
@@ -136,9 +134,10 @@ class UvloopStream(SocketStream, asyncio.Protocol):
         if self._writing_paused:
             self._sender = self._loop.create_future()
             try:
-                while self._writing_paused and not self._gone.done():
-                    self._sender = self._loop.create_future()
-                    await self._sender
+                with self._engine.pauses:
+                    while self._writing_paused and not self._gone.done():
+                        self._sender = self._loop.create_future()
+                        await self._sender
             except asyncio.CancelledError:
                 self.cut_short(None)
                 raise
@@ -168,6 +167,11 @@ class UvloopStream(SocketStream, asyncio.Protocol):
         self._ended = True
         if not self._transport.is_closing():
             self._transport.write_eof()
+
+    def progress(self) -> int:
+        # What is sent is with the transport, until the socket takes it.
+        left = 0 if self._closed else self._transport.get_write_buffer_size()
+        return super().progress() - left
 
     def abort(self) -> None:
         super().abort()
@@ -208,12 +212,7 @@ class UvloopEngine(AsyncioEngine):
 
     name = "uvloop"
 
-    def run(self, main: Coroutine[Any, Any, T]) -> T:
-        with (
-            current.engine_is(self),
-            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
-        ):
-            return runner.run(main)
+    _loop_factory = staticmethod(uvloop.new_event_loop)
 
     async def _stream(self, sock: socket.socket, peer: SockAddr) -> Stream:
         stream = UvloopStream(self, sock, peer)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from anysock.connection import Connection
 from anysock.errors import UsageError
+from anysock.net.faults import FailOnLine
+from anysock.net.tracing import TracingStream
 
 if TYPE_CHECKING:
     from anysock.options import ServeOptions
@@ -49,6 +51,24 @@ def load_handler(name: str, options: ServeOptions) -> Handler:
             "or name one of your own as package.module:function"
         )
     return _load_own(name)
+
+
+def prepare(handler: Handler | str, options: ServeOptions) -> Handler:
+    """The handler as the server is to call it: loaded, if it is a name, with what `options` put
+    around its connections. Raises as `load_handler` does."""
+    found = load_handler(handler, options) if isinstance(handler, str) else handler
+    if not options.verbose and options.fail_on is None:
+        return found
+
+    async def wrapped(connection: Connection) -> None:
+        if options.verbose:
+            connection.wrap(TracingStream)
+        if options.fail_on is not None:
+            text = options.fail_on
+            connection.wrap(lambda stream: FailOnLine(stream, text))
+        await found(connection)
+
+    return wrapped
 
 
 def _load_own(name: str) -> Handler:

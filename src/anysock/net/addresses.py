@@ -6,15 +6,30 @@ import errno
 import os
 import re
 import socket
+import urllib.parse
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from anysock.engines.base import SockAddr
+from anysock.engines.base import Binding, SockAddr
 from anysock.errors import StartError, UsageError
 
-SCHEMES = ("tcp",)
+#: The schemes, with what each is for.
+SCHEMES = {
+    "tcp": "TCP",
+    "tls": "TLS over TCP",
+    "udp": "UDP",
+    "unix": "a Unix socket",
+    "tls+unix": "TLS over a Unix socket",
+    "fd": "an inherited descriptor that listens",
+    "tls+fd": "TLS on one",
+    "systemd": "what systemd hands over (all, or systemd://NAME)",
+    "tls+systemd": "TLS on that",
+}
 
-_FORMS = "host:port, [v6]:port or tcp://host:port"
+#: How addresses are written, for messages and help.
+FORMS = "host:port, [v6]:port, tcp://, tls:// or udp:// before it, or unix:///path"
+_ALL_FORMS = f"{FORMS}, fd://3, systemd://"
+
 # Neither blanks nor control characters: getaddrinfo(3) sees a host only up to its first NUL, and
 # would take 127.0.0.1\0.example for 127.0.0.1.
 _HOST_AND_PORT = re.compile(
@@ -22,29 +37,71 @@ _HOST_AND_PORT = re.compile(
     re.ASCII,
 )
 
+# The longest path of a Unix socket, in bytes (unix(7): sun_path, with the NUL that ends it).
+_LONGEST_PATH = 107
+
 
 @dataclass(frozen=True)
 class Address:
-    """A host, by name or by number, and a TCP port. ``str(address)`` is what `parse` reads."""
+    """Where to listen, or to connect. ``str(address)`` is what `parse` reads."""
 
-    host: str
-    port: int
+    #: A host, by name or by number.
+    host: str = ""
+    port: int = 0
+    scheme: str = "tcp"
+    #: The path of a Unix socket; one that begins with ``@`` is abstract (unix(7)).
+    path: str = ""
+    #: The permissions of a Unix socket's file; None leaves them to the umask.
+    mode: int | None = None
+    #: The number of an inherited descriptor.
+    fd: int = -1
+    #: The name that systemd has for sockets that it hands over (FileDescriptorName=); empty: all.
+    name: str = ""
+
+    @property
+    def kind(self) -> str:
+        """The scheme without its TLS: ``tcp``, ``udp``, ``unix``, ``fd`` or ``systemd``."""
+        return "tcp" if self.scheme == "tls" else self.scheme.removeprefix("tls+")
+
+    @property
+    def tls(self) -> bool:
+        """Whether TLS is spoken there."""
+        return self.scheme.startswith("tls")
 
     @classmethod
     def parse(cls, text: str, *, default_host: str = "") -> Address:
-        """Read ``host:port``, ``[v6]:port``, ``:port``, or one of these after ``tcp://``.
+        """Read an address: ``host:port``, ``[v6]:port`` or ``:port``, alone or after ``tcp://``,
+        ``tls://`` or ``udp://``; ``unix:///path`` (``?mode=660``), ``fd://3``, ``systemd://NAME``;
+        ``tls+`` before one of these.
 
         ``:port`` means `default_host`; what no host at all means, `resolve` says. Raises
         `UsageError`, with what is wrong and what to write instead.
         """
-        scheme, separator, rest = text.rpartition("://")
-        if separator and scheme not in SCHEMES:
+        scheme, separator, rest = text.partition("://")
+        if not separator:
+            scheme, rest = "tcp", text
+        if scheme not in SCHEMES:
             raise UsageError(
-                f"bad address {text!r}: unknown scheme {scheme!r}, use {', '.join(SCHEMES)}://"
+                f"bad address {text!r}: unknown scheme {scheme!r}, use "
+                + ", ".join(f"{each}://" for each in SCHEMES)
             )
+        kind = "tcp" if scheme == "tls" else scheme.removeprefix("tls+")
+        if kind == "unix":
+            path, mode = _unix(text, rest)
+            return cls(scheme=scheme, path=path, mode=mode)
+        if kind == "fd":
+            if not (rest.isascii() and rest.isdigit() and len(rest) < 7):
+                raise UsageError(
+                    f"bad address {text!r}: write the descriptor's number, as in fd://3"
+                )
+            return cls(scheme=scheme, fd=int(rest))
+        if kind == "systemd":
+            if not re.fullmatch(r"[^\0-\x1f\x7f/:\s]*", rest):
+                raise UsageError(f"bad address {text!r}: write systemd:// or systemd://NAME")
+            return cls(scheme=scheme, name=rest)
         match = _HOST_AND_PORT.fullmatch(rest)
         if match is None:
-            hint = f"write {_FORMS}"
+            hint = f"write {_ALL_FORMS}"
             if rest.count(":") > 1 and "[" not in rest:
                 hint = "put an IPv6 address in brackets, as in [::1]:8000"
             raise UsageError(f"bad address {text!r}: {hint}")
@@ -56,11 +113,13 @@ class Address:
             raise UsageError(
                 f"bad address {text!r}: brackets are for IPv6 addresses, as in [::1]:8000"
             )
-        return cls(match["host"] or default_host if v6 is None else v6, port)
+        return cls(match["host"] or default_host if v6 is None else v6, port, scheme)
 
     @property
     def is_name(self) -> bool:
         """Whether the host is a name, so that resolving it may take the resolver some time."""
+        if self.kind == "unix":
+            return False
         flags = socket.AI_NUMERICHOST
         try:
             socket.getaddrinfo(self.host or None, self.port, type=socket.SOCK_STREAM, flags=flags)
@@ -68,8 +127,38 @@ class Address:
             return True
         return False
 
+    @property
+    def short(self) -> str:
+        """As one would type it: without a ``tcp://``."""
+        return str(self).removeprefix("tcp://")
+
     def __str__(self) -> str:
-        return f"tcp://{_bracketed(self.host)}:{self.port}"
+        if self.kind == "unix":
+            mode = "" if self.mode is None else f"?mode={self.mode:o}"
+            return f"{self.scheme}://{urllib.parse.quote(self.path, safe='/@')}{mode}"
+        if self.kind == "fd":
+            return f"{self.scheme}://{self.fd}"
+        if self.kind == "systemd":
+            return f"{self.scheme}://{self.name}"
+        return f"{self.scheme}://{_bracketed(self.host)}:{self.port}"
+
+
+def _unix(text: str, rest: str) -> tuple[str, int | None]:
+    quoted, mark, query = rest.partition("?")
+    path = urllib.parse.unquote(quoted)
+    mode: int | None = None
+    if mark:
+        match = re.fullmatch(r"mode=([0-7]{3,4})", query)
+        if match is None:
+            raise UsageError(f"bad address {text!r}: after ? comes mode=660 or the like")
+        mode = int(match[1], 8)
+    if not path or "\0" in path:
+        raise UsageError(f"bad address {text!r}: write unix:///path, or unix://@name")
+    if len(os.fsencode(path)) > _LONGEST_PATH:
+        raise UsageError(
+            f"bad address {text!r}: the path of a Unix socket has at most {_LONGEST_PATH} bytes"
+        )
+    return path, mode
 
 
 class ResolvedAddress(NamedTuple):
@@ -84,8 +173,13 @@ def resolve(address: Address, *, passive: bool) -> list[ResolvedAddress]:
 
     `passive` says that they are to listen on: then no host means every address of the machine,
     and otherwise the machine itself. Blocks while the resolver does. Raises `StartError` when the
-    name is not known.
+    name is not known, and `UsageError` for what nobody can connect to.
     """
+    if address.kind == "unix":
+        path = address.path
+        return [ResolvedAddress(socket.AF_UNIX, "\0" + path[1:] if path[0] == "@" else path)]
+    if address.kind not in ("tcp", "udp"):
+        raise UsageError(f"{address} is where a server listens: nobody can connect to it by that")
     flags = socket.AI_PASSIVE if passive else 0
     try:
         found = socket.getaddrinfo(
@@ -97,22 +191,46 @@ def resolve(address: Address, *, passive: bool) -> list[ResolvedAddress]:
     return list(dict.fromkeys(ResolvedAddress(family, to) for family, _, _, _, to in found))
 
 
-def format_sockaddr(sockaddr: SockAddr) -> str:
-    """``tcp://127.0.0.1:8000`` for what the socket module calls ``('127.0.0.1', 8000)``."""
-    return str(Address(sockaddr[0], sockaddr[1]))
+def binding_of(address: Address) -> Binding:
+    """What `Engine.listen` wants, for `address`. Raises as `resolve` does."""
+    if address.kind == "fd":
+        return Binding(str(address), fd=address.fd, tls=address.tls)
+    found = tuple(resolve(address, passive=True))
+    return Binding(str(address), found, mode=address.mode, tls=address.tls)
+
+
+def format_sockaddr(sockaddr: SockAddr, scheme: str = "tcp") -> str:
+    """``tcp://127.0.0.1:8000`` for what the socket module calls ``('127.0.0.1', 8000)``, and
+    ``unix:///run/echo`` for a path. With `scheme` ``tls``, the same with TLS."""
+    if isinstance(sockaddr, str):
+        tls = "tls+" if scheme == "tls" else ""
+        return str(Address(path=sockaddr, scheme=f"{tls}unix"))
+    return str(Address(sockaddr[0], sockaddr[1], scheme))
 
 
 def explain_bind_error(error: OSError) -> StartError:
     """The error of bind(2) or listen(2) on `error.filename`, with what to do about it."""
+    code, where = error.errno or 0, error.filename
+    if isinstance(where, str) and "://" in where:  # a descriptor
+        if code == errno.EBADF:
+            return StartError(f"can't listen on {where}: there is no such descriptor")
+        if code == errno.ENOTSOCK:
+            return StartError(f"can't listen on {where}: it is no socket")
+        return StartError(f"can't listen on {where}: {error.strerror}")
+    unix = isinstance(where, str)
     what_to_do = {
-        errno.EADDRINUSE: "another program listens there; stop it, or choose another port",
-        errno.EACCES: "a port below 1024 needs the right to it (CAP_NET_BIND_SERVICE); "
-        "choose a higher one",
+        errno.EADDRINUSE: "another program listens there; stop it, or choose another "
+        + ("path" if unix else "port"),
+        errno.EACCES: "this user may not write in that folder"
+        if unix
+        else "a port below 1024 needs the right to it (CAP_NET_BIND_SERVICE); choose a higher one",
         errno.EADDRNOTAVAIL: "no interface of this machine has that address",
-    }.get(error.errno or 0)
-    reason = os.strerror(error.errno) if error.errno else str(error)
-    where = format_sockaddr(error.filename) if error.filename else "the address"
-    return StartError(f"can't listen on {where}: {reason}{f': {what_to_do}' if what_to_do else ''}")
+        errno.ENOENT: "there is no such folder",
+        errno.ENOTSOCK: "a file is there that is no socket; remove it, or choose another path",
+    }.get(code)
+    reason = os.strerror(code) if code else str(error)
+    told = format_sockaddr(where) if where else "the address"
+    return StartError(f"can't listen on {told}: {reason}{f': {what_to_do}' if what_to_do else ''}")
 
 
 def _is_ipv6(host: str) -> bool:

@@ -41,6 +41,9 @@ class WrappedStream:
     def sending(self) -> bool:
         return self._inner.sending
 
+    def progress(self) -> int:
+        return self._inner.progress()
+
     def set_recv_size(self, max_bytes: int) -> None:
         self._inner.set_recv_size(max_bytes)
 

@@ -1,0 +1,273 @@
+"""Sockets that listen: bound to addresses, or made from descriptors that others hand us."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import errno
+import os
+import select
+import socket
+import stat
+import sys
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from anysock.engines.base import Binding, SockAddr
+from anysock.errors import ListenerClosed
+
+#: Sockets that were accepted, with the addresses of their peers.
+Waiting: TypeAlias = collections.deque[tuple[socket.socket, SockAddr]]
+
+# How often to look for one port that is free on all addresses, when port 0 was asked for.
+_PORT_TRIES = 10
+
+# How long a server that may live on a Unix socket may take to answer, in seconds. Its kernel does.
+_KNOCK_SECONDS = 1.0
+
+
+class ListeningSocket:
+    """A non-blocking socket that listens, and what is to be done when it stops."""
+
+    def __init__(self, sock: socket.socket, binding: Binding) -> None:
+        self.sock = sock
+        self.binding = binding
+        self.address: SockAddr = readable_name(sock.getsockname())
+        #: Whether others may listen on it, too: then what waits in its backlog is theirs.
+        self.shared = binding.fd is not None
+        self._file = None if self.shared else _identity(self.address)
+
+    def close(self) -> None:
+        self.sock.close()
+        # By now the file may be another server's, which has replaced us.
+        if self._file is not None and _identity(self.address) == self._file:
+            with contextlib.suppress(OSError):
+                os.unlink(str(self.address))
+
+    def accept_waiting(self) -> Waiting:
+        """Accept everybody who waits in the backlog, if it is ours alone, and nobody else."""
+        waiting: Waiting = collections.deque()
+        # BlockingIOError: that was the last. Any other error: the rest can't be helped.
+        with contextlib.suppress(OSError):
+            while not self.shared:
+                waiting.append(self.sock.accept())
+        return waiting
+
+    def shut_down(self) -> bool:
+        """Stop listening while somebody still waits for the socket; false where that can't be done.
+
+        Of what is shared, others would be shut out with us; and only Linux can do it at all.
+        """
+        if self.shared:
+            return False
+        try:
+            self.sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return False
+        return True
+
+
+def open_sockets(
+    bindings: Sequence[Binding], backlog: int, socket_buffer: int | None = None
+) -> list[ListeningSocket]:
+    """Non-blocking sockets that listen on all addresses of all `bindings`.
+
+    With `socket_buffer`, SO_RCVBUF and SO_SNDBUF have that size, in bytes, for all connections.
+    Raises OSError with `filename` set to the address that failed; then none is left open.
+    """
+    opened: list[ListeningSocket] = []
+    try:
+        for binding in bindings:
+            opened += [
+                ListeningSocket(sock, binding)
+                for sock in (
+                    _open_name(binding, backlog, socket_buffer)
+                    if binding.fd is None
+                    else [_adopt(binding.fd, binding.label)]
+                )
+            ]
+    except BaseException:
+        for listening in opened:
+            listening.close()
+        raise
+    return opened
+
+
+def _open_name(binding: Binding, backlog: int, socket_buffer: int | None) -> list[socket.socket]:
+    """Sockets that listen on all addresses of one name, at one port."""
+    for attempt in range(_PORT_TRIES):
+        sockets: list[socket.socket] = []
+        port = 0
+        for family, address in binding.addresses:
+            wanted = address
+            if not isinstance(address, str):
+                wanted = (address[0], address[1] or port, *address[2:])
+            try:
+                sockets.append(_open_socket(family, wanted, backlog, socket_buffer, binding.mode))
+            except OSError as error:
+                for sock in sockets:
+                    sock.close()
+                # Free on the first address, taken on this one: let the first have another.
+                chosen_by_us = address != wanted
+                if error.errno == errno.EADDRINUSE and chosen_by_us and attempt + 1 < _PORT_TRIES:
+                    break
+                error.filename = wanted
+                raise
+            port = sockets[-1].getsockname()[1]
+        else:
+            return sockets
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _open_socket(
+    family: socket.AddressFamily,
+    address: SockAddr,
+    backlog: int,
+    socket_buffer: int | None,
+    mode: int | None = None,
+) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if family != socket.AF_UNIX:
+            # Without it a restart is refused while connections of the last run are in TIME_WAIT.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # So that [::]:80 and 0.0.0.0:80 can be bound side by side.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        no_delay(sock)
+        if socket_buffer is not None:
+            # Before listen(2): the window that TCP announces is scaled by what there is then.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, socket_buffer)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, socket_buffer)
+        if isinstance(address, str):
+            _bind_unix(sock, address, mode)
+        else:
+            sock.bind(address)
+        sock.listen(backlog)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _bind_unix(sock: socket.socket, path: str, mode: int | None) -> None:
+    """Bind a Unix socket. A file that a dead server has left is replaced; a live one is not.
+
+    Raises OSError with EADDRINUSE when a server lives there, and with ENOTSOCK when the file is
+    something else.
+    """
+    try:
+        sock.bind(path)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE or path.startswith("\0"):
+            raise
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK)) from None
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock:
+            knock.settimeout(_KNOCK_SECONDS)
+            try:
+                knock.connect(path)
+            except ConnectionRefusedError:
+                pass  # nobody has it open any more
+            except OSError as found:
+                if found.errno != errno.ENOENT:
+                    raise error from None
+            else:
+                raise
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        sock.bind(path)
+    if mode is not None and not path.startswith("\0"):
+        # Nobody can connect before listen(2), so there is no moment of other permissions.
+        os.chmod(path, mode)
+
+
+def _adopt(fd: int, label: str) -> socket.socket:
+    """The socket that is behind an inherited descriptor.
+
+    Raises OSError, with `filename` set to `label`, when it is none, or does not listen.
+    """
+    try:
+        sock = socket.socket(fileno=fd)
+    except OSError as error:
+        raise OSError(error.errno, os.strerror(error.errno or 0), label) from None
+    try:
+        if sock.type != socket.SOCK_STREAM:
+            raise OSError(errno.ESOCKTNOSUPPORT, "it is no stream socket", label)
+        if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            raise OSError(errno.EINVAL, "it does not listen", label)
+        no_delay(sock)
+        sock.setblocking(False)
+        # Not for the programs that we may start.
+        sock.set_inheritable(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def no_delay(sock: socket.socket) -> None:
+    """Send small answers at once (tcp(7), TCP_NODELAY)."""
+    if sock.family != socket.AF_UNIX:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def accepted(sock: socket.socket, *, blocking: bool) -> None:
+    """Prepare a socket fresh from accept(2)."""
+    sock.setblocking(blocking)
+    if sys.platform != "linux":
+        # Linux hands the listener's options down to what it accepts, and saves the call.
+        no_delay(sock)
+
+
+def has_waiting(sock: socket.socket) -> bool:
+    """Whether a peer waits in the backlog of `sock`."""
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+class SocketListener:
+    """A `Listener` over one socket. Engines add how a waiting accept is told that it closed."""
+
+    def __init__(self, listening: ListeningSocket) -> None:
+        self.listening = listening
+        self.sock = listening.sock
+        self.binding = listening.binding
+        self.bindings = (listening.binding,)
+        self.closed = False
+        self.addresses: Sequence[SockAddr] = (listening.address,)
+        self._waiting: Waiting = collections.deque()
+
+    def has_waiting(self) -> bool:
+        return bool(self._waiting) if self.closed else has_waiting(self.sock)
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self._waiting = self.listening.accept_waiting()
+            self.listening.close()
+
+    def next_waiting(self) -> tuple[socket.socket, SockAddr]:
+        """The next peer of those who waited when the listener was closed."""
+        if not self._waiting:
+            raise ListenerClosed
+        return self._waiting.popleft()
+
+
+def readable_name(name: SockAddr | bytes) -> SockAddr:
+    """An address, as getsockname(2) gives it, with nothing in it that can't be shown: an abstract
+    Unix socket (unix(7)) begins with ``@`` instead of a NUL."""
+    if isinstance(name, bytes):
+        name = os.fsdecode(name)
+    return name.replace("\0", "@") if isinstance(name, str) else name
+
+
+def _identity(address: SockAddr) -> tuple[int, int] | None:
+    """Which file a Unix socket is; None where there is none."""
+    if isinstance(address, str) and not address.startswith("@"):
+        with contextlib.suppress(OSError):
+            found = os.stat(address)
+            return found.st_dev, found.st_ino
+    return None

@@ -1,0 +1,157 @@
+"""How options are declared, and how their texts become values."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from anysock import engines
+from anysock.admission import Network
+from anysock.errors import UsageError
+from anysock.net.addresses import Address
+from anysock.units import parse_rate, parse_size
+
+
+@dataclass(frozen=True)
+class Option:
+    """What is known of one option besides its name, its type and its default."""
+
+    help: str
+    #: Turns a text, or a value that a program gave, into the value. Raises `UsageError`.
+    parse: Callable[[Any], Any]
+    #: How a value is written, so that `parse` reads it again.
+    format: Callable[[Any], str] = str
+    metavar: str = ""
+    short: str | None = None
+    #: Whether it can be given several times.
+    many: bool = False
+    #: Whether it is a switch, without a value.
+    switch: bool = False
+    #: The heading above it, where one begins.
+    group: str = ""
+
+
+def option(default: Any, help: str, parse: Callable[[Any], Any], **more: Any) -> Any:
+    """A field of a dataclass of options. `more` are fields of `Option`."""
+    spec = Option(help, parse, **more)
+    return dataclasses.field(default=default, metadata={"option": spec})
+
+
+def text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise UsageError(f"expected a text, not {value!r}")
+    return value
+
+
+def switch(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise UsageError(f"expected True or False, not {value!r}")
+    return value
+
+
+def whole(least: int) -> Callable[[Any], int]:
+    """A whole number of at least `least`."""
+
+    def parse(value: Any) -> int:
+        try:
+            number = int(value)
+        except (TypeError, ValueError):
+            raise UsageError(f"expected a whole number, not {value!r}") from None
+        if number < least:
+            raise UsageError(f"expected at least {least}, not {number}")
+        return number
+
+    return parse
+
+
+def number(least: float, most: float) -> Callable[[Any], float]:
+    """A number from `least` to `most`."""
+
+    def parse(value: Any) -> float:
+        try:
+            found = float(value)
+        except (TypeError, ValueError):
+            raise UsageError(f"expected a number, not {value!r}") from None
+        if not least <= found <= most:
+            raise UsageError(f"expected a number from {least:g} to {most:g}, not {value!r}")
+        return found
+
+    return parse
+
+
+def size(value: Any) -> int:
+    """At least 1 byte."""
+    found = parse_size(value)
+    if found < 1:
+        raise UsageError(f"expected at least 1 byte, not {value!r}")
+    return found
+
+
+def some_rate(value: Any) -> float:
+    """More than nothing a second."""
+    found = parse_rate(value)
+    if not found:
+        raise UsageError(f"expected more than 0 a second, not {value!r}")
+    return found
+
+
+def one_of(choices: Iterable[str]) -> Callable[[Any], str]:
+    known = tuple(choices)
+
+    def parse(value: Any) -> str:
+        if value not in known:
+            raise UsageError(f"expected one of {', '.join(known)}, not {value!r}")
+        return str(value)
+
+    return parse
+
+
+def engine(value: Any) -> str:
+    if value not in engines.ENGINES:
+        raise UsageError(f"unknown engine {value!r}: choose one of {', '.join(engines.ENGINES)}")
+    return str(value)
+
+
+def address(value: Any) -> Address:
+    return value if isinstance(value, Address) else Address.parse(value)
+
+
+def admin_address(value: Any) -> Address:
+    found = (
+        value
+        if isinstance(value, Address)
+        else Address.parse(value if ":" in str(value) else f":{value}", default_host="127.0.0.1")
+    )
+    if found.scheme != "tcp":
+        raise UsageError(f"expected host:port, not {value!r}")
+    return found
+
+
+def network(value: Any) -> Network:
+    """An IP address, or a network such as 10.0.0.0/8."""
+    try:
+        return ipaddress.ip_network(value, strict=False)
+    except ValueError:
+        raise UsageError(
+            f"expected a network such as 10.0.0.0/8, or an IP address, not {value!r}"
+        ) from None
+
+
+def path(value: Any) -> str:
+    """A file that is there."""
+    found = os.fspath(value) if isinstance(value, str | Path) else ""
+    if not found:
+        raise UsageError(f"expected a file, not {value!r}")
+    return found
+
+
+def workers(value: Any) -> int:
+    """A number of processes, or ``auto``: as many as this one may use processors."""
+    if value == "auto":
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    return whole(1)(value)

@@ -1,0 +1,185 @@
+"""What the server keeps of a connection, besides the connection; and when it has had its time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from anysock.connection import Connection
+from anysock.engines.base import Task
+from anysock.events import CloseReason
+from anysock.net.limiting import TooManyBytes
+
+if TYPE_CHECKING:
+    from anysock.options import ServeOptions
+
+# A connection that waits for its peer, and has moved no byte for so long, is at rest: when the
+# server drains, it is ended. Long enough for a client that is in the middle of something.
+QUIET_SECONDS = 0.25
+
+# How often connections are looked at in the shortest time that one may take for something, and
+# the longest time between two looks.
+LOOKS = 8
+MOST_BETWEEN_LOOKS = 5.0
+
+# How long a handler may take to come to its end after its connection has come to its own.
+GRACE_SECONDS = 10.0
+
+# Over how long the least rate is measured, where no idle timeout says how long one may take.
+RATE_WINDOW_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class TimeLimits:
+    """How long a connection may take for what, in seconds; None: as long as it likes."""
+
+    idle: float | None
+    write: float | None
+    lifetime: float | None
+    min_rate: float
+    window: float
+
+    @classmethod
+    def of(cls, options: ServeOptions) -> Self:
+        idle = options.idle_timeout or None
+        return cls(
+            idle=idle,
+            write=options.write_timeout or None,
+            lifetime=options.max_lifetime or None,
+            min_rate=options.min_rate,
+            window=idle or RATE_WINDOW_SECONDS,
+        )
+
+    @property
+    def between_looks(self) -> float | None:
+        """How long to wait between two looks at all connections; None: there is no limit."""
+        window = self.window if self.min_rate else None
+        finite = [each for each in (self.idle, self.write, self.lifetime, window) if each]
+        return min(min(finite) / LOOKS, MOST_BETWEEN_LOOKS) if finite else None
+
+    @property
+    def grace(self) -> float:
+        return min(self.idle or GRACE_SECONDS, GRACE_SECONDS)
+
+
+class Served:
+    """A connection that is served.
+
+    Limits of time are kept by looking at the byte counters now and then. That costs the traffic
+    nothing, where a timer or a clock read at every message would.
+    """
+
+    __slots__ = (
+        "begun",
+        "connection",
+        "counted",
+        "ended",
+        "ended_at",
+        "has_slot",
+        "mark",
+        "mark_at",
+        "moved",
+        "moved_at",
+        "opened_at",
+        "progress",
+        "progress_at",
+        "task",
+    )
+
+    def __init__(self, connection: Connection, now: float) -> None:
+        self.connection = connection
+        self.task: Task | None = None
+        #: Whether it has one of the slots, and whether its source is counted: both are to be given
+        #: back when it leaves.
+        self.has_slot = False
+        self.counted = False
+        #: Whether its handler has begun: the header of a proxy and the handshake of TLS are over.
+        self.begun = False
+        #: Why we have ended it, if we have; and when.
+        self.ended: CloseReason | None = None
+        self.ended_at = 0.0
+        self.opened_at = now
+        self.moved = -1
+        self.moved_at = now
+        self.progress: int | None = None
+        self.progress_at = now
+        self.mark = 0
+        self.mark_at = now
+
+    def begin(self, now: float) -> None:
+        """It is prepared; its handler begins."""
+        self.begun = True
+        self.moved_at = self.progress_at = self.mark_at = now
+
+    def quiet_for(self, now: float) -> float:
+        """For how long nothing has moved, in seconds, as far as the looks so far can tell."""
+        stream = self.connection.stream
+        moved = stream.bytes_received + (stream.progress() if stream.sending else stream.bytes_sent)
+        if moved != self.moved:
+            self.moved, self.moved_at = moved, now
+        return now - self.moved_at
+
+    def look(self, now: float, limits: TimeLimits) -> None:
+        """End the connection if it has taken too long for something."""
+        if self.ended is not None:
+            if now - self.ended_at >= limits.grace:
+                self.abort()
+            return
+        if limits.lifetime is not None and now - self.opened_at >= limits.lifetime:
+            self.end(CloseReason.LIFETIME, now)
+            return
+        if not self.begun:
+            return  # the handshake has a deadline of its own
+        stream = self.connection.stream
+        quiet = self.quiet_for(now)
+        if limits.write is not None and self._stuck_for(now) >= limits.write:
+            self.ended, self.ended_at = CloseReason.WRITE_TIMEOUT, now
+            self.abort()
+        elif limits.idle is not None and quiet >= limits.idle:
+            self.end(CloseReason.IDLE, now)
+        elif limits.min_rate and now - self.mark_at >= limits.window:
+            moved = stream.bytes_received + stream.bytes_sent
+            if moved - self.mark < limits.min_rate * (now - self.mark_at):
+                self.end(CloseReason.TOO_SLOW, now)
+            self.mark, self.mark_at = moved, now
+
+    def _stuck_for(self, now: float) -> float:
+        """For how long the peer has taken nothing of what is sent to it, in seconds."""
+        stream = self.connection.stream
+        progress = stream.progress() if stream.sending else None
+        if progress is None or progress != self.progress:
+            self.progress, self.progress_at = progress, now
+        return now - self.progress_at
+
+    def rest(self, now: float) -> None:
+        """The server drains: end the connection if it has been at rest for long enough."""
+        stream = self.connection.stream
+        if stream.sending or not stream.receiving:
+            self.moved = -1  # not at rest: the time counts from the next look
+        if self.quiet_for(now) >= QUIET_SECONDS and self.ended is None:
+            self.ended, self.ended_at = CloseReason.DRAINED, now
+            stream.end_receiving()
+
+    def end(self, reason: CloseReason, now: float) -> None:
+        """It has had its time. The handler gets the end of the stream; one that waits to send, or
+        has not come to its end after a grace, is aborted."""
+        self.ended, self.ended_at = reason, now
+        if self.connection.stream.sending:
+            self.abort()
+        else:
+            self.connection.stream.end_receiving()
+
+    def abort(self) -> None:
+        self.connection.abort()
+        if self.task is not None:
+            self.task.cancel()
+
+    def how_it_ended(self) -> CloseReason:
+        """Why the connection ended, when its handler has returned."""
+        if self.ended is not None:
+            return self.ended
+        if isinstance(self.connection.stream.lost, TooManyBytes):
+            return CloseReason.MAX_BYTES
+        if self.connection.bytes_received == self.connection.bytes_sent == 0:
+            return CloseReason.NO_DATA
+        return CloseReason.DONE
