@@ -44,7 +44,8 @@ from anysock.runtime import (
     timeout,
     to_thread,
 )
-from anysock.server import Server, serve
+from anysock.server import Server
+from anysock.serving import serve
 
 __all__ = [
     "AnysockError",

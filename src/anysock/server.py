@@ -13,22 +13,20 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
-import threading
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Self
 
 from anysock import systemd
 from anysock.admission import Admission, OwnSlots, Slots, connections_that_fit
 from anysock.connection import Connection
-from anysock.engines import make_engine
 from anysock.engines.base import Binding, Engine, Event, Listener, Stream, Task
 from anysock.engines.current import current_engine
 from anysock.errors import ListenerClosed, StreamAborted, UsageError
 from anysock.events import CloseReason, Counters, Events
 from anysock.handlers import Handler, prepare
-from anysock.logs import LogEvents, configure_logging, has_handlers
+from anysock.logs import LogEvents
 from anysock.net.accept_policy import (
     BACK_OFF_SECONDS,
     LOG_INTERVAL_SECONDS,
@@ -177,14 +175,19 @@ class Server:
         """`serve_forever`, and drain at the first SIGINT or SIGTERM, after the option
         `drain_delay`. A second one ends the process at once, with exit code 1. To be called on the
         main thread."""
+        # Before the server says that it is ready: from then on, a signal means a drain.
+        with self.signals((signal.SIGINT, signal.SIGTERM)):
+            await self.serve_forever()
+
+    def signals(self, signals: Sequence[int]) -> AbstractContextManager[None]:
+        """Within the block, the first of `signals` leads to `end`, and a second one ends the
+        process at once. To be entered on the main thread."""
         engine = self._enter_engine()
 
         def end(_signum: int) -> None:
             engine.spawn(self.end(), name="drain")
 
-        # Before the server says that it is ready: from then on, a signal means a drain.
-        with engine.watch_signals((signal.SIGINT, signal.SIGTERM), end, _exit_at_once):
-            await self.serve_forever()
+        return engine.watch_signals(signals, end, _exit_at_once)
 
     def pause(self) -> None:
         """Accept nobody until `resume`. Who connects waits in the backlog (one may be accepted that
@@ -225,6 +228,30 @@ class Server:
             self.events.drain_delayed(delay)
             await self._enter_engine().sleep(delay)
         return await self.drain(self.options.drain_timeout - delay)
+
+    def take_backlog(self) -> None:
+        """What waits in the backlog of inherited sockets is ours after all: nobody else will serve
+        it. To be called where tasks run, before `drain`."""
+        for listener in self._listeners:
+            listener.take_waiting()
+
+    async def retire(self) -> int:
+        """Stop listening, and let the connections come to their own end; after as long as the
+        option `reload_timeout` says, `drain`. For a server whose successor listens already."""
+        if not self.ending:
+            self.ending = True
+            engine = self._enter_engine()
+            began = engine.now()
+            for listener in self._listeners:
+                listener.close()
+            for acceptor in self._acceptors:
+                await acceptor.join()
+            while self._clients and not self._draining:
+                left = began + self.options.reload_timeout - engine.now()
+                if left <= 0:
+                    break
+                await self._until_all_gone(min(left, TELL_SECONDS))
+        return await self.drain()
 
     async def drain(self, timeout: float | None = None) -> int:
         """Stop listening at once; end the connections, and return how many had to be aborted.
@@ -492,7 +519,7 @@ class Server:
                     self._room.set()
             self.counters.ended(connection, reason)
             self.events.connection_closed(connection, reason, lost)
-            if self._draining and not self._clients:
+            if self.ending and not self._clients:
                 self._all_gone.set()
 
     async def _look_after_clients(self, seconds: float) -> None:
@@ -520,38 +547,6 @@ def _exit_at_once(signum: int) -> None:
     # Not through the log: the signal may have interrupted somebody in the middle of a line.
     os.write(2, f"a second signal, {signal.Signals(signum).name}: exiting at once\n".encode())
     os._exit(1)
-
-
-def serve(
-    handler: Handler | str,
-    options: ServeOptions | None = None,
-    *,
-    events: Events | None = None,
-    **keywords: Any,
-) -> int:
-    """Run a server until SIGINT or SIGTERM has drained it. Takes what `Server` takes.
-
-    Returns how many connections had to be aborted: 0 when all came to their end. Where the program
-    has configured no logging, this does, with the options `log_level` and `log_format`.
-
-    Raises `UsageError` and `StartError`, whose messages say what to do, and OSError when a
-    listening socket breaks while the server runs.
-
-    >>> async def shout(connection):
-    ...     async for line in connection.lines():
-    ...         await connection.send_all(line.upper())
-    >>> serve(shout, bind="127.0.0.1:8000")  # doctest: +SKIP
-    """
-    server = Server(handler, options, events=events, **keywords)
-    if not has_handlers():
-        configure_logging(server.options.log_level, server.options.log_format)
-    on_main_thread = threading.current_thread() is threading.main_thread()
-    engine: Engine = make_engine(server.options.engine)
-    if server.options.slow_step:
-        engine.watch_steps(server.options.slow_step)
-    engine.run(server.serve_until_signal() if on_main_thread else server.serve_forever())
-    sys.stderr.flush()
-    return server.aborted
 
 
 def _how_it_was_lost(lost: OSError | None) -> CloseReason:

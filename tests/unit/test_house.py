@@ -24,6 +24,8 @@ FLOORS = [
     {"option_values"},
     {"options"},
     {"server"},
+    {"workers"},
+    {"serving"},
     {"__init__"},
     {"clients"},
     {"bench"},
@@ -75,11 +77,12 @@ FORBIDDEN = {"time.monotonic", "time.sleep", "time.time", "threading.Thread", "s
 
 @pytest.mark.parametrize(
     "path",
-    [path for path in MODULES if room_of(path) not in ("engines", "loop", "lab")],
+    [path for path in MODULES if room_of(path) not in ("engines", "loop", "lab", "workers")],
     ids=lambda path: str(path.relative_to(SOURCE)),
 )
 def test_only_engines_read_the_clock_sleep_start_threads_and_open_sockets(path):
-    """So that a simulated network can take their place. The lab's subject are sockets and time."""
+    """So that a simulated network can take their place. The lab's subject are sockets and time; and
+    a supervisor of processes stands beside the engines, and not on one."""
     used = {ast.unparse(node) for node in ast.walk(ast.parse(path.read_text())) if
             isinstance(node, ast.Attribute)}  # fmt: skip
     assert not used & FORBIDDEN

@@ -10,7 +10,7 @@ import click
 from anysock.cli.options import with_options
 from anysock.handlers import HANDLERS
 from anysock.options import ServeOptions
-from anysock.server import serve
+from anysock.serving import serve
 
 _HELP = (
     "Serve HANDLER until SIGTERM or SIGINT, then drain: exit code 0 when every connection came "

@@ -156,6 +156,10 @@ class Listener(Protocol):
         """Whether a peer is connected already, and waits to be accepted."""
         ...
 
+    def take_waiting(self) -> None:
+        """Let `close` take in whoever waits, on an inherited descriptor, too."""
+        ...
+
     def close(self) -> None:
         """Stop listening, at once: new connects are refused. May be called from anywhere.
 

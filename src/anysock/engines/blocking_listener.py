@@ -40,6 +40,10 @@ class BlockingListener:
                 return bool(self._backlog)
             return any(has_waiting(listening.sock) for listening in self.opened)
 
+    def take_waiting(self) -> None:
+        for listening in self.opened:
+            listening.leaves_waiting = False
+
     def close(self) -> None:
         with self._lock:
             if self.closed:

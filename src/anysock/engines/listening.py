@@ -35,6 +35,8 @@ class ListeningSocket:
         self.address: SockAddr = readable_name(sock.getsockname())
         #: Whether others may listen on it, too: then what waits in its backlog is theirs.
         self.shared = binding.fd is not None
+        #: Whether `accept_waiting` accepts nobody.
+        self.leaves_waiting = self.shared
         self._file = None if self.shared else _identity(self.address)
 
     def close(self) -> None:
@@ -45,11 +47,11 @@ class ListeningSocket:
                 os.unlink(str(self.address))
 
     def accept_waiting(self) -> Waiting:
-        """Accept everybody who waits in the backlog, if it is ours alone, and nobody else."""
+        """Accept everybody who waits in the backlog, unless they are for others; nobody else."""
         waiting: Waiting = collections.deque()
         # BlockingIOError: that was the last. Any other error: the rest can't be helped.
         with contextlib.suppress(OSError):
-            while not self.shared:
+            while not self.leaves_waiting:
                 waiting.append(self.sock.accept())
         return waiting
 
@@ -242,6 +244,9 @@ class SocketListener:
 
     def has_waiting(self) -> bool:
         return bool(self._waiting) if self.closed else has_waiting(self.sock)
+
+    def take_waiting(self) -> None:
+        self.listening.leaves_waiting = False
 
     def close(self) -> None:
         if not self.closed:

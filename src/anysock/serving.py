@@ -1,0 +1,58 @@
+"""`serve`: a server, from its start to its end, in this process or in several."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+
+from anysock.engines import make_engine
+from anysock.engines.base import Engine
+from anysock.events import Events
+from anysock.handlers import Handler
+from anysock.logs import configure_logging, has_handlers
+from anysock.options import ServeOptions
+from anysock.server import Server
+
+
+def serve(
+    handler: Handler | str,
+    options: ServeOptions | None = None,
+    *,
+    events: Events | None = None,
+    **keywords: Any,
+) -> int:
+    """Run a server until SIGINT or SIGTERM has drained it. Takes what `Server` takes.
+
+    Returns how many connections had to be aborted: 0 when all came to their end. Where the program
+    has configured no logging, this does, with the options `log_level` and `log_format`.
+
+    With the option `workers` above 1, processes of their own serve, and this one supervises them.
+    Then `handler` must be something that they can import; and a program that calls this does so
+    under ``if __name__ == "__main__":``, as with multiprocessing.
+
+    Raises `UsageError` and `StartError`, whose messages say what to do, and OSError when a
+    listening socket breaks while the server runs.
+
+    >>> async def shout(connection):
+    ...     async for line in connection.lines():
+    ...         await connection.send_all(line.upper())
+    >>> serve(shout, bind="127.0.0.1:8000")  # doctest: +SKIP
+    """
+    if options is not None and keywords:
+        raise TypeError("give ServeOptions or keywords, not both")
+    options = options or ServeOptions(**keywords)
+    if not has_handlers():
+        configure_logging(options.log_level, options.log_format)
+    if options.workers > 1:
+        from anysock.workers.supervisor import Supervisor
+
+        return Supervisor(handler, options, events).run()
+    server = Server(handler, options, events=events)
+    on_main_thread = threading.current_thread() is threading.main_thread()
+    engine: Engine = make_engine(server.options.engine)
+    if server.options.slow_step:
+        engine.watch_steps(server.options.slow_step)
+    engine.run(server.serve_until_signal() if on_main_thread else server.serve_forever())
+    sys.stderr.flush()
+    return server.aborted

@@ -1,0 +1,13 @@
+"""Several processes that serve from one listening socket, and a supervisor that looks after them.
+
+The supervisor opens the sockets, and serves nobody. Each worker is an interpreter of its own,
+started anew and not forked (so that SIGHUP brings in new code), with an engine of its own. They
+inherit the one listening socket that there is: who waits in its backlog is served by whichever
+worker is free, and loses nothing when one is replaced. (With SO_REUSEPORT each would have a backlog
+of its own, and take it along when it goes: granian 567.)
+
+    supervisor.py   starts, replaces, ends the workers; answers signals
+    worker.py       what runs in a worker
+    control.py      the words between the two
+    slots.py        one exact number of connections for all
+"""

@@ -1,0 +1,474 @@
+"""The supervisor: starts the workers, replaces those that die or are old, and ends them all."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import pickle
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+from anysock import systemd
+from anysock.admission import connections_that_fit
+from anysock.engines.listening import ListeningSocket, open_sockets
+from anysock.errors import AnysockError, StartError, UsageError
+from anysock.events import Events
+from anysock.handlers import Handler
+from anysock.net.addresses import Address, binding_of, explain_bind_error, format_sockaddr
+from anysock.options import ServeOptions
+from anysock.units import format_duration
+from anysock.workers.control import Control, pair
+from anysock.workers.slots import MOST_WORKERS, SlotTable
+from anysock.workers.worker import Job
+
+_log = logging.getLogger("anysock")
+_ready_log = logging.getLogger("anysock.ready")
+
+# A worker that dies sooner after its start than this has not worked.
+QUICK_SECONDS = 5.0
+
+# After so many deaths of that kind in a row, the supervisor gives up.
+MOST_QUICK_DEATHS = 5
+
+# How long to wait before a worker is started again, at first and at most; it doubles each time.
+FIRST_BACK_OFF = 0.1
+MOST_BACK_OFF = 5.0
+
+# What workers may take to end besides what they give their connections.
+END_MARGIN_SECONDS = 3.0
+
+TELL_SECONDS = 1.0
+
+_SIGNALS = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+    signal.SIGCHLD,
+)
+
+
+class _Worker:
+    """A worker, as the supervisor sees it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], control: Control, line: int) -> None:
+        self.process = process
+        self.pid = process.pid
+        self.control = control
+        self.line = line
+        self.started_at = time.monotonic()
+        self.ready = False
+        #: Told to end, for good: it is not replaced.
+        self.ending = False
+        #: Why it could not begin, and the exit code that this means.
+        self.failure: tuple[str, int] | None = None
+        self.aborted = 0
+        #: The one that it will replace once it is ready.
+        self.replaces: _Worker | None = None
+
+
+class Supervisor:
+    """Runs ``options.workers`` workers until SIGINT or SIGTERM."""
+
+    def __init__(
+        self, handler: Handler | str, options: ServeOptions, events: Events | None = None
+    ) -> None:
+        self._options = options
+        self._handler = handler
+        self._events = events
+        self._wanted = options.workers
+        self._workers: list[_Worker] = []
+        self._sockets: list[ListeningSocket] = []
+        self._most = options.max_connections or connections_that_fit() * options.workers
+        self._selector = selectors.DefaultSelector()
+        self._next_number = 0
+        self._quick_deaths = 0
+        self._start_at: float | None = None
+        self._to_replace: list[_Worker] = []
+        self._paused = False
+        self._announced = False
+        self._aborted = 0
+        # Once it ends: why, when that began, and by when all must be over.
+        self._failure: AnysockError | None = None
+        self._ending_since: float | None = None
+        self._deadline = 0.0
+        self._told_at = 0.0
+
+    # -- the life of a supervisor ----------------------------------------------------------------
+
+    def run(self) -> int:
+        """Serve; return how many connections had to be aborted.
+
+        Raises `UsageError` and `StartError` when the workers can't begin, or die at once again and
+        again.
+        """
+        self._check()
+        try:
+            self._table = SlotTable()
+            self._open()
+            with self._signals():
+                for _ in range(self._wanted):
+                    self._start()
+                while self._workers or self._ending_since is None:
+                    self._turn()
+        finally:
+            for worker in self._workers:
+                worker.process.kill()
+                worker.process.wait()
+            for listening in self._sockets:
+                listening.close()
+            self._selector.close()
+            self._table.close()
+        if self._failure is not None:
+            raise self._failure
+        began = self._ending_since or 0.0
+        self._tell_drained(time.monotonic() - began)
+        return self._aborted
+
+    def _check(self) -> None:
+        if self._options.workers > MOST_WORKERS // 2:
+            raise UsageError(f"--workers: at most {MOST_WORKERS // 2}")
+        try:
+            pickle.dumps((self._handler, self._events))
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise UsageError(
+                "--workers: the handler must be a function of a module, so that the workers can "
+                f"import it ({error})"
+            ) from None
+
+    def _open(self) -> None:
+        addresses = systemd.expand(self._options.addresses)
+        try:
+            self._sockets = open_sockets(
+                [binding_of(address) for address in addresses],
+                self._options.backlog,
+                self._options.socket_buffer,
+            )
+        except OSError as error:
+            raise explain_bind_error(error) from None
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Signals become bytes on a socket, which the selector waits for."""
+        hear, tell = socket.socketpair()
+        hear.setblocking(False)
+        tell.setblocking(False)
+        previous = {signum: signal.signal(signum, lambda *_: None) for signum in _SIGNALS}
+        previous_fd = signal.set_wakeup_fd(tell.fileno(), warn_on_full_buffer=False)
+        self._selector.register(hear, selectors.EVENT_READ, None)
+        try:
+            yield
+        finally:
+            self._selector.unregister(hear)
+            signal.set_wakeup_fd(previous_fd)
+            for signum, handler in previous.items():
+                signal.signal(signum, handler)
+            hear.close()
+            tell.close()
+
+    def _turn(self) -> None:
+        for key, _ in self._selector.select(self._patience()):
+            if key.data is None:
+                with contextlib.suppress(BlockingIOError):
+                    for signum in key.fileobj.recv(4096):  # type: ignore[union-attr]
+                        self._heard(signum)
+            else:
+                self._listen_to(key.data)
+        self._bury_the_dead()
+        now = time.monotonic()
+        if self._ending_since is not None:
+            self._end_turn(now)
+        elif self._start_at is not None and now >= self._start_at:
+            self._start_at = None
+            while len(self._living()) < self._wanted:
+                self._start()
+
+    def _patience(self) -> float | None:
+        """How long nothing but news can make a difference, in seconds."""
+        now = time.monotonic()
+        if self._ending_since is not None:
+            return max(min(self._deadline, self._told_at + TELL_SECONDS) - now, 0.0)
+        return None if self._start_at is None else max(self._start_at - now, 0.0)
+
+    def _heard(self, signum: int) -> None:
+        match signum:
+            case signal.SIGINT | signal.SIGTERM:
+                if self._ending_since is not None:
+                    self._end_at_once(signum)
+                self._end()
+            case signal.SIGHUP if self._ending_since is None:
+                self._replace_all()
+            case signal.SIGTTIN if self._ending_since is None:
+                self._wanted = min(self._wanted + 1, MOST_WORKERS // 2)
+                _log.info("one worker more: %d", self._wanted)
+                self._start()
+            case signal.SIGTTOU if self._ending_since is None and self._wanted > 1:
+                self._wanted -= 1
+                _log.info("one worker less: %d", self._wanted)
+                self._retire(self._living()[-1])
+
+    # -- workers ---------------------------------------------------------------------------------
+
+    def _living(self) -> list[_Worker]:
+        """The workers that are to go on."""
+        return [worker for worker in self._workers if not worker.ending]
+
+    def _start(self, replaces: _Worker | None = None) -> None:
+        control, theirs = pair()
+        taken = {worker.line for worker in self._workers}
+        line = next(line for line in range(MOST_WORKERS) if line not in taken)
+        passed = [theirs.fileno(), self._table.fd]
+        passed += [listening.sock.fileno() for listening in self._sockets]
+        with theirs:
+            process = subprocess.Popen(
+                [
+                    sys.executable,
+                    # The flags that we were started with, such as -X dev.
+                    *subprocess._args_from_interpreter_flags(),  # type: ignore[attr-defined]
+                    *("-m", "anysock.workers.worker", str(theirs.fileno())),
+                ],
+                pass_fds=passed,
+                stdin=subprocess.DEVNULL,
+            )
+        worker = _Worker(process, control, line)
+        worker.replaces = replaces
+        self._workers.append(worker)
+        self._selector.register(control.sock, selectors.EVENT_READ, worker)
+        module, path = _main_of(self._handler, self._events)
+        with contextlib.suppress(OSError):  # dead already; that is seen to elsewhere
+            control.send_job(
+                Job(
+                    server=pickle.dumps((self._handler, self._worker_options(), self._events)),
+                    main_module=module,
+                    main_path=path,
+                    import_path=sys.path,
+                    line=line,
+                    table_fd=self._table.fd,
+                    most=self._most,
+                )
+            )
+
+    def _worker_options(self) -> ServeOptions:
+        """The options of a worker: it listens on what we have opened."""
+        addresses = [
+            Address(scheme="tls+fd" if listening.binding.tls else "fd", fd=listening.sock.fileno())
+            for listening in self._sockets
+        ]
+        return dataclasses.replace(self._options, bind=addresses, workers=1, admin=None)
+
+    def _listen_to(self, worker: _Worker) -> None:
+        messages = worker.control.receive()
+        if messages is None:
+            # It has closed its end: it is about to die, and SIGCHLD will tell.
+            self._selector.unregister(worker.control.sock)
+            return
+        for message in messages:
+            match message:
+                case {"ready": True}:
+                    self._is_ready(worker)
+                case {"failed": str(text), "code": int(code)}:
+                    worker.failure = (text, code)
+                case {"drained": int(aborted)}:
+                    worker.aborted = aborted
+                case {"freed": True}:
+                    self._tell_all(worker, do="room")
+
+    def _tell_all(self, besides: _Worker | None = None, **words: Any) -> None:
+        for worker in self._workers:
+            if worker is not besides and worker.ready:
+                worker.control.tell(**words)
+
+    def _is_ready(self, worker: _Worker) -> None:
+        worker.ready = True
+        if self._paused:
+            worker.control.tell(do="pause")
+        if self._ending_since is not None:
+            worker.control.tell(do="end")
+            return
+        if worker.replaces is not None:
+            _log.info("worker %d takes the place of %d", worker.pid, worker.replaces.pid)
+            self._retire(worker.replaces)
+            worker.replaces = None
+            self._replace_next()
+        elif not self._announced and all(each.ready for each in self._living()):
+            self._announced = True
+            self._announce()
+
+    def _announce(self) -> None:
+        for listening in self._sockets:
+            scheme = "tls" if listening.binding.tls else "tcp"
+            _ready_log.info(
+                "listening on %s (%s)",
+                format_sockaddr(listening.address, scheme),
+                self._options.engine,
+            )
+        _log.info(
+            "%d workers: %s", len(self._workers), ", ".join(str(w.pid) for w in self._workers)
+        )
+        _log.info("at most %d connections, all workers together", self._most)
+
+    def _retire(self, worker: _Worker) -> None:
+        worker.ending = True
+        worker.control.tell(do="retire")
+
+    def _replace_all(self) -> None:
+        """SIGHUP: one by one, start a new worker, and when it is ready let the old one go."""
+        try:
+            self._check_what_is_read_again()
+        except AnysockError as error:
+            _log.error("the workers stay as they are: %s", error)
+            return
+        _log.info("replacing %d workers, one by one", len(self._living()))
+        running = bool(self._to_replace) or any(worker.replaces for worker in self._workers)
+        self._to_replace = [worker for worker in self._living() if worker.replaces is None]
+        if not running:
+            self._replace_next()
+
+    def _check_what_is_read_again(self) -> None:
+        """Raises `StartError` if new workers could not begin, for what they read anew."""
+
+    def _replace_next(self) -> None:
+        while self._to_replace:
+            old = self._to_replace.pop(0)
+            if not old.ending and old in self._workers:
+                self._start(replaces=old)
+                return
+
+    # -- deaths ----------------------------------------------------------------------------------
+
+    def _bury_the_dead(self) -> None:
+        for worker in list(self._workers):
+            if worker.process.poll() is not None:
+                self._bury(worker)
+
+    def _bury(self, worker: _Worker) -> None:
+        if worker.control.sock in self._selector.get_map():
+            self._listen_to(worker)  # its last words
+        with contextlib.suppress(KeyError):
+            self._selector.unregister(worker.control.sock)
+        worker.control.sock.close()
+        self._workers.remove(worker)
+        lost = self._table.of(worker.line)
+        self._table.clear(worker.line)
+        self._tell_all(do="room")
+        code = worker.process.returncode
+        killed_by = signal.Signals(-code).name if code < 0 else None
+        how = f"was killed by {killed_by}" if killed_by else f"ended with code {code}"
+        if worker.ending or self._ending_since is not None:
+            self._aborted += worker.aborted + lost
+            if code:
+                _log.error("worker %d %s, with %d connections", worker.pid, how, lost)
+            return
+        if worker.failure is not None and not self._announced:
+            text, kind = worker.failure
+            self._fail(StartError(text) if kind == 1 else UsageError(text))
+            return
+        why = worker.failure[0] if worker.failure else f"{lost} connections are lost"
+        _log.error("worker %d %s: %s", worker.pid, how, why)
+        if worker.replaces is not None:
+            _log.error("the other workers stay as they are")
+            self._to_replace.clear()
+            return
+        if time.monotonic() - worker.started_at >= QUICK_SECONDS and worker.ready:
+            self._quick_deaths = 0
+            self._start_at = time.monotonic()
+            return
+        self._quick_deaths += 1
+        if self._quick_deaths >= MOST_QUICK_DEATHS:
+            self._fail(
+                StartError(
+                    f"workers die at once, {self._quick_deaths} times in a row (the last {how}): "
+                    "giving up"
+                )
+            )
+            return
+        wait = min(FIRST_BACK_OFF * 2 ** (self._quick_deaths - 1), MOST_BACK_OFF)
+        _log.info("another is started in %s", format_duration(wait))
+        self._start_at = time.monotonic() + wait
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    def _fail(self, error: AnysockError) -> None:
+        if self._failure is None:
+            self._failure = error
+        if self._ending_since is None:
+            self._end()
+
+    def _end(self) -> None:
+        """Let all workers drain."""
+        now = time.monotonic()
+        timeout = self._options.drain_timeout
+        self._ending_since = self._told_at = now
+        self._deadline = now + timeout + END_MARGIN_SECONDS
+        if self._failure is None:
+            delay = self._options.drain_delay
+            if delay:
+                _log.info("not ready any more: draining begins in %g s", delay)
+            left = self._table.total()
+            _log.info("draining: %d connections left, for at most %g s", left, timeout)
+        # Before the workers close theirs: then nobody listens, and who connects is refused.
+        if not self._options.drain_delay:
+            self._stop_listening()
+        for worker in self._workers:
+            worker.ending = True
+            if worker.ready:
+                worker.control.tell(do="end")
+            else:
+                worker.process.terminate()
+
+    def _stop_listening(self) -> None:
+        for listening in self._sockets:
+            listening.close()
+        self._sockets.clear()
+
+    def _end_turn(self, now: float) -> None:
+        if self._ending_since is not None and now >= self._ending_since + self._options.drain_delay:
+            self._stop_listening()
+        if now >= self._deadline:
+            for worker in self._workers:
+                _log.error("worker %d does not end: it is killed", worker.pid)
+                worker.process.kill()
+            self._deadline = now + END_MARGIN_SECONDS
+        elif now - self._told_at >= TELL_SECONDS:
+            self._told_at = now
+            left = self._table.total()
+            if left:
+                seconds = self._deadline - END_MARGIN_SECONDS - now
+                _log.info("draining: %d connections left, %.0f s left", left, max(seconds, 0))
+
+    def _tell_drained(self, seconds: float) -> None:
+        if self._aborted:
+            _log.warning("drained in %.2f s: %d connections were aborted", seconds, self._aborted)
+        else:
+            _log.info("drained in %.2f s", seconds)
+
+    def _end_at_once(self, signum: int) -> NoReturn:
+        _log.warning("a second signal, %s: exiting at once", signal.Signals(signum).name)
+        for worker in self._workers:
+            worker.process.kill()
+        for worker in self._workers:
+            worker.process.wait()
+        self._workers.clear()
+        raise SystemExit(1)
+
+
+def _main_of(*things: object) -> tuple[str | None, str | None]:
+    """The program that some of `things` are defined in, by module or by path, if one is."""
+    if not any(getattr(thing, "__module__", None) == "__main__" for thing in things):
+        return None, None
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:
+        return spec.name, None
+    path = getattr(main, "__file__", None)
+    if path is None:
+        raise UsageError("--workers: the handler must be in a file, so that the workers can run it")
+    return None, path

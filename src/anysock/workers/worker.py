@@ -1,0 +1,170 @@
+"""What runs in a worker: a server like any other, and a thread that does what the supervisor says.
+
+python -m anysock.workers.worker CONTROL_FD
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import runpy
+import signal
+import socket
+import sys
+import threading
+import types
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from anysock.admission import connections_that_fit
+from anysock.engines import make_engine
+from anysock.engines.base import Engine
+from anysock.engines.signals import leave_signals_to_the_main_thread
+from anysock.errors import AnysockError, StartError, UsageError
+from anysock.logs import LogEvents, configure_logging
+from anysock.server import Server
+from anysock.workers.control import Control
+from anysock.workers.slots import SharedSlots, SlotTable
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker is started for."""
+
+    #: Pickled: handler, options and events. To be read once the rest is in place.
+    server: bytes
+    #: The program whose handler it is, as runpy wants it; both None where it needs no more than
+    #: what can be imported.
+    main_module: str | None
+    main_path: str | None
+    import_path: list[str]
+    #: The line of this worker in the table of slots, its descriptor, and the number for all.
+    line: int
+    table_fd: int
+    most: int
+
+
+class _Events(LogEvents):
+    """What a worker logs: not what its supervisor tells for all."""
+
+    def listening(self, addresses: Sequence[str], engine: str) -> None:
+        pass
+
+    def most_connections(self, most: int, derived: bool) -> None:
+        pass
+
+    def drain_delayed(self, seconds: float) -> None:
+        pass
+
+    def drain_begun(self, connections: int, seconds: float) -> None:
+        pass
+
+    def drain_left(self, connections: int, seconds: float) -> None:
+        pass
+
+    def drained(self, aborted: int, seconds: float) -> None:
+        pass
+
+
+class Worker:
+    """The server of this process, and its supervisor's word."""
+
+    def __init__(self, control: Control, job: Job) -> None:
+        self._control = control
+        table = SlotTable(job.table_fd)
+        sys.path[:] = job.import_path
+        if job.main_module or job.main_path:
+            _take_the_place_of(job.main_module, job.main_path)
+        handler, options, events = _unpickled(job.server)
+        configure_logging(options.log_level, options.log_format)
+        slots = SharedSlots(table, job.line, job.most, connections_that_fit(), self._freed)
+        self.server = Server(handler, options, events=events or _Events(), slots=slots)
+        self.engine: Engine = make_engine(options.engine)
+        if options.slow_step:
+            self.engine.watch_steps(options.slow_step)
+
+    def _freed(self) -> None:
+        self._control.tell(freed=True)
+
+    def run(self) -> int:
+        """Serve until the supervisor, or a signal, has ended it; return how many were aborted."""
+        self.engine.run(self._serve())
+        return self.server.aborted
+
+    async def _serve(self) -> None:
+        with self.server.signals((signal.SIGTERM,)):
+            await self.server.start()
+            threading.Thread(target=self._obey, name="control", daemon=True).start()
+            self._control.tell(ready=True)
+            await self.server.serve_forever()
+
+    def _obey(self) -> None:
+        """Do what the supervisor says. When it is gone, nobody would restart us: come to an end."""
+        leave_signals_to_the_main_thread()
+        for message in self._control.messages():
+            self._do(message)
+        self._do({"do": "end"})
+
+    def _do(self, message: dict[str, Any]) -> None:
+        server, engine = self.server, self.engine
+        match message:
+            case {"do": "end"}:
+                # All end: what waits in the backlog would be nobody's.
+                engine.call_from_thread(server.take_backlog)
+                engine.call_from_thread(lambda: engine.spawn_aside(server.end(), "drain"))
+            case {"do": "retire"}:
+                engine.call_from_thread(lambda: engine.spawn_aside(server.retire(), "retire"))
+            case {"do": "pause"}:
+                server.pause()
+            case {"do": "resume"}:
+                server.resume()
+            case {"do": "room"}:
+                engine.call_from_thread(server.there_is_room)
+
+
+def _unpickled(data: bytes) -> Any:
+    """Read what was pickled; a handler that can't be found here is the user's affair."""
+    try:
+        return pickle.loads(data)
+    except (AttributeError, ImportError) as error:
+        raise UsageError(f"a worker can't find the handler: {error}") from None
+
+
+def _take_the_place_of(module: str | None, path: str | None) -> None:
+    """Run the program once more, as multiprocessing does, with another ``__name__``: so that what
+    it defines is here, and what it does under ``if __name__ == "__main__"`` is not done."""
+    name = "__mp_main__"
+    found = (
+        runpy.run_module(module, run_name=name, alter_sys=True)
+        if module
+        else runpy.run_path(str(path), run_name=name)
+    )
+    main = types.ModuleType(name)
+    main.__dict__.update(found)
+    sys.modules["__main__"] = sys.modules[name] = main
+
+
+def main() -> None:
+    # A Ctrl-C goes to all processes of the terminal; the supervisor tells us what to do.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for signum in (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU):
+        signal.signal(signum, signal.SIG_IGN)
+    control = Control(socket.socket(fileno=int(sys.argv[1])))
+    code = 0
+    try:
+        aborted = Worker(control, control.receive_job()).run()
+        control.tell(drained=aborted)
+    except EOFError:
+        code = 1  # the supervisor was gone before it had told us anything
+    except AnysockError as error:
+        control.tell(failed=str(error), code=1 if isinstance(error, StartError) else 2)
+        code = 1
+    sys.stderr.flush()
+    with contextlib.suppress(OSError):
+        control.sock.close()
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
