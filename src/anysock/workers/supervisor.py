@@ -123,6 +123,7 @@ class Supervisor:
             for worker in self._workers:
                 worker.process.kill()
                 worker.process.wait()
+                worker.control.sock.close()
             for listening in self._sockets:
                 listening.close()
             self._selector.close()
@@ -364,7 +365,7 @@ class Supervisor:
         how = f"was killed by {killed_by}" if killed_by else f"ended with code {code}"
         if worker.ending or self._ending_since is not None:
             self._aborted += worker.aborted + lost
-            if code:
+            if code and worker.ready:
                 _log.error("worker %d %s, with %d connections", worker.pid, how, lost)
             return
         if worker.failure is not None and not self._announced:
@@ -454,9 +455,6 @@ class Supervisor:
         _log.warning("a second signal, %s: exiting at once", signal.Signals(signum).name)
         for worker in self._workers:
             worker.process.kill()
-        for worker in self._workers:
-            worker.process.wait()
-        self._workers.clear()
         raise SystemExit(1)
 
 

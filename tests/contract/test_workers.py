@@ -1,0 +1,326 @@
+"""--workers: several processes on one listening socket, and who looks after them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.harness import (
+    STRICT,
+    ServerProcess,
+    free_port,
+    receive_all,
+    receive_exactly,
+    wait_until,
+)
+
+IN_FLIGHT = 3_000_000
+
+
+def workers_of(server: ServerProcess) -> list[int]:
+    """The living workers of a supervisor."""
+    pids = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[1]) == server.pid and fields[0] != "Z":
+                pids.append(int(stat.parent.name))
+    return sorted(pids)
+
+
+def start(start_server, *options: str, workers: int = 2, **more) -> ServerProcess:
+    server = start_server("echo", "--workers", str(workers), *options, **more)
+    server.wait_for("all workers together")
+    return server
+
+
+def served(client: socket.socket, data: bytes = b"hello") -> bool:
+    client.sendall(data)
+    return receive_exactly(client, len(data)) == data
+
+
+def test_every_engine_serves_and_drains(engine, start_server):
+    server = start(start_server, engine=engine)
+    assert len(workers_of(server)) == 2
+    for _ in range(4):
+        assert server.ask(b"hello" * 1000) == b"hello" * 1000
+    with server.connect() as quiet:
+        assert served(quiet)
+        server.signal()
+        assert receive_all(quiet) == b""
+    assert server.wait() == 0
+    server.wait_for(r"drained in \d")
+
+
+def test_each_blocking_worker_serves_a_client(start_server):
+    """Several blocking processes: the oldest server of all, that of inetd and of Apache."""
+    server = start(start_server, engine="blocking")
+    with server.connect() as first, server.connect() as second, server.connect() as third:
+        assert served(first)
+        assert served(second)
+        third.sendall(b"x")
+        first.close()
+        assert receive_exactly(third, 1) == b"x"
+
+
+def test_the_limit_is_one_exact_number_for_all(start_server):
+    server = start(start_server, "--max-connections", "3")
+    server.expected_errors = ["further clients wait"]
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(server.connect()) for _ in range(3)]
+        assert all(served(client) for client in clients)
+        waiting = stack.enter_context(server.connect(timeout=0.3))
+        waiting.sendall(b"let me in")
+        with pytest.raises(TimeoutError):
+            waiting.recv(1)
+        waiting.settimeout(15)
+        clients.pop().close()
+        assert receive_exactly(waiting, 9) == b"let me in"
+
+
+def test_the_slots_of_a_killed_worker_are_free_again(start_server):
+    server = start(start_server, "--max-connections", "2")
+    server.expected_errors = ["was killed by SIGKILL", "further clients wait"]
+    with server.connect() as one, server.connect() as other:
+        assert served(one)
+        assert served(other)
+        for pid in workers_of(server):
+            os.kill(pid, signal.SIGKILL)
+        server.wait_for("was killed by SIGKILL", times=2)
+        wait_until(lambda: _is_gone(one) and _is_gone(other), "both are lost")
+    with server.connect() as one, server.connect() as other, server.connect() as third:
+        assert served(one)
+        assert served(other)
+        third.sendall(b"x")
+        one.close()
+        assert receive_exactly(third, 1) == b"x"
+
+
+def test_a_killed_worker_loses_its_own_clients_alone(start_server):
+    server = start(start_server)
+    server.expected_errors = ["was killed by SIGKILL"]
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(server.connect()) for _ in range(20)]
+        assert all(served(client) for client in clients)
+        victim, survivor = workers_of(server)
+        os.kill(victim, signal.SIGKILL)
+        server.wait_for(f"worker {victim} was killed by SIGKILL: \\d+ connections are lost")
+        lost = [client for client in clients if _is_gone(client)]
+        told = int(server.wait_for(r"SIGKILL: (\d+) connections")[1])
+        assert len(lost) == told
+        assert all(served(client) for client in clients if client not in lost)
+        wait_until(lambda: len(workers_of(server)) == 2, "another worker is started")
+        assert survivor in workers_of(server)
+        assert server.ask(b"after") == b"after"
+
+
+def _is_gone(client: socket.socket) -> bool:
+    client.setblocking(False)
+    try:
+        return client.recv(1, socket.MSG_PEEK) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True
+    finally:
+        client.settimeout(15)
+
+
+def test_sighup_replaces_all_and_nobody_is_refused_or_dropped(start_server):
+    server = start(start_server)
+    before = workers_of(server)
+    over = threading.Event()
+    failures: list[BaseException] = []
+    rounds = [0]
+
+    def keep_talking() -> None:
+        try:
+            with server.connect() as client:
+                while not over.is_set():
+                    assert served(client)
+                    rounds[0] += 1
+        except Exception as error:  # noqa: BLE001
+            failures.append(error)
+
+    def keep_connecting() -> None:
+        try:
+            while not over.is_set():
+                with server.connect() as client:
+                    assert served(client)
+        except Exception as error:  # noqa: BLE001
+            failures.append(error)
+
+    threads = [threading.Thread(target=keep_talking) for _ in range(4)]
+    threads += [threading.Thread(target=keep_connecting) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: rounds[0] > 100, "they talk")
+    with server.connect() as quiet:
+        assert served(quiet)
+        server.signal(signal.SIGHUP)
+        server.wait_for("takes the place of", times=2)
+        at_that_time = rounds[0]
+        wait_until(lambda: rounds[0] > at_that_time + 100, "they still talk")
+        assert served(quiet), "the old worker has let a client go that had said nothing for a while"
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert not failures
+    wait_until(lambda: len(workers_of(server)) == 2, "the old ones are gone")
+    assert not set(before) & set(workers_of(server))
+
+
+def test_one_more_and_one_less(start_server):
+    server = start(start_server)
+    server.signal(signal.SIGTTIN)
+    wait_until(lambda: len(workers_of(server)) == 3, "one more")
+    server.wait_for("one worker more: 3")
+    with server.connect() as client:
+        assert served(client)
+        server.signal(signal.SIGTTOU)
+        server.wait_for("one worker less: 2")
+        assert served(client), "who was served stays served"
+    wait_until(lambda: len(workers_of(server)) == 2, "one less")
+    server.signal(signal.SIGTTOU)
+    server.wait_for("one worker less: 1")
+    server.signal(signal.SIGTTOU)  # the last one stays
+    wait_until(lambda: len(workers_of(server)) == 1, "one is left")
+    assert server.ask(b"x") == b"x"
+
+
+def test_what_is_in_flight_comes_back(start_server):
+    server = start(start_server, "--drain-timeout", "30s")
+    data = bytes(range(256)) * (IN_FLIGHT // 256)
+    with server.connect() as client:
+        sender = threading.Thread(target=client.sendall, args=(data,))
+        sender.start()
+        received = receive_exactly(client, 100_000)
+        server.signal()
+        server.wait_for("draining")
+        received += receive_all(client)
+        sender.join()
+        assert received == data
+    assert server.wait() == 0
+
+
+def test_who_is_aborted_makes_exit_code_1(start_server, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import anysock\n"
+        "async def stubborn(connection):\n"
+        "    await connection.send_all(b'x')\n"
+        "    await anysock.sleep(60)\n"
+    )
+    server = start_server(
+        *("mine:stubborn", "--workers", "2", "--drain-timeout", "300ms"),
+        cwd=tmp_path,
+        expected_code=1,
+    )
+    server.expected_errors = ["aborted", "drained in"]
+    server.wait_for("all workers together")
+    with server.connect() as client:
+        receive_exactly(client, 1)
+        server.signal()
+        assert server.wait() == 1
+    server.wait_for("1 connections were aborted")
+
+
+def test_a_second_signal_exits_at_once(start_server):
+    server = start_server("chargen", "--workers", "2", expected_code=1)
+    server.wait_for("all workers together")
+    server.expected_errors = ["a second signal"]
+    pids = workers_of(server)
+    with server.connect() as client:
+        receive_exactly(client, 1000)
+        server.signal()
+        server.wait_for("draining: 1 connections left")
+        server.signal()
+        assert server.wait() == 1
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_workers_end_when_the_supervisor_is_killed(start_server):
+    server = start(start_server, expected_code=-signal.SIGKILL)
+    pids = workers_of(server)
+    with server.connect() as client:
+        assert served(client)
+        server.signal(signal.SIGKILL)
+        assert receive_all(client) == b"", "the client sees the end of its stream"
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "they have ended")
+
+
+def run_to_its_end(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *STRICT, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=cwd,
+    )
+
+
+@pytest.mark.parametrize(
+    ("handler", "code", "says"),
+    [
+        ("nothing", 2, "unknown handler 'nothing'"),
+        ("mine:dies", 1, "workers die at once, 5 times in a row (the last ended with code 3)"),
+    ],
+)
+def test_workers_that_can_not_begin_are_given_up(tmp_path, handler, code, says):
+    (tmp_path / "mine.py").write_text("import os\nos._exit(3)\n")
+    done = run_to_its_end(
+        *("-m", "anysock", "serve", handler, "-b", f"127.0.0.1:{free_port()}", "--workers", "2"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_program_may_serve_a_handler_of_its_own(tmp_path):
+    port = free_port()
+    (tmp_path / "program.py").write_text(
+        "import anysock\n"
+        "async def shout(connection):\n"
+        "    async for line in connection.lines():\n"
+        "        await connection.send_all(line.upper())\n"
+        "if __name__ == '__main__':\n"
+        f"    anysock.serve(shout, bind='127.0.0.1:{port}', workers=2)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, *STRICT, "program.py"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        while "all workers" not in (line := process.stderr.readline()):
+            assert line, "it has ended"
+        with socket.create_connection(("127.0.0.1", port), timeout=15) as client:
+            client.sendall(b"hello\n")
+            assert receive_exactly(client, 6) == b"HELLO\n"
+        process.terminate()
+        assert process.wait(15) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_handler_that_can_not_be_imported_is_told(tmp_path):
+    (tmp_path / "program.py").write_text(
+        "import anysock\n"
+        "if __name__ == '__main__':\n"
+        "    async def local(connection): ...\n"
+        "    anysock.serve(lambda connection: local(connection), bind='127.0.0.1:0', workers=2)\n"
+    )
+    done = run_to_its_end("program.py", cwd=tmp_path)
+    assert "the handler must be a function of a module" in done.stderr.splitlines()[-1]
