@@ -37,7 +37,7 @@ def workers_of(server: ServerProcess) -> list[int]:
 
 
 def start(start_server, *options: str, workers: int = 2, **more) -> ServerProcess:
-    server = start_server("echo", "--workers", str(workers), *options, **more)
+    server: ServerProcess = start_server("echo", "--workers", str(workers), *options, **more)
     server.wait_for("all workers together")
     return server
 
