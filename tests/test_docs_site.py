@@ -104,7 +104,9 @@ def test_the_results_in_the_docs_are_of_the_claims_that_there_are():
 def commands(page: Path) -> list[list[str]]:
     """The arguments of each ``anysock`` that a page shows."""
     shown = re.findall(r"^(?:.*\$ |    )(?:.*\| )?anysock (.*)$", page.read_text(), re.MULTILINE)
-    return [shlex.split(line, comments=True) for line in shown]
+    # Without what is the shell's: where it is sent, and what comes after.
+    alone = [re.split(r"\s+(?:\d?>|[|&;])", line)[0] for line in shown]
+    return [shlex.split(line, comments=True) for line in alone]
 
 
 def test_every_command_that_is_shown_is_one_that_there_is():
