@@ -8,6 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # What running and installing need, of all that constraints.txt pins. If a new version of one of
 # these needs another, pip stops and names it: nothing that is not pinned here gets in.
 RUN_PACKAGES := click rich markdown-it-py mdurl pygments hdrhistogram pbr setuptools \
+	h11 prometheus-client \
 	hatchling editables packaging pathspec pluggy tomlkit trove-classifiers
 
 .PHONY: help serve test bench docs lint format clean constraints
@@ -85,7 +86,7 @@ constraints:
 	@{ echo '# Every package that Anysock is built, run and tested with, pinned, with the hashes of its files.'; \
 	   echo '# Made by `make constraints` (pip-tools) from pyproject.toml; for CPython 3.11 to 3.13.'; \
 	   $(VENV)-pip-tools/bin/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
-	     --all-build-deps --extra bench --extra cli --extra dev --extra docs --extra locust --extra trio --extra uvloop \
+	     --all-build-deps --extra admin --extra bench --extra cli --extra dev --extra docs --extra locust --extra trio --extra uvloop \
 	     --no-header --no-annotate --no-emit-index-url \
 	     --no-emit-trusted-host --no-emit-find-links --output-file - pyproject.toml; } > constraints.new
 	@mv constraints.new constraints.txt
