@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from anysock import systemd
-from anysock.admission import Admission, OwnSlots, Slots, connections_that_fit
+from anysock.admission import Admission, OwnSlots, Slots, connections_that_fit, contains
 from anysock.connection import Connection
 from anysock.engines.base import Binding, Engine, Event, Listener, Stream, Task
 from anysock.engines.current import current_engine
@@ -37,6 +37,7 @@ from anysock.net.accept_policy import (
 )
 from anysock.net.addresses import binding_of, explain_bind_error, format_sockaddr
 from anysock.net.limiting import LimitedStream, TooManyBytes
+from anysock.net.proxy_protocol import BadProxyHeader, read_header
 from anysock.options import ServeOptions
 from anysock.served import Served, TimeLimits
 
@@ -472,12 +473,13 @@ class Server:
         reason = CloseReason.ABORTED
         lost: OSError | None = None
         try:
-            refused = await self._prepare(client, binding)
-            if refused is None:
-                client.begin(self._enter_engine().now())
-                await self.handler(connection)
-                refused = client.how_it_ended()
-            reason = refused
+            await self._prepare(client, binding)
+            client.begin(self._enter_engine().now())
+            await self.handler(connection)
+            reason = client.how_it_ended()
+        except _Refused as refused:
+            reason, lost = refused.reason, refused.error
+            connection.abort()
         except Exception as error:  # noqa: BLE001
             stream = connection.stream
             if _is_loss_of(stream, error):
@@ -491,17 +493,45 @@ class Server:
                 reason = client.ended
             await self._part_with(client, reason, lost)
 
-    async def _prepare(self, client: Served, binding: Binding) -> CloseReason | None:
+    async def _prepare(self, client: Served, binding: Binding) -> None:
         """Before its handler: what must be known of a client, and what is put around its stream.
-        Returns why it is refused, if it is."""
+
+        Raises `_Refused` for one that is not served.
+        """
         engine, options = self._enter_engine(), self.options
         connection = client.connection
+        if options.proxy_protocol != "off" or binding.tls:
+            reason = CloseReason.HANDSHAKE
+            async with engine.scope(options.handshake_timeout or None) as scope:
+                if options.proxy_protocol != "off":
+                    reason = CloseReason.PROXY_HEADER
+                    await self._hear_the_proxy(client)
+            if scope.fired:
+                raise _Refused(reason, TimeoutError("it took too long"))
         if options.recv_size is not None:
             connection.stream.set_recv_size(options.recv_size)
         if options.max_bytes is not None or options.rate_limit is not None:
             most, rate = options.max_bytes, options.rate_limit
             connection.wrap(lambda stream: LimitedStream(stream, engine, most=most, rate=rate))
-        return None
+
+    async def _hear_the_proxy(self, client: Served) -> None:
+        """Learn from the header of the PROXY protocol who the client is, and judge that one."""
+        connection = client.connection
+        # On a Unix socket, the permissions of its file say who is a proxy.
+        if not isinstance(connection.peer, str) and not contains(
+            self.options.proxy_from, connection.peer
+        ):
+            error = PermissionError("its sender is none of the proxies (--proxy-from)")
+            raise _Refused(CloseReason.PROXY_HEADER, error)
+        try:
+            header = await read_header(connection.stream)
+        except BadProxyHeader as error:
+            reason = CloseReason.PROXY_HEADER if error.begun else CloseReason.NO_DATA
+            raise _Refused(reason, error) from None
+        connection.speaks_for(header.source, header.size)
+        refused = self._judge(client)
+        if refused is not None:
+            raise _Refused(refused)
 
     async def _part_with(self, client: Served, reason: CloseReason, lost: OSError | None) -> None:
         """Close a connection, and forget it. The one place where that is done."""
@@ -540,6 +570,15 @@ class Server:
         if self._clients:
             async with engine.scope(seconds):
                 await self._all_gone.wait()
+
+
+class _Refused(Exception):
+    """A client is not served."""
+
+    def __init__(self, reason: CloseReason, error: OSError | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.error = error
 
 
 def _exit_at_once(signum: int) -> None:

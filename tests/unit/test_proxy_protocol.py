@@ -1,0 +1,211 @@
+"""The PROXY protocol: bytes in, header out."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anysock.net.proxy_protocol import (
+    BadProxyHeader,
+    Header,
+    HeaderParser,
+    crc32c,
+    encode_v1,
+    encode_v2,
+)
+
+SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
+
+
+def parse(data: bytes, sizes: list[int] | None = None) -> tuple[Header | None, bytes]:
+    """The header at the beginning of `data`, read in such pieces at most; and what follows."""
+    parser = HeaderParser()
+    pieces = iter(sizes or [])
+    while data:
+        most = min(parser.wanted, next(pieces, 1 << 20))
+        assert most > 0
+        header = parser.feed(data[:most])
+        data = data[most:]
+        if header is not None:
+            return header, data
+    return None, b""
+
+
+@pytest.mark.parametrize(
+    ("line", "source", "destination"),
+    [
+        # The examples of the specification, 2.1: the longest of each kind.
+        (
+            b"PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n",
+            ("255.255.255.255", 65535),
+            ("255.255.255.255", 65535),
+        ),
+        (
+            b"PROXY TCP6 " + b"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff " * 2 + b"65535 65535\r\n",
+            ("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", 65535, 0, 0),
+            ("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", 65535, 0, 0),
+        ),
+        (
+            b"PROXY TCP4 192.168.0.1 192.168.0.11 56324 443\r\n",
+            ("192.168.0.1", 56324),
+            ("192.168.0.11", 443),
+        ),
+        (b"PROXY TCP6 :: ::1 0 1\r\n", ("::", 0, 0, 0), ("::1", 1, 0, 0)),
+        (b"PROXY UNKNOWN\r\n", None, None),
+        (b"PROXY UNKNOWN " + b"f" * 91 + b"\r\n", None, None),
+    ],
+)  # fmt: skip
+def test_version_1(line, source, destination):
+    for sizes in (None, [1] * 107):
+        header, rest = parse(line + b"hello", sizes)
+        assert header == Header(1, source, destination, len(line))
+        assert rest == b"hello"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 hello",
+        b"hello, world! Who are you?",
+        b"PROXY\r\n" + b"x" * 20,
+        b"proxy TCP4 1.1.1.1 1.1.1.1 1 1\r\n",
+        b"PROXY TCP5 1.1.1.1 1.1.1.1 1 1\r\n",
+        b"PROXY TCP4 1.1.1.1 1.1.1.1 1\r\nxxxxx",
+        b"PROXY TCP4 1.1.1.1 1.1.1.1 1 1 1\r\n",
+        b"PROXY TCP4 1.1.1.1  1.1.1.1 1 1\r\n",
+        b"PROXY TCP4 1.1.1 1.1.1.1 1 1\r\nxxx",
+        b"PROXY TCP4 ::1 ::1 1 1\r\nxxxxxxx",
+        b"PROXY TCP6 1.1.1.1 1.1.1.1 1 1\r\n",
+        b"PROXY TCP4 1.1.1.1 1.1.1.1 01 1\r\n",
+        b"PROXY TCP4 1.1.1.1 1.1.1.1 1 65536\r\n",
+        b"PROXY TCP4 1.1.1.1 1.1.1.1 -1 1\r\n",
+        b"PROXY TCP4 1.1.1.1 1.1.1.1 1 1\n\nx",
+        b"PROXY TCP4 1.1.1.1 1.1.1.1 1 1\rx\r\n",
+        b"PROXY UNKNOWN " + b"f" * 92 + b"\r\n",
+        b"PROXY TCP4 " + b"1" * 200,
+        SIGNATURE + b"\x11\x11\x00\x0c" + bytes(12),  # version 1 in the form of 2
+        SIGNATURE + b"\x22\x11\x00\x0c" + bytes(12),  # command 2
+        SIGNATURE + b"\x21\x41\x00\x0c" + bytes(12),  # family 4
+        SIGNATURE + b"\x21\x13\x00\x0c" + bytes(12),  # protocol 3
+        SIGNATURE + b"\x21\x11\x00\x0b" + bytes(11),  # too short for its addresses
+        SIGNATURE + b"\x21\x21\x00\x23" + bytes(35),
+        SIGNATURE + b"\x21\x11\x00\x0e" + bytes(12) + b"\x04\x00",  # half a TLV
+        SIGNATURE + b"\x21\x11\x00\x0f" + bytes(12) + b"\x04\x00\x01",  # one that goes beyond
+        SIGNATURE[:-1] + b"x" + bytes(20),
+    ],
+)
+def test_what_is_no_header_is_told_in_one_line(data):
+    for sizes in (None, [1] * 300):
+        with pytest.raises(BadProxyHeader) as caught:
+            parse(data, sizes)
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 120
+
+
+ports = st.integers(0, 65535)
+v4 = st.ip_addresses(v=4).map(str)
+v6 = st.ip_addresses(v=6).map(str)
+ends = st.one_of(
+    st.tuples(st.tuples(v4, ports), st.tuples(v4, ports)),
+    st.tuples(
+        st.tuples(v6, ports, st.just(0), st.just(0)), st.tuples(v6, ports, st.just(0), st.just(0))
+    ),
+)
+paths = st.from_regex(r"@?[a-z0-9/]{1,100}", fullmatch=True)
+unix_ends = st.tuples(paths, paths)
+tlvs = st.lists(
+    st.tuples(st.sampled_from([1, 2, 4, 5, 0x20, 0x30, 0xE0]), st.binary(max_size=40)), max_size=4
+)
+cuts = st.lists(st.integers(1, 60), max_size=300)
+
+
+@given(ends=ends, payload=st.binary(max_size=40), cuts=cuts)
+def test_version_1_is_read_as_it_was_written_and_nothing_beyond_it(ends, payload, cuts):
+    header, rest = parse(encode_v1(*ends) + payload, cuts)
+    assert header is not None
+    assert (header.source, header.destination) == ends
+    assert rest == payload
+
+
+@given(
+    ends=st.one_of(ends, unix_ends, st.just((None, None))),
+    tlvs=tlvs,
+    checksum=st.booleans(),
+    payload=st.binary(max_size=40),
+    cuts=cuts,
+)
+def test_version_2_is_read_as_it_was_written_and_nothing_beyond_it(
+    ends, tlvs, checksum, payload, cuts
+):
+    source, destination = ends
+    data = encode_v2(source, destination, tlvs, checksum=checksum)
+    header, rest = parse(data + payload, cuts)
+    assert header is not None
+    assert (header.source, header.destination, header.size) == (*ends, len(data))
+    if ends[0] is not None:
+        assert [each for each in header.tlvs if each[0] != 3] == tlvs
+    assert rest == payload
+
+
+@given(ends=ends, place=st.integers(16, 27), change=st.integers(1, 255))
+def test_a_wrong_checksum_is_found(ends, place, change):
+    data = bytearray(encode_v2(*ends, checksum=True))
+    data[place] ^= change
+    with pytest.raises(BadProxyHeader, match="checksum"):
+        parse(bytes(data))
+
+
+def test_datagrams_and_unspecified_addresses_leave_the_peer_as_it_is():
+    for family in (0x00, 0x12, 0x01):
+        data = SIGNATURE + struct.pack("!BBH", 0x21, family, 12) + b"\x04\x00\x09" + bytes(9)
+        if family == 0x12:
+            data = SIGNATURE + struct.pack("!BBH", 0x21, family, 12) + bytes(12)
+        header, _ = parse(data)
+        assert header is not None
+        assert header.source is None
+
+
+def test_what_a_health_check_says_else_is_ignored():
+    header, rest = parse(SIGNATURE + b"\x20\xff\x00\x05hello" + b"payload")
+    assert header == Header(2, None, None, 21)
+    assert rest == b"payload"
+
+
+@given(st.binary(max_size=300), cuts)
+def test_any_bytes_are_a_header_or_none_and_never_anything_else(data, cuts):
+    try:
+        parse(data, cuts)
+    except BadProxyHeader:
+        pass
+
+
+@given(st.binary(max_size=80), st.integers(0, 0x21), st.integers(0, 255))
+def test_any_bytes_behind_the_signature(body, command, family):
+    data = SIGNATURE + struct.pack("!BBH", command, family, len(body)) + body
+    try:
+        header, rest = parse(data + b"x")
+    except BadProxyHeader:
+        return
+    assert header is not None
+    assert rest == b"x"
+
+
+def test_more_than_is_wanted_is_a_mistake_of_the_callers():
+    with pytest.raises(ValueError, match="more than are wanted"):
+        HeaderParser().feed(b"x" * 16)
+
+
+def test_the_end_of_the_stream_is_told():
+    parser = HeaderParser()
+    assert "before its first byte" in str(parser.end())
+    parser.feed(b"PROXY")
+    assert "in its PROXY header, after b'PROXY'" in str(parser.end())
+
+
+def test_crc32c():
+    """The check value that is given for this polynomial everywhere."""
+    assert crc32c(b"123456789") == 0xE3069283
