@@ -47,6 +47,18 @@ class StreamBroken(AnysockError):
     peer would take for the rest of it; so nothing more can be sent."""
 
 
+class TlsError(AnysockError, ConnectionError):
+    """TLS has ended the connection: the handshake failed, or what came is no TLS.
+
+    The message says what was wrong, in words.
+    """
+
+
+class TlsTruncated(TlsError):
+    """The peer's TCP stream ended without TLS's own end, close_notify: somebody may have cut off
+    what it had still to say (RFC 8446, 6.1)."""
+
+
 class QueueFull(AnysockError):
     """`Queue.put_nowait` found no room."""
 

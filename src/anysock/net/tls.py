@@ -1,0 +1,334 @@
+"""A stream that speaks TLS over the one inside: the same under every engine."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+import threading
+from typing import Any
+
+from anysock.engines.base import Data, Event, Stream
+from anysock.engines.current import current_engine
+from anysock.errors import AnysockError, StreamBroken, StreamBusy, StreamClosed, TlsError
+from anysock.net.tls_session import RECORD, TlsSession
+from anysock.net.wrapping import WrappedStream
+
+# How much is encrypted and sent at a time: so much more than its data a sender takes of memory.
+# From about 128 KiB on, sending more at a time no longer makes it faster.
+_PIECE = 4 * RECORD
+
+# The most that `recv()` returns, in bytes, if nobody has said.
+_MOST_RECEIVED = 262_144
+
+# A receive may have to say something (see `TlsStream.recv`). So much of that may wait until
+# something is sent anyway.
+_MOST_UNSAID = 4096
+
+# How long the last words, close_notify or an alert, may take to be handed to the operating system
+# when the peer does not read.
+_LAST_WORDS_SECONDS = 1.0
+
+# How many receives may be answered out of what has come already before the others get their turn.
+_TURNS = 16
+
+
+class TlsStream(WrappedStream):
+    """TLS over `inner`. Nothing goes either way before `handshake` is done.
+
+    What differs from a stream without TLS:
+
+    - `send_eof` sends close_notify, and leaves TCP open. Receiving goes on until the peer's own
+      close_notify. So RFC 8446, 6.1 (TLS 1.3) has it. In TLS 1.2 a peer may answer a close_notify
+      with its own at once, and throw away what it had still to send (RFC 5246, 7.2.1); this
+      stream does not do so, whatever the version: what it has to send is sent.
+    - The end of the TCP stream alone is no end: `recv` raises `TlsTruncated`.
+    - `TlsError` is what any other fault of TLS is raised as; then `lost` holds it.
+    - A `send_all` that was cancelled has always sent part of its data.
+    - Several tasks may send at once: the data of each goes in one piece, one after the other.
+
+    `bytes_received` and `bytes_sent` count plain text, without the handshake.
+    """
+
+    def __init__(
+        self,
+        inner: Stream,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool,
+        hostname: str | None = None,
+    ) -> None:
+        super().__init__(inner)
+        self._session = TlsSession(context, server_side=server_side, hostname=hostname)
+        self._most = _MOST_RECEIVED
+        self._received = 0
+        self._sent = 0
+        # The piece that is on its way: its size, and what the stream inside had sent before it.
+        self._under_way = 0
+        self._sent_before = 0
+        self._sending_turn = Turn()
+        self._in_recv = threading.Lock()
+        self._turns = _TURNS
+        self._lost: TlsError | None = None
+        self._receiving_ended = False
+        self._eof_sent = False
+        self._cut_short = False
+        self._aborted = False
+        self._closed = False
+
+    # -- what is known of it ---------------------------------------------------------------------
+
+    @property
+    def version(self) -> str | None:
+        """``"TLSv1.3"`` or ``"TLSv1.2"``; None before the handshake."""
+        return self._session.version
+
+    @property
+    def cipher(self) -> str | None:
+        """What the connection is encrypted with, such as ``"TLS_AES_256_GCM_SHA384"``."""
+        return self._session.cipher
+
+    @property
+    def peer_certificate(self) -> dict[str, Any] | None:
+        """The peer's certificate, as `ssl.SSLSocket.getpeercert` tells it; None if it sent none."""
+        return self._session.peer_certificate()
+
+    @property
+    def bytes_received(self) -> int:
+        return self._received
+
+    @property
+    def bytes_sent(self) -> int:
+        # Of a piece that is on its way, what the stream inside has sent: who looks for progress
+        # of a slow reader need not wait for the whole piece.
+        gone = self._inner.bytes_sent - self._sent_before
+        return self._sent + min(gone, self._under_way)
+
+    @property
+    def lost(self) -> OSError | None:
+        return self._lost or self._inner.lost
+
+    def set_recv_size(self, max_bytes: int) -> None:
+        self._most = max_bytes
+        self._inner.set_recv_size(max_bytes)
+
+    # -- what it does ----------------------------------------------------------------------------
+
+    async def handshake(self) -> None:
+        """Agree with the peer on how to speak. To be called once, before everything else.
+
+        Raises `TlsError`, which says what was wrong, when the two can't agree, or what comes is
+        no TLS. Takes as long as the peer does: put a deadline around it.
+        """
+        try:
+            while not self._session.handshake():
+                await self._flush()
+                if not await self._feed():
+                    raise TlsError("ended on our side before the TLS handshake was done")
+        except TlsError as error:
+            await self._lose(error)
+            raise
+        await self._flush()
+
+    async def recv(self, max_bytes: int | None = None) -> bytes:
+        if self._closed:
+            raise StreamClosed("recv() after close()")
+        if not self._in_recv.acquire(blocking=False):
+            raise StreamBusy("another task is already waiting to receive here")
+        try:
+            most = max_bytes or self._most
+            self._turns -= 1
+            if not self._turns:
+                self._turns = _TURNS
+                await current_engine().sleep(0)
+            # From here on, nothing that was taken from the session waits: a receive that is
+            # cancelled loses nothing.
+            while (data := self._session.decrypt(most)) is None:
+                await self._answer()
+                if not await self._feed():
+                    return b""
+                self._turns = _TURNS
+        except TlsError as error:
+            await self._lose(error)
+            raise
+        finally:
+            self._in_recv.release()
+        self._received += len(data)
+        return data
+
+    async def send_all(self, data: Data) -> None:
+        async with self._sending_turn:
+            self._check_sendable("send_all")
+            rest = memoryview(data)
+            try:
+                while rest:
+                    piece, rest = rest[:_PIECE], rest[_PIECE:]
+                    self._sent_before, self._under_way = self._inner.bytes_sent, len(piece)
+                    await self._inner.send_all(self._encrypt(piece))
+                    self._under_way = 0
+                    self._sent += len(piece)
+            except BaseException as error:
+                # The records that were made are gone: the peer would miss them.
+                self._cut_short = True
+                if isinstance(error, TlsError):
+                    self._lost = self._lost or error
+                elif self._lost is not None and isinstance(error, OSError):
+                    raise self._lost from None  # who receives knows better what is wrong
+                raise
+
+    async def send_eof(self) -> None:
+        async with self._sending_turn:
+            if self._eof_sent and not self._closed:
+                return
+            self._check_sendable("send_eof")
+            self._eof_sent = True
+            try:
+                self._session.shut_down()
+            except TlsError as error:
+                self._lost = self._lost or error
+                raise
+            await self._hand_on()
+
+    def end_receiving(self) -> None:
+        self._receiving_ended = True
+        self._inner.end_receiving()
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if self._can_still_send():
+                # After a fault, only the alert that tells of it.
+                ends_well = self._session.established and self._lost is None
+                await self._say_last_words(close_notify=ends_well and not self._eof_sent)
+        finally:
+            await self._inner.close()
+
+    def abort(self) -> None:
+        self._aborted = True
+        self._inner.abort()
+
+    # -- within ----------------------------------------------------------------------------------
+
+    def _encrypt(self, piece: memoryview) -> bytes:
+        if len(piece) <= RECORD:
+            self._session.encrypt(piece)
+            return self._session.take_output()
+        records = []
+        for start in range(0, len(piece), RECORD):
+            self._session.encrypt(piece[start : start + RECORD])
+            records.append(self._session.take_output())
+        return b"".join(records)
+
+    async def _feed(self) -> bool:
+        """Wait for what the network brings. False when we do not want to hear more."""
+        data = await self._inner.recv()
+        if data:
+            self._session.feed(data)
+        elif self._receiving_ended:
+            return False
+        else:
+            self._session.end_input()
+        return True
+
+    async def _answer(self) -> None:
+        """Send what a receive has made to be sent, if that can't wait.
+
+        In TLS 1.3 that are answers to a change of keys, and they have time until something is
+        sent (RFC 8446, 4.6.3). So a receive that is cancelled can't cut short what is sent; but a
+        peer that goes on asking, and does not read, must be waited for. In TLS 1.2 it is the no to
+        a renegotiation, for which the peer waits (RFC 5246, 7.2.2).
+        """
+        unsaid = self._session.output_pending
+        if unsaid and (unsaid > _MOST_UNSAID or self.version != "TLSv1.3"):
+            await self._flush()
+
+    async def _flush(self) -> None:
+        async with self._sending_turn:
+            await self._hand_on()
+
+    async def _hand_on(self) -> None:
+        """Send what the session has to say. It must be our turn to send."""
+        while (data := self._session.take_output()) and not self._cut_short:
+            try:
+                await self._inner.send_all(data)
+            except BaseException:
+                self._cut_short = True
+                raise
+
+    async def _lose(self, error: TlsError) -> None:
+        """TLS has ended the connection. The peer is told, if it still listens."""
+        if self._lost is None:
+            self._lost = error
+            if self._session.output_pending and self._can_still_send():
+                await self._say_last_words(close_notify=False)
+
+    async def _say_last_words(self, *, close_notify: bool) -> None:
+        with contextlib.suppress(OSError, AnysockError):
+            async with current_engine().scope(_LAST_WORDS_SECONDS):
+                if close_notify:
+                    self._session.shut_down()
+                await self._flush()
+
+    def _can_still_send(self) -> bool:
+        """Whether all that was to be sent so far was sent, and more may follow."""
+        return not (
+            self._cut_short
+            or self._aborted
+            or self._inner.lost is not None
+            or self._sending_turn.taken
+        )
+
+    def _check_sendable(self, what: str) -> None:
+        if self._closed:
+            raise StreamClosed(f"{what}() after close()")
+        if self._lost is not None:
+            raise self._lost
+        if self._cut_short:
+            raise StreamBroken("an earlier send_all was cancelled when part of it had been sent")
+        if self._eof_sent:
+            raise StreamClosed(f"{what}() after send_eof()")
+
+
+class Turn:
+    """Lets one task at a time into a block: ``async with``; the others wait, in their order.
+
+    It belongs to no engine until somebody has to wait.
+    """
+
+    __slots__ = ("_lock", "_waiting", "taken")
+
+    def __init__(self) -> None:
+        #: Whether a task is in the block.
+        self.taken = False
+        self._waiting: list[Event] = []
+        # For `threads`; elsewhere nobody ever waits for it.
+        self._lock = threading.Lock()
+
+    async def __aenter__(self) -> None:
+        with self._lock:
+            if not self.taken:
+                self.taken = True
+                return
+            turn = current_engine().event()
+            self._waiting.append(turn)
+        try:
+            await turn.wait()
+        except BaseException:
+            with self._lock:
+                given = turn not in self._waiting
+                if not given:
+                    self._waiting.remove(turn)
+            if given:
+                self._give_on()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._give_on()
+
+    def _give_on(self) -> None:
+        with self._lock:
+            self.taken = bool(self._waiting)
+            turn = self._waiting.pop(0) if self._waiting else None
+        if turn is not None:
+            turn.set()

@@ -1,0 +1,320 @@
+"""TLS without a socket in sight: bytes of the network in and out, plain text in and out.
+
+It stands on the standard library's `ssl.SSLObject`, which is OpenSSL between two buffers. What
+OpenSSL does with them, and what CPython makes of that, is kept in this file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import ssl
+import threading
+from typing import Any
+
+from anysock.engines.base import Data
+from anysock.errors import TlsError, TlsTruncated, UsageError
+
+# A record holds at most 16 KiB of plain text, and 256 bytes more as it is sent (RFC 8446, 5.2).
+RECORD = 16384
+_RECORD_AS_SENT = 5 + RECORD + 256
+
+# How a TLS stream can begin: a record of type handshake, or alert (RFC 8446, 5.1).
+_BEGINNINGS = (0x16, 0x15)
+
+# How much of what is no TLS is shown.
+_MOST_SHOWN = 20
+
+
+class TlsSession:
+    """One end of a TLS connection, between what the network brings and what it takes.
+
+    `feed` it what comes; take from `take_output` what is to go, after every other call. What it
+    holds is bounded by what it was fed, and by 16 KiB for each call.
+
+    Raises `TlsError` where the peer, or somebody on the way, breaks the protocol; `take_output`
+    may then have an alert for the peer. It can be used from several threads. `UsageError` is for a
+    `hostname` that can't be one; a client checks the server's certificate for it.
+    """
+
+    def __init__(
+        self, context: ssl.SSLContext, *, server_side: bool, hostname: str | None = None
+    ) -> None:
+        self._server_side = server_side
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        try:
+            self._tls = context.wrap_bio(
+                self._incoming, self._outgoing, server_side=server_side, server_hostname=hostname
+            )
+        except (UnicodeError, ValueError) as error:
+            raise UsageError(f"TLS can't ask for a host {hostname!r}: {error}") from None
+        # CPython lets other threads run while OpenSSL works, and OpenSSL works on one connection
+        # in one thread at a time. (CPython has a lock of its own for that from 3.14 on.)
+        self._lock = threading.Lock()
+        # What has come and was not handed to OpenSSL yet. Its buffers never shrink: a connection
+        # that was once handed 256 KiB at a time would keep as much to its end. So it gets its
+        # input record by record.
+        self._held = b""
+        self._given = 0
+        # What OpenSSL had to give up before its time, see `shut_down`.
+        self._decrypted = b""
+        self._started = False
+        self._first_sent = b""
+        self._established = False
+        self._ended = False
+        self._cut_off = False
+        self._failure: TlsError | None = None
+
+    @property
+    def established(self) -> bool:
+        """Whether the handshake is done."""
+        return self._established
+
+    @property
+    def version(self) -> str | None:
+        """``"TLSv1.3"`` or ``"TLSv1.2"``; None before the handshake."""
+        return self._tls.version()
+
+    @property
+    def cipher(self) -> str | None:
+        """What the connection is encrypted with, such as ``"TLS_AES_256_GCM_SHA384"``."""
+        cipher = self._tls.cipher()
+        return cipher[0] if cipher else None
+
+    def peer_certificate(self) -> dict[str, Any] | None:
+        """The peer's certificate, as `ssl.SSLSocket.getpeercert` tells it; None if it sent none."""
+        return self._tls.getpeercert() if self._established else None
+
+    # -- the side of the network -----------------------------------------------------------------
+
+    def feed(self, data: bytes) -> None:
+        """Take what has come from the network. Raises `TlsError` if it can't be TLS at all."""
+        with self._lock:
+            if not self._started and data:
+                self._started = True
+                self._check_beginning(data)
+            # Almost always, all that came before has been used up.
+            self._held = self._held[self._given :] + data if self._held else data
+            self._given = 0
+
+    def end_input(self) -> None:
+        """The network brings no more. If that is not the end of a TLS stream, then the next call
+        that would need more raises `TlsTruncated`."""
+        self._cut_off = True
+
+    def take_output(self) -> bytes:
+        """All that is to go to the network now."""
+        with self._lock:
+            data = self._outgoing.read()
+        if not self._first_sent:
+            self._first_sent = data[:_MOST_SHOWN]
+        return data
+
+    @property
+    def output_pending(self) -> int:
+        """How many bytes `take_output` would return."""
+        return self._outgoing.pending
+
+    # -- the side of the user --------------------------------------------------------------------
+
+    def handshake(self) -> bool:
+        """Go on with the handshake as far as what has come allows. True once it is done."""
+        with self._lock:
+            self._check()
+            while not self._established:
+                try:
+                    self._tls.do_handshake()
+                    self._established = True
+                    continue
+                except ssl.SSLWantReadError:
+                    pass
+                except ssl.SSLError as error:
+                    raise self._failed(error) from None
+                if not self._give_more():
+                    self._check_cut_off()
+                    return False
+        return True
+
+    def decrypt(self, most: int) -> bytes | None:
+        """At least 1 and at most `most` bytes of plain text; ``b""`` when the peer has ended its
+        stream; None when more must come from the network first."""
+        with self._lock:
+            if self._decrypted:
+                data, self._decrypted = self._decrypted[:most], self._decrypted[most:]
+                return data
+            chunks: list[bytes] = []
+            while most > 0 and not self._ended and self._failure is None:
+                # OpenSSL gives one record at a time. To try in vain would cost an exception.
+                if not (self._incoming.pending or self._give_more() or self._tls.pending()):
+                    break
+                try:
+                    data = self._tls.read(min(most, RECORD))
+                except ssl.SSLWantReadError:
+                    if self._give_more():
+                        continue
+                    break
+                except ssl.SSLZeroReturnError:
+                    # Where close_notify was sent already; CPython returns b"" only where not.
+                    data = b""
+                except ssl.SSLError as error:
+                    self._failed(error)
+                    break
+                if data:
+                    chunks.append(data)
+                    most -= len(data)
+                else:
+                    self._ended = True
+            if chunks:
+                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            if self._ended:
+                return b""
+            self._check()
+            self._check_cut_off()
+            return None
+
+    def encrypt(self, data: Data) -> None:
+        """Encrypt `data`, at most 16 KiB, for `take_output`."""
+        with self._lock:
+            self._check()
+            try:
+                self._tls.write(data)
+            except ssl.SSLError as error:
+                raise self._failed(error) from None
+
+    def shut_down(self) -> None:
+        """Tell the peer that no more will be sent: close_notify. Receiving goes on.
+
+        RFC 8446, 6.1: "This does not have any effect on its read side of the connection."
+        """
+        with self._lock:
+            self._check()
+            # OpenSSL's SSL_shutdown sends the alert, and CPython calls it a second time at once,
+            # to see whether the peer has sent its own. If it finds data instead, it fails, and the
+            # data is lost. So it must find nothing: neither data that is decrypted already, nor
+            # data that is not.
+            while pending := self._tls.pending():
+                self._decrypted += self._tls.read(pending)
+            withheld = self._incoming.read()
+            try:
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    self._tls.unwrap()
+            except ssl.SSLError as error:
+                raise self._failed(error) from None
+            finally:
+                self._incoming.write(withheld)
+
+    # -- within ----------------------------------------------------------------------------------
+
+    def _give_more(self) -> bool:
+        """Hand OpenSSL more of what has come. False when there is no more."""
+        held = self._held
+        if not held:
+            return False
+        if self._given == 0 and len(held) <= _RECORD_AS_SENT:
+            self._incoming.write(held)
+            self._held = b""
+            return True
+        until = self._given + _RECORD_AS_SENT
+        with memoryview(held) as view:
+            self._incoming.write(view[self._given : until])
+        if until < len(held):
+            self._given = until
+        else:
+            self._held = b""
+            self._given = 0
+        return True
+
+    def _check_cut_off(self) -> None:
+        """More is needed. Raise `TlsTruncated` when there will be none."""
+        if not self._cut_off:
+            return
+        who = "client" if self._server_side else "server"
+        if self._established:
+            text = f"the {who} ended the connection without TLS's own end"
+        elif self._started:
+            text = f"the {who} left in the middle of the TLS handshake"
+        else:
+            text = f"the {who} left before the TLS handshake"
+        self._failure = TlsTruncated(text)
+        raise self._failure
+
+    def _check(self) -> None:
+        """What has failed stays so."""
+        if self._failure is not None:
+            raise self._failure
+
+    def _check_beginning(self, data: bytes) -> None:
+        """OpenSSL would know some of it by its first bytes, and send an alert into it."""
+        start = data[:_MOST_SHOWN]
+        echoed = len(start) == _MOST_SHOWN and start == self._first_sent
+        if data[0] in _BEGINNINGS and not echoed:
+            return
+        if self._server_side:
+            kind = "plain text" if _is_text(start) else "something that is no TLS"
+            text = f"{kind} on a TLS port: {start!r}"
+        elif echoed:
+            text = "the server sends back what it gets: it does not speak TLS"
+        else:
+            text = f"the server does not speak TLS: it said {start!r}"
+        self._failure = TlsError(text)
+        raise self._failure
+
+    def _failed(self, error: ssl.SSLError) -> TlsError:
+        """`error` in our words. It is what every later call raises, too."""
+        text = explain(error, server_side=self._server_side)
+        if not self._established:
+            text = f"TLS handshake failed: {text}"
+        self._failure = TlsError(text)
+        return self._failure
+
+
+def _is_text(data: bytes) -> bool:
+    return all(0x20 <= byte < 0x7F or byte in b"\t\r\n" for byte in data)
+
+
+# What OpenSSL calls it, and what we do.
+_OURS = {
+    "NO_SHARED_CIPHER": "no cipher in common",
+    "NO_SUITABLE_SIGNATURE_ALGORITHM": "no signature algorithm in common",
+    "UNSUPPORTED_PROTOCOL": "the {peer} speaks only versions of TLS that are too old",
+    "VERSION_TOO_LOW": "the {peer} speaks only versions of TLS that are too old",
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the {peer} sent no certificate",
+    "WRONG_VERSION_NUMBER": "what the {peer} sends is no TLS",
+    "PACKET_LENGTH_TOO_LONG": "what the {peer} sends is no TLS",
+    "RECORD_LAYER_FAILURE": "what the {peer} sends is no TLS",
+    "DECRYPTION_FAILED_OR_BAD_RECORD_MAC": "what came was changed on its way",
+}
+# The alerts of RFC 8446, 6.2, that a user can do something about.
+_ALERTS = {
+    "PROTOCOL_VERSION": "the {peer} wants another version of TLS",
+    "HANDSHAKE_FAILURE": "the {peer} refuses: handshake failure "
+    "(no certificate? no cipher in common?)",
+    "CERTIFICATE_REQUIRED": "the {peer} wants a certificate, and got none",
+    "UNKNOWN_CA": "the {peer} does not trust our certificate: it does not know its CA",
+    "BAD_CERTIFICATE": "the {peer} does not trust our certificate",
+    "CERTIFICATE_UNKNOWN": "the {peer} does not trust our certificate",
+    "CERTIFICATE_EXPIRED": "the {peer} does not trust our certificate: it has expired",
+    "CERTIFICATE_REVOKED": "the {peer} does not trust our certificate: it is revoked",
+    "UNRECOGNIZED_NAME": "the {peer} has no certificate for that name",
+}
+_ALERT = re.compile(r"(?:SSLV3|TLSV1|TLSV13)_(?:ALERT_)?(.+)")
+
+
+def explain(error: ssl.SSLError, *, server_side: bool) -> str:
+    """What OpenSSL found, in words. `server_side` says which end we are."""
+    peer = "client" if server_side else "server"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        reason = error.verify_message.rstrip(".")
+        return f"can't trust the {peer}'s certificate: {reason}"
+    reason = error.reason or ""
+    if reason in _OURS:
+        return _OURS[reason].format(peer=peer)
+    if alert := _ALERT.fullmatch(reason):
+        words = _ALERTS.get(alert[1], "the {peer} refuses: " + _in_words(alert[1]))
+        return words.format(peer=peer)
+    return _in_words(reason) or "broken off"
+
+
+def _in_words(name: str) -> str:
+    return name.lower().replace("_", " ")

@@ -1,0 +1,126 @@
+"""What can be wrong with certificates and keys: one clear line for each."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+
+from anysock.errors import StartError
+from anysock.net.certificates import Certificates, client_context, server_context
+from tests.pki import Pki
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory) -> Pki:
+    return Pki(tmp_path_factory.mktemp("pki"))
+
+
+def encrypted(key: Path, form: serialization.PrivateFormat, to: Path) -> Path:
+    loaded = serialization.load_pem_private_key(key.read_bytes(), None)
+    secret = serialization.BestAvailableEncryption(b"secret")
+    to.write_bytes(loaded.private_bytes(serialization.Encoding.PEM, form, secret))
+    return to
+
+
+def test_what_is_right(pki):
+    both = server_context(pki.server.both)
+    apart = server_context(str(pki.server.cert), pki.server.key)
+    for context in (both, apart, client_context(), client_context(insecure=True)):
+        assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+    assert apart.verify_mode == ssl.CERT_NONE
+    mutual = server_context(pki.server.cert, pki.server.key, pki.ca)
+    assert mutual.verify_mode == ssl.CERT_REQUIRED
+    assert client_context().verify_mode == client_context(pki.ca).verify_mode == ssl.CERT_REQUIRED
+    assert client_context(pki.ca).check_hostname
+
+
+@pytest.mark.parametrize(
+    ("cert", "key", "told"),
+    [
+        ("no-such.pem", "server.key", "can't read the certificate file {cert}: No such file or"),
+        ("server.pem", "no-such.key", "can't read the key file {key}: No such file or directory"),
+        (".", "server.key", "can't read the certificate file {cert}: Is a directory"),
+        ("empty", "server.key", "no certificate in {cert}: a PEM file is wanted"),
+        ("junk", "server.key", "no certificate in {cert}: a PEM file is wanted"),
+        ("der", "server.key", "no certificate in {cert}: a PEM file is wanted"),
+        ("server.key", "server.pem", "no certificate in {cert}: a PEM file is wanted"),
+        ("server.pem", None, "no private key in {cert}: a PEM file is wanted"),
+        ("server.pem", "junk", "no private key in {key}: a PEM file is wanted"),
+        ("server.pem", "server.pem", "no private key in {key}: a PEM file is wanted"),
+        ("damaged.pem", "server.key", "the certificate in {cert} is damaged: OpenSSL can't read"),
+        ("server.pem", "damaged.key", "the private key in {key} is damaged: OpenSSL can't read"),
+        ("server.pem", "other.key", "the key in {key} does not belong to the certificate"),
+        ("server.pem", "pkcs8.key", "the key in {key} needs a pass phrase, and nobody is there"),
+        ("server.pem", "old.key", "the key in {key} needs a pass phrase, and nobody is there to"),
+    ],
+)
+def test_what_is_wrong_with_a_certificate_or_a_key(pki, cert, key, told):
+    folder = pki.folder
+    server, _ = pki.server, pki.issue("other")
+    (folder / "empty").write_bytes(b"")
+    (folder / "junk").write_bytes(b"hello\n")
+    (folder / "der").write_bytes(ssl.PEM_cert_to_DER_cert(server.cert.read_text()))
+    (folder / "damaged.pem").write_bytes(server.cert.read_bytes()[:200])
+    (folder / "damaged.key").write_bytes(server.key.read_bytes().replace(b"M", b"N", 1))
+    encrypted(server.key, serialization.PrivateFormat.PKCS8, folder / "pkcs8.key")
+    encrypted(server.key, serialization.PrivateFormat.TraditionalOpenSSL, folder / "old.key")
+    files = {"cert": folder / cert, "key": None if key is None else folder / key}
+    with pytest.raises(StartError) as caught:
+        server_context(**files)
+    assert str(caught.value).startswith(told.format(**files))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(StartError) as caught:
+        client_context(**files)
+    assert str(caught.value).startswith(told.format(**files))
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "can't read the CA file {}: No such file or directory"),
+        (b"", "no certificate in {}: a PEM file is wanted"),
+        (b"hello", "no certificate in {}: a PEM file is wanted"),
+        (
+            b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+            "the CA in {} is damaged: OpenSSL can't read it",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_ca(pki, tmp_path, content, told):
+    ca = tmp_path / "ca.pem"
+    if content is not None:
+        ca.write_bytes(content)
+    with pytest.raises(StartError) as caught:
+        server_context(pki.server.both, client_ca=ca)
+    assert str(caught.value) == told.format(ca)
+    with pytest.raises(StartError) as caught:
+        client_context(ca)
+    assert str(caught.value) == told.format(ca)
+
+
+def test_a_file_without_the_right_to_it(pki, monkeypatch):
+    def refuse(self: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(StartError, match=r"can't read the certificate file .*: Permission denied"):
+        server_context(pki.folder / "any.pem")
+
+
+def test_certificates_are_replaced_only_by_good_ones(pki):
+    live, other = pki.issue("live"), pki.issue("renewed")
+    certificates = Certificates(live.cert, live.key)
+    first = certificates.context
+    live.cert.write_bytes(other.cert.read_bytes())
+    with pytest.raises(StartError, match="does not belong"):
+        certificates.reload()
+    assert certificates.context is first
+    live.key.write_bytes(other.key.read_bytes())
+    certificates.reload()
+    assert certificates.context is not first
+    live.key.unlink()
+    with pytest.raises(StartError, match="No such file"):
+        certificates.reload()
