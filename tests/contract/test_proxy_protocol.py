@@ -81,6 +81,7 @@ def test_every_engine_echoes_what_follows_and_nothing_of_the_header(engine, star
         (b"PROXY TCP4 1.2.3.4 1.2.3.4 1 99999\r\n", "no port in the PROXY line"),
         (encode_v2(CLIENT, SERVER)[:12] + b"\x31" + bytes(20), "PROXY version 3 is unknown"),
     ],
+    ids=["http", "text", "v1", "v2"],
 )
 def test_what_is_no_header_is_closed_with_one_line(engine, start_server, tmp_path, data, says):
     server = start(start_server, tmp_path, engine=engine)
