@@ -73,11 +73,13 @@ class ServerProcess:
         environment: dict[str, str] | None = None,
         cwd: Path | None = None,
         expected_code: int = 0,
+        wrapper: Sequence[str] = (),
+        pass_fds: Sequence[int] = (),
     ) -> None:
         #: Patterns of ERROR and WARNING lines that the test has asked for.
         self.expected_errors: list[str] = []
         self.expected_code = expected_code
-        command = [sys.executable, *python_flags, "-m", "anysock", "serve", handler]
+        command = [*wrapper, sys.executable, *python_flags, "-m", "anysock", "serve", handler]
         command += ["--bind", bind, "--engine", engine, *options]
         clean = {
             key: value
@@ -93,6 +95,7 @@ class ServerProcess:
             stderr=subprocess.PIPE,
             env=clean | (environment or {}),
             cwd=cwd,
+            pass_fds=pass_fds,
         )
         self.pid = self.process.pid
         self.engine = engine

@@ -18,7 +18,7 @@ import enum
 import threading
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from anysock.connection import Connection
@@ -102,6 +102,10 @@ class Events:
     def accepting_resumed(self) -> None:
         """Connections are accepted again."""
 
+    def reload_begun(self) -> None:
+        """The server was told to read its certificates again; `reloaded` or `reload_failed` will
+        tell what has come of it."""
+
     def reloaded(self) -> None:
         """The certificates were read again, and are good."""
 
@@ -120,6 +124,46 @@ class Events:
 
     def drained(self, aborted: int, seconds: float) -> None:
         """All connections are gone after `seconds`, `aborted` of them by force."""
+
+
+class EventGroup(Events):
+    """Tells each of several listeners of each event, in their order.
+
+    >>> class Bell(Events):
+    ...     def drained(self, aborted, seconds):
+    ...         print("ding")
+    >>> EventGroup(Bell(), Bell()).drained(0, 0.1)
+    ding
+    ding
+    """
+
+    def __init__(self, *listeners: Events) -> None:
+        for name, does_nothing in vars(Events).items():
+            if not name.startswith("_"):
+                methods = [getattr(each, name) for each in listeners]
+                # Most listeners want to know little; who wants to know nothing is not called.
+                setattr(
+                    self,
+                    name,
+                    _to_each(
+                        [
+                            each
+                            for each in methods
+                            if getattr(each, "__func__", None) is not does_nothing
+                        ]
+                    ),
+                )
+
+
+def _to_each(methods: Sequence[Any]) -> Any:
+    if len(methods) == 1:
+        return methods[0]
+
+    def tell(*event: Any) -> None:
+        for method in methods:
+            method(*event)
+
+    return tell
 
 
 class Counters:

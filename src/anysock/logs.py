@@ -102,7 +102,8 @@ class LogEvents(Events):
         _log.info("draining: %d connections left, %.0f s left", connections, seconds)
 
     def drain_begun(self, connections: int, seconds: float) -> None:
-        _log.info("draining: %d connections left, for at most %g s", connections, seconds)
+        for_at_most = round(seconds, 2)
+        _log.info("draining: %d connections left, for at most %g s", connections, for_at_most)
 
     def drained(self, aborted: int, seconds: float) -> None:
         if aborted:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Self
@@ -21,7 +21,7 @@ from typing import Any, Self
 from anysock import systemd
 from anysock.admission import Admission, OwnSlots, Slots, connections_that_fit, contains
 from anysock.connection import Connection
-from anysock.engines.base import Binding, Engine, Event, Listener, Stream, Task
+from anysock.engines.base import NOTHING, Binding, Engine, Event, Listener, Stream, Task
 from anysock.engines.current import current_engine
 from anysock.errors import ListenerClosed, StreamAborted, UsageError
 from anysock.events import CloseReason, Counters, Events
@@ -109,6 +109,7 @@ class Server:
         self._failure: OSError | None = None
         self._started = False
         self._draining = False
+        self._end_begun = False
         self._accept_log = OncePer(LOG_INTERVAL_SECONDS)
         self._full_log = OncePer(LOG_INTERVAL_SECONDS)
 
@@ -143,6 +144,7 @@ class Server:
             self._engine = current_engine()
             self._all_gone = self._engine.event()
             self._drained = self._engine.event()
+            self._stopped = self._engine.event()
         return self._engine
 
     @property
@@ -174,21 +176,30 @@ class Server:
 
     async def serve_until_signal(self) -> None:
         """`serve_forever`, and drain at the first SIGINT or SIGTERM, after the option
-        `drain_delay`. A second one ends the process at once, with exit code 1. To be called on the
-        main thread."""
+        `drain_delay`. A second one ends the process at once, with exit code 1. SIGHUP leads to
+        `reload`. To be called on the main thread."""
         # Before the server says that it is ready: from then on, a signal means a drain.
-        with self.signals((signal.SIGINT, signal.SIGTERM)):
+        reload = {int(signal.SIGHUP): lambda _signum: self.reload()}
+        with self.signals((signal.SIGINT, signal.SIGTERM), reload):
             await self.serve_forever()
 
-    def signals(self, signals: Sequence[int]) -> AbstractContextManager[None]:
+    def signals(
+        self, signals: Sequence[int], others: Mapping[int, Callable[[int], None]] = NOTHING
+    ) -> AbstractContextManager[None]:
         """Within the block, the first of `signals` leads to `end`, and a second one ends the
-        process at once. To be entered on the main thread."""
+        process at once; each of `others` calls its function. To be entered on the main thread."""
         engine = self._enter_engine()
 
         def end(_signum: int) -> None:
             engine.spawn(self.end(), name="drain")
 
-        return engine.watch_signals(signals, end, _exit_at_once)
+        return engine.watch_signals(signals, end, _exit_at_once, others)
+
+    def reload(self) -> None:
+        """Read the certificates again, for the connections to come. Those that are open notice
+        nothing. To be called where tasks run."""
+        self.events.reload_begun()
+        self.events.reloaded()
 
     def pause(self) -> None:
         """Accept nobody until `resume`. Who connects waits in the backlog (one may be accepted that
@@ -202,7 +213,9 @@ class Server:
         if self.paused:
             self.paused = False
             self.events.accepting_resumed()
-            self._enter_engine().call_from_thread(self.there_is_room)
+            # Before the start nobody waits; nor when the server has drained, and its loop is over.
+            if self._engine is not None and not self._draining:
+                self._engine.call_from_thread(self.there_is_room)
 
     def there_is_room(self) -> None:
         """Let those who wait for room look again. To be called where tasks run."""
@@ -221,14 +234,21 @@ class Server:
     async def end(self) -> int:
         """Be not ready for as long as the option `drain_delay` says, then `drain`.
 
-        Both together take no longer than the option `drain_timeout` says.
+        Both together take no longer than the option `drain_timeout` says. Called again, it waits
+        for the first call to finish: a load balancer that was promised the delay has all of it.
         """
+        engine = self._enter_engine()
+        began = engine.now()
+        if self._end_begun:
+            await self._drained.wait()
+            return self.aborted
+        self._end_begun = True
         delay = self.options.drain_delay
         if delay and not self.ending:
             self.ending = True
             self.events.drain_delayed(delay)
-            await self._enter_engine().sleep(delay)
-        return await self.drain(self.options.drain_timeout - delay)
+            await engine.sleep(delay)
+        return await self.drain(began + self.options.drain_timeout - engine.now())
 
     def take_backlog(self) -> None:
         """What waits in the backlog of inherited sockets is ours after all: nobody else will serve
@@ -243,10 +263,7 @@ class Server:
             self.ending = True
             engine = self._enter_engine()
             began = engine.now()
-            for listener in self._listeners:
-                listener.close()
-            for acceptor in self._acceptors:
-                await acceptor.join()
+            await self._stop_listening()
             while self._clients and not self._draining:
                 left = began + self.options.reload_timeout - engine.now()
                 if left <= 0:
@@ -269,15 +286,9 @@ class Server:
         engine = self._enter_engine()
         began = told = engine.now()
         seconds = self.options.drain_timeout if timeout is None else timeout
-        for listener in self._listeners:
-            listener.close()
+        await self._stop_listening()
         for task in self._housekeeping:
             task.cancel()
-        self.there_is_room()
-        # Whoever was connected already is still accepted. (Where the engine does one thing at a
-        # time, this list is empty: the acceptor is what called the handler that runs.)
-        for acceptor in self._acceptors:
-            await acceptor.join()
         self.events.drain_begun(len(self._clients), seconds)
 
         while self._clients and (left := began + seconds - engine.now()) > 0:
@@ -300,6 +311,18 @@ class Server:
         self.events.drained(self.aborted, engine.now() - began)
         self._drained.set()
         return self.aborted
+
+    async def _stop_listening(self) -> None:
+        """Close the listening sockets, and take in who was connected already, whether there is
+        room or not."""
+        self._stopped.set()
+        for listener in self._listeners:
+            listener.close()
+        self.there_is_room()
+        # (Where the engine does one thing at a time, this list is empty: the acceptor is what
+        # called the handler that runs.)
+        for acceptor in self._acceptors:
+            await acceptor.join()
 
     async def __aenter__(self) -> Self:
         engine = self._enter_engine()
@@ -379,12 +402,12 @@ class Server:
         return await self._until_room() and listener.has_waiting()
 
     async def _until_room(self) -> bool:
-        """Wait until there is room, or for a drain, which takes in who is there. True if there was
-        none; false if accepting was only paused."""
+        """Wait until there is room, or until listening ends, and who is there is taken in. True if
+        there was none; false if accepting was only paused."""
         engine, slots = self._enter_engine(), self._slots
         assert slots is not None
         for_room = False
-        while not self._draining:
+        while not self._stopped.is_set():
             # Made before the look: room may be made at any moment, under `threads`.
             if self._room is None or self._room.is_set():
                 self._room = engine.event()
@@ -421,7 +444,8 @@ class Server:
             elif pause:
                 self.counters.has_waited("accept_rate")
                 self._tell_full("accept_rate", f"{options.accept_rate:g} connections a second")
-                await engine.sleep(pause)
+                async with engine.scope(pause):
+                    await self._stopped.wait()
         if refused is None:
             # Others may have come since there was room: other listeners, other processes.
             while self.paused or not self._slots.take():
@@ -429,7 +453,7 @@ class Server:
                     refused = CloseReason.OVERFLOW
                     break
                 waited |= await self._until_room()
-                if self._draining:
+                if self._stopped.is_set():
                     self._slots.take(beyond=True)
                     break
         if waited:

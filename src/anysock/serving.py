@@ -8,11 +8,12 @@ from typing import Any
 
 from anysock.engines import make_engine
 from anysock.engines.base import Engine
-from anysock.events import Events
+from anysock.events import EventGroup, Events
 from anysock.handlers import Handler
 from anysock.logs import configure_logging, has_handlers
 from anysock.options import ServeOptions
 from anysock.server import Server
+from anysock.systemd import Notifier, NotifyEvents
 
 
 def serve(
@@ -49,10 +50,16 @@ def serve(
 
         return Supervisor(handler, options, events).run()
     server = Server(handler, options, events=events)
+    notifier = Notifier()
+    if notifier.anybody:
+        server.events = EventGroup(server.events, NotifyEvents(notifier))
     on_main_thread = threading.current_thread() is threading.main_thread()
     engine: Engine = make_engine(server.options.engine)
     if server.options.slow_step:
         engine.watch_steps(server.options.slow_step)
-    engine.run(server.serve_until_signal() if on_main_thread else server.serve_forever())
+    try:
+        engine.run(server.serve_until_signal() if on_main_thread else server.serve_forever())
+    finally:
+        notifier.close()
     sys.stderr.flush()
     return server.aborted

@@ -1,35 +1,80 @@
 """What systemd tells a service, and what it wants to be told: socket activation and notification.
 
 Both are words in the environment and bytes in a socket (sd_listen_fds(3), sd_notify(3)); no library
-of systemd's is needed.
+of systemd's is needed. What is read in the environment is taken out of it: the programs that we
+start are not meant.
 """
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterable
+import socket
+import time
+from collections.abc import Iterable, MutableMapping, Sequence
+from typing import TypeAlias
 
+from anysock.engines.base import Task
+from anysock.engines.current import current_engine
 from anysock.errors import StartError, UsageError
+from anysock.events import Events
 from anysock.net.addresses import Address
+
+Environment: TypeAlias = MutableMapping[str, str]
 
 # The first descriptor that is handed over (sd_listen_fds(3)).
 FIRST_FD = 3
+
+# How long a message may wait for room in systemd's queue, which it empties at once.
+_SEND_SECONDS = 1.0
+
+# What is said to take so long may take this much longer.
+_MARGIN_SECONDS = 5.0
+
+_log = logging.getLogger("anysock")
+
+
+# -- sockets that systemd has opened ---------------------------------------------------------------
+
+# What was handed over to this process, once it was asked for.
+_handed_over: list[tuple[str, int]] | None = None
 
 
 def inherited() -> list[tuple[str, int]]:
     """The sockets that systemd has handed over to this process: their names and descriptors.
 
-    None are, unless LISTEN_PID says that they are for us, and not for a parent of ours.
+    None are, unless LISTEN_PID says that they are for us, and not for a parent of ours. Raises
+    `StartError` when the environment contradicts itself.
     """
-    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+    global _handed_over
+    if _handed_over is None:
+        _handed_over = take_inherited(os.environ)
+    return _handed_over
+
+
+def take_inherited(environment: Environment) -> list[tuple[str, int]]:
+    """As `inherited`, out of `environment`, where nothing is left of it."""
+    pid, count, names = (
+        environment.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
+    )
+    # Of newer versions; it tells processes of one PID apart.
+    environment.pop("LISTEN_PIDFDID", None)
+    if pid != str(os.getpid()):
         return []
-    try:
-        count = int(os.environ.get("LISTEN_FDS", ""))
-    except ValueError:
-        raise StartError("LISTEN_FDS in the environment is no number") from None
-    names = os.environ.get("LISTEN_FDNAMES", "").split(":")
-    names += ["unknown"] * (count - len(names))
-    return [(names[place] or "unknown", FIRST_FD + place) for place in range(count)]
+    if not _is_number(count):
+        raise StartError(f"LISTEN_FDS in the environment is no number: {count!r}")
+    fds = range(FIRST_FD, FIRST_FD + int(count))
+    for fd in fds:
+        try:
+            os.set_inheritable(fd, False)
+        except (OSError, OverflowError):
+            raise StartError(
+                f"LISTEN_FDS says {len(fds)}, but there is no descriptor {fd}"
+            ) from None
+    named = names.split(":") if names else ["unknown"] * len(fds)
+    if len(named) != len(fds):
+        raise StartError(f"LISTEN_FDS says {len(fds)}, and LISTEN_FDNAMES names {len(named)}")
+    return list(zip(named, fds, strict=True))
 
 
 def expand(addresses: Iterable[Address]) -> list[Address]:
@@ -54,8 +99,166 @@ def expand(addresses: Iterable[Address]) -> list[Address]:
             names = ", ".join(sorted({name for name, _ in handed}))
             raise StartError(f"{address}: no socket has that name, only {names}")
         expanded += found
-    if len({address.fd for address in expanded if address.kind == "fd"}) < sum(
-        address.kind == "fd" for address in expanded
-    ):
+    fds = [address.fd for address in expanded if address.kind == "fd"]
+    if len(set(fds)) < len(fds):
         raise UsageError("--bind: one descriptor is named twice")
     return expanded
+
+
+# -- what systemd wants to be told -----------------------------------------------------------------
+
+
+class Notifier:
+    """Tells systemd how the service fares (sd_notify(3)).
+
+    Who is not started by systemd, with ``Type=notify``, has nobody to tell: then nothing is done.
+    That systemd does not hear is no reason to fail, only for one warning. May be used from any
+    thread. `environment` is `os.environ` unless told otherwise.
+    """
+
+    def __init__(self, environment: Environment | None = None) -> None:
+        environment = os.environ if environment is None else environment
+        self._warned = False
+        self._where = environment.pop("NOTIFY_SOCKET", "")
+        #: How often to call `watchdog`, in seconds: in half the time after which systemd takes the
+        #: service for dead (sd_watchdog_enabled(3)). None: it does not watch.
+        self.watchdog_seconds = self._watchdog_seconds(environment)
+        # Kept open: a service that has run out of descriptors is not dead, and must be able to say
+        # so. It is the one socket that is not an engine's: who is told is the machine, not a peer.
+        self._socket: socket.socket | None = None
+        if self._where:
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            self._socket.settimeout(_SEND_SECONDS)
+
+    @property
+    def anybody(self) -> bool:
+        """Whether there is anybody to tell."""
+        return self._socket is not None
+
+    def ready(self, status: str = "") -> None:
+        """The service serves: after its start, and again after a reload."""
+        self._tell(READY="1", STATUS=status)
+
+    def reloading(self) -> None:
+        """The service reads its files again. `ready` must follow, however that ends."""
+        # Of the clock that systemd goes by, which may be another than the engine's.
+        now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        self._tell(RELOADING="1", MONOTONIC_USEC=str(now))
+
+    def stopping(self, status: str = "", seconds: float | None = None) -> None:
+        """The service begins to end; and see `status`."""
+        self._tell(STOPPING="1", STATUS=status, EXTEND_TIMEOUT_USEC=_patience(seconds))
+
+    def status(self, text: str, seconds: float | None = None) -> None:
+        """What ``systemctl status`` shows. With `seconds`, the end may take so much longer, even
+        if the unit's TimeoutStopSec is over."""
+        self._tell(STATUS=text, EXTEND_TIMEOUT_USEC=_patience(seconds))
+
+    def watchdog(self) -> None:
+        """The service lives."""
+        self._tell(WATCHDOG="1")
+
+    def close(self) -> None:
+        """Tell nothing any more."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _tell(self, **words: str) -> None:
+        if self._socket is None:
+            return
+        # A line is a word: of several, the rest would be taken for others.
+        lines = [f"{name}={' '.join(text.split())}" for name, text in words.items() if text]
+        try:
+            self._socket.sendto("\n".join(lines).encode(errors="replace"), self._address())
+        except (OSError, ValueError) as error:
+            self._warn(f"can't tell systemd how the service fares: {_reason(error)}")
+
+    def _address(self) -> str:
+        # An abstract one begins with a NUL (unix(7)), which no environment can hold.
+        if self._where[0] not in "/@":
+            raise ValueError("neither a path nor @name")
+        return self._where.replace("@", "\0", 1) if self._where[0] == "@" else self._where
+
+    def _watchdog_seconds(self, environment: Environment) -> float | None:
+        microseconds = environment.pop("WATCHDOG_USEC", "")
+        pid = environment.pop("WATCHDOG_PID", "")
+        if not self._where or not microseconds or pid not in ("", str(os.getpid())):
+            return None
+        if not _is_number(microseconds) or not int(microseconds):
+            self._warn(f"systemd's watchdog gets no word: WATCHDOG_USEC is {microseconds!r}")
+            return None
+        return int(microseconds) / 2 / 1e6
+
+    def _warn(self, text: str) -> None:
+        if not self._warned:
+            self._warned = True
+            _log.warning("%s (NOTIFY_SOCKET=%s)", text, self._where)
+
+
+class NotifyEvents(Events):
+    """Tells systemd, by `notifier`, what happens to a server.
+
+    The watchdog hears from a task of the server's own engine: when a handler holds up the loop, it
+    hears nothing. Where each client has a thread, or one is served at a time, a handler holds up
+    no loop; then it hears as long as the process lives.
+    """
+
+    def __init__(self, notifier: Notifier) -> None:
+        self._notifier = notifier
+        self._serving = ""
+        self._watched: Task | None = None
+
+    def listening(self, addresses: Sequence[str], engine: str) -> None:
+        self._serving = f"listening on {', '.join(addresses)} ({engine})"
+        self._notifier.ready(self._serving)
+        seconds = self._notifier.watchdog_seconds
+        if seconds is not None:
+            self._watched = current_engine().spawn_aside(self._live(seconds), "systemd's watchdog")
+
+    async def _live(self, seconds: float) -> None:
+        engine = current_engine()
+        while True:
+            self._notifier.watchdog()
+            await engine.sleep(seconds)
+
+    def accepting_paused(self) -> None:
+        self._notifier.status("accepting is paused")
+
+    def accepting_resumed(self) -> None:
+        self._notifier.status(self._serving)
+
+    def reload_begun(self) -> None:
+        self._notifier.reloading()
+
+    def reloaded(self) -> None:
+        self._notifier.ready(self._serving)
+
+    def reload_failed(self, error: Exception) -> None:
+        self._notifier.ready(f"{self._serving}; not reloaded: {error}")
+
+    def drain_delayed(self, seconds: float) -> None:
+        self._notifier.stopping(f"draining begins in {seconds:g} s", seconds)
+
+    def drain_begun(self, connections: int, seconds: float) -> None:
+        self._notifier.stopping(f"draining: {connections} connections left", seconds)
+
+    def drain_left(self, connections: int, seconds: float) -> None:
+        self._notifier.status(f"draining: {connections} connections left", seconds)
+
+    def drained(self, aborted: int, seconds: float) -> None:
+        self._notifier.status(f"drained, {aborted} connections aborted")
+        if self._watched is not None:
+            self._watched.cancel()
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 19
+
+
+def _patience(seconds: float | None) -> str:
+    return "" if seconds is None else str(round((max(seconds, 0) + _MARGIN_SECONDS) * 1e6))
+
+
+def _reason(error: Exception) -> object:
+    return getattr(error, "strerror", None) or error

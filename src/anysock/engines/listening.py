@@ -195,10 +195,14 @@ def _adopt(fd: int, label: str) -> socket.socket:
     except OSError as error:
         raise OSError(error.errno, os.strerror(error.errno or 0), label) from None
     try:
+        if sock.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
+            raise OSError(errno.EAFNOSUPPORT, "it is neither TCP nor a Unix socket", label)
         if sock.type != socket.SOCK_STREAM:
-            raise OSError(errno.ESOCKTNOSUPPORT, "it is no stream socket", label)
+            raise OSError(
+                errno.ESOCKTNOSUPPORT, "no stream socket (in a .socket unit: ListenStream=)", label
+            )
         if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            raise OSError(errno.EINVAL, "it does not listen", label)
+            raise OSError(errno.EINVAL, "it does not listen (in a .socket unit: Accept=no)", label)
         no_delay(sock)
         sock.setblocking(False)
         # Not for the programs that we may start.
