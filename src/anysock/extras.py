@@ -1,4 +1,4 @@
-"""Commands that need more than the command line does."""
+"""What needs packages that are not always there."""
 
 from __future__ import annotations
 

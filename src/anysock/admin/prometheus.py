@@ -1,0 +1,54 @@
+"""A snapshot as Prometheus wants it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric as Family,
+)
+from prometheus_client.exposition import choose_encoder
+
+from anysock.events import DURATION_BUCKETS
+from anysock.metrics import METRICS, Kind, Metric, Snapshot
+
+
+def exposition(snapshot: Snapshot, accept: str = "") -> tuple[bytes, str]:
+    """The text of `snapshot`, and its content type: the best that the header Accept takes."""
+    try:
+        encode, content_type = choose_encoder(accept)
+    except ValueError:  # the client asks for a version that is no number
+        encode, content_type = choose_encoder("")
+    return encode(_Collector(snapshot)), content_type
+
+
+class _Collector:
+    """What prometheus-client calls a collector, of one snapshot."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def collect(self) -> Iterator[Family]:
+        for metric in METRICS:
+            if metric.key in self._snapshot:
+                yield self._family(metric)
+
+    def _family(self, metric: Metric) -> Family:
+        value = self._snapshot[metric.key]
+        if metric.kind is Kind.HISTOGRAM:
+            bounds = [*(str(float(bound)) for bound in DURATION_BUCKETS), "+Inf"]
+            buckets = list(zip(bounds, itertools.accumulate(value), strict=True))
+            return HistogramMetricFamily(
+                metric.name, metric.help, buckets=buckets, sum_value=self._snapshot["seconds"]
+            )
+        make = CounterMetricFamily if metric.kind is Kind.COUNTER else GaugeMetricFamily
+        if metric.label is None:
+            return make(metric.name, metric.help, value=value)
+        family = make(metric.name, metric.help, labels=[metric.label])
+        for name, count in sorted(value.items()):
+            family.add_metric([name], count)
+        return family
