@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
+from contextlib import AbstractContextManager
 from typing import Any
 
 from anysock.engines import make_engine
@@ -11,6 +13,7 @@ from anysock.engines.base import Engine
 from anysock.events import Events
 from anysock.handlers import Handler
 from anysock.logs import configure_logging, has_handlers
+from anysock.net.addresses import Address
 from anysock.options import ServeOptions
 from anysock.server import Server
 
@@ -50,9 +53,22 @@ def serve(
         return Supervisor(handler, options, events).run()
     server = Server(handler, options, events=events)
     on_main_thread = threading.current_thread() is threading.main_thread()
-    engine: Engine = make_engine(server.options.engine)
-    if server.options.slow_step:
-        engine.watch_steps(server.options.slow_step)
-    engine.run(server.serve_until_signal() if on_main_thread else server.serve_forever())
+    # Before the engine, which has descriptors to be closed.
+    with _admin(server):
+        engine: Engine = make_engine(server.options.engine)
+        if server.options.slow_step:
+            engine.watch_steps(server.options.slow_step)
+        engine.run(server.serve_until_signal() if on_main_thread else server.serve_forever())
     sys.stderr.flush()
     return server.aborted
+
+
+def _admin(server: Server) -> AbstractContextManager[object]:
+    """The admin endpoint of `server`, if it is to have one."""
+    address = server.options.admin
+    if address is None:
+        return contextlib.nullcontext()
+    from anysock.admin import AdminEndpoint, ServerFigures
+
+    assert isinstance(address, Address)  # the options have parsed it
+    return AdminEndpoint(address, ServerFigures(server))

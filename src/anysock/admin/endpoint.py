@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -27,8 +28,7 @@ _ready_log = logging.getLogger("anysock.ready")
 class _AdminEvents(Events):
     """What is told of the endpoint. Of its clients, nothing; of shortages, the server tells."""
 
-    def listening(self, addresses: object, engine: str) -> None:
-        assert isinstance(addresses, list)
+    def listening(self, addresses: Sequence[str], engine: str) -> None:
         for address in addresses:
             shown = Address.parse(address)
             _ready_log.info("admin endpoint on http://%s", shown.short)

@@ -64,6 +64,7 @@ class ServerFigures(Events):
         self._beat: Task | None = None
         self._engine: Engine | None = None
         self._most_connections = 0
+        self._over = False
         server.events = Several(server.events, self)
 
     # -- Figures ---------------------------------------------------------------------------------
@@ -91,7 +92,8 @@ class ServerFigures(Events):
         self._server.pause()
 
     def resume(self) -> None:
-        self._server.resume()
+        if not self._over:  # then there is no engine left that could be told
+            self._server.resume()
 
     # -- Events ----------------------------------------------------------------------------------
 
@@ -103,6 +105,7 @@ class ServerFigures(Events):
         self._most_connections = most
 
     def drained(self, aborted: int, seconds: float) -> None:
+        self._over = True
         if self._beat is not None:
             self._beat.cancel()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import email.utils
 import ipaddress
 import logging
+from http import HTTPStatus
 
 import h11
 
@@ -53,7 +54,7 @@ class HttpHandler:
         on_loopback = ipaddress.ip_address(local[0].partition("%")[0]).is_loopback
         try:
             return self._pages.answer(request, on_loopback=on_loopback)
-        except Exception:
+        except Exception:  # noqa: BLE001
             _log.exception("the admin endpoint failed at %s", request.path)
             return line(500, "this failed; the log says how")
 
@@ -82,7 +83,9 @@ def _to_bytes(http: h11.Connection, answer: Answer, date: str, *, head: bool) ->
         ("Connection", "close"),
         *answer.headers,
     ]
-    parts = [http.send(h11.Response(status_code=answer.status, headers=headers))]
+    reason = HTTPStatus(answer.status).phrase
+    response = h11.Response(status_code=answer.status, reason=reason, headers=headers)
+    parts = [http.send(response)]
     if not head:
         parts.append(http.send(h11.Data(data=answer.body)))
     parts.append(http.send(h11.EndOfMessage()))

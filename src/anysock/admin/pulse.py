@@ -38,13 +38,16 @@ class Pulse:
         """Beat until cancelled."""
         engine = current_engine()
         self._kept_since = self._clock()
-        while True:
-            now = self._clock()
-            self._ahead = engine.now() - now
-            self._due = now + BEAT_SECONDS
-            await engine.sleep(BEAT_SECONDS)
-            self._last = max(self._clock() - self._due, 0.0)
-            self._keep(self._last)
+        try:
+            while True:
+                now = self._clock()
+                self._ahead = engine.now() - now
+                self._due = now + BEAT_SECONDS
+                await engine.sleep(BEAT_SECONDS)
+                self._last = max(self._clock() - self._due, 0.0)
+                self._keep(self._last)
+        finally:
+            self._due = None
 
     def _keep(self, lag: float) -> None:
         now = self._clock()

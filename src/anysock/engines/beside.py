@@ -1,4 +1,4 @@
-"""An engine of its own on a thread of its own: for what must go on while the server's is blocked."""
+"""An engine on a thread of its own: for what must go on while the server's engine is blocked."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from anysock.engines import DEFAULT, make_engine
+from anysock.engines.base import Event
 from anysock.engines.current import current_engine
 from anysock.engines.signals import leave_signals_to_the_main_thread
 from anysock.errors import StartError
@@ -32,7 +33,7 @@ class EngineThread:
     def __init__(self, name: str) -> None:
         self._engine = make_engine(DEFAULT)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._stop: Callable[[], object] = lambda: None
+        self._stopped: Event | None = None
 
     def start(self) -> None:
         """Raises `StartError` when the machine has no room for another thread."""
@@ -59,7 +60,7 @@ class EngineThread:
 
     def stop(self) -> None:
         """End what runs there, and the thread."""
-        self._engine.call_from_thread(lambda: self._stop())
+        self._engine.call_from_thread(self._end)
         self._thread.join(STOP_SECONDS)
 
     def _run(self) -> None:
@@ -67,6 +68,10 @@ class EngineThread:
         self._engine.run(self._until_stopped())
 
     async def _until_stopped(self) -> None:
-        stopped = current_engine().event()
-        self._stop = stopped.set
-        await stopped.wait()
+        self._stopped = current_engine().event()
+        await self._stopped.wait()
+
+    def _end(self) -> None:
+        # What is called from other threads is called once the first tasks have begun.
+        assert self._stopped is not None
+        self._stopped.set()
