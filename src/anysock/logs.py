@@ -246,7 +246,7 @@ class FloodLimit(logging.Filter):
 
 
 def _left_out(second: _Second) -> logging.LogRecord:
-    told = "%d records like this were not told: %s"
+    told = "%d like this were not told: %s"
     return logging.LogRecord(
         second.logger, second.level, "", 0, told, (second.left_out, second.text), None
     )

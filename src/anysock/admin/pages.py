@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from anysock.admin.figures import Figures
-from anysock.admin.prometheus import exposition
+from anysock.admin.prometheus import CONTENT_TYPE, exposition
 
 TEXT = "text/plain; charset=utf-8"
 
@@ -83,16 +83,15 @@ class Pages:
     def _health(self, _request: Request) -> Answer:
         figures = self._figures.snapshot()
         if figures["workers"] and figures["stuck"] >= figures["workers"]:
-            return line(503, f"the engine has been held up for {figures['lag']:.0f} s")
+            return line(503, f"held up for {figures['lag']:.0f} s")
         return line(200, "alive")
 
     def _ready(self, _request: Request) -> Answer:
         reason = self._figures.ready()
         return line(200, "ready") if reason is None else line(503, reason)
 
-    def _metrics(self, request: Request) -> Answer:
-        text, content_type = exposition(self._figures.snapshot(), request.headers.get("accept", ""))
-        return Answer(200, text, content_type)
+    def _metrics(self, _request: Request) -> Answer:
+        return Answer(200, exposition(self._figures.snapshot()), CONTENT_TYPE)
 
     def _connections(self, request: Request) -> Answer:
         try:

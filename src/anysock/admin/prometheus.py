@@ -13,19 +13,19 @@ from prometheus_client.core import (
 from prometheus_client.core import (
     Metric as Family,
 )
-from prometheus_client.exposition import choose_encoder
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
 from anysock.events import DURATION_BUCKETS
 from anysock.metrics import METRICS, Kind, Metric, Snapshot
 
+#: The content type of `exposition`. Every Prometheus takes it; what a client would rather have is
+#: not asked for, since the library (0.26) fails at a header Accept that it did not expect.
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
-def exposition(snapshot: Snapshot, accept: str = "") -> tuple[bytes, str]:
-    """The text of `snapshot`, and its content type: the best that the header Accept takes."""
-    try:
-        encode, content_type = choose_encoder(accept)
-    except ValueError:  # the client asks for a version that is no number
-        encode, content_type = choose_encoder("")
-    return encode(_Collector(snapshot)), content_type
+
+def exposition(snapshot: Snapshot) -> bytes:
+    """The text of `snapshot`, in Prometheus's own format, version 0.0.4."""
+    return generate_latest(_Collector(snapshot))
 
 
 class _Collector:
