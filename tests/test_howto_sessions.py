@@ -14,6 +14,7 @@ HOWTO = Path(__file__).parents[1] / "docs" / "howto"
 #: Page, and the program that it needs besides ours.
 PAGES = {
     "workers": None,
+    "observe": "curl",
 }
 
 

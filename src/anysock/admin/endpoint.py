@@ -43,11 +43,14 @@ class _AdminEvents(Events):
         _log.error("the admin endpoint failed", exc_info=error)
 
 
-def admin_server(address: Address, figures: Figures) -> Server:
+def admin_server(address: Address | str, figures: Figures) -> Server:
     """The endpoint as a server, to be run by whoever has an engine that nothing blocks.
 
-    Raises `StartError` when a package is missing that it needs.
+    An `address` without a host, ``":9000"``, is on the loopback interface. Raises `StartError` when
+    a package is missing that it needs, and `UsageError` for an address that makes no sense.
     """
+    if isinstance(address, str):
+        address = Address.parse(address, default_host="127.0.0.1")
     with needs("admin"):
         from anysock.admin.http import HttpHandler
         from anysock.admin.pages import Pages
@@ -66,11 +69,11 @@ def admin_server(address: Address, figures: Figures) -> Server:
 class AdminEndpoint:
     """Within its ``with`` block, the endpoint answers, on a thread of its own.
 
-    Entering it raises `StartError` when a package is missing, or when `address` can't be listened
-    on; and `UsageError`.
+    Takes what `admin_server` takes, and raises what it raises; entering it raises `StartError` when
+    `address` can't be listened on.
     """
 
-    def __init__(self, address: Address, figures: Figures) -> None:
+    def __init__(self, address: Address | str, figures: Figures) -> None:
         self._server = admin_server(address, figures)
 
     def __enter__(self) -> Self:

@@ -13,14 +13,14 @@ from prometheus_client.core import (
 from prometheus_client.core import (
     Metric as Family,
 )
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.exposition import generate_latest
 
 from anysock.events import DURATION_BUCKETS
 from anysock.metrics import METRICS, Kind, Metric, Snapshot
 
 #: The content type of `exposition`. Every Prometheus takes it; what a client would rather have is
 #: not asked for, since the library (0.26) fails at a header Accept that it did not expect.
-CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def exposition(snapshot: Snapshot) -> bytes:
