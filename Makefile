@@ -55,6 +55,9 @@ format: $(VENV)/ready-to-test
 docs/options.md: $(VENV)/ready-to-run src/anysock/options.py
 	$(BIN)/python -c 'from anysock.options import reference; print(reference(), end="")' > $@
 
+docs/reference/metrics.md: $(VENV)/ready-to-run src/anysock/metrics.py src/anysock/events.py
+	$(BIN)/python -c 'from anysock.metrics import reference; print(reference(), end="")' > $@
+
 clean:
 	rm -rf $(VENV) dist build docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find src tests -name __pycache__ -prune -exec rm -rf {} +

@@ -15,6 +15,7 @@ HOWTO = Path(__file__).parents[1] / "docs" / "howto"
 PAGES = {
     "workers": None,
     "behind-haproxy": "haproxy",
+    "observe": "curl",
 }
 
 

@@ -30,6 +30,9 @@ class Connection:
     a connection that you have made yourself.
     """
 
+    #: How long it was open, in seconds. Known once the server has closed it.
+    lasted: float | None = None
+
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._buffer: LineBuffer | None = None

@@ -15,13 +15,19 @@ Each connection has exactly one `connection_opened` and one `connection_closed`.
 from __future__ import annotations
 
 import enum
+import itertools
 import threading
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from anysock.connection import Connection
+
+#: Up to so many seconds a connection lasts that is counted in each bucket of
+#: `Counters.durations`; what lasts longer than the last is counted in one more.
+DURATION_BUCKETS = (0.001, 0.01, 0.1, 0.5, 1, 5, 15, 60, 300, 1800, 7200, 21_600, 86_400)
 
 
 class CloseReason(enum.Enum):
@@ -167,7 +173,11 @@ def _to_each(methods: Sequence[Any]) -> Any:
 
 
 class Counters:
-    """What a server has done so far."""
+    """What a server has done so far.
+
+    Everything here is counted once a connection, and nothing once a message: what a connection
+    moves is asked of its stream, which keeps count anyway.
+    """
 
     def __init__(self) -> None:
         #: How many peers were accepted.
@@ -183,12 +193,21 @@ class Counters:
         self.waited: Counter[str] = Counter()
         #: How many connections were closed, by reason.
         self.closed: Counter[CloseReason] = Counter()
+        #: How many connections have lasted how long, by `DURATION_BUCKETS`.
+        self.durations = [0] * (len(DURATION_BUCKETS) + 1)
+        #: How many seconds they have lasted, all together.
+        self.seconds = 0.0
+        #: The connections that are open, and when each was accepted, by `Engine.now`.
+        self.open: dict[Connection, float] = {}
         # Under `threads` many count at once, and ``+=`` is more than one step.
         self._lock = threading.Lock()
+        self._told_received = 0
+        self._told_sent = 0
 
-    def opened(self) -> None:
+    def opened(self, connection: Connection, now: float) -> None:
         with self._lock:
             self.accepted += 1
+            self.open[connection] = now
 
     def has_waited(self, limit: str) -> None:
         with self._lock:
@@ -198,10 +217,51 @@ class Counters:
         with self._lock:
             self.accept_errors += 1
 
-    def ended(self, connection: Connection, reason: CloseReason) -> None:
+    def ended(self, connection: Connection, reason: CloseReason, now: float) -> None:
         with self._lock:
+            lasted = now - self.open.pop(connection)
             self.closed[reason] += 1
             self.bytes_received += connection.bytes_received
             self.bytes_sent += connection.bytes_sent
+            self.durations[bisect_left(DURATION_BUCKETS, lasted)] += 1
+            self.seconds += lasted
             if reason is CloseReason.FAILED:
                 self.handler_failures += 1
+        connection.lasted = lasted
+
+    def oldest(self, most: int) -> list[tuple[Connection, float]]:
+        """The connections that have been open for longest, `most` of them, each with the time at
+        which it was accepted. May be called from any thread."""
+        with self._lock:
+            return list(itertools.islice(self.open.items(), most))
+
+    def figures(self) -> dict[str, Any]:
+        """All of it, as it was at one moment; the bytes with those of open connections.
+
+        May be called from any thread, and holds nobody up: while it counts the bytes of 10,000
+        open connections, others come and go.
+        """
+        with self._lock:
+            still_open = list(self.open)
+            found: dict[str, Any] = {
+                "connections": len(still_open),
+                "accepted": self.accepted,
+                "closed": {reason.name.lower(): self.closed[reason] for reason in CloseReason},
+                "waited": dict(self.waited),
+                "handler_failures": self.handler_failures,
+                "accept_errors": self.accept_errors,
+                "durations": list(self.durations),
+                "seconds": self.seconds,
+            }
+            received, sent = self.bytes_received, self.bytes_sent
+        # Whoever ends meanwhile is counted here for the last time, and next time there: no byte is
+        # missed or counted twice.
+        received += sum(connection.bytes_received for connection in still_open)
+        sent += sum(connection.bytes_sent for connection in still_open)
+        with self._lock:
+            # The header of a proxy and the handshake of TLS are counted until they are known to be
+            # no part of the conversation. But a counter that goes back means a restart to whoever
+            # reads it, who would then count all of it again.
+            found["bytes_received"] = self._told_received = max(received, self._told_received)
+            found["bytes_sent"] = self._told_sent = max(sent, self._told_sent)
+        return found

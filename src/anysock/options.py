@@ -243,7 +243,8 @@ class ServeOptions:
     )
     access_log: bool = option(
         True,
-        "Log each connection at its end: peer, duration, bytes in and out, why it ended.",
+        "Log each connection that was served, at its end: peer, how it ended, duration, bytes in "
+        "and out.",
         values.switch,
         switch=True,
     )
@@ -273,7 +274,8 @@ class ServeOptions:
     )
     production: bool = option(
         False,
-        "Leave out what helps developers only: implies --slow-step 0.",
+        "Leave out what helps developers only: implies --slow-step 0, and connections are logged "
+        "at their end only.",
         values.switch,
         switch=True,
     )

@@ -89,7 +89,7 @@ class Server:
             raise TypeError("give ServeOptions or keywords, not both")
         self.options = options or ServeOptions(**keywords)
         self.handler = prepare(handler, self.options)
-        self.events = events or LogEvents()
+        self.events = events or LogEvents.of(self.options)
         self.counters = Counters()
         #: Whether accepting is paused; see `pause`.
         self.paused = False
@@ -463,7 +463,7 @@ class Server:
             if refused is not None:
                 self._slots.give_back()
         self._clients[connection] = client
-        self.counters.opened()
+        self.counters.opened(connection, client.opened_at)
         self.events.connection_opened(connection)
         if refused is not None:
             client.ended = refused
@@ -571,7 +571,7 @@ class Server:
                 self._slots.give_back()
                 if self._room is not None:
                     self._room.set()
-            self.counters.ended(connection, reason)
+            self.counters.ended(connection, reason, self._enter_engine().now())
             self.events.connection_closed(connection, reason, lost)
             if self.ending and not self._clients:
                 self._all_gone.set()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
+from contextlib import AbstractContextManager
 from typing import Any
 
 from anysock.engines import make_engine
@@ -11,6 +13,7 @@ from anysock.engines.base import Engine
 from anysock.events import EventGroup, Events
 from anysock.handlers import Handler
 from anysock.logs import configure_logging, has_handlers
+from anysock.net.addresses import Address
 from anysock.options import ServeOptions
 from anysock.server import Server
 from anysock.systemd import Notifier, NotifyEvents
@@ -54,12 +57,22 @@ def serve(
     if notifier.anybody:
         server.events = EventGroup(server.events, NotifyEvents(notifier))
     on_main_thread = threading.current_thread() is threading.main_thread()
-    engine: Engine = make_engine(server.options.engine)
-    if server.options.slow_step:
-        engine.watch_steps(server.options.slow_step)
-    try:
+    # The endpoint before the engine, which has descriptors to be closed.
+    with contextlib.closing(notifier), _admin(server):
+        engine: Engine = make_engine(server.options.engine)
+        if server.options.slow_step:
+            engine.watch_steps(server.options.slow_step)
         engine.run(server.serve_until_signal() if on_main_thread else server.serve_forever())
-    finally:
-        notifier.close()
     sys.stderr.flush()
     return server.aborted
+
+
+def _admin(server: Server) -> AbstractContextManager[object]:
+    """The admin endpoint of `server`, if it is to have one."""
+    address = server.options.admin
+    if address is None:
+        return contextlib.nullcontext()
+    from anysock.admin import AdminEndpoint, ServerFigures
+
+    assert isinstance(address, Address)  # the options have parsed it
+    return AdminEndpoint(address, ServerFigures(server))

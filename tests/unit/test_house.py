@@ -13,17 +13,18 @@ SOURCE = Path(__file__).parents[2] / "src" / "anysock"
 
 # From the ground up. A module may import from its own floor and from those below.
 FLOORS = [
-    {"errors", "units"},
+    {"errors", "extras", "units"},
     {"loop"},
     {"engines"},
     {"net"},
     {"connection"},
     {"events", "groups", "queues", "runtime"},
-    {"admission", "logs", "served", "systemd"},
+    {"admission", "logs", "metrics", "served", "systemd"},
     {"handlers"},
     {"option_values"},
     {"options"},
     {"server"},
+    {"admin"},
     {"workers"},
     {"serving"},
     {"__init__"},

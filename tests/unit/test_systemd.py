@@ -55,7 +55,9 @@ def test_without_names_it_is_unknown(fds):
         assert take_inherited(environment) == [("unknown", fds[0]), ("unknown", fds[1])]
 
 
-@pytest.mark.parametrize("pid", ["1", "", f" {US}", f"{US}0", "x"])
+@pytest.mark.parametrize(
+    "pid", ["1", "", f" {US}", f"{US}0", "x"], ids=["1", "none", "blank", "longer", "word"]
+)
 def test_what_is_for_another_process_is_not_for_us(fds, pid):
     environment = {"LISTEN_PID": pid, "LISTEN_FDS": "3", "LISTEN_PIDFDID": "7"}
     assert take_inherited(environment) == []

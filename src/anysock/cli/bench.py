@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from anysock.cli.consoles import wide_console
-from anysock.cli.extras import needs
 from anysock.cli.values import COUNT, DURATION, OUTPUT_FILE, SIZE, Value
 from anysock.errors import UsageError
+from anysock.extras import needs
 
 
 def _list_of(each: Value | click.IntRange) -> Value:

@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 
 from anysock.cli.consoles import wide_console
-from anysock.cli.extras import needs
 from anysock.cli.values import OUTPUT_FILE
+from anysock.extras import needs
 
 
 @click.command()

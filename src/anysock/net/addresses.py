@@ -208,6 +208,12 @@ def format_sockaddr(sockaddr: SockAddr, scheme: str = "tcp") -> str:
     return str(Address(sockaddr[0], sockaddr[1], scheme))
 
 
+def format_peer(sockaddr: SockAddr) -> str:
+    """``127.0.0.1:8000`` for what the socket module calls ``('127.0.0.1', 8000)``; of a Unix
+    socket, the path."""
+    return sockaddr if isinstance(sockaddr, str) else f"{_bracketed(sockaddr[0])}:{sockaddr[1]}"
+
+
 def explain_bind_error(error: OSError) -> StartError:
     """The error of bind(2) or listen(2) on `error.filename`, with what to do about it."""
     code, where = error.errno or 0, error.filename

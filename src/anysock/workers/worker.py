@@ -79,7 +79,7 @@ class Worker:
         handler, options, events = _unpickled(job.server)
         configure_logging(options.log_level, options.log_format)
         slots = SharedSlots(table, job.line, job.most, connections_that_fit(), self._freed)
-        self.server = Server(handler, options, events=events or _Events(), slots=slots)
+        self.server = Server(handler, options, events=events or _Events.of(options), slots=slots)
         self.engine: Engine = make_engine(options.engine)
         if options.slow_step:
             self.engine.watch_steps(options.slow_step)

@@ -1,4 +1,4 @@
-"""Commands that need more than the command line does."""
+"""What needs packages that are not always there."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ def needs(extra: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] == "anysock":
+        package = (error.name or "anysock").partition(".")[0]
+        if package == "anysock":
             raise
         raise StartError(
-            f"this needs the package {error.name}: pip install 'anysock[{extra}]'"
+            f"this needs the package {package}: pip install 'anysock[{extra}]'"
         ) from None

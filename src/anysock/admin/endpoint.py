@@ -1,0 +1,112 @@
+"""Running the admin endpoint, on a thread of its own or where somebody else wants it."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from anysock.admin.figures import Figures
+from anysock.connection import Connection
+from anysock.engines.beside import EngineThread
+from anysock.events import Events
+from anysock.extras import needs
+from anysock.net.addresses import Address
+from anysock.options import ServeOptions
+from anysock.server import Server
+
+# How many clients are answered at once; others wait. Each is a descriptor, of those that a server
+# keeps to spare when it counts how many connections it has room for.
+MOST_CLIENTS = 8
+
+_log = logging.getLogger("anysock.admin")
+_ready_log = logging.getLogger("anysock.ready")
+
+
+class _AdminEvents(Events):
+    """What is told of the endpoint. Of its clients, nothing; of shortages, the server tells."""
+
+    def listening(self, addresses: Sequence[str], engine: str) -> None:
+        for address in addresses:
+            shown = Address.parse(address)
+            _ready_log.info("admin endpoint on http://%s", shown.short)
+            if not _is_loopback(shown.host):
+                _log.warning(
+                    "whoever can reach %s sees who is connected, and can pause the server "
+                    "(--admin): let a firewall keep others out",
+                    shown.short,
+                )
+
+    def handler_failed(self, connection: Connection, error: Exception) -> None:
+        _log.error("the admin endpoint failed", exc_info=error)
+
+
+def admin_server(address: Address | str, figures: Figures) -> Server:
+    """The endpoint as a server, to be run by whoever has an engine that nothing blocks.
+
+    An `address` without a host, ``":9000"``, is on the loopback interface. Raises `StartError` when
+    a package is missing that it needs, and `UsageError` for an address that makes no sense.
+    """
+    if isinstance(address, str):
+        address = Address.parse(address, default_host="127.0.0.1")
+    with needs("admin"):
+        from anysock.admin.http import HttpHandler
+        from anysock.admin.pages import Pages
+    # The times that its clients may take are kept by the handler, to the point.
+    options = ServeOptions(
+        bind=(address,),
+        max_connections=MOST_CLIENTS,
+        idle_timeout=0,
+        write_timeout=0,
+        min_rate=0,
+        max_lifetime=0,
+    )
+    return Server(HttpHandler(Pages(figures)), options, events=_AdminEvents())
+
+
+class AdminEndpoint:
+    """Within its ``with`` block, the endpoint answers, on a thread of its own.
+
+    Takes what `admin_server` takes, and raises what it raises; entering it raises `StartError` when
+    `address` can't be listened on.
+    """
+
+    def __init__(self, address: Address | str, figures: Figures) -> None:
+        self._server = admin_server(address, figures)
+
+    def __enter__(self) -> Self:
+        self._thread = EngineThread("admin")
+        self._thread.start()
+        try:
+            self._thread.run(self._server.__aenter__)
+        except BaseException:
+            self._thread.stop()
+            raise
+        return self
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where it listens, such as ``tcp://127.0.0.1:9000``."""
+        return self._server.addresses
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._thread.run(self._end)
+        self._thread.stop()
+
+    async def _end(self) -> None:
+        await self._server.drain(0)
+        await self._server.__aexit__(None, None, None)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False

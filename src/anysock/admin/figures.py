@@ -1,0 +1,132 @@
+"""What the admin endpoint shows, and where it is from."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from anysock import metrics
+from anysock.admin.pulse import Pulse
+from anysock.connection import Connection
+from anysock.engines.base import Engine, Task
+from anysock.engines.beside import clock as machine_clock
+from anysock.engines.current import current_engine
+from anysock.errors import AnysockError
+from anysock.events import EventGroup, Events
+from anysock.metrics import Snapshot
+from anysock.net.addresses import format_peer
+from anysock.server import Server
+
+#: After so many seconds in which its engine has not come to what is due, a server counts as dead,
+#: and `/healthz` asks for a restart. That loses all its connections: so it must be more than any
+#: handler blocks that will ever come to its end, and a second is not.
+STUCK_SECONDS = 30.0
+
+
+class Figures(Protocol):
+    """Whom the endpoint asks. It calls these methods on its own thread, one after the other, and
+    answers nobody meanwhile: each must return soon, whatever the server does."""
+
+    def snapshot(self) -> Snapshot:
+        """The figures now; see `anysock.metrics`. The endpoint is healthy until all `workers` are
+        `stuck`."""
+        ...
+
+    def connections(self, most: int) -> list[dict[str, Any]]:
+        """The connections that have been open for longest, `most` of them; see `describe`."""
+        ...
+
+    def ready(self) -> str | None:
+        """Why the server should be sent no clients; None: it is ready for them."""
+        ...
+
+    def pause(self) -> None:
+        """Let no more clients in."""
+        ...
+
+    def resume(self) -> None:
+        """Let clients in again."""
+        ...
+
+
+class ServerFigures(Events):
+    """The figures of a server in this process.
+
+    To be made before the server starts: it listens to its events from then on, and has it run a
+    `Pulse`. Its methods (but for those of `Events`) may be called from any thread, and answer
+    while the engine is blocked.
+    """
+
+    def __init__(self, server: Server, clock: Callable[[], float] = machine_clock) -> None:
+        self._server = server
+        self._pulse = Pulse(clock)
+        self._beat: Task | None = None
+        self._engine: Engine | None = None
+        self._most_connections = 0
+        self._over = False
+        server.events = EventGroup(server.events, self)
+
+    # -- Figures ---------------------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        pulse = self._pulse
+        return metrics.snapshot(
+            self._server.counters,
+            self._engine,
+            most_connections=self._most_connections,
+            lag=pulse.lag,
+            highest_lag=pulse.highest,
+            stuck=int(pulse.overdue > STUCK_SECONDS),
+        )
+
+    def connections(self, most: int) -> list[dict[str, Any]]:
+        now = self._pulse.now()
+        oldest = self._server.counters.oldest(most)
+        return [describe(connection, now - opened_at) for connection, opened_at in oldest]
+
+    def ready(self) -> str | None:
+        return self._server.unready
+
+    def pause(self) -> None:
+        self._server.pause()
+
+    def resume(self) -> None:
+        if not self._over:  # then there is no engine left that could be told
+            self._server.resume()
+
+    # -- Events ----------------------------------------------------------------------------------
+
+    def listening(self, addresses: Sequence[str], engine: str) -> None:
+        self._engine = current_engine()
+        self._beat = self._engine.spawn_aside(self._pulse.beat(), name="pulse")
+
+    def most_connections(self, most: int, derived: bool) -> None:
+        self._most_connections = most
+
+    def drained(self, aborted: int, seconds: float) -> None:
+        self._over = True
+        if self._beat is not None:
+            self._beat.cancel()
+
+
+def describe(connection: Connection, seconds: float) -> dict[str, Any]:
+    """What `/connections` shows of a connection that has been open for so many `seconds`.
+
+    Addresses are as ``127.0.0.1:61137``; `waits_for` is ``send`` while the peer does not read,
+    ``receive`` while it has nothing to say, and otherwise ``handler``.
+    """
+    stream = connection.stream
+    local: str | None = None
+    # It may be closed at this very moment.
+    with contextlib.suppress(AnysockError, OSError):
+        local = format_peer(connection.local)
+    return {
+        "peer": format_peer(connection.peer),
+        "via": format_peer(connection.via) if connection.via else None,
+        "local": local,
+        "seconds": round(seconds, 3),
+        "bytes_in": connection.bytes_received,
+        "bytes_out": connection.bytes_sent,
+        "waits_for": "send" if stream.sending else "receive" if stream.receiving else "handler",
+    }

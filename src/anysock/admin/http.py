@@ -1,0 +1,92 @@
+"""HTTP/1.1 for the admin endpoint: one request a connection, and each in its time."""
+
+from __future__ import annotations
+
+import email.utils
+import ipaddress
+import logging
+from http import HTTPStatus
+
+import h11
+
+from anysock.admin.pages import Answer, Pages, Request, line
+from anysock.connection import Connection
+from anysock.engines.current import current_engine
+
+# How long a client may take for its request, and for reading the answer, in seconds. There are
+# few places, and who is slow must not keep one from the next.
+REQUEST_SECONDS = 2.0
+ANSWER_SECONDS = 10.0
+
+_log = logging.getLogger("anysock.admin")
+
+
+class HttpHandler:
+    """A handler that answers HTTP requests with `pages`."""
+
+    def __init__(self, pages: Pages) -> None:
+        self._pages = pages
+
+    async def __call__(self, connection: Connection) -> None:
+        http = h11.Connection(h11.SERVER)
+        engine = current_engine()
+        answer: Answer | None = None
+        head = False
+        async with engine.scope(REQUEST_SECONDS) as patience:
+            try:
+                request = await _receive(http, connection)
+                if request is None:
+                    return
+                head = request.method == "HEAD"
+                answer = self._answer(request, connection)
+            except h11.RemoteProtocolError as error:
+                answer = line(error.error_status_hint, str(error))
+        if patience.fired:
+            answer = line(408, f"the request took more than {REQUEST_SECONDS:g} s")
+        assert answer is not None
+        date = email.utils.formatdate(engine.time(), usegmt=True)
+        async with engine.scope(ANSWER_SECONDS):
+            await connection.send_all(_to_bytes(http, answer, date, head=head))
+
+    def _answer(self, request: Request, connection: Connection) -> Answer:
+        local = connection.local
+        assert not isinstance(local, str)
+        on_loopback = ipaddress.ip_address(local[0].partition("%")[0]).is_loopback
+        try:
+            return self._pages.answer(request, on_loopback=on_loopback)
+        except Exception:  # noqa: BLE001
+            _log.exception("the admin endpoint failed at %s", request.path)
+            return line(500, "this failed; the log says how")
+
+
+async def _receive(http: h11.Connection, connection: Connection) -> Request | None:
+    """The request, without what may be its body, which nobody here wants to read; None when the
+    client has left without one. Raises `h11.RemoteProtocolError`."""
+    while True:
+        event = http.next_event()
+        if event is h11.NEED_DATA:
+            http.receive_data(await connection.recv())
+        elif isinstance(event, h11.Request):
+            headers = {name.decode(): value.decode("latin-1") for name, value in event.headers}
+            return Request(event.method.decode(), event.target.decode(), headers)
+        else:
+            return None
+
+
+def _to_bytes(http: h11.Connection, answer: Answer, date: str, *, head: bool) -> bytes:
+    headers = [
+        ("Date", date),
+        ("Content-Type", answer.content_type),
+        ("Content-Length", str(len(answer.body))),
+        ("Cache-Control", "no-store"),
+        ("X-Content-Type-Options", "nosniff"),
+        ("Connection", "close"),
+        *answer.headers,
+    ]
+    reason = HTTPStatus(answer.status).phrase
+    response = h11.Response(status_code=answer.status, reason=reason, headers=headers)
+    parts = [http.send(response)]
+    if not head:
+        parts.append(http.send(h11.Data(data=answer.body)))
+    parts.append(http.send(h11.EndOfMessage()))
+    return b"".join(part for part in parts if part)

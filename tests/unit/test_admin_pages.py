@@ -1,0 +1,191 @@
+"""What the admin endpoint answers, of figures that a test makes up."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import anysock
+from anysock.admin import ServerFigures, admin_server
+from anysock.admin.figures import STUCK_SECONDS
+from anysock.admin.pages import Pages, Request
+from anysock.admin.pulse import KEEP_SECONDS, Pulse
+from anysock.metrics import snapshot
+from anysock.net.addresses import Address
+
+OURS = {"host": "127.0.0.1:9000"}
+
+
+class MadeUp:
+    """`Figures` of nobody."""
+
+    def __init__(self, **figures: Any) -> None:
+        self.figures = {"stuck": 0, "lag": 0.0} | figures
+        self.reason: str | None = None
+
+    def snapshot(self) -> dict[str, Any]:
+        return snapshot(anysock.Counters(), None) | self.figures
+
+    def connections(self, most: int) -> list[dict[str, Any]]:
+        return [{"peer": str(number)} for number in range(min(most, 5))]
+
+    def ready(self) -> str | None:
+        return self.reason
+
+    def pause(self) -> None:
+        self.reason = "accepting is paused"
+
+    def resume(self) -> None:
+        self.reason = None
+
+
+def ask(figures: MadeUp, target: str, method: str = "GET", **headers: str) -> tuple[int, str]:
+    request = Request(method, target, OURS | headers)
+    answer = Pages(figures).answer(request, on_loopback=True)
+    return answer.status, answer.body.decode()
+
+
+@pytest.mark.parametrize(
+    ("workers", "stuck", "status"),
+    [(1, 0, 200), (1, 1, 503), (4, 3, 200), (4, 4, 503), (0, 0, 200)],
+)
+def test_dead_is_who_has_no_engine_left_that_moves(workers, stuck, status):
+    told = ask(MadeUp(workers=workers, stuck=stuck, lag=42.4), "/healthz")
+    assert told == (status, "alive\n" if status == 200 else "held up for 42 s\n")
+
+
+def test_ready_paused_resumed():
+    figures = MadeUp()
+    assert ask(figures, "/readyz") == (200, "ready\n")
+    assert ask(figures, "/pause", "POST") == (200, "accepting is paused\n")
+    assert ask(figures, "/readyz") == (503, "accepting is paused\n")
+    assert ask(figures, "/resume", "POST") == (200, "ready\n")
+    figures.reason = "draining"
+    assert ask(figures, "/readyz?x=y") == (503, "draining\n")
+
+
+def test_so_many_connections_are_shown():
+    status, text = ask(MadeUp(connections=70), "/connections?most=2")
+    assert status == 200
+    assert json.loads(text) == {
+        "open": 70,
+        "shown": 2,
+        "connections": [{"peer": "0"}, {"peer": "1"}],
+    }
+    assert ask(MadeUp(), "/connections?most=x") == (400, "most: expected a number\n")
+    assert ask(MadeUp(), "/connections?most=-1")[0] == 400
+
+
+def test_what_there_is_not_is_told_with_what_there_is():
+    status, text = ask(MadeUp(), "/nope")
+    assert status == 404
+    assert "GET /healthz" in text
+    assert ask(MadeUp(), "/")[0] == 200
+    assert ask(MadeUp(), "/pause") == (405, "use POST\n")
+    assert ask(MadeUp(), "/metrics", "POST") == (405, "use GET\n")
+    assert ask(MadeUp(), "/metrics", "HEAD")[0] == 200
+
+
+def test_a_web_page_can_not_pause_the_server():
+    figures = MadeUp()
+    status, _ = ask(figures, "/pause", "POST", origin="http://127.0.0.1:9000")
+    assert status == 403
+    assert figures.reason is None
+
+
+@pytest.mark.parametrize(
+    ("host", "on_loopback", "status"),
+    [
+        ("localhost:9000", True, 200),
+        ("[::1]:9000", True, 200),
+        ("rebound.example", True, 403),
+        ("[", True, 403),
+        ("pod.example:9000", False, 200),
+    ],
+)
+def test_a_name_that_was_made_to_point_here_is_refused(host, on_loopback, status):
+    request = Request("GET", "/connections", {"host": host})
+    assert Pages(MadeUp()).answer(request, on_loopback=on_loopback).status == status
+
+
+@given(
+    st.sampled_from(["GET", "HEAD", "POST", "X"]),
+    st.one_of(st.text(), st.text().map(lambda text: "/connections?" + text)),
+    st.dictionaries(st.sampled_from(["host", "origin", "accept"]), st.text()),
+    st.booleans(),
+)
+def test_any_request_has_an_answer(method, target, headers, on_loopback):
+    answer = Pages(MadeUp()).answer(Request(method, target, headers), on_loopback=on_loopback)
+    assert answer.status in (200, 400, 403, 404, 405)
+
+
+# -- the pulse ----------------------------------------------------------------------------------
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_held_up_engine_is_overdue_and_dead_only_after_long(concurrent_engine):
+    clock = Clock()
+
+    async def main() -> None:
+        server = anysock.Server("echo", bind="127.0.0.1:0")
+        figures = ServerFigures(server, clock)
+        assert figures.ready() == "not listening yet"
+        async with server:
+            assert figures.ready() is None
+            await anysock.sleep(0)
+            await anysock.sleep(0.02)
+            assert figures.snapshot()["lag"] == 0
+            clock.now += 5.25  # and the engine has not yet moved
+            assert figures.snapshot()["lag"] == pytest.approx(5)
+            assert figures.snapshot()["stuck"] == 0
+            clock.now += STUCK_SECONDS
+            assert figures.snapshot()["stuck"] == 1
+            await anysock.sleep(0.4)
+            late = figures.snapshot()
+            assert (late["stuck"], late["highest_lag"]) == (0, pytest.approx(5 + STUCK_SECONDS))
+            figures.pause()
+            assert figures.ready() == "accepting is paused"
+        assert figures.ready() == "draining"
+        figures.resume()  # there is nothing left to resume, and nobody minds
+
+    anysock.run(main, engine=concurrent_engine)
+
+
+def test_the_highest_lag_is_kept_for_a_while():
+    clock = Clock()
+    pulse = Pulse(clock)
+    pulse._keep(0.7)
+    for _ in range(3):
+        clock.now += KEEP_SECONDS / 4
+        pulse._keep(0.1)
+        assert pulse.highest == 0.7
+    for _ in range(8):
+        clock.now += KEEP_SECONDS / 4
+        pulse._keep(0.1)
+    assert pulse.highest == 0.1
+
+
+# -- where it runs ------------------------------------------------------------------------------
+
+
+def test_who_has_an_engine_that_nothing_blocks_needs_no_thread(concurrent_engine):
+    async def main() -> bytes:
+        server = anysock.Server("echo", bind="127.0.0.1:0")
+        admin = admin_server(Address("127.0.0.1", 0), ServerFigures(server))
+        async with server, admin, await anysock.connect(admin.addresses[0]) as client:
+            await client.send_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            return b"".join([chunk async for chunk in client])
+
+    answer = anysock.run(main, engine=concurrent_engine)
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert answer.endswith(b"\r\n\r\nready\n")
