@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -134,6 +134,38 @@ def test_a_drain_does_not_wait_for_the_accept_rate(concurrent_engine, start_serv
         for client in clients:
             client.close()
     server.wait_for(r"drained in [0-4]\.")
+
+
+def test_with_workers_whoever_is_not_refused_is_served(start_server):
+    """When the delay is over, no socket may listen on that nobody accepts from."""
+    server = start_server(
+        *("echo", "--workers", "2", "--drain-delay", "600ms", "--drain-timeout", "4s")
+    )
+    server.wait_for("all workers together")
+    with ExitStack() as stack:
+        # So that each worker has some, and none of them ends before this test does.
+        for _ in range(8):
+            stack.enter_context(chatter(stack.enter_context(server.connect())))
+        server.wait_for("I got a connection", times=8)
+        server.signal()
+        server.wait_for(r"not ready any more: draining begins in 0\.6 s")
+        began = time.monotonic()
+        served = 0
+        while time.monotonic() - began < 3:
+            try:
+                client = server.connect()
+            except ConnectionRefusedError:
+                break
+            with client:
+                assert exchange(client, b"hello") == b"hello"
+            served += 1
+            time.sleep(0.02)  # clients come one after the other
+        assert 0.55 <= time.monotonic() - began < 3
+        assert served >= 3
+    assert server.wait() == 0
+    left = server.wait_for(r"draining: \d+ connections left, for at most ([\d.]+) s")
+    assert 0 < float(left[1]) <= 3.4
+    assert len(server.matching("left, for at most")) == 1
 
 
 def test_a_delay_that_leaves_no_time_is_refused():

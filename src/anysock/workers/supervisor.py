@@ -96,9 +96,11 @@ class Supervisor:
         self._paused = False
         self._announced = False
         self._aborted = 0
-        # Once it ends: why, when that began, and by when all must be over.
+        # Once it ends: why, when that began, when the workers drain, and by when all must be over.
         self._failure: AnysockError | None = None
         self._ending_since: float | None = None
+        self._drain_at = 0.0
+        self._draining = False
         self._deadline = 0.0
         self._told_at = 0.0
 
@@ -195,9 +197,11 @@ class Supervisor:
     def _patience(self) -> float | None:
         """How long nothing but news can make a difference, in seconds."""
         now = time.monotonic()
-        if self._ending_since is not None:
-            return max(min(self._deadline, self._told_at + TELL_SECONDS) - now, 0.0)
-        return None if self._start_at is None else max(self._start_at - now, 0.0)
+        if self._ending_since is None:
+            return None if self._start_at is None else max(self._start_at - now, 0.0)
+        if not self._draining:
+            return max(self._drain_at - now, 0.0)
+        return max(min(self._deadline, self._told_at + TELL_SECONDS) - now, 0.0)
 
     def _heard(self, signum: int) -> None:
         match signum:
@@ -258,12 +262,20 @@ class Supervisor:
             )
 
     def _worker_options(self) -> ServeOptions:
-        """The options of a worker: it listens on what we have opened."""
+        """The options of a worker: it listens on what we have opened, and drains when we say."""
         addresses = [
             Address(scheme="tls+fd" if listening.binding.tls else "fd", fd=listening.sock.fileno())
             for listening in self._sockets
         ]
-        return dataclasses.replace(self._options, bind=addresses, workers=1, admin=None)
+        delay = self._options.drain_delay
+        return dataclasses.replace(
+            self._options,
+            bind=addresses,
+            workers=1,
+            admin=None,
+            drain_delay=0,
+            drain_timeout=self._options.drain_timeout - delay,
+        )
 
     def _listen_to(self, worker: _Worker) -> None:
         messages = worker.control.receive()
@@ -291,7 +303,7 @@ class Supervisor:
         worker.ready = True
         if self._paused:
             worker.control.tell(do="pause")
-        if self._ending_since is not None:
+        if self._draining:
             worker.control.tell(do="end")
             return
         if worker.replaces is not None:
@@ -404,20 +416,28 @@ class Supervisor:
             self._end()
 
     def _end(self) -> None:
-        """Let all workers drain."""
+        """Let all workers drain, after the delay."""
         now = time.monotonic()
-        timeout = self._options.drain_timeout
-        self._ending_since = self._told_at = now
-        self._deadline = now + timeout + END_MARGIN_SECONDS
+        self._ending_since = now
+        self._deadline = now + self._options.drain_timeout + END_MARGIN_SECONDS
+        self._to_replace.clear()
+        delay = self._options.drain_delay if self._failure is None else 0.0
+        self._drain_at = now + delay
+        if delay:
+            _log.info("not ready any more: draining begins in %g s", delay)
+        else:
+            self._drain(now)
+
+    def _drain(self, now: float) -> None:
+        """Let all workers drain, now."""
+        self._draining = True
+        self._told_at = now
         if self._failure is None:
-            delay = self._options.drain_delay
-            if delay:
-                _log.info("not ready any more: draining begins in %g s", delay)
-            left = self._table.total()
-            _log.info("draining: %d connections left, for at most %g s", left, timeout)
-        # Before the workers close theirs: then nobody listens, and who connects is refused.
-        if not self._options.drain_delay:
-            self._stop_listening()
+            left, seconds = self._table.total(), self._seconds_left(now)
+            _log.info("draining: %d connections left, for at most %g s", left, seconds)
+        # Before the workers close theirs: then nobody listens, and who connects is refused. (So
+        # the delay is not theirs, either: they would not all be over it at the same time.)
+        self._stop_listening()
         for worker in self._workers:
             worker.ending = True
             if worker.ready:
@@ -425,15 +445,20 @@ class Supervisor:
             else:
                 worker.process.terminate()
 
+    def _seconds_left(self, now: float) -> float:
+        """How long the connections have, from `now` on."""
+        return round(max(self._deadline - END_MARGIN_SECONDS - now, 0.0), 2)
+
     def _stop_listening(self) -> None:
         for listening in self._sockets:
             listening.close()
         self._sockets.clear()
 
     def _end_turn(self, now: float) -> None:
-        if self._ending_since is not None and now >= self._ending_since + self._options.drain_delay:
-            self._stop_listening()
-        if now >= self._deadline:
+        if not self._draining:
+            if now >= self._drain_at:
+                self._drain(now)
+        elif now >= self._deadline:
             for worker in self._workers:
                 _log.error("worker %d does not end: it is killed", worker.pid)
                 worker.process.kill()
@@ -442,8 +467,8 @@ class Supervisor:
             self._told_at = now
             left = self._table.total()
             if left:
-                seconds = self._deadline - END_MARGIN_SECONDS - now
-                _log.info("draining: %d connections left, %.0f s left", left, max(seconds, 0))
+                seconds = self._seconds_left(now)
+                _log.info("draining: %d connections left, %.0f s left", left, seconds)
 
     def _tell_drained(self, seconds: float) -> None:
         if self._aborted:
