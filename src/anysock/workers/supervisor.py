@@ -103,6 +103,11 @@ class Supervisor:
         self._draining = False
         self._deadline = 0.0
         self._told_at = 0.0
+        # From here on nothing of it is in the environment, which the workers inherit.
+        self._notifier = systemd.Notifier()
+        self._serving = ""
+        self._reloading = False
+        self._ping_at = 0.0
 
     # -- the life of a supervisor ----------------------------------------------------------------
 
@@ -130,6 +135,7 @@ class Supervisor:
                 listening.close()
             self._selector.close()
             self._table.close()
+            self._notifier.close()
         if self._failure is not None:
             raise self._failure
         began = self._ending_since or 0.0
@@ -178,7 +184,7 @@ class Supervisor:
             tell.close()
 
     def _turn(self) -> None:
-        for key, _ in self._selector.select(self._patience()):
+        for key, _ in self._selector.select(self._patience_with_watchdog()):
             if key.data is None:
                 with contextlib.suppress(BlockingIOError):
                     for signum in key.fileobj.recv(4096):  # type: ignore[union-attr]
@@ -193,6 +199,19 @@ class Supervisor:
             self._start_at = None
             while len(self._living()) < self._wanted:
                 self._start()
+
+    def _patience_with_watchdog(self) -> float | None:
+        """`_patience`; and tell systemd, when it is time to, that the supervisor lives. (A worker
+        that is held up is not seen by that.)"""
+        patience, every = self._patience(), self._notifier.watchdog_seconds
+        if every is None:
+            return patience
+        now = time.monotonic()
+        if now >= self._ping_at:
+            self._notifier.watchdog()
+            self._ping_at = now + every
+        left = self._ping_at - now
+        return left if patience is None else min(patience, left)
 
     def _patience(self) -> float | None:
         """How long nothing but news can make a difference, in seconds."""
@@ -323,6 +342,12 @@ class Supervisor:
                 format_sockaddr(listening.address, scheme),
                 self._options.engine,
             )
+        addresses = ", ".join(
+            format_sockaddr(each.address, "tls" if each.binding.tls else "tcp")
+            for each in self._sockets
+        )
+        self._serving = f"listening on {addresses} ({self._options.engine})"
+        self._notifier.ready(self._serving)
         _log.info(
             "%d workers: %s", len(self._workers), ", ".join(str(w.pid) for w in self._workers)
         )
@@ -334,10 +359,13 @@ class Supervisor:
 
     def _replace_all(self) -> None:
         """SIGHUP: one by one, start a new worker, and when it is ready let the old one go."""
+        self._reloading = True
+        self._notifier.reloading()
         try:
             self._check_what_is_read_again()
         except AnysockError as error:
             _log.error("the workers stay as they are: %s", error)
+            self._tell_reloaded(f"; not reloaded: {error}")
             return
         _log.info("replacing %d workers, one by one", len(self._living()))
         running = bool(self._to_replace) or any(worker.replaces for worker in self._workers)
@@ -354,6 +382,12 @@ class Supervisor:
             if not old.ending and old in self._workers:
                 self._start(replaces=old)
                 return
+        self._tell_reloaded()
+
+    def _tell_reloaded(self, how: str = "") -> None:
+        if self._reloading and self._announced:
+            self._reloading = False
+            self._notifier.ready(self._serving + how)
 
     # -- deaths ----------------------------------------------------------------------------------
 
@@ -389,6 +423,7 @@ class Supervisor:
         if worker.replaces is not None:
             _log.error("the other workers stay as they are")
             self._to_replace.clear()
+            self._tell_reloaded("; not reloaded: a new worker has died")
             return
         if time.monotonic() - worker.started_at >= QUICK_SECONDS and worker.ready:
             self._quick_deaths = 0
@@ -425,6 +460,7 @@ class Supervisor:
         self._drain_at = now + delay
         if delay:
             _log.info("not ready any more: draining begins in %g s", delay)
+            self._notifier.stopping(f"draining begins in {delay:g} s", delay)
         else:
             self._drain(now)
 
@@ -432,8 +468,9 @@ class Supervisor:
         """Let all workers drain, now."""
         self._draining = True
         self._told_at = now
+        left, seconds = self._table.total(), self._seconds_left(now)
+        self._notifier.stopping(f"draining: {left} connections left", seconds)
         if self._failure is None:
-            left, seconds = self._table.total(), self._seconds_left(now)
             _log.info("draining: %d connections left, for at most %g s", left, seconds)
         # Before the workers close theirs: then nobody listens, and who connects is refused. (So
         # the delay is not theirs, either: they would not all be over it at the same time.)
@@ -469,6 +506,7 @@ class Supervisor:
             if left:
                 seconds = self._seconds_left(now)
                 _log.info("draining: %d connections left, %.0f s left", left, seconds)
+                self._notifier.status(f"draining: {left} connections left", seconds)
 
     def _tell_drained(self, seconds: float) -> None:
         if self._aborted:
