@@ -369,6 +369,50 @@ def test_a_server_without_descriptors_can_still_say_that_it_lives(systemd, start
         server.limit_fds(100)
 
 
+def test_a_supervisor_of_workers_tells_for_all(systemd, start_server):
+    environment = {"WATCHDOG_USEC": "200000", **systemd.environment}
+    with socket.create_server(LOOPBACK) as listener:
+        server = start_server(
+            *("echo", "--workers", "2", "--drain-delay", "200ms"),
+            bind="systemd://",
+            environment=environment,
+            **handing_over(listener),
+        )
+        serving = f"READY=1\nSTATUS=listening on tcp://127.0.0.1:{server.port} (selector)"
+        assert systemd.hear("READY") == serving
+        assert server.ask(b"hello") == b"hello"
+        server.signal(signal.SIGHUP)
+        systemd.hear("RELOADING=1\nMONOTONIC_USEC=")
+        assert systemd.hear("READY") == serving
+        server.wait_for("takes the place", times=2)
+        assert 2 <= len(systemd.pings(0.5)) <= 6
+        server.signal()
+        systemd.hear("STOPPING=1\nSTATUS=draining begins in 0.2 s\nEXTEND_TIMEOUT_USEC=5200000")
+        systemd.hear("STOPPING=1\nSTATUS=draining: 0 connections left")
+        assert server.wait() == 0
+
+
+def test_workers_know_nothing_of_systemd(systemd, start_server, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import os\n"
+        "async def environment(connection):\n"
+        "    await connection.send_all(' '.join(os.environ).encode())\n"
+    )
+    with socket.create_server(LOOPBACK) as listener:
+        server = start_server(
+            *("mine:environment", "--workers", "2"),
+            bind="systemd://",
+            cwd=tmp_path,
+            environment=systemd.environment,
+            **handing_over(listener),
+        )
+        seen = server.ask(b"").decode()
+        assert "PATH" in seen
+        assert not [word for word in ("LISTEN", "NOTIFY", "WATCHDOG") if word in seen]
+        server.signal()
+        assert server.wait() == 0
+
+
 def test_an_abstract_socket_hears_too(start_server, tmp_path):
     with manager(tmp_path, abstract=True) as systemd:
         server = start_server(environment=systemd.environment)

@@ -96,11 +96,18 @@ class Supervisor:
         self._paused = False
         self._announced = False
         self._aborted = 0
-        # Once it ends: why, when that began, and by when all must be over.
+        # Once it ends: why, when that began, when the workers drain, and by when all must be over.
         self._failure: AnysockError | None = None
         self._ending_since: float | None = None
+        self._drain_at = 0.0
+        self._draining = False
         self._deadline = 0.0
         self._told_at = 0.0
+        # From here on nothing of it is in the environment, which the workers inherit.
+        self._notifier = systemd.Notifier()
+        self._serving = ""
+        self._reloading = False
+        self._ping_at = 0.0
 
     # -- the life of a supervisor ----------------------------------------------------------------
 
@@ -128,6 +135,7 @@ class Supervisor:
                 listening.close()
             self._selector.close()
             self._table.close()
+            self._notifier.close()
         if self._failure is not None:
             raise self._failure
         began = self._ending_since or 0.0
@@ -176,7 +184,7 @@ class Supervisor:
             tell.close()
 
     def _turn(self) -> None:
-        for key, _ in self._selector.select(self._patience()):
+        for key, _ in self._selector.select(self._patience_with_watchdog()):
             if key.data is None:
                 with contextlib.suppress(BlockingIOError):
                     for signum in key.fileobj.recv(4096):  # type: ignore[union-attr]
@@ -192,12 +200,27 @@ class Supervisor:
             while len(self._living()) < self._wanted:
                 self._start()
 
+    def _patience_with_watchdog(self) -> float | None:
+        """`_patience`; and tell systemd, when it is time to, that the supervisor lives. (A worker
+        that is held up is not seen by that.)"""
+        patience, every = self._patience(), self._notifier.watchdog_seconds
+        if every is None:
+            return patience
+        now = time.monotonic()
+        if now >= self._ping_at:
+            self._notifier.watchdog()
+            self._ping_at = now + every
+        left = self._ping_at - now
+        return left if patience is None else min(patience, left)
+
     def _patience(self) -> float | None:
         """How long nothing but news can make a difference, in seconds."""
         now = time.monotonic()
-        if self._ending_since is not None:
-            return max(min(self._deadline, self._told_at + TELL_SECONDS) - now, 0.0)
-        return None if self._start_at is None else max(self._start_at - now, 0.0)
+        if self._ending_since is None:
+            return None if self._start_at is None else max(self._start_at - now, 0.0)
+        if not self._draining:
+            return max(self._drain_at - now, 0.0)
+        return max(min(self._deadline, self._told_at + TELL_SECONDS) - now, 0.0)
 
     def _heard(self, signum: int) -> None:
         match signum:
@@ -258,12 +281,20 @@ class Supervisor:
             )
 
     def _worker_options(self) -> ServeOptions:
-        """The options of a worker: it listens on what we have opened."""
+        """The options of a worker: it listens on what we have opened, and drains when we say."""
         addresses = [
             Address(scheme="tls+fd" if listening.binding.tls else "fd", fd=listening.sock.fileno())
             for listening in self._sockets
         ]
-        return dataclasses.replace(self._options, bind=addresses, workers=1, admin=None)
+        delay = self._options.drain_delay
+        return dataclasses.replace(
+            self._options,
+            bind=addresses,
+            workers=1,
+            admin=None,
+            drain_delay=0,
+            drain_timeout=self._options.drain_timeout - delay,
+        )
 
     def _listen_to(self, worker: _Worker) -> None:
         messages = worker.control.receive()
@@ -291,7 +322,7 @@ class Supervisor:
         worker.ready = True
         if self._paused:
             worker.control.tell(do="pause")
-        if self._ending_since is not None:
+        if self._draining:
             worker.control.tell(do="end")
             return
         if worker.replaces is not None:
@@ -311,6 +342,12 @@ class Supervisor:
                 format_sockaddr(listening.address, scheme),
                 self._options.engine,
             )
+        addresses = ", ".join(
+            format_sockaddr(each.address, "tls" if each.binding.tls else "tcp")
+            for each in self._sockets
+        )
+        self._serving = f"listening on {addresses} ({self._options.engine})"
+        self._notifier.ready(self._serving)
         _log.info(
             "%d workers: %s", len(self._workers), ", ".join(str(w.pid) for w in self._workers)
         )
@@ -322,10 +359,13 @@ class Supervisor:
 
     def _replace_all(self) -> None:
         """SIGHUP: one by one, start a new worker, and when it is ready let the old one go."""
+        self._reloading = True
+        self._notifier.reloading()
         try:
             self._check_what_is_read_again()
         except AnysockError as error:
             _log.error("the workers stay as they are: %s", error)
+            self._tell_reloaded(f"; not reloaded: {error}")
             return
         _log.info("replacing %d workers, one by one", len(self._living()))
         running = bool(self._to_replace) or any(worker.replaces for worker in self._workers)
@@ -342,6 +382,12 @@ class Supervisor:
             if not old.ending and old in self._workers:
                 self._start(replaces=old)
                 return
+        self._tell_reloaded()
+
+    def _tell_reloaded(self, how: str = "") -> None:
+        if self._reloading and self._announced:
+            self._reloading = False
+            self._notifier.ready(self._serving + how)
 
     # -- deaths ----------------------------------------------------------------------------------
 
@@ -377,6 +423,7 @@ class Supervisor:
         if worker.replaces is not None:
             _log.error("the other workers stay as they are")
             self._to_replace.clear()
+            self._tell_reloaded("; not reloaded: a new worker has died")
             return
         if time.monotonic() - worker.started_at >= QUICK_SECONDS and worker.ready:
             self._quick_deaths = 0
@@ -404,20 +451,30 @@ class Supervisor:
             self._end()
 
     def _end(self) -> None:
-        """Let all workers drain."""
+        """Let all workers drain, after the delay."""
         now = time.monotonic()
-        timeout = self._options.drain_timeout
-        self._ending_since = self._told_at = now
-        self._deadline = now + timeout + END_MARGIN_SECONDS
+        self._ending_since = now
+        self._deadline = now + self._options.drain_timeout + END_MARGIN_SECONDS
+        self._to_replace.clear()
+        delay = self._options.drain_delay if self._failure is None else 0.0
+        self._drain_at = now + delay
+        if delay:
+            _log.info("not ready any more: draining begins in %g s", delay)
+            self._notifier.stopping(f"draining begins in {delay:g} s", delay)
+        else:
+            self._drain(now)
+
+    def _drain(self, now: float) -> None:
+        """Let all workers drain, now."""
+        self._draining = True
+        self._told_at = now
+        left, seconds = self._table.total(), self._seconds_left(now)
+        self._notifier.stopping(f"draining: {left} connections left", seconds)
         if self._failure is None:
-            delay = self._options.drain_delay
-            if delay:
-                _log.info("not ready any more: draining begins in %g s", delay)
-            left = self._table.total()
-            _log.info("draining: %d connections left, for at most %g s", left, timeout)
-        # Before the workers close theirs: then nobody listens, and who connects is refused.
-        if not self._options.drain_delay:
-            self._stop_listening()
+            _log.info("draining: %d connections left, for at most %g s", left, seconds)
+        # Before the workers close theirs: then nobody listens, and who connects is refused. (So
+        # the delay is not theirs, either: they would not all be over it at the same time.)
+        self._stop_listening()
         for worker in self._workers:
             worker.ending = True
             if worker.ready:
@@ -425,15 +482,20 @@ class Supervisor:
             else:
                 worker.process.terminate()
 
+    def _seconds_left(self, now: float) -> float:
+        """How long the connections have, from `now` on."""
+        return round(max(self._deadline - END_MARGIN_SECONDS - now, 0.0), 2)
+
     def _stop_listening(self) -> None:
         for listening in self._sockets:
             listening.close()
         self._sockets.clear()
 
     def _end_turn(self, now: float) -> None:
-        if self._ending_since is not None and now >= self._ending_since + self._options.drain_delay:
-            self._stop_listening()
-        if now >= self._deadline:
+        if not self._draining:
+            if now >= self._drain_at:
+                self._drain(now)
+        elif now >= self._deadline:
             for worker in self._workers:
                 _log.error("worker %d does not end: it is killed", worker.pid)
                 worker.process.kill()
@@ -442,8 +504,9 @@ class Supervisor:
             self._told_at = now
             left = self._table.total()
             if left:
-                seconds = self._deadline - END_MARGIN_SECONDS - now
-                _log.info("draining: %d connections left, %.0f s left", left, max(seconds, 0))
+                seconds = self._seconds_left(now)
+                _log.info("draining: %d connections left, %.0f s left", left, seconds)
+                self._notifier.status(f"draining: {left} connections left", seconds)
 
     def _tell_drained(self, seconds: float) -> None:
         if self._aborted:

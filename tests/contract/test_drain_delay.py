@@ -1,0 +1,175 @@
+"""``--drain-delay``: for a load balancer to notice, before the drain begins."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from tests.harness import ServerProcess, exchange, receive_all, receive_exactly, wait_until
+
+
+@contextmanager
+def chatter(client: socket.socket) -> Iterator[threading.Event]:
+    """Talk all the time, so that the connection is not at rest; until told, or reset."""
+    stop = threading.Event()
+
+    def talk() -> None:
+        try:
+            while not stop.wait(0.02):
+                client.sendall(b"x")
+                if not client.recv(1):
+                    return
+        except OSError:
+            pass
+
+    talker = threading.Thread(target=talk)
+    talker.start()
+    try:
+        yield stop
+    finally:
+        stop.set()
+        talker.join()
+
+
+def is_refused(server: ServerProcess) -> bool:
+    try:
+        server.connect(timeout=1).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def test_for_the_delay_it_accepts_and_then_it_refuses(engine, start_server):
+    server = start_server("echo", "--drain-delay", "800ms", engine=engine)
+    began = time.monotonic()
+    server.signal()
+    server.wait_for(r"not ready any more: draining begins in 0\.8 s")
+    assert server.ask(b"sent by a load balancer") == b"sent by a load balancer"
+    wait_until(lambda: is_refused(server), "it refuses")
+    assert time.monotonic() - began >= 0.8
+    assert server.wait() == 0
+    server.wait_for("draining: 0 connections left")
+
+
+def test_for_the_delay_those_who_are_connected_notice_nothing(engine, start_server):
+    server = start_server("echo", "--drain-delay", "500ms", engine=engine)
+    with server.connect() as quiet:
+        quiet.sendall(b"hello")
+        receive_exactly(quiet, 5)
+        began = time.monotonic()
+        server.signal()
+        assert receive_all(quiet) == b""
+        assert 0.5 <= time.monotonic() - began, "a drain ends who is quiet for 0.25 s"
+    assert server.wait() == 0
+
+
+def test_the_delay_is_part_of_the_time_out(engine, start_server):
+    server = start_server(
+        *("echo", "--drain-delay", "400ms", "--drain-timeout", "1s"),
+        engine=engine,
+        expected_code=1,
+    )
+    server.expected_errors += ["aborted the connection", "1 connections were aborted"]
+    with server.connect() as endless, chatter(endless):
+        server.wait_for("I got a connection")
+        began = time.monotonic()
+        server.signal()
+        left = server.wait_for(r"draining: 1 connections left, for at most ([\d.]+) s")
+        assert 0 < float(left[1]) <= 0.6
+        assert server.wait() == 1
+        assert 0.9 < time.monotonic() - began < 5
+
+
+def test_how_many_are_left_is_told_each_second(engine, start_server):
+    server = start_server("echo", "--drain-delay", "100ms", "--drain-timeout", "9s", engine=engine)
+    with server.connect() as busy, chatter(busy) as stop:
+        server.wait_for("I got a connection")
+        server.signal()
+        server.wait_for("draining: 1 connections left, 8 s left")
+        if engine == "selector":
+            server.wait_for("draining: 1 connections left, 7 s left")
+        stop.set()
+    assert server.wait() == 0
+    assert len(server.matching("s left$")) == (2 if engine == "selector" else 1)
+
+
+def test_a_second_signal_exits_at_once_in_the_delay_too(engine, start_server):
+    server = start_server(
+        *("echo", "--drain-delay", "30s", "--drain-timeout", "60s"), engine=engine, expected_code=1
+    )
+    with server.connect() as client:
+        client.sendall(b"x")
+        receive_exactly(client, 1)
+        server.signal(signal.SIGINT)
+        server.wait_for("not ready any more")
+        began = time.monotonic()
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 1
+        assert time.monotonic() - began < 5
+    server.wait_for("a second signal, SIGTERM: exiting at once")
+
+
+@pytest.mark.parametrize("delay", ["0", "100ms"])
+def test_a_drain_does_not_wait_for_the_accept_rate(concurrent_engine, start_server, delay):
+    """Who is in the backlog would come in one by one, for longer than the drain may take."""
+    server = start_server(
+        *("echo", "--accept-rate", "0.01", "--drain-delay", delay), engine=concurrent_engine
+    )
+    server.expected_errors.append("further clients wait")
+    clients = [server.connect() for _ in range(20)]
+    try:
+        clients[0].sendall(b"x")
+        receive_exactly(clients[0], 1)
+        server.wait_for("further clients wait")
+        server.signal()
+        assert [exchange(client, b"hello") for client in clients] == 20 * [b"hello"]
+        assert server.wait() == 0
+    finally:
+        for client in clients:
+            client.close()
+    server.wait_for(r"drained in [0-4]\.")
+
+
+def test_with_workers_whoever_is_not_refused_is_served(start_server):
+    """When the delay is over, no socket may listen on that nobody accepts from."""
+    server = start_server(
+        *("echo", "--workers", "2", "--drain-delay", "600ms", "--drain-timeout", "4s")
+    )
+    server.wait_for("all workers together")
+    with ExitStack() as stack:
+        # So that each worker has some, and none of them ends before this test does.
+        for _ in range(8):
+            stack.enter_context(chatter(stack.enter_context(server.connect())))
+        server.wait_for("I got a connection", times=8)
+        server.signal()
+        server.wait_for(r"not ready any more: draining begins in 0\.6 s")
+        began = time.monotonic()
+        served = 0
+        while time.monotonic() - began < 3:
+            try:
+                client = server.connect()
+            except ConnectionRefusedError:
+                break
+            with client:
+                assert exchange(client, b"hello") == b"hello"
+            served += 1
+            time.sleep(0.02)  # clients come one after the other
+        assert 0.55 <= time.monotonic() - began < 3
+        assert served >= 3
+    assert server.wait() == 0
+    left = server.wait_for(r"draining: \d+ connections left, for at most ([\d.]+) s")
+    assert 0 < float(left[1]) <= 3.4
+    assert len(server.matching("left, for at most")) == 1
+
+
+def test_a_delay_that_leaves_no_time_is_refused():
+    with pytest.raises(ValueError, match="--drain-delay: 10s leaves nothing of --drain-timeout"):
+        from anysock import ServeOptions
+
+        ServeOptions(drain_delay="10s", drain_timeout="10s")  # type: ignore[arg-type]
