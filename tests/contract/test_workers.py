@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -39,6 +42,8 @@ def workers_of(server: ServerProcess) -> list[int]:
 def start(start_server, *options: str, workers: int = 2, **more) -> ServerProcess:
     server: ServerProcess = start_server("echo", "--workers", str(workers), *options, **more)
     server.wait_for("all workers together")
+    # The process that is looked at is the supervisor, whatever the engine of its workers.
+    server.base_threads = server.threads()
     return server
 
 
@@ -254,6 +259,99 @@ def test_workers_end_when_the_supervisor_is_killed(start_server):
         server.signal(signal.SIGKILL)
         assert receive_all(client) == b"", "the client sees the end of its stream"
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "they have ended")
+
+
+# -- the admin endpoint ----------------------------------------------------------------------------
+
+
+def get(port: int, path: str, method: str = "GET") -> tuple[int, str]:
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=15) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def metric(port: int, name: str) -> float:
+    for line in get(port, "/metrics")[1].splitlines():
+        if line.startswith(f"{name} "):
+            return float(line.split()[1])
+    raise AssertionError(f"no {name}")
+
+
+def test_figures_are_of_all_workers(engine, start_server):
+    port = free_port()
+    server = start(start_server, "--admin", f":{port}", engine=engine)
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(server.connect()) for _ in range(2)]
+        assert all(served(client) for client in clients)
+        assert metric(port, "anysock_connections_open") == 2
+        assert metric(port, "anysock_workers") == 2
+        shown = json.loads(get(port, "/connections")[1])["connections"]
+        assert {each["peer"] for each in shown} == {
+            f"127.0.0.1:{client.getsockname()[1]}" for client in clients
+        }
+        assert {each["worker"] for each in shown} <= set(workers_of(server))
+    wait_until(lambda: metric(port, "anysock_connections_open") == 0, "they have left")
+    assert metric(port, "anysock_received_bytes_total") == 10
+
+
+def test_counters_never_go_back_when_workers_end(start_server):
+    port = free_port()
+    server = start(start_server, "--admin", f":{port}")
+    server.expected_errors = ["was killed by SIGKILL"]
+    for _ in range(10):
+        assert server.ask(b"hello") == b"hello"
+    wait_until(lambda: metric(port, "anysock_received_bytes_total") == 50, "all is counted")
+    server.signal(signal.SIGHUP)
+    server.wait_for("takes the place of", times=2)
+    wait_until(lambda: len(workers_of(server)) == 2, "the old ones are gone")
+    assert metric(port, "anysock_received_bytes_total") == 50
+    os.kill(workers_of(server)[0], signal.SIGKILL)
+    server.wait_for("was killed by SIGKILL")
+    assert metric(port, "anysock_received_bytes_total") == 50
+    wait_until(lambda: metric(port, "anysock_workers") == 2, "another is started")
+
+
+def test_accepting_is_paused_and_resumed_for_all(start_server):
+    port = free_port()
+    server = start(start_server, "--admin", f":{port}")
+    assert get(port, "/readyz") == (200, "ready\n")
+    assert get(port, "/pause", "POST")[0] == 200
+    assert get(port, "/readyz") == (503, "accepting is paused\n")
+    clients = [server.connect(timeout=0.3) for _ in range(5)]
+    with contextlib.ExitStack() as stack:
+        for client in clients:
+            stack.enter_context(client)
+            client.sendall(b"x")
+        with pytest.raises(TimeoutError):
+            clients[-1].recv(1)
+        assert get(port, "/resume", "POST")[0] == 200
+        for client in clients:
+            client.settimeout(15)
+            assert receive_exactly(client, 1) == b"x"
+    assert len(server.matching("accepting is paused")) == 1
+
+
+def test_it_answers_while_all_workers_are_blocked(start_server, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import time\n"
+        "async def blocks(connection):\n"
+        "    await connection.recv()\n"
+        "    time.sleep(2)\n"
+    )
+    port = free_port()
+    server = start_server(
+        *("mine:blocks", "--workers", "2", "--admin", f":{port}", "--slow-step", "0"), cwd=tmp_path
+    )
+    server.wait_for("all workers together")
+    with server.connect() as one, server.connect() as other:
+        for client in (one, other):
+            client.sendall(b"x")
+        wait_until(lambda: metric(port, "anysock_loop_lag_seconds") > 0.3, "the lag is seen")
+        assert get(port, "/healthz")[0] == 200
 
 
 def run_to_its_end(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import logging
@@ -12,19 +13,22 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-from anysock import systemd
+from anysock import metrics, systemd
 from anysock.admission import connections_that_fit
 from anysock.engines.listening import ListeningSocket, open_sockets
 from anysock.errors import AnysockError, StartError, UsageError
 from anysock.events import Events
 from anysock.handlers import Handler
+from anysock.metrics import Snapshot
 from anysock.net.addresses import Address, binding_of, explain_bind_error, format_sockaddr
+from anysock.net.certificates import server_context
 from anysock.options import ServeOptions
 from anysock.units import format_duration
 from anysock.workers.control import Control, pair
+from anysock.workers.figures import Question
 from anysock.workers.slots import MOST_WORKERS, SlotTable
 from anysock.workers.worker import Job
 
@@ -45,6 +49,9 @@ MOST_BACK_OFF = 5.0
 END_MARGIN_SECONDS = 3.0
 
 TELL_SECONDS = 1.0
+
+# What wakes the supervisor without a signal: no signal has that number.
+_NO_SIGNAL = b"\0"
 
 _SIGNALS = (
     signal.SIGINT,
@@ -71,6 +78,8 @@ class _Worker:
         #: Why it could not begin, and the exit code that this means.
         self.failure: tuple[str, int] | None = None
         self.aborted = 0
+        #: What it has done, when it was last asked.
+        self.figures: Snapshot = {}
         #: The one that it will replace once it is ready.
         self.replaces: _Worker | None = None
 
@@ -96,6 +105,12 @@ class Supervisor:
         self._paused = False
         self._announced = False
         self._aborted = 0
+        #: The figures of the workers that have ended.
+        self.gone: Snapshot = {}
+        self._wakeup: socket.socket | None = None
+        self._calls: collections.deque[Callable[[], object]] = collections.deque()
+        self._questions: dict[int, Question] = {}
+        self._next_question = 0
         # Once it ends: why, when that began, when the workers drain, and by when all must be over.
         self._failure: AnysockError | None = None
         self._ending_since: float | None = None
@@ -118,10 +133,10 @@ class Supervisor:
         again.
         """
         self._check()
+        self._table = SlotTable()
         try:
-            self._table = SlotTable()
             self._open()
-            with self._signals():
+            with self._signals(), self._admin():
                 for _ in range(self._wanted):
                     self._start()
                 while self._workers or self._ending_since is None:
@@ -171,6 +186,7 @@ class Supervisor:
         hear.setblocking(False)
         tell.setblocking(False)
         previous = {signum: signal.signal(signum, lambda *_: None) for signum in _SIGNALS}
+        self._wakeup = tell
         previous_fd = signal.set_wakeup_fd(tell.fileno(), warn_on_full_buffer=False)
         self._selector.register(hear, selectors.EVENT_READ, None)
         try:
@@ -181,7 +197,18 @@ class Supervisor:
             for signum, handler in previous.items():
                 signal.signal(signum, handler)
             hear.close()
+            self._wakeup = None
             tell.close()
+
+    def _admin(self) -> contextlib.AbstractContextManager[object]:
+        """The admin endpoint of all workers, if there is to be one."""
+        address = self._options.admin
+        if not isinstance(address, Address):
+            return contextlib.nullcontext()
+        from anysock.admin import AdminEndpoint
+        from anysock.workers.figures import FleetFigures
+
+        return AdminEndpoint(address, FleetFigures(self))
 
     def _turn(self) -> None:
         for key, _ in self._selector.select(self._patience_with_watchdog()):
@@ -189,6 +216,8 @@ class Supervisor:
                 with contextlib.suppress(BlockingIOError):
                     for signum in key.fileobj.recv(4096):  # type: ignore[union-attr]
                         self._heard(signum)
+                while self._calls:
+                    self._calls.popleft()()
             else:
                 self._listen_to(key.data)
         self._bury_the_dead()
@@ -239,6 +268,57 @@ class Supervisor:
                 _log.info("one worker less: %d", self._wanted)
                 self._retire(self._living()[-1])
 
+    # -- what the admin endpoint asks, from a thread of its own ------------------------------------
+
+    def call(self, func: Callable[[], object]) -> None:
+        """Let `func` be called on the supervisor's own thread. May be called from any thread."""
+        self._calls.append(func)
+        with contextlib.suppress(OSError):  # full: then it wakes anyway
+            if self._wakeup is not None:
+                self._wakeup.send(_NO_SIGNAL)
+
+    def ask(self, question: Question) -> None:
+        """Ask the workers something. To be called on the supervisor's own thread."""
+        number = self._next_question
+        self._next_question += 1
+        self._questions = {
+            number: question for number, question in self._questions.items() if question.missing
+        } | {number: question}
+        ready = [worker for worker in self._workers if worker.ready]
+        question.missing = {worker.pid for worker in ready}
+        for worker in ready:
+            worker.control.tell(do=question.kind, id=number, most=question.most)
+        if not ready:
+            question.done.set()
+
+    def pause(self) -> None:
+        """Let no worker accept anybody until `resume`. On the supervisor's own thread."""
+        if not self._paused:
+            self._paused = True
+            _log.info("accepting is paused")
+            self._tell_all(do="pause")
+
+    def resume(self) -> None:
+        """Let them accept again. On the supervisor's own thread."""
+        if self._paused:
+            self._paused = False
+            _log.info("accepting is resumed")
+            self._tell_all(do="resume")
+
+    @property
+    def unready(self) -> str | None:
+        """Why we should be sent no more clients; None: we are ready for them."""
+        if self._ending_since is not None:
+            return "draining"
+        if self._paused:
+            return "accepting is paused"
+        return None if any(worker.ready for worker in self._living()) else "no worker is ready"
+
+    @property
+    def most_connections(self) -> int:
+        """The one number for all workers."""
+        return self._most
+
     # -- workers ---------------------------------------------------------------------------------
 
     def _living(self) -> list[_Worker]:
@@ -277,6 +357,7 @@ class Supervisor:
                     line=line,
                     table_fd=self._table.fd,
                     most=self._most,
+                    figures=self._options.admin is not None,
                 )
             )
 
@@ -308,8 +389,15 @@ class Supervisor:
                     self._is_ready(worker)
                 case {"failed": str(text), "code": int(code)}:
                     worker.failure = (text, code)
-                case {"drained": int(aborted)}:
+                case {"drained": int(aborted), "figures": figures}:
                     worker.aborted = aborted
+                    worker.figures = figures or worker.figures
+                case {"answer": int(number), "value": value}:
+                    if number in self._questions:
+                        question = self._questions[number]
+                        question.answer(worker.pid, value)
+                        if question.kind == "figures":
+                            worker.figures = value
                 case {"freed": True}:
                     self._tell_all(worker, do="room")
 
@@ -375,6 +463,9 @@ class Supervisor:
 
     def _check_what_is_read_again(self) -> None:
         """Raises `StartError` if new workers could not begin, for what they read anew."""
+        options = self._options
+        if options.tls_cert is not None:
+            server_context(options.tls_cert, options.tls_key, options.tls_client_ca)
 
     def _replace_next(self) -> None:
         while self._to_replace:
@@ -403,6 +494,10 @@ class Supervisor:
             self._selector.unregister(worker.control.sock)
         worker.control.sock.close()
         self._workers.remove(worker)
+        for question in self._questions.values():
+            question.leave_out(worker.pid)
+        # Of one that was killed, what it had told when it was last asked.
+        self.gone = metrics.add([self.gone, metrics.what_remains(worker.figures)])
         lost = self._table.of(worker.line)
         self._table.clear(worker.line)
         self._tell_all(do="room")

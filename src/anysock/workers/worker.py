@@ -15,7 +15,7 @@ import threading
 import types
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from anysock.admission import connections_that_fit
 from anysock.engines import make_engine
@@ -23,9 +23,13 @@ from anysock.engines.base import Engine
 from anysock.engines.signals import leave_signals_to_the_main_thread
 from anysock.errors import AnysockError, StartError, UsageError
 from anysock.logs import LogEvents, configure_logging
+from anysock.metrics import Snapshot
 from anysock.server import Server
 from anysock.workers.control import Control
 from anysock.workers.slots import SharedSlots, SlotTable
+
+if TYPE_CHECKING:
+    from anysock.admin.figures import ServerFigures
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class Job:
     line: int
     table_fd: int
     most: int
+    #: Whether it will be asked for its figures.
+    figures: bool
 
 
 class _Events(LogEvents):
@@ -52,6 +58,12 @@ class _Events(LogEvents):
         pass
 
     def most_connections(self, most: int, derived: bool) -> None:
+        pass
+
+    def accepting_paused(self) -> None:
+        pass
+
+    def accepting_resumed(self) -> None:
         pass
 
     def drain_delayed(self, seconds: float) -> None:
@@ -80,6 +92,11 @@ class Worker:
         configure_logging(options.log_level, options.log_format)
         slots = SharedSlots(table, job.line, job.most, connections_that_fit(), self._freed)
         self.server = Server(handler, options, events=events or _Events.of(options), slots=slots)
+        self._figures: ServerFigures | None = None
+        if job.figures:
+            from anysock.admin.figures import ServerFigures
+
+            self._figures = ServerFigures(self.server)
         self.engine: Engine = make_engine(options.engine)
         if options.slow_step:
             self.engine.watch_steps(options.slow_step)
@@ -121,6 +138,15 @@ class Worker:
                 server.resume()
             case {"do": "room"}:
                 engine.call_from_thread(server.there_is_room)
+            case {"do": "figures", "id": number} if self._figures is not None:
+                self._control.tell(answer=number, value=self._figures.snapshot())
+            case {"do": "connections", "id": number, "most": most} if self._figures is not None:
+                self._control.tell(answer=number, value=self._figures.connections(most))
+
+    @property
+    def last_figures(self) -> Snapshot | None:
+        """What it has done, for those who will ask when it is gone."""
+        return None if self._figures is None else self._figures.snapshot()
 
 
 def _unpickled(data: bytes) -> Any:
@@ -153,8 +179,9 @@ def main() -> None:
     control = Control(socket.socket(fileno=int(sys.argv[1])))
     code = 0
     try:
-        aborted = Worker(control, control.receive_job()).run()
-        control.tell(drained=aborted)
+        worker = Worker(control, control.receive_job())
+        aborted = worker.run()
+        control.tell(drained=aborted, figures=worker.last_figures)
     except EOFError:
         code = 1  # the supervisor was gone before it had told us anything
     except AnysockError as error:

@@ -1,0 +1,100 @@
+"""The figures of all workers together, for the admin endpoint."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from anysock import metrics
+from anysock.metrics import Snapshot
+
+# How long the workers may take to answer: they do on a thread of their own, whatever their engine
+# does. Who has not by then is left out.
+ASK_SECONDS = 1.0
+
+
+class Question:
+    """What was asked of all workers, and what they have answered."""
+
+    def __init__(self, kind: str, most: int = 0) -> None:
+        #: ``figures``, or ``connections``: of these, the `most` oldest.
+        self.kind = kind
+        self.most = most
+        #: The workers whose answers are missing, by process.
+        self.missing: set[int] = set()
+        self.answers: dict[int, Any] = {}
+        self.done = threading.Event()
+
+    def answer(self, pid: int, value: Any) -> None:
+        self.answers[pid] = value
+        self.leave_out(pid)
+
+    def leave_out(self, pid: int) -> None:
+        """That worker has answered, or never will."""
+        self.missing.discard(pid)
+        if not self.missing:
+            self.done.set()
+
+
+class Asked(Protocol):
+    """What the supervisor is for `FleetFigures`. These may be called from any thread."""
+
+    def call(self, func: Callable[[], object]) -> None:
+        """Let `func` be called on the supervisor's own thread."""
+        ...
+
+    def ask(self, question: Question) -> None:
+        """Ask the workers. To be called on the supervisor's own thread."""
+        ...
+
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+
+    @property
+    def unready(self) -> str | None: ...
+
+    @property
+    def gone(self) -> Snapshot:
+        """The figures of the workers that have ended."""
+        ...
+
+    @property
+    def most_connections(self) -> int: ...
+
+
+class FleetFigures:
+    """The workers, as the admin endpoint sees them (`anysock.admin.Figures`)."""
+
+    def __init__(self, supervisor: Asked) -> None:
+        self._supervisor = supervisor
+
+    def _ask(self, question: Question) -> dict[int, Any]:
+        self._supervisor.call(lambda: self._supervisor.ask(question))
+        question.done.wait(ASK_SECONDS)
+        return dict(question.answers)
+
+    def snapshot(self) -> Snapshot:
+        answers = self._ask(Question("figures"))
+        found = metrics.add([self._supervisor.gone, *answers.values()])
+        # Each worker knows the one number for all; of none, there is nobody who could tell.
+        return found | {
+            "most_connections": self._supervisor.most_connections,
+            "workers": len(answers),
+        }
+
+    def connections(self, most: int) -> list[dict[str, Any]]:
+        answers = self._ask(Question("connections", most))
+        found = [
+            each | {"worker": pid} for pid, connections in answers.items() for each in connections
+        ]
+        return sorted(found, key=lambda each: -each["seconds"])[:most]
+
+    def ready(self) -> str | None:
+        return self._supervisor.unready
+
+    def pause(self) -> None:
+        self._supervisor.call(self._supervisor.pause)
+
+    def resume(self) -> None:
+        self._supervisor.call(self._supervisor.resume)
