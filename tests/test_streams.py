@@ -16,6 +16,8 @@ import pytest
 
 import anysock
 from anysock.engines.current import current_engine
+from anysock.faults.compose import Chance, faults_of
+from anysock.options import ServeOptions
 from tests.harness import LOOPBACK
 
 BULK = 3_000_000
@@ -30,11 +32,12 @@ async def two_ends(wrap: Callable[[Any], Any]) -> AsyncIterator[tuple[Any, Any]]
     near = await engine.connect(socket.AF_INET, listener.addresses[0])
     far = await engine.accept(listener)
     listener.close()
+    ends = wrap(near), wrap(far)
     try:
-        yield wrap(near), wrap(far)
+        yield ends
     finally:
-        await near.close()
-        await far.close()
+        for end in ends:
+            await end.close()
 
 
 async def receive(stream: Any, size: int) -> bytes:
@@ -53,10 +56,38 @@ async def receive_all(stream: Any) -> bytes:
     return bytes(received)
 
 
-@pytest.fixture(params=["stream", "connection"])
+# Each fault that leaves the bytes as they are, and all of them around each other.
+FAULTS = ServeOptions(
+    delay=0.002,
+    jitter=0.001,
+    throttle=1e9,
+    slice=65536,
+    close_after=1 << 30,
+    reset_after=1 << 30,
+    corrupt=1e-9,
+    fail_on="boom",
+    seed=1,
+)
+
+
+def with_faults(stream: Any) -> Any:
+    for make in faults_of(FAULTS, Chance(1, 1)):
+        stream = make(stream)
+    return stream
+
+
+WRAPS: dict[str, Callable[[Any], Any]] = {
+    "stream": lambda stream: stream,
+    "connection": anysock.Connection,
+    "faults": with_faults,
+}
+
+
+@pytest.fixture(params=WRAPS)
 def check(request, concurrent_engine):
-    """Run ``check(near, far)`` with two ends, as streams and as connections."""
-    wrap = anysock.Connection if request.param == "connection" else lambda stream: stream
+    """Run ``check(near, far)`` with two ends, as streams, as connections, and as streams with
+    faults, which keep to the contract as well."""
+    wrap = WRAPS[request.param]
 
     def run(checking: Check) -> None:
         async def main() -> None:

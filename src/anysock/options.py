@@ -25,6 +25,7 @@ from anysock.units import (
     format_size,
     parse_duration,
     parse_rate,
+    parse_size,
 )
 
 
@@ -280,7 +281,7 @@ class ServeOptions:
         switch=True,
     )
     delay: float = _duration(
-        0.0, "Send each answer so much later.", group="Faults on purpose, to test clients"
+        0.0, "Send everything so much later.", group="Faults on purpose, to test clients"
     )
     jitter: float = _duration(0.0, "With --delay: more or less of it, by up to so much.")
     throttle: float | None = option(
@@ -291,8 +292,20 @@ class ServeOptions:
         metavar="BYTES/S",
     )
     slice: int | None = _bytes(None, "Send in pieces of at most so many bytes.")
-    reset_after: int | None = _bytes(None, "Reset the connection after so many bytes sent.")
-    close_after: int | None = _bytes(None, "Close it, in good order, after so many bytes sent.")
+    reset_after: int | None = option(
+        None,
+        "Reset the connection after so many bytes sent; 0: instead of the first answer.",
+        parse_size,
+        format=format_size,
+        metavar="BYTES",
+    )
+    close_after: int | None = option(
+        None,
+        "Close it, in good order, after so many bytes sent; 0: instead of the first answer.",
+        parse_size,
+        format=format_size,
+        metavar="BYTES",
+    )
     corrupt: float = option(
         0.0,
         "Change a byte in this share of what is sent: 0 is never, 1 is each time.",

@@ -18,6 +18,7 @@ FLOORS = [
     {"engines"},
     {"net"},
     {"connection"},
+    {"faults"},
     {"events", "groups", "queues", "runtime"},
     {"admission", "logs", "metrics", "served", "systemd"},
     {"handlers"},

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from anysock.connection import Connection
 from anysock.errors import UsageError
-from anysock.net.faults import FailOnLine
+from anysock.faults import with_faults
 from anysock.net.tracing import TracingStream
 
 if TYPE_CHECKING:
@@ -57,18 +57,16 @@ def prepare(handler: Handler | str, options: ServeOptions) -> Handler:
     """The handler as the server is to call it: loaded, if it is a name, with what `options` put
     around its connections. Raises as `load_handler` does."""
     found = load_handler(handler, options) if isinstance(handler, str) else handler
-    if not options.verbose and options.fail_on is None:
+    found = with_faults(found, options)
+    if not options.verbose:
         return found
 
-    async def wrapped(connection: Connection) -> None:
-        if options.verbose:
-            connection.wrap(TracingStream)
-        if options.fail_on is not None:
-            text = options.fail_on
-            connection.wrap(lambda stream: FailOnLine(stream, text))
+    async def traced(connection: Connection) -> None:
+        # Inside of the faults: what is shown is what the network has brought.
+        connection.wrap(TracingStream)
         await found(connection)
 
-    return wrapped
+    return traced
 
 
 def _load_own(name: str) -> Handler:

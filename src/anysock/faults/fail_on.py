@@ -1,4 +1,4 @@
-"""Faults on purpose, for trying what happens when a handler fails."""
+"""``--fail-on``: the handler fails, for trying what happens then."""
 
 from __future__ import annotations
 

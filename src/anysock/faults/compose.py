@@ -1,0 +1,86 @@
+"""Which faults a connection has, in which order, and what chance decides for it."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import random
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING
+
+from anysock.connection import Connection
+from anysock.engines.base import Stream
+from anysock.faults.close_after import CloseAfter
+from anysock.faults.corrupt import CorruptStream
+from anysock.faults.delay import DelayedStream
+from anysock.faults.fail_on import FailOnLine
+from anysock.faults.half_open import HalfOpenStream
+from anysock.faults.reset_after import ResetAfter
+from anysock.faults.slice import SlicedStream
+from anysock.faults.throttle import ThrottledStream
+
+if TYPE_CHECKING:
+    from anysock.options import ServeOptions
+
+_log = logging.getLogger("anysock.faults")
+
+# How large a seed is that nobody has given: short enough to be typed.
+_SEEDS = 1_000_000
+
+
+class Chance:
+    """What chance decides for connection `number`, the same for the same `seed`.
+
+    Each fault has a generator of its own: one more fault changes nothing of what the others do.
+    """
+
+    def __init__(self, seed: int, number: int) -> None:
+        self._seed = seed
+        self._number = number
+
+    def of(self, fault: str) -> random.Random:
+        return random.Random(f"{self._seed} {self._number} {fault}")
+
+
+def faulty(
+    handler: Callable[[Connection], Awaitable[object]], options: ServeOptions
+) -> Callable[[Connection], Awaitable[object]]:
+    """`handler`, for connections with the faults that `options` ask for."""
+    seed = options.seed
+    if options.jitter or options.corrupt or options.half_open:
+        if seed is None:
+            seed = random.SystemRandom().randrange(_SEEDS)
+        # Without this line nobody could have a bad run again.
+        _log.info("faults on purpose: chance decides; --seed %d decides the same again", seed)
+    numbers = itertools.count(1)
+
+    async def with_its_faults(connection: Connection) -> None:
+        chance = Chance(seed or 0, next(numbers))
+        if options.half_open and chance.of("half_open").random() < options.half_open:
+            connection.wrap(HalfOpenStream)
+            _log.debug("half-open on purpose: %s", connection.peer, extra={"peer": connection.peer})
+        else:
+            for make in faults_of(options, chance):
+                connection.wrap(make)
+        await handler(connection)
+
+    return with_its_faults
+
+
+def faults_of(options: ServeOptions, chance: Chance) -> Iterator[Callable[[Stream], Stream]]:
+    """What is put around the stream, from the network to the handler."""
+    if (reset_after := options.reset_after) is not None:
+        yield lambda stream: ResetAfter(stream, reset_after)
+    if (rate := options.throttle) is not None:
+        yield lambda stream: ThrottledStream(stream, rate)
+    if (most := options.slice) is not None:
+        yield lambda stream: SlicedStream(stream, most)
+    if (delay := options.delay) or options.jitter:
+        jitter = options.jitter
+        yield lambda stream: DelayedStream(stream, delay, jitter, chance.of("jitter"))
+    if (close_after := options.close_after) is not None:
+        yield lambda stream: CloseAfter(stream, close_after)
+    if share := options.corrupt:
+        yield lambda stream: CorruptStream(stream, share, chance.of("corrupt"))
+    if (text := options.fail_on) is not None:
+        yield lambda stream: FailOnLine(stream, text)

@@ -1,0 +1,37 @@
+"""``--corrupt``: now and then a byte is another than it should be."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Awaitable
+
+from anysock.engines.base import Data, Stream
+from anysock.net.wrapping import WrappedStream
+
+_log = logging.getLogger("anysock.faults")
+
+
+class CorruptStream(WrappedStream):
+    """Changes one byte in a `share` (0 to 1) of what is sent, as `chance` has it.
+
+    Counted in calls of `send_all`, whatever their size: an answer is mostly one.
+    """
+
+    def __init__(self, inner: Stream, share: float, chance: random.Random) -> None:
+        super().__init__(inner)
+        self._share = share
+        self._chance = chance
+
+    def send_all(self, data: Data) -> Awaitable[None]:
+        if len(data) and self._chance.random() < self._share:
+            place = self._chance.randrange(len(data))
+            wrong = bytearray(data)
+            wrong[place] ^= self._chance.randrange(1, 256)
+            _log.debug(
+                "corrupt on purpose: byte %d of %d to %s is 0x%02x, not 0x%02x",
+                *(place, len(data), self.peer, wrong[place], data[place]),
+                extra={"peer": self.peer},
+            )
+            data = bytes(wrong)
+        return self._inner.send_all(data)

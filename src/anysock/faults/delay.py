@@ -1,0 +1,216 @@
+"""``--delay`` and ``--jitter``: what is sent leaves later, as through a long line."""
+
+from __future__ import annotations
+
+import collections
+import random
+import threading
+from typing import NamedTuple
+
+from anysock.engines.base import Data, Event, Stream
+from anysock.errors import AnysockError, StreamBroken, StreamClosed
+from anysock.faults.pausing import PausingStream
+from anysock.net.turns import Turn
+
+# How much the line holds, in bytes: as much as 700 packets of Ethernet. Through a delay of d
+# seconds go at most 1/d MiB a second. A sender that is faster waits.
+CAPACITY = 1 << 20
+
+# What a piece costs in the line besides its bytes, about: many small ones must not take more
+# memory than a few large ones.
+_ENTRY = 150
+
+# A send of more is put on the line in pieces, as there is room.
+_PIECE = 65536
+
+# How many sends may be done at once before the others get their turn.
+_TURNS = 16
+
+
+class _Piece(NamedTuple):
+    due: float
+    #: None: the end of the stream.
+    data: bytes | None
+
+
+class DelayedStream(PausingStream):
+    """Sends what it is given `seconds` later, give or take up to `jitter`, in the same order.
+
+    It is what is sent that is delayed, and not what is received: so the greeting of a server that
+    speaks first is late, too, and a handler that takes its time loses none to the delay. `send_all`
+    returns as soon as its data is on the line, so that what follows need not wait for it: an answer
+    is late, but others are under way at the same time. A task of its own takes each from the line
+    when it is due, and hands it to the stream inside.
+
+    The end of the stream travels on the line behind the rest. `close` waits until all of it has
+    left.
+    """
+
+    def __init__(self, inner: Stream, seconds: float, jitter: float, chance: random.Random) -> None:
+        super().__init__(inner)
+        self._least = max(seconds - jitter, 0.0)
+        self._most = seconds + jitter
+        self._chance = chance
+        self._line: collections.deque[_Piece] = collections.deque()
+        self._held = 0
+        self._last_due = 0.0
+        # Between tasks of the handler: one sends at a time.
+        self._turn = Turn()
+        # Between who sends and who carries. For `threads`; elsewhere nobody ever waits for it.
+        self._lock = threading.Lock()
+        self._more: Event | None = None
+        self._room: Event | None = None
+        # Set when the task that carries is gone; None: it was not needed yet.
+        self._carried: Event | None = None
+        self._failure: Exception | None = None
+        self._turns = _TURNS
+        self._cut_short = False
+        self._eof = False
+        self._closed = False
+
+    @property
+    def sending(self) -> bool:
+        return bool(self._line) or super().sending
+
+    async def recv(self, max_bytes: int | None = None) -> bytes:
+        data = await self._inner.recv(max_bytes)
+        if not data and isinstance(self._failure, OSError):
+            # Who carries has met the loss of the peer first.
+            raise self._failure
+        return data
+
+    async def send_all(self, data: Data) -> None:
+        async with self._turn:
+            self._check("send_all")
+            lag = self._chance.uniform(self._least, self._most)
+            rest = memoryview(data)
+            try:
+                while rest:
+                    await self._until_room()
+                    self._put(bytes(rest[:_PIECE]), lag)
+                    rest = rest[_PIECE:]
+            except BaseException:
+                # The peer would take whatever came next for the rest of this.
+                self._cut_short = self._cut_short or len(rest) < len(data)
+                raise
+        self._turns -= 1
+        if not self._turns:
+            self._turns = _TURNS
+            await self._engine.sleep(0)
+
+    async def send_eof(self) -> None:
+        async with self._turn:
+            self._check("send_eof")
+            self._eof = True
+            self._put(None, self._chance.uniform(self._least, self._most))
+
+    def abort(self) -> None:
+        super().abort()
+        self._wake_all()
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._wake_all()
+        try:
+            if self._carried is not None:
+                await self._carried.wait()
+        except BaseException:
+            self.abort()  # the peer must not take what it has got so far for everything
+            raise
+        finally:
+            await super().close()
+
+    # -- within ----------------------------------------------------------------------------------
+
+    def _check(self, what: str) -> None:
+        """Raises what stands against sending any more."""
+        if self._closed:
+            raise StreamClosed(f"{what}() after close()")
+        if (gone := self._failure or self.lost) is not None:
+            raise gone
+        if self._cut_short:
+            raise StreamBroken("an earlier send_all was cancelled when part of it was sent")
+        if self._eof:
+            raise StreamClosed(f"{what}() after send_eof()")
+
+    async def _until_room(self) -> None:
+        while True:
+            with self._lock:
+                full = self._held >= CAPACITY
+                # Only one waits for it: whose turn it is to send.
+                room = self._room = self._engine.event() if full else None
+            self._check("send_all")
+            if room is None:
+                return
+            await room.wait()
+
+    def _put(self, data: bytes | None, lag: float) -> None:
+        with self._lock:
+            # Never before what was sent before.
+            self._last_due = max(self._last_due, self._engine.now() + lag)
+            self._line.append(_Piece(self._last_due, data))
+            self._held += _cost(data)
+            more = self._more
+        if more is not None:
+            more.set()
+        if self._carried is None:
+            self._carried = self._engine.event()
+            try:
+                self._engine.spawn_aside(self._carry(), name=f"delay {self.peer}")
+            except BaseException:
+                self._carried = None
+                self._line.clear()
+                raise
+
+    async def _carry(self) -> None:
+        """Hand on what is due, until the stream is closed and the line empty, or it is lost."""
+        try:
+            while (piece := await self._next_piece()) is not None:
+                await self._pause(piece.due - self._engine.now())
+                if piece.data is None:
+                    await self._inner.send_eof()
+                else:
+                    await self._inner.send_all(piece.data)
+                self._taken(piece)
+        except (OSError, AnysockError) as error:
+            # For who sends next. Its traceback would keep all this from being collected.
+            self._failure = error.with_traceback(None)
+        except BaseException:
+            self._failure = StreamClosed("the task that sends was cancelled")
+            raise
+        finally:
+            with self._lock:
+                self._line.clear()
+            assert self._carried is not None
+            self._carried.set()
+            self._wake_all()
+
+    async def _next_piece(self) -> _Piece | None:
+        while True:
+            with self._lock:
+                if self._line:
+                    return self._line[0]
+                if self._closed or self._aborted is not None:
+                    return None
+                more = self._more = self._engine.event()
+            await more.wait()
+
+    def _taken(self, piece: _Piece) -> None:
+        with self._lock:
+            # It was there to the end: while it is sent, the line is not empty.
+            self._line.popleft()
+            self._held -= _cost(piece.data)
+            room = self._room if self._held < CAPACITY else None
+        if room is not None:
+            room.set()
+
+    def _wake_all(self) -> None:
+        for event in (self._more, self._room):
+            if event is not None:
+                event.set()
+
+
+def _cost(data: bytes | None) -> int:
+    return _ENTRY + len(data or b"")

@@ -1,0 +1,57 @@
+"""Streams that come to an end on purpose, after so many bytes sent."""
+
+from __future__ import annotations
+
+from anysock.engines.base import Data, Stream
+from anysock.net.turns import Turn
+from anysock.net.wrapping import WrappedStream
+
+
+class EndOnPurpose(ConnectionError):
+    """The end that an option asked for. For a handler, it is as if the peer were gone."""
+
+
+class EndingStream(WrappedStream):
+    """Sends `most` bytes, and then ends: within a `send_all`, if need be. With 0, the first
+    `send_all` ends it. From then on everything raises `EndOnPurpose`."""
+
+    #: What the end is called, in the message.
+    how = ""
+
+    def __init__(self, inner: Stream, most: int) -> None:
+        super().__init__(inner)
+        self._most = self._left = most
+        self._turn = Turn()
+        self._end_on_purpose: EndOnPurpose | None = None
+
+    @property
+    def lost(self) -> OSError | None:
+        return self._end_on_purpose or self._inner.lost
+
+    async def _end(self) -> None:
+        """End the stream inside: the last byte is sent."""
+        raise NotImplementedError
+
+    async def recv(self, max_bytes: int | None = None) -> bytes:
+        try:
+            data = await self._inner.recv(max_bytes)
+        except OSError:
+            if self._end_on_purpose is None:
+                raise
+            data = b""
+        if not data and self._end_on_purpose is not None:
+            raise self._end_on_purpose from None
+        return data
+
+    async def send_all(self, data: Data) -> None:
+        async with self._turn:
+            if self._end_on_purpose is not None:
+                raise self._end_on_purpose
+            if self._left:
+                part = memoryview(data)[: self._left]
+                await self._inner.send_all(part)
+                self._left -= len(part)
+            if not self._left and len(data):
+                await self._end()
+                self._end_on_purpose = EndOnPurpose(f"{self.how} on purpose")
+                raise self._end_on_purpose

@@ -1,0 +1,96 @@
+"""Streams that let time pass on purpose: the base of those that delay what is sent."""
+
+from __future__ import annotations
+
+from anysock.engines.base import Data, Stream
+from anysock.engines.current import current_engine
+from anysock.errors import StreamAborted, StreamBroken
+from anysock.net.turns import Turn
+from anysock.net.wrapping import WrappedStream
+
+
+class PausingStream(WrappedStream):
+    """Can pause. `abort` and `close` end a pause at once.
+
+    While it pauses it says that it is `sending`, and makes `progress`: something is still to be
+    sent, so that the connection is not at rest; and it is not the peer that keeps it.
+    """
+
+    def __init__(self, inner: Stream) -> None:
+        super().__init__(inner)
+        self._engine = current_engine()
+        self._over = self._engine.event()
+        self._pausing = False
+        self._looks = 0
+        self._aborted: StreamAborted | None = None
+
+    @property
+    def lost(self) -> OSError | None:
+        return self._inner.lost or self._aborted
+
+    @property
+    def sending(self) -> bool:
+        return self._pausing or self._inner.sending
+
+    def progress(self) -> int:
+        self._looks += self._pausing
+        return self._inner.progress() + self._looks
+
+    async def _pause(self, seconds: float) -> None:
+        """Let `seconds` pass. Raises `StreamAborted` when the stream is aborted meanwhile."""
+        if seconds > 0 and not self._over.is_set():
+            self._pausing = True
+            try:
+                async with self._engine.scope(seconds):
+                    await self._over.wait()
+            finally:
+                self._pausing = False
+        if self._aborted is not None:
+            raise self._aborted
+
+    def abort(self) -> None:
+        self._inner.abort()
+        if self._aborted is None and not self._over.is_set():
+            self._aborted = StreamAborted("aborted on our side")
+        self._over.set()
+
+    async def close(self) -> None:
+        self._over.set()
+        await self._inner.close()
+
+
+class PacedStream(PausingStream):
+    """Sends in pieces of at most `most` bytes, each when it is time for it.
+
+    Several tasks may send at once: the data of each goes in one go, one after the other.
+    """
+
+    def __init__(self, inner: Stream, most: int) -> None:
+        super().__init__(inner)
+        self._most = most
+        self._next = self._engine.now()
+        self._turn = Turn()
+        self._cut_short = False
+
+    def _pause_after(self, size: int) -> float:
+        """How long after a piece of `size` bytes the next may leave, in seconds."""
+        raise NotImplementedError
+
+    async def send_all(self, data: Data) -> None:
+        async with self._turn:
+            if self._cut_short:
+                raise StreamBroken("an earlier send_all was cancelled when part of it was sent")
+            rest = memoryview(data)
+            try:
+                while True:
+                    await self._pause(self._next - self._engine.now())
+                    piece = rest[: self._most]
+                    await self._inner.send_all(piece)
+                    rest = rest[self._most :]
+                    self._next = max(self._next, self._engine.now()) + self._pause_after(len(piece))
+                    if not rest:
+                        return
+            except BaseException:
+                # The peer would take whatever came next for the rest of this.
+                self._cut_short = len(rest) < len(data)
+                raise
