@@ -4,11 +4,11 @@
 keeps to `Figures`; ``pages.py`` makes it into answers; ``http.py`` speaks HTTP; ``endpoint.py``
 runs it on a thread of its own, so that it answers while a handler blocks the server's engine.
 
-It is an `anysock.Server` with a handler on h11. Neither of the small WSGI servers at hand would do
-beside a server that promises what ours does. Measured: out of descriptors, waitress 3.0.2 uses a
-whole core and writes 100,000 log records a second (`http.server` turns in the same circle); a
-client that sends a header byte a second keeps its place in it for as long as it likes; and a stop
-leaves its loop running while such a client stays.
+It is an `anysock.Server` with a handler on h11. Neither of the small servers at hand would do
+beside one that promises what ours does. Measured: out of descriptors, waitress 3.0.2 and
+`http.server` use a whole core, and waitress writes 100,000 log records a second besides. In
+waitress, a client that sends a header byte a second keeps its place, and a stop leaves its loop
+running while one stays; `http.server` takes a thread for each client that says nothing.
 """
 
 from __future__ import annotations
