@@ -109,6 +109,9 @@ class Served:
     def begin(self, now: float) -> None:
         """It is prepared; its handler begins."""
         self.begun = True
+        stream = self.connection.stream
+        # All clocks begin here: the first look must find nothing new where nothing has moved.
+        self.moved = self.mark = stream.bytes_received + stream.bytes_sent
         self.moved_at = self.progress_at = self.mark_at = now
 
     def quiet_for(self, now: float) -> float:
