@@ -14,6 +14,7 @@ import types
 from collections.abc import Callable, Generator
 
 from anysock.bench.faults import Fault
+from anysock.engines.base import Stream
 from anysock.engines.nonblocking import NonblockingStream
 from anysock.errors import StreamClosed
 from anysock.loop.kernel import Kernel
@@ -50,37 +51,32 @@ def pattern_of(number: int, size: int, lines: bool) -> bytes:
     return message * (most_read(size) // size + 2)
 
 
-class Conversation:
-    """A connection that sends one message over and over, and checks every byte that comes back."""
+class Bookkeeping:
+    """A connection that sends one message over and over: what is on its way, and whether what comes
+    back is what must come. How it is sent and received is a subclass's affair."""
 
     __slots__ = (
         "_kernel",
         "_owed",
         "_pattern",
         "_read_at",
-        "_readable",
         "_send_at",
         "_sending",
         "_size",
         "_stream",
         "_unanswered",
         "_view",
-        "_writable",
         "fault",
         "sent",
         "times",
     )
 
-    def __init__(
-        self, kernel: Kernel, stream: NonblockingStream, pattern: bytes, size: int
-    ) -> None:
+    def __init__(self, kernel: Kernel, stream: Stream, pattern: bytes, size: int) -> None:
         self._kernel = kernel
         self._stream = stream
         self._pattern = pattern
         self._view = memoryview(pattern)
         self._size = size
-        self._readable = ReadWait(stream.descriptor)
-        self._writable = WriteWait(stream.descriptor)
         #: When each message that is on its way was due, the oldest first.
         self.times: collections.deque[float] = collections.deque()
         #: When the one message of `ping_pong` was sent.
@@ -118,6 +114,50 @@ class Conversation:
                 self._kernel.spawn(self._send_rest(), "load-sender")
 
     def _push(self) -> None:
+        """Send what is owed, as far as that can be done at once."""
+        raise NotImplementedError
+
+    async def _send_rest(self) -> None:
+        """Send the rest of what is owed, waiting where one must."""
+        raise NotImplementedError
+
+    # -- receiving -----------------------------------------------------------------------------
+
+    def _check(self, data: bytes) -> int:
+        """How many messages `data` completes; raises `Fault` if it is not what must come."""
+        length = len(data)
+        if not length:
+            raise Fault(self.fault or "closed by the server")
+        if length > self._unanswered - self._owed:
+            raise Fault("more than was sent")
+        if data != self._pattern[self._read_at : self._read_at + length]:
+            raise Fault("corrupt")
+        self._unanswered -= length
+        count, self._read_at = divmod(self._read_at + length, self._size)
+        return count
+
+    async def close(self, reset: bool = False) -> None:
+        """Close the connection; with `reset`, so that no TIME_WAIT is left."""
+        if reset:
+            self._stream.abort()
+        await self._stream.close()
+
+
+class Conversation(Bookkeeping):
+    """One that reads and writes the descriptor of a stream of our own loop."""
+
+    __slots__ = ("_readable", "_writable")
+
+    _stream: NonblockingStream
+
+    def __init__(
+        self, kernel: Kernel, stream: NonblockingStream, pattern: bytes, size: int
+    ) -> None:
+        super().__init__(kernel, stream, pattern, size)
+        self._readable = ReadWait(stream.descriptor)
+        self._writable = WriteWait(stream.descriptor)
+
+    def _push(self) -> None:
         """Write what is owed, as far as the socket takes it."""
         fd = self._stream.descriptor.fd
         while self._owed:
@@ -142,8 +182,6 @@ class Conversation:
             # stays, so that nothing more is sent.
             return
 
-    # -- receiving -----------------------------------------------------------------------------
-
     @types.coroutine
     def receive(
         self, clock: Callable[[], float], done: Callable[[int, float], None]
@@ -165,19 +203,6 @@ class Conversation:
             count = self._check(data)
             if count:
                 done(count, now)
-
-    def _check(self, data: bytes) -> int:
-        """How many messages `data` completes; raises `Fault` if it is not what must come."""
-        length = len(data)
-        if not length:
-            raise Fault(self.fault or "closed by the server")
-        if length > self._unanswered - self._owed:
-            raise Fault("more than was sent")
-        if data != self._pattern[self._read_at : self._read_at + length]:
-            raise Fault("corrupt")
-        self._unanswered -= length
-        count, self._read_at = divmod(self._read_at + length, self._size)
-        return count
 
     async def exchange(self, due: float, clock: Callable[[], float]) -> tuple[float, float]:
         """Send one message, which was due at `due`, and receive its answer.
@@ -237,9 +262,3 @@ class Conversation:
             add(now - self.sent)
             self.sent = now
             _write(fd, message)
-
-    async def close(self, reset: bool = False) -> None:
-        """Close the connection; with `reset`, so that no TIME_WAIT is left."""
-        if reset:
-            self._stream.abort()
-        await self._stream.close()

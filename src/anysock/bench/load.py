@@ -170,6 +170,11 @@ def load(
     Raises `UsageError` for a plan that makes no sense, `StartError` when nobody answers.
     """
     plan.check()
+    if plan.address.tls:
+        # Said before the workers are started, whatever is wrong.
+        from anysock.net.certificates import client_context
+
+        client_context(plan.tls_ca, plan.insecure, plan.tls_cert, plan.tls_key)
     if server is None:
         server = [pid for at in resolve(plan.address, passive=False) for pid in listeners_at(at[1])]
     return runtime.run(_Load(plan, progress or Progress(), worker, server, core).run)

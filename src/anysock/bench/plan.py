@@ -41,6 +41,12 @@ class Plan:
     churn: int | None = None
     #: Close with a reset, which leaves no TIME_WAIT behind; for `churn`.
     reset: bool = False
+    #: For a tls:// address: the authority that is trusted, None for those of the system; or
+    #: whether none need be. And our own certificate and key, where the server wants one.
+    tls_ca: str | None = None
+    insecure: bool = False
+    tls_cert: str | None = None
+    tls_key: str | None = None
     #: How long an answer may take before its connection is given up.
     timeout: float = 5.0
 
@@ -59,6 +65,10 @@ class Plan:
             )
         if self.churn is not None and self.depth != 1:
             raise UsageError("with --churn, a connection has one message on the way: no --depth")
+        if self.address.kind not in ("tcp", "unix"):
+            raise UsageError(f"{self.address}: a load is over TCP, TLS or a Unix socket")
+        if not self.address.tls and (self.tls_ca or self.insecure or self.tls_cert):
+            raise UsageError(f"the options of TLS are for tls:// addresses; {self.address} is none")
         if self.messages is not None and self.messages < self.connections:
             raise UsageError(
                 f"{self.messages} messages for {self.connections} connections: each sends one"

@@ -23,7 +23,7 @@ import os
 import resource
 import sys
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from anysock.bench.conversation import SMALL, Conversation, pattern_of
 from anysock.bench.faults import Errors, Fault
@@ -31,11 +31,18 @@ from anysock.bench.latencies import Samples
 from anysock.bench.plan import Plan
 from anysock.bench.pollers import PrecisePoller
 from anysock.bench.processes import raise_descriptor_limit
+from anysock.bench.streams import StreamConversation
+from anysock.engines.base import Stream
 from anysock.engines.nonblocking import NonblockingEngine, NonblockingStream
-from anysock.errors import StartError
+from anysock.errors import StartError, TlsError
 from anysock.loop.pollers import Poller, default_poller
 from anysock.loop.waits import Descriptor, Event, ReadWait, pause
 from anysock.net.addresses import resolve
+
+if TYPE_CHECKING:
+    import ssl
+
+Talk: TypeAlias = Conversation | StreamConversation
 
 # Between two attempts to connect after a failure, so that a server that is gone is not flooded.
 RETRY_SECONDS = 0.1
@@ -85,12 +92,17 @@ class _Worker:
         #: How many messages may still be sent, and how many have come to their end, either way.
         self._remaining = self._plan.messages
         self._settled = 0
-        self._talks: dict[Conversation, None] = {}
+        self._talks: dict[Talk, None] = {}
+        self._context: ssl.SSLContext | None = None
+        if plan.address.tls:
+            from anysock.net.certificates import client_context
+
+            self._context = client_context(plan.tls_ca, plan.insecure, plan.tls_cert, plan.tls_key)
         self._patterns: dict[int, bytes] = {}
         self._addresses = resolve(plan.address, passive=False)
         # Of an open loop: the connections, in the order in which they are to send; with churn, what
         # is due and the slots that have nothing to do.
-        self._ring: collections.deque[Conversation] = collections.deque()
+        self._ring: collections.deque[Talk] = collections.deque()
         self._due: collections.deque[float] = collections.deque()
         self._idle: collections.deque[Event] = collections.deque()
         self._over = Event(self._kernel)
@@ -232,9 +244,9 @@ class _Worker:
 
     # -- connections ---------------------------------------------------------------------------
 
-    async def _open_all(self) -> dict[int, NonblockingStream]:
+    async def _open_all(self) -> dict[int, Stream]:
         """The first connection of each slot that could be opened."""
-        streams: dict[int, NonblockingStream] = {}
+        streams: dict[int, Stream] = {}
         places = iter(range(self._plan.connections))
 
         async def open_some(places: Iterator[int]) -> None:
@@ -247,17 +259,37 @@ class _Worker:
             await task.join()
         return streams
 
-    async def _connect(self) -> NonblockingStream:
+    async def _connect(self) -> Stream:
+        """Connect; with TLS, that takes until its handshake is done."""
         begun = self._clock()
         async with self._engine.scope(self._plan.timeout) as scope:
             stream = await self._connect_to_any()
+            if self._context is not None:
+                stream = await self._with_tls(stream)
         if scope.fired:
             raise Fault("no connection in time")
         self._connects.add(self._clock() - begun)
         self._opened += 1
         return stream
 
-    async def _connect_to_any(self) -> NonblockingStream:
+    async def _with_tls(self, stream: Stream) -> Stream:
+        from anysock.net.tls import TlsStream
+
+        assert self._context is not None
+        host = self._plan.address.host.partition("%")[0] or "localhost"
+        tls = TlsStream(stream, self._context, server_side=False, hostname=host)
+        try:
+            await tls.handshake()
+        except TlsError as error:
+            await tls.close()
+            raise Fault(str(error)) from None
+        except BaseException:
+            tls.abort()
+            await tls.close()
+            raise
+        return tls
+
+    async def _connect_to_any(self) -> Stream:
         """Connect to the first address that answers; that is the first one to try from then on."""
         for place, (family, address) in enumerate(self._addresses):
             try:
@@ -268,17 +300,21 @@ class _Worker:
             else:
                 self._addresses.insert(0, self._addresses.pop(place))
                 break
-        assert isinstance(stream, NonblockingStream)
         return stream
 
     @contextlib.asynccontextmanager
-    async def _talking(self, place: int, stream: NonblockingStream) -> AsyncIterator[Conversation]:
+    async def _talking(self, place: int, stream: Stream) -> AsyncIterator[Talk]:
         """A conversation over `stream`, on the books as long as the block lasts."""
         number = (self._number + place * self._plan.processes) % PATTERNS
         size = self._plan.size
         if number not in self._patterns:
             self._patterns[number] = pattern_of(number, size, self._plan.lines)
-        talk = Conversation(self._kernel, stream, self._patterns[number], size)
+        pattern = self._patterns[number]
+        talk: Talk
+        if isinstance(stream, NonblockingStream):
+            talk = Conversation(self._kernel, stream, pattern, size)
+        else:
+            talk = StreamConversation(self._kernel, stream, pattern, size)
         self._talks[talk] = None
         try:
             yield talk
@@ -293,7 +329,7 @@ class _Worker:
 
     # -- a connection for each slot, as long as it holds ---------------------------------------
 
-    async def _slot(self, place: int, stream: NonblockingStream | None) -> None:
+    async def _slot(self, place: int, stream: Stream | None) -> None:
         while True:
             with self._errors.counted():
                 if stream is None:
@@ -303,7 +339,7 @@ class _Worker:
                     await self._converse(talk)
             stream = None
 
-    async def _converse(self, talk: Conversation) -> None:
+    async def _converse(self, talk: Talk) -> None:
         """Send and receive on one connection, until it ends."""
         plan = self._plan
         add = self._echo.add

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from anysock.cli.consoles import wide_console
+from anysock.cli.trust import with_trust
 from anysock.cli.values import ADDRESS, COUNT, DURATION, OUTPUT_FILE, SIZE, Value
 from anysock.errors import UsageError
 from anysock.extras import needs
@@ -71,6 +72,7 @@ def _bound(text: Any) -> Any:
     show_default=True,
     help="A connection without an answer for that long is given up.",
 )
+@with_trust
 @click.option("--json", "json_file", type=OUTPUT_FILE, metavar="FILE")
 @click.option("--html", "html_file", type=OUTPUT_FILE, metavar="FILE")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar.")

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from anysock.cli.trust import trusted, with_trust
 from anysock.cli.values import ADDRESS, COUNT, DURATION, SIZE
 from anysock.clients.ping import Plan, ping
 from anysock.errors import UsageError
@@ -30,9 +31,20 @@ from anysock.net.addresses import Address
     "--timeout", type=DURATION, default="5s", show_default=True, help="For the answer to a probe."
 )
 @click.option("--connect", is_flag=True, help="Open a new connection for each probe.")
+@with_trust
 @click.option("-q", "--quiet", is_flag=True, help="Print the summary only.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON, and that only.")
-def command(address: Address, quiet: bool, as_json: bool, **asked: Any) -> None:
+def command(
+    address: Address,
+    *,
+    quiet: bool,
+    as_json: bool,
+    tls_ca: str | None,
+    insecure: bool,
+    tls_cert: str | None,
+    tls_key: str | None,
+    **asked: Any,
+) -> None:
     """Send probes to the echo server at ADDRESS, and check what comes back.
 
     A line a probe, and statistics at the end, or at Ctrl-C. Answers that are corrupt, short,
@@ -43,7 +55,8 @@ def command(address: Address, quiet: bool, as_json: bool, **asked: Any) -> None:
     if not asked["timeout"]:
         raise UsageError("--timeout 0 leaves no time for an answer")
     lines = _Lines(quiet=quiet or as_json, silent=as_json)
-    summary = ping(Plan(address, **asked), lines.say)
+    tls = trusted(address, tls_ca, insecure, tls_cert, tls_key)
+    summary = ping(Plan(address, tls=tls, **asked), lines.say)
     if as_json:
         click.echo(json.dumps({"address": str(address), **summary.to_dict()}, indent=2))
     sys.exit(0 if summary.ok else 1)

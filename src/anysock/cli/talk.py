@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
+from anysock.cli.trust import trusted, with_trust
 from anysock.clients.talk import talk
 from anysock.net.addresses import Address
 
@@ -11,8 +14,9 @@ from anysock.net.addresses import Address
 @click.command()
 @click.argument("address")
 @click.argument("port", required=False)
+@with_trust
 @click.option("--lf", is_flag=True, help="End the lines that go out with LF, not with CRLF.")
-def command(address: str, port: str | None, lf: bool) -> None:
+def command(address: str, port: str | None, lf: bool, **trust: Any) -> None:
     """Talk to the server at ADDRESS (host:port), or at ADDRESS PORT, as telnet does.
 
     Each line typed goes out with CRLF. At the end of standard input our end is half-closed, and
@@ -22,4 +26,4 @@ def command(address: str, port: str | None, lf: bool) -> None:
         host = f"[{address}]" if ":" in address and not address.startswith("[") else address
         address = f"{host}:{port}"
     where = Address.parse(address, default_host="127.0.0.1")
-    talk(where, b"\n" if lf else b"\r\n")
+    talk(where, b"\n" if lf else b"\r\n", trusted(where, **trust))

@@ -11,7 +11,7 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from anysock import runtime
 from anysock.clients.echo_check import Answer, EchoCheck, Verdict
@@ -22,6 +22,9 @@ from anysock.errors import AnysockError, Cancelled, QueueClosed
 from anysock.net.addresses import Address, resolve
 from anysock.queues import Queue
 from anysock.units import format_duration
+
+if TYPE_CHECKING:
+    import ssl
 
 # Percentiles are of the latest so many round trips: an endless run has an end to its memory.
 MOST_SAMPLES = 100_000
@@ -52,6 +55,8 @@ class Plan:
     timeout: float = 5.0
     #: Each probe opens a connection of its own.
     connect: bool = False
+    #: Whom to trust at a ``tls://`` address; None: whom the system does.
+    tls: ssl.SSLContext | None = None
 
 
 @dataclass
@@ -195,7 +200,8 @@ class _Ping:
     async def run(self) -> Summary:
         engine, size = current_engine(), self.plan.size
         self.now = engine.now
-        self._print(f"PING {self.where} (tcp) {size} byte{'s' * (size != 1)} of data")
+        kind = self.plan.address.scheme
+        self._print(f"PING {self.where} ({kind}) {size} byte{'s' * (size != 1)} of data")
         begun = self.now()
         probes: dict[Task, None] = {}
         self._me = engine.current_task()
@@ -265,7 +271,7 @@ class _Ping:
 
     async def _open(self) -> _Link:
         begun = self.now()
-        connection = await runtime.connect(self.plan.address)
+        connection = await runtime.connect(self.plan.address, tls=self.plan.tls)
         took = self.now() - begun
         self.summary.connect.add(took)
         return _Link(self, connection, took)

@@ -12,12 +12,16 @@ import os
 import sys
 import termios
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from anysock.connection import Connection
 from anysock.engines.base import SockAddr
 from anysock.errors import StartError, StreamClosed
 from anysock.net.addresses import Address
 from anysock.runtime import connect, run, spawn
+
+if TYPE_CHECKING:
+    import ssl
 
 # ^], which telnet(1) uses too: a byte that nobody types by accident.
 ESCAPE = b"\x1d"
@@ -26,26 +30,29 @@ _STDIN = 0
 _MOST = 65536
 
 
-def talk(address: Address, line_ending: bytes = b"\r\n") -> None:
+def talk(address: Address, line_ending: bytes = b"\r\n", tls: ssl.SSLContext | None = None) -> None:
     """Connect to `address` and talk until the server, or the user, ends the conversation.
 
     What comes is written to standard output, everything else to standard error. At the end of
     standard input our end is half-closed, and what still comes is written.
 
+    `tls` says whom to trust at a ``tls://`` address; see `anysock.connect`.
+
     Raises `StartError` when nobody answers there, and when the connection breaks.
     """
-    run(_talk, address, line_ending, engine="threads")
+    run(_talk, address, line_ending, tls, engine="threads")
 
 
-async def _talk(address: Address, line_ending: bytes) -> None:
-    host = address.host
+async def _talk(address: Address, line_ending: bytes, tls: ssl.SSLContext | None) -> None:
+    host = address.host or address.path
     try:
-        connection = await connect(address, trying=_say_trying)
+        connection = await connect(address, trying=_say_trying, tls=tls)
     except OSError as error:
         if isinstance(error, StartError):
             raise
         reason = error.strerror or error
-        raise StartError(f"can't connect to {host}:{address.port}: {reason}") from None
+        where = f"{host}:{address.port}" if address.host else str(address)
+        raise StartError(f"can't connect to {where}: {reason}") from None
     _say(f"Connected to {host}.")
     _say("Escape character is '^]'.")
     with _escape_ends_a_line():
@@ -118,7 +125,7 @@ def _escape_ends_a_line() -> Iterator[None]:
 
 
 def _say_trying(address: SockAddr) -> None:
-    _say(f"Trying {address[0]}...")
+    _say(f"Trying {address if isinstance(address, str) else address[0]}...")
 
 
 def _say(text: str) -> None:

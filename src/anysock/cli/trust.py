@@ -1,0 +1,57 @@
+"""Options of the clients for TLS: whom to trust, and who we are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from anysock.errors import UsageError
+from anysock.net.addresses import Address
+
+if TYPE_CHECKING:
+    import ssl
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_FILE = click.Path(dir_okay=False)
+
+
+def with_trust(command: F) -> F:
+    """Give `command` the options of `client_context`, as keywords of the same names."""
+    for decorate in (
+        click.option(
+            "--tls-ca",
+            type=_FILE,
+            metavar="FILE",
+            help="tls://: trust certificates of the authorities in this PEM file only.",
+        ),
+        click.option("--insecure", is_flag=True, help="tls://: trust any certificate. For tests."),
+        click.option(
+            "--tls-cert",
+            type=_FILE,
+            metavar="FILE",
+            help="tls://: our own certificate, for a server that wants one: PEM.",
+        ),
+        click.option("--tls-key", type=_FILE, metavar="FILE", help="Its private key."),
+    ):
+        command = decorate(command)
+    return command
+
+
+def trusted(
+    address: Address,
+    tls_ca: str | None = None,
+    insecure: bool = False,
+    tls_cert: str | None = None,
+    tls_key: str | None = None,
+) -> ssl.SSLContext | None:
+    """What these options mean for `address`. Raises `UsageError` where there is no TLS."""
+    if address.tls:
+        from anysock.net.certificates import client_context
+
+        return client_context(tls_ca, insecure, tls_cert, tls_key)
+    if tls_ca or insecure or tls_cert or tls_key:
+        raise UsageError(f"the options of TLS are for tls:// addresses, and {address} is none")
+    return None
