@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from anysock.connection import Connection
+    from anysock.engines.base import SockAddr
 
 #: Up to so many seconds a connection lasts that is counted in each bucket of
 #: `Counters.durations`; what lasts longer than the last is counted in one more.
@@ -101,6 +102,10 @@ class Events:
 
         (A connection that a limit closes is told by `connection_closed`, with its reason.)
         """
+
+    def datagrams_refused(self, reason: str, source: SockAddr, left_out: int) -> None:
+        """A datagram from `source` was not answered. Told at most once a second for each reason;
+        `left_out` like it were not told since the last."""
 
     def accepting_paused(self) -> None:
         """No connection is accepted until `accepting_resumed`; those that are open go on."""
@@ -199,6 +204,12 @@ class Counters:
         self.seconds = 0.0
         #: The connections that are open, and when each was accepted, by `Engine.now`.
         self.open: dict[Connection, float] = {}
+        #: Datagrams, and their bytes; and those that were not answered, by the reason.
+        self.datagrams_received = 0
+        self.datagrams_sent = 0
+        self.datagram_bytes_received = 0
+        self.datagram_bytes_sent = 0
+        self.refused: Counter[str] = Counter()
         # Under `threads` many count at once, and ``+=`` is more than one step.
         self._lock = threading.Lock()
         self._told_received = 0
@@ -216,6 +227,20 @@ class Counters:
     def accept_error(self) -> None:
         with self._lock:
             self.accept_errors += 1
+
+    def datagram_received(self, size: int) -> None:
+        with self._lock:
+            self.datagrams_received += 1
+            self.datagram_bytes_received += size
+
+    def datagram_sent(self, size: int) -> None:
+        with self._lock:
+            self.datagrams_sent += 1
+            self.datagram_bytes_sent += size
+
+    def datagram_refused(self, reason: str) -> None:
+        with self._lock:
+            self.refused[reason] += 1
 
     def ended(self, connection: Connection, reason: CloseReason, now: float) -> None:
         with self._lock:
@@ -248,6 +273,11 @@ class Counters:
                 "accepted": self.accepted,
                 "closed": {reason.name.lower(): self.closed[reason] for reason in CloseReason},
                 "waited": dict(self.waited),
+                "datagrams_received": self.datagrams_received,
+                "datagrams_sent": self.datagrams_sent,
+                "datagram_bytes_received": self.datagram_bytes_received,
+                "datagram_bytes_sent": self.datagram_bytes_sent,
+                "datagrams_refused": dict(self.refused),
                 "handler_failures": self.handler_failures,
                 "accept_errors": self.accept_errors,
                 "durations": list(self.durations),

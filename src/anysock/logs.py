@@ -20,6 +20,7 @@ from anysock.net.addresses import format_peer
 
 if TYPE_CHECKING:
     from anysock.connection import Connection
+    from anysock.engines.base import SockAddr
     from anysock.options import ServeOptions
 
 #: How many log records of one kind pass in a second. Enough to see what it is, and that it goes
@@ -120,6 +121,14 @@ class LogEvents(Events):
 
     def limit_met(self, limit: str, text: str) -> None:
         _log.warning("%s: further clients wait (%s)", text, "--" + limit.replace("_", "-"))
+
+    def datagrams_refused(self, reason: str, source: SockAddr, left_out: int) -> None:
+        _log.warning(
+            "did not answer a datagram from %s: %s%s",
+            source,
+            reason,
+            f" ({left_out} like this were not told)" if left_out else "",
+        )
 
     def accepting_paused(self) -> None:
         _log.info("accepting is paused")

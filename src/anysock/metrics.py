@@ -127,6 +127,37 @@ METRICS = (
         "How often such a handler went on. As many as the pauses, once all have gone.",
     ),
     Metric(
+        "datagrams_received",
+        "anysock_datagrams_received",
+        Kind.COUNTER,
+        "Datagrams that have come (udp://).",
+    ),
+    Metric(
+        "datagrams_sent",
+        "anysock_datagrams_sent",
+        Kind.COUNTER,
+        "Datagrams that were answered.",
+    ),
+    Metric(
+        "datagrams_refused",
+        "anysock_datagrams_refused",
+        Kind.COUNTER,
+        "Datagrams that were not answered, by the reason.",
+        label="reason",
+    ),
+    Metric(
+        "datagram_bytes_received",
+        "anysock_datagram_received_bytes",
+        Kind.COUNTER,
+        "Bytes of the datagrams that have come.",
+    ),
+    Metric(
+        "datagram_bytes_sent",
+        "anysock_datagram_sent_bytes",
+        Kind.COUNTER,
+        "Bytes of the answers.",
+    ),
+    Metric(
         "handler_failures",
         "anysock_handler_failures",
         Kind.COUNTER,

@@ -23,6 +23,7 @@ from anysock.admission import Admission, OwnSlots, Slots, connections_that_fit, 
 from anysock.connection import Connection
 from anysock.engines.base import NOTHING, Binding, Engine, Event, Listener, Stream, Task
 from anysock.engines.current import current_engine
+from anysock.engines.datagrams import adopt_datagrams, open_datagrams
 from anysock.errors import ListenerClosed, StreamAborted, UsageError
 from anysock.events import CloseReason, Counters, Events
 from anysock.handlers import Handler, prepare
@@ -35,11 +36,19 @@ from anysock.net.accept_policy import (
     ReserveDescriptor,
     decide,
 )
-from anysock.net.addresses import binding_of, explain_bind_error, format_sockaddr
+from anysock.net.addresses import (
+    Address,
+    binding_of,
+    explain_bind_error,
+    format_sockaddr,
+    resolve,
+)
 from anysock.net.limiting import LimitedStream, TooManyBytes
 from anysock.net.proxy_protocol import BadProxyHeader, read_header
 from anysock.options import ServeOptions
 from anysock.served import Served, TimeLimits
+from anysock.udp.service import HANDLERS as UDP_HANDLERS
+from anysock.udp.service import UdpService
 
 # How often a drain looks at its connections.
 LOOK_SECONDS = 0.05
@@ -88,6 +97,7 @@ class Server:
         if options is not None and keywords:
             raise TypeError("give ServeOptions or keywords, not both")
         self.options = options or ServeOptions(**keywords)
+        self._handler_name = handler if isinstance(handler, str) else None
         self.handler = prepare(handler, self.options)
         self.events = events or LogEvents.of(self.options)
         self.counters = Counters()
@@ -101,6 +111,7 @@ class Server:
         self._reserve: ReserveDescriptor | None = None
         self._listeners: Sequence[Listener] = ()
         self._slots = slots
+        self._udp: UdpService | None = None
         self._room: Event | None = None
         self._limits = TimeLimits.of(self.options)
         self._clients: dict[Connection, Served] = {}
@@ -126,10 +137,14 @@ class Server:
             return  # a signal came before we had begun, or somebody has begun already
         options = self.options
         self._started = True
-        wanted = [binding_of(each) for each in systemd.expand(options.addresses)]
+        addresses = systemd.expand(options.addresses)
+        self._open_udp([each for each in addresses if each.kind == "udp"])
+        wanted = [binding_of(each) for each in addresses if each.kind != "udp"]
         try:
             self._listeners = engine.listen(wanted, options.backlog, options.socket_buffer)
         except OSError as error:
+            if self._udp is not None:
+                self._udp.close()
             raise explain_bind_error(error) from None
         if self._slots is None:
             self._slots = OwnSlots(options.max_connections or connections_that_fit())
@@ -137,6 +152,37 @@ class Server:
         self._reserve = ReserveDescriptor()
         self.events.listening(self.addresses, engine.name)
         self.events.most_connections(self._slots.most, options.max_connections is None)
+
+    def _open_udp(self, addresses: Sequence[Address]) -> None:
+        """Open the sockets of udp:// addresses."""
+        if not addresses:
+            return
+        if self._handler_name not in UDP_HANDLERS:
+            raise UsageError(
+                f"{addresses[0]}: over UDP there are no connections, and only the handlers "
+                f"{' and '.join(UDP_HANDLERS)}"
+            )
+        engine, endpoints = self._enter_engine(), []
+        try:
+            for address in addresses:
+                if address.fd >= 0:
+                    endpoints.append(engine.datagrams(adopt_datagrams(address.fd)))
+                else:
+                    for family, sockaddr in resolve(address, passive=True):
+                        sock = open_datagrams(family, sockaddr, connect=False)
+                        endpoints.append(engine.datagrams(sock))
+        except OSError as error:
+            for endpoint in endpoints:
+                endpoint.close()
+            raise explain_bind_error(error, "udp") from None
+        self._udp = UdpService(
+            engine,
+            endpoints,
+            self.options,
+            echo=self._handler_name == "echo",
+            events=self.events,
+            counters=self.counters,
+        )
 
     def _enter_engine(self) -> Engine:
         """The engine that the caller runs under is the server's, from the first call on."""
@@ -154,6 +200,9 @@ class Server:
             format_sockaddr(address, "tls" if binding.tls else "tcp")
             for listener in self._listeners
             for address, binding in zip(listener.addresses, listener.bindings, strict=True)
+        ] + [
+            format_sockaddr(endpoint.local, "udp")
+            for endpoint in (self._udp.endpoints if self._udp else ())
         ]
 
     @property
@@ -227,7 +276,7 @@ class Server:
         """Why the server should be sent no more clients; None: it is ready for them."""
         if self.ending:
             return "draining"
-        if not self._listeners:
+        if not self._started:
             return "not listening yet"
         return "accepting is paused" if self.paused else None
 
@@ -316,6 +365,8 @@ class Server:
         """Close the listening sockets, and take in who was connected already, whether there is
         room or not."""
         self._stopped.set()
+        if self._udp is not None:
+            self._udp.close()
         for listener in self._listeners:
             listener.close()
         self.there_is_room()
@@ -353,6 +404,9 @@ class Server:
         if between is not None and not self._draining:
             look = engine.spawn_aside(self._look_after_clients(between), name="limits")
             self._housekeeping.append(look)
+        if self._udp is not None and not self._draining:
+            for endpoint in self._udp.endpoints:
+                engine.spawn_aside(self._udp.serve(endpoint), name="udp")
         # Where the engine does one thing at a time, there is one listener, and this returns when
         # it is closed.
         for listener in self._listeners:

@@ -24,6 +24,7 @@ FLOORS = [
     {"handlers"},
     {"option_values"},
     {"options"},
+    {"udp"},
     {"server"},
     {"admin"},
     {"workers"},

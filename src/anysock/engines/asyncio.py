@@ -23,6 +23,7 @@ from typing import Any, Self, TypeVar, cast
 
 from anysock.engines import current
 from anysock.engines.base import NOTHING, Binding, Data, Engine, Pauses, SockAddr, Stream
+from anysock.engines.datagrams import Datagrams
 from anysock.engines.listening import (
     SocketListener,
     accepted,
@@ -178,6 +179,31 @@ class _Listener(SocketListener):
                 self.pending.cancel()
 
 
+class AsyncioDatagrams(Datagrams):
+    """A UDP socket, for tasks of asyncio's running loop."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock)
+        self._loop = asyncio.get_running_loop()
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def _until_readable(self) -> None:
+        # Not a datagram endpoint of asyncio's: its queue takes what comes without bound.
+        self._waiter = self._loop.create_future()
+        self._loop.add_reader(self._sock.fileno(), self._wake)
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+            if not self._closed:
+                self._loop.remove_reader(self._sock.fileno())
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._loop.remove_reader(self._sock.fileno())
+            self._waiter.set_result(None)
+
+
 class AsyncioTask:
     """An asyncio task, in the words of the engine contract."""
 
@@ -326,6 +352,9 @@ class AsyncioEngine:
         except BaseException:
             sock.close()
             raise
+
+    def datagrams(self, sock: socket.socket) -> Datagrams:
+        return AsyncioDatagrams(sock)
 
     def spawn(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> AsyncioTask:
         task = asyncio.get_running_loop().create_task(coro, name=name)

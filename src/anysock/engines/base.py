@@ -16,7 +16,10 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
-from typing import Any, Protocol, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, TypeVar
+
+if TYPE_CHECKING:
+    from anysock.engines.datagrams import Datagrams
 
 T = TypeVar("T")
 
@@ -281,6 +284,10 @@ class Engine(Protocol):
 
     async def connect(self, family: socket.AddressFamily, address: SockAddr) -> Stream:
         """Connect to `address`. Raises OSError."""
+        ...
+
+    def datagrams(self, sock: socket.socket) -> Datagrams:
+        """A UDP socket that `engines.datagrams` has opened, for the tasks of this engine."""
         ...
 
     def spawn(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> Task:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import errno
+import select
 import socket
 import threading
 import time
@@ -29,6 +30,7 @@ from anysock.engines.blocking_tasks import (
     run_to_its_end,
     running_task,
 )
+from anysock.engines.datagrams import Datagrams
 from anysock.engines.listening import accepted, no_delay, open_sockets
 from anysock.engines.signals import catch_signals, leave_signals_to_the_main_thread
 from anysock.engines.sockets import SocketStream, not_our_loop
@@ -106,6 +108,29 @@ class BlockingStream(SocketStream):
                 raise self._explain(error) from None
 
 
+class BlockingDatagrams(Datagrams):
+    """A UDP socket, for a thread that sleeps in poll(2) until something comes."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock)
+        self._woken, self._waker = socket.socketpair()
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
+        self._poll.register(self._woken, select.POLLIN)
+
+    async def _until_readable(self) -> None:
+        patience = running_task().patience()
+        self._poll.poll(None if patience is None else patience * 1000)
+
+    def _wake(self) -> None:
+        # Left open until nobody can be asleep on it any more; closed, they would not notice.
+        self._waker.close()
+
+    def close(self) -> None:
+        super().close()
+        self._woken.close()
+
+
 class BlockingEngine:
     """Blocking sockets on one thread: one client at a time."""
 
@@ -161,6 +186,9 @@ class BlockingEngine:
         except BaseException:
             sock.close()
             raise
+
+    def datagrams(self, sock: socket.socket) -> Datagrams:
+        return BlockingDatagrams(sock)
 
     def spawn(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> BlockingTask:
         task = self._task(coro, name)

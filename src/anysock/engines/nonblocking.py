@@ -29,6 +29,7 @@ from typing import Any, TypeVar
 
 from anysock.engines import current
 from anysock.engines.base import NOTHING, Binding, Data, Engine, Pauses, SockAddr, Stream
+from anysock.engines.datagrams import Datagrams
 from anysock.engines.listening import (
     ListeningSocket,
     SocketListener,
@@ -240,6 +241,21 @@ class _Listener(SocketListener):
         super().close()
 
 
+class NonblockingDatagrams(Datagrams):
+    """A UDP socket, for tasks of `kernel`."""
+
+    def __init__(self, kernel: Kernel, sock: socket.socket) -> None:
+        super().__init__(sock)
+        self._descriptor = Descriptor(kernel, sock.fileno())
+        self._readable = ReadWait(self._descriptor)
+
+    async def _until_readable(self) -> None:
+        await pause(self._readable)
+
+    def _wake(self) -> None:
+        self._descriptor.close()
+
+
 class NonblockingEngine:
     """An `Engine` on our own loop; a subclass says which poller the loop uses."""
 
@@ -323,6 +339,9 @@ class NonblockingEngine:
                     return
         finally:
             descriptor.close()
+
+    def datagrams(self, sock: socket.socket) -> Datagrams:
+        return NonblockingDatagrams(self._kernel, sock)
 
     def spawn(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> Task:
         return self._kernel.spawn(coro, name)

@@ -23,6 +23,7 @@ import trio
 
 from anysock.engines import current
 from anysock.engines.base import NOTHING, Binding, Data, Pauses, SockAddr, Stream
+from anysock.engines.datagrams import Datagrams
 from anysock.engines.listening import (
     SocketListener,
     accepted,
@@ -295,6 +296,16 @@ async def wait_for_socket(
         raise StreamClosed("closed while a task waited on it") from None
 
 
+class TrioDatagrams(Datagrams):
+    """A UDP socket, for tasks of trio."""
+
+    async def _until_readable(self) -> None:
+        await wait_for_socket(trio.lowlevel.wait_readable, self._sock)
+
+    def _wake(self) -> None:
+        trio.lowlevel.notify_closing(self._sock)
+
+
 class _Listener(SocketListener):
     def close(self) -> None:
         if not self.closed:
@@ -383,6 +394,9 @@ class TrioEngine:
         except BaseException:
             sock.close()
             raise
+
+    def datagrams(self, sock: socket.socket) -> Datagrams:
+        return TrioDatagrams(sock)
 
     def spawn(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> TrioTask:
         assert self._nursery is not None

@@ -214,7 +214,7 @@ def format_peer(sockaddr: SockAddr) -> str:
     return sockaddr if isinstance(sockaddr, str) else f"{_bracketed(sockaddr[0])}:{sockaddr[1]}"
 
 
-def explain_bind_error(error: OSError) -> StartError:
+def explain_bind_error(error: OSError, scheme: str = "tcp") -> StartError:
     """The error of bind(2) or listen(2) on `error.filename`, with what to do about it."""
     code, where = error.errno or 0, error.filename
     if isinstance(where, str) and "://" in where:  # a descriptor
@@ -235,7 +235,7 @@ def explain_bind_error(error: OSError) -> StartError:
         errno.ENOTSOCK: "a file is there that is no socket; remove it, or choose another path",
     }.get(code)
     reason = os.strerror(code) if code else str(error)
-    told = format_sockaddr(where) if where else "the address"
+    told = format_sockaddr(where, scheme) if where else "the address"
     return StartError(f"can't listen on {told}: {reason}{f': {what_to_do}' if what_to_do else ''}")
 
 

@@ -18,12 +18,19 @@ from typing import Any, NoReturn
 
 from anysock import metrics, systemd
 from anysock.admission import connections_that_fit
+from anysock.engines.datagrams import open_datagrams
 from anysock.engines.listening import ListeningSocket, open_sockets
 from anysock.errors import AnysockError, StartError, UsageError
 from anysock.events import Events
 from anysock.handlers import Handler
 from anysock.metrics import Snapshot
-from anysock.net.addresses import Address, binding_of, explain_bind_error, format_sockaddr
+from anysock.net.addresses import (
+    Address,
+    binding_of,
+    explain_bind_error,
+    format_sockaddr,
+    resolve,
+)
 from anysock.net.certificates import server_context
 from anysock.options import ServeOptions
 from anysock.units import format_duration
@@ -96,6 +103,7 @@ class Supervisor:
         self._wanted = options.workers
         self._workers: list[_Worker] = []
         self._sockets: list[ListeningSocket] = []
+        self._datagrams: list[socket.socket] = []
         self._most = options.max_connections or connections_that_fit() * options.workers
         self._selector = selectors.DefaultSelector()
         self._next_number = 0
@@ -146,8 +154,7 @@ class Supervisor:
                 worker.process.kill()
                 worker.process.wait()
                 worker.control.sock.close()
-            for listening in self._sockets:
-                listening.close()
+            self._stop_listening()
             self._selector.close()
             self._table.close()
             self._notifier.close()
@@ -170,14 +177,29 @@ class Supervisor:
 
     def _open(self) -> None:
         addresses = systemd.expand(self._options.addresses)
+        self._datagrams = [
+            sock
+            for address in addresses
+            if address.kind == "udp"
+            for sock in self._open_datagrams(address)
+        ]
         try:
             self._sockets = open_sockets(
-                [binding_of(address) for address in addresses],
+                [binding_of(address) for address in addresses if address.kind != "udp"],
                 self._options.backlog,
                 self._options.socket_buffer,
             )
         except OSError as error:
             raise explain_bind_error(error) from None
+
+    def _open_datagrams(self, address: Address) -> list[socket.socket]:
+        try:
+            return [
+                open_datagrams(family, sockaddr, connect=False)
+                for family, sockaddr in resolve(address, passive=True)
+            ]
+        except OSError as error:
+            raise explain_bind_error(error, "udp") from None
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -331,6 +353,7 @@ class Supervisor:
         line = next(line for line in range(MOST_WORKERS) if line not in taken)
         passed = [theirs.fileno(), self._table.fd]
         passed += [listening.sock.fileno() for listening in self._sockets]
+        passed += [sock.fileno() for sock in self._datagrams]
         with theirs:
             process = subprocess.Popen(
                 [
@@ -363,18 +386,22 @@ class Supervisor:
 
     def _worker_options(self) -> ServeOptions:
         """The options of a worker: it listens on what we have opened, and drains when we say."""
+        options = self._options
         addresses = [
             Address(scheme="tls+fd" if listening.binding.tls else "fd", fd=listening.sock.fileno())
             for listening in self._sockets
         ]
-        delay = self._options.drain_delay
+        addresses += [Address(scheme="udp", fd=sock.fileno()) for sock in self._datagrams]
         return dataclasses.replace(
-            self._options,
+            options,
             bind=addresses,
             workers=1,
             admin=None,
             drain_delay=0,
-            drain_timeout=self._options.drain_timeout - delay,
+            drain_timeout=options.drain_timeout - options.drain_delay,
+            # Each counts for itself, and a source may be served by any: together, no more.
+            udp_rate=options.udp_rate / options.workers,
+            udp_total_rate=options.udp_total_rate / options.workers,
         )
 
     def _listen_to(self, worker: _Worker) -> None:
@@ -423,18 +450,13 @@ class Supervisor:
             self._announce()
 
     def _announce(self) -> None:
-        for listening in self._sockets:
-            scheme = "tls" if listening.binding.tls else "tcp"
-            _ready_log.info(
-                "listening on %s (%s)",
-                format_sockaddr(listening.address, scheme),
-                self._options.engine,
-            )
-        addresses = ", ".join(
+        addresses = [
             format_sockaddr(each.address, "tls" if each.binding.tls else "tcp")
             for each in self._sockets
-        )
-        self._serving = f"listening on {addresses} ({self._options.engine})"
+        ] + [format_sockaddr(sock.getsockname(), "udp") for sock in self._datagrams]
+        for address in addresses:
+            _ready_log.info("listening on %s (%s)", address, self._options.engine)
+        self._serving = f"listening on {', '.join(addresses)} ({self._options.engine})"
         self._notifier.ready(self._serving)
         _log.info(
             "%d workers: %s", len(self._workers), ", ".join(str(w.pid) for w in self._workers)
@@ -584,7 +606,10 @@ class Supervisor:
     def _stop_listening(self) -> None:
         for listening in self._sockets:
             listening.close()
+        for sock in self._datagrams:
+            sock.close()
         self._sockets.clear()
+        self._datagrams.clear()
 
     def _end_turn(self, now: float) -> None:
         if not self._draining:

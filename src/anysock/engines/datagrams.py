@@ -1,0 +1,171 @@
+"""UDP sockets: what the engines share of them. How to wait for one is each engine's own."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import socket
+import struct
+import sys
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from anysock.engines.base import SockAddr
+from anysock.errors import StreamClosed
+
+#: A control message: its level, its type, its data (cmsg(3)).
+Control: TypeAlias = tuple[int, int, bytes]
+
+# The most that a datagram of IPv4 or IPv6 holds (RFC 768, with a length of 16 bits).
+_MOST = 65_535
+
+# Of in_pktinfo (ip(7)): the interface, our address, the address in the datagram. Python has had a
+# name for the number since 3.14 only.
+_IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8 if sys.platform == "linux" else None)
+_PKTINFO4 = struct.Struct("@I4s4s")
+_PKTINFO6 = struct.Struct("@16sI")
+
+_ROOM = socket.CMSG_SPACE(max(_PKTINFO4.size, _PKTINFO6.size)) + 64
+
+
+@dataclass(frozen=True, slots=True)
+class Datagram:
+    """One that has come."""
+
+    data: bytes
+    source: SockAddr
+    #: The host that it was sent to; of a broadcast or a multicast, that address. None where the
+    #: system does not tell.
+    destination: str | None = None
+    #: What is to be handed back to `Datagrams.send`, so that the answer comes from where the
+    #: request went, whatever the machine's routes say.
+    origin: tuple[Control, ...] = ()
+
+
+class Datagrams:
+    """A UDP socket. Bound, it hears from anybody; connected, from its peer alone."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._closed = False
+        self.local: SockAddr = sock.getsockname()
+
+    async def recv(self) -> Datagram:
+        """Wait for a datagram. Raises `StreamClosed` after `close`, and ConnectionRefusedError when
+        the peer of a connected socket is not there (ICMP has said so)."""
+        while True:
+            if self._closed:
+                raise StreamClosed("the UDP socket is closed")
+            try:
+                data, control, _, source = self._sock.recvmsg(_MOST, _ROOM)
+                break
+            except BlockingIOError:
+                await self._until_readable()
+            except OSError:
+                if self._closed:
+                    raise StreamClosed("the UDP socket is closed") from None
+                raise
+        return Datagram(data, source, *_origin(control))
+
+    def send(
+        self,
+        data: bytes,
+        to: SockAddr | None = None,
+        origin: tuple[Control, ...] = (),
+    ) -> None:
+        """Send a datagram: at once, or not at all. To the peer, where the socket is connected.
+
+        Raises BlockingIOError when there is no room for it, and any other OSError of sendmsg(2).
+        """
+        if self._closed:
+            raise StreamClosed("the UDP socket is closed")
+        if to is None:
+            self._sock.send(data)
+        else:
+            self._sock.sendmsg([data], origin, 0, to)
+
+    def close(self) -> None:
+        """Close the socket; who waits in `recv` gets `StreamClosed`. Safe to call again, and from
+        any task."""
+        if not self._closed:
+            self._closed = True
+            self._wake()
+            self._sock.close()
+
+    async def _until_readable(self) -> None:
+        """Wait until something may have come, or `_wake`."""
+        raise NotImplementedError
+
+    def _wake(self) -> None:
+        raise NotImplementedError
+
+
+def _origin(
+    control: list[tuple[int, int, bytes]],
+) -> tuple[str | None, tuple[tuple[int, int, bytes], ...]]:
+    """Where a datagram was sent to, and the control message that sends from there."""
+    for level, kind, data in control:
+        if level == socket.IPPROTO_IP and kind == _IP_PKTINFO:
+            _, ours, sent_to = _PKTINFO4.unpack(data[: _PKTINFO4.size])
+            answer = _PKTINFO4.pack(0, ours, bytes(4))
+            return socket.inet_ntop(socket.AF_INET, sent_to), ((level, kind, answer),)
+        if level == socket.IPPROTO_IPV6 and kind == socket.IPV6_PKTINFO:
+            sent_to, _ = _PKTINFO6.unpack(data[: _PKTINFO6.size])
+            return socket.inet_ntop(socket.AF_INET6, sent_to), ((level, kind, data),)
+    return None, ()
+
+
+def open_datagrams(
+    family: socket.AddressFamily, address: SockAddr, *, connect: bool
+) -> socket.socket:
+    """A non-blocking UDP socket, bound to `address`, or connected to it.
+
+    Raises OSError, with `filename` set to the address.
+    """
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        if connect:
+            sock.connect(address)
+        else:
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind(address)
+            tell_destinations(sock)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        error.filename = address
+        raise
+    return sock
+
+
+def adopt_datagrams(fd: int) -> socket.socket:
+    """The UDP socket behind an inherited descriptor. Raises OSError when it is none."""
+    sock = socket.socket(fileno=fd)
+    if sock.type != socket.SOCK_DGRAM:
+        sock.detach()
+        raise OSError(errno.ESOCKTNOSUPPORT, "it is no datagram socket", f"fd://{fd}")
+    tell_destinations(sock)
+    sock.setblocking(False)
+    sock.set_inheritable(False)
+    return sock
+
+
+def tell_destinations(sock: socket.socket) -> None:
+    """Let the system tell of each datagram where it was sent to."""
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+    elif _IP_PKTINFO is not None:
+        sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+
+
+@functools.lru_cache(maxsize=1024)
+def is_ours(host: str) -> bool:
+    """Whether `host`, a number, is an address of this machine: only such can be bound."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.bind((host, 0))
+        except OSError as error:
+            return error.errno not in (errno.EADDRNOTAVAIL, errno.EINVAL)
+    return True
