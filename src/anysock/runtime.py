@@ -15,9 +15,12 @@ from anysock import engines
 from anysock.connection import Connection
 from anysock.engines.base import Scope, SockAddr, Task
 from anysock.engines.current import current_engine
+from anysock.errors import TlsError
 from anysock.net.addresses import Address, resolve
 
 if TYPE_CHECKING:
+    import ssl
+
     from anysock.loop.observers import Observer
 
 T = TypeVar("T")
@@ -115,15 +118,21 @@ async def to_thread(func: Callable[..., T], *args: Any) -> T:
 
 
 async def connect(
-    address: str | Address, *, trying: Callable[[SockAddr], object] | None = None
+    address: str | Address,
+    *,
+    trying: Callable[[SockAddr], object] | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> Connection:
-    """Connect to `address`, such as ``"example.com:7"``, ``"tcp://[::1]:7"`` or
+    """Connect to `address`, such as ``"example.com:7"``, ``"tls://[::1]:7"`` or
     ``"unix:///run/echo"``.
 
     When the name has several addresses they are tried in turn; `trying`, if given, is called with
-    each before it is tried. Raises `UsageError` for an address
-    that makes no sense, `StartError` for a name that is not known, and the OSError of the last
-    try when none answers.
+    each before it is tried. For an address that begins with ``tls``, `tls` says whom to trust; None
+    trusts whom the system does, and wants a certificate for the host that is asked for.
+
+    Raises `UsageError` for an address that makes no sense, `StartError` for a name that is not
+    known, the OSError of the last try when none answers, and `TlsError` when the handshake of TLS
+    fails: when there is somebody whom we can't trust, no other address is tried.
     """
     engine = current_engine()
     if isinstance(address, str):
@@ -133,13 +142,41 @@ async def connect(
         candidates = await engine.to_thread(functools.partial(resolve, address, passive=False))
     else:
         candidates = resolve(address, passive=False)
+    if address.tls and tls is None:
+        from anysock.net.certificates import client_context
+
+        tls = client_context()
     refused: OSError | None = None
     for family, sockaddr in candidates:
         if trying is not None:
             trying(sockaddr)
         try:
-            return Connection(await engine.connect(family, sockaddr))
+            connection = Connection(await engine.connect(family, sockaddr))
         except OSError as error:
             refused = error
+            continue
+        if address.tls:
+            assert tls is not None
+            await _shake_hands(connection, tls, address.host)
+        return connection
     assert refused is not None, "resolve() returns at least one address, or raises"
     raise refused
+
+
+async def _shake_hands(connection: Connection, context: ssl.SSLContext, host: str) -> None:
+    """Speak TLS on a fresh connection. If that fails, it is closed."""
+    from anysock.net.tls import TlsStream
+
+    try:
+        # No host is this machine; and what comes after a % is the name of one of its interfaces.
+        hostname = host.partition("%")[0] or "localhost"
+        stream = TlsStream(connection.stream, context, server_side=False, hostname=hostname)
+        connection.wrap(lambda _: stream)
+        await stream.handshake()
+    except TlsError:
+        await connection.close()  # the server is told what was wrong
+        raise
+    except BaseException:
+        connection.abort()
+        await connection.close()
+        raise
