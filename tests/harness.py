@@ -104,7 +104,7 @@ class ServerProcess:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         try:
-            ready = self.wait_for(r"listening on tcp://(.+):(\d+) \((\w+)\)")
+            ready = self.wait_for(r"listening on (?:tcp|tls)://(.+):(\d+) \((\w+)\)")
         except BaseException:
             self.kill()
             raise

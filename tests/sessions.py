@@ -124,7 +124,9 @@ class Session:
                 start_new_session=True,
             )
         self._running.append((process, out, []))
-        if re.match(r"(\w+=\S+ )*(exec )?(anysock serve|haproxy|systemd-socket-activate)", typed):
+        if re.match(
+            r"(.*; )?(\w+=\S+ )*(exec )?(anysock serve|haproxy|systemd-socket-activate)", typed
+        ):
             first = [line for line in shown if "listening" in line.lower()][:1]
             wanted = re.escape(first[0].split("://")[0]) if first else ""
             wait_until(

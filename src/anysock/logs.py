@@ -137,7 +137,7 @@ class LogEvents(Events):
         _log.info("accepting is resumed")
 
     def reloaded(self) -> None:
-        _log.info("the certificates are reloaded")
+        _log.info("reloaded")
 
     def reload_failed(self, error: Exception) -> None:
         _log.error("the certificates stay as they were: %s", error)

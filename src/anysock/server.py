@@ -16,7 +16,7 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from anysock import systemd
 from anysock.admission import Admission, OwnSlots, Slots, connections_that_fit, contains
@@ -24,7 +24,7 @@ from anysock.connection import Connection
 from anysock.engines.base import NOTHING, Binding, Engine, Event, Listener, Stream, Task
 from anysock.engines.current import current_engine
 from anysock.engines.datagrams import adopt_datagrams, open_datagrams
-from anysock.errors import ListenerClosed, StreamAborted, UsageError
+from anysock.errors import ListenerClosed, StartError, StreamAborted, UsageError
 from anysock.events import CloseReason, Counters, Events
 from anysock.handlers import Handler, prepare
 from anysock.logs import LogEvents
@@ -49,6 +49,9 @@ from anysock.options import ServeOptions
 from anysock.served import Served, TimeLimits
 from anysock.udp.service import HANDLERS as UDP_HANDLERS
 from anysock.udp.service import UdpService
+
+if TYPE_CHECKING:
+    from anysock.net.certificates import Certificates
 
 # How often a drain looks at its connections.
 LOOK_SECONDS = 0.05
@@ -113,6 +116,7 @@ class Server:
         self._slots = slots
         self._udp: UdpService | None = None
         self._room: Event | None = None
+        self._certificates: Certificates | None = None
         self._limits = TimeLimits.of(self.options)
         self._clients: dict[Connection, Served] = {}
         self._acceptors: list[Task] = []
@@ -129,8 +133,8 @@ class Server:
     async def start(self) -> None:
         """Bind and listen. Connections wait in the backlog until `serve_forever` accepts them.
 
-        Raises `StartError` when an address is in use, not ours, or not allowed; `UsageError`
-        when the engine cannot do what was asked.
+        Raises `StartError` when an address is in use, not ours, or not allowed, or a certificate
+        can't be used; `UsageError` when the engine cannot do what was asked.
         """
         engine = self._enter_engine()
         if self._draining or self._started:
@@ -138,8 +142,16 @@ class Server:
         options = self.options
         self._started = True
         addresses = systemd.expand(options.addresses)
-        self._open_udp([each for each in addresses if each.kind == "udp"])
         wanted = [binding_of(each) for each in addresses if each.kind != "udp"]
+        if any(binding.tls for binding in wanted):
+            # OpenSSL is loaded by those who need it.
+            from anysock.net.certificates import Certificates
+
+            assert options.tls_cert is not None, "ServeOptions has seen to that"
+            self._certificates = Certificates(
+                options.tls_cert, options.tls_key, options.tls_client_ca
+            )
+        self._open_udp([each for each in addresses if each.kind == "udp"])
         try:
             self._listeners = engine.listen(wanted, options.backlog, options.socket_buffer)
         except OSError as error:
@@ -246,8 +258,17 @@ class Server:
 
     def reload(self) -> None:
         """Read the certificates again, for the connections to come. Those that are open notice
-        nothing. To be called where tasks run."""
+        nothing. To be called where tasks run.
+
+        When something is wrong with them, the old ones stay, and an event says so.
+        """
         self.events.reload_begun()
+        if self._certificates is not None:
+            try:
+                self._certificates.reload()
+            except StartError as error:
+                self.events.reload_failed(error)
+                return
         self.events.reloaded()
 
     def pause(self) -> None:
@@ -557,7 +578,8 @@ class Server:
             reason = client.how_it_ended()
         except _Refused as refused:
             reason, lost = refused.reason, refused.error
-            connection.abort()
+            if not refused.politely:
+                connection.abort()
         except Exception as error:  # noqa: BLE001
             stream = connection.stream
             if _is_loss_of(stream, error):
@@ -584,6 +606,9 @@ class Server:
                 if options.proxy_protocol != "off":
                     reason = CloseReason.PROXY_HEADER
                     await self._hear_the_proxy(client)
+                if binding.tls:
+                    reason = CloseReason.HANDSHAKE
+                    await self._shake_hands(client)
             if scope.fired:
                 raise _Refused(reason, TimeoutError("it took too long"))
         if options.recv_size is not None:
@@ -610,6 +635,27 @@ class Server:
         refused = self._judge(client)
         if refused is not None:
             raise _Refused(refused)
+
+    async def _shake_hands(self, client: Served) -> None:
+        """Speak TLS with the client from here on."""
+        from anysock.net.tls import TlsStream
+
+        assert self._certificates is not None
+        connection = client.connection
+        outside = connection.stream
+        heard = outside.bytes_received
+        stream = TlsStream(outside, self._certificates.context, server_side=True)
+        connection.wrap(lambda _: stream)
+        try:
+            await stream.handshake()
+        except OSError as error:
+            if client.ended is not None or isinstance(error, StreamAborted):
+                raise
+            # Who has not said a word is a load balancer that looks whether somebody is there.
+            said = outside.bytes_received > heard
+            reason = CloseReason.HANDSHAKE if said else CloseReason.NO_DATA
+            # So that the client can still read what we have told it of that.
+            raise _Refused(reason, error, politely=True) from None
 
     async def _part_with(self, client: Served, reason: CloseReason, lost: OSError | None) -> None:
         """Close a connection, and forget it. The one place where that is done."""
@@ -653,10 +699,14 @@ class Server:
 class _Refused(Exception):
     """A client is not served."""
 
-    def __init__(self, reason: CloseReason, error: OSError | None = None) -> None:
+    def __init__(
+        self, reason: CloseReason, error: OSError | None = None, *, politely: bool = False
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.error = error
+        #: Whether it gets an end of stream, and not a reset.
+        self.politely = politely
 
 
 def _exit_at_once(signum: int) -> None:

@@ -195,7 +195,7 @@ def test_a_handshake_that_is_cut_off_anywhere_is_one_error(ends_of, version, dat
     # they are cut before that can be known, they are cut off.
     cut = data.draw(st.integers(1, 1200))
     told = outcome(client, by_server[0][:cut])
-    assert "left in the middle" in told or "handshake failed" in told
+    assert "left in the middle" in told or "what came was changed" in told or "TLS has" in told
 
 
 @settings(max_examples=300)
@@ -363,7 +363,7 @@ def test_bytes_after_the_end_are_not_looked_at(ends_of):
         (b"h", r"plain text on a TLS port: b'h'"),
         (b"\x00\x01\x02", r"something that is no TLS on a TLS port: b'\x00\x01\x02'"),
         (b"\x80\x2e\x01\x03", r"something that is no TLS on a TLS port: b'\x80.\x01\x03'"),
-        (b"\x16GET / HTTP/1.1", "TLS handshake failed: what the client sends is no TLS"),
+        (b"\x16GET / HTTP/1.1", "what the client sends is no TLS"),
     ],
 )
 def test_what_is_no_tls_is_recognised(ends_of, said, told):
@@ -399,8 +399,8 @@ def failures(server: TlsSession, client: TlsSession) -> list[str]:
     return told
 
 
-UNTRUSTED = "TLS handshake failed: can't trust the server's certificate: "
-ITS_OWN_AFFAIR = "TLS handshake failed: the client does not trust our certificate"
+UNTRUSTED = "can't trust the server's certificate: "
+ITS_OWN_AFFAIR = "the client does not trust our certificate"
 
 
 def test_a_ca_that_the_client_does_not_know(pki):
@@ -437,12 +437,11 @@ def mutual(pki: Pki, version: ssl.TLSVersion, **client: Any) -> Ends:
 @VERSIONS
 def test_a_client_must_have_a_certificate_where_that_is_asked_for(pki, version):
     told = failures(*mutual(pki, version).new())
-    assert told[0] == "TLS handshake failed: the client sent no certificate"
+    assert told[0] == "the client sent no certificate"
     assert told[1] == (
         "the server wants a certificate, and got none"
         if version is TLS13
-        else "TLS handshake failed: the server refuses: handshake failure "
-        "(no certificate? no cipher in common?)"
+        else "the server refuses: handshake failure (no certificate? no cipher in common?)"
     )
 
 
@@ -451,8 +450,7 @@ def test_a_client_with_a_certificate_of_another_ca(pki, version):
     strange = pki.strange_client
     told = failures(*mutual(pki, version, cert=strange.cert, key=strange.key).new())
     assert told[0] == (
-        "TLS handshake failed: can't trust the client's certificate: "
-        "unable to get local issuer certificate"
+        "can't trust the client's certificate: unable to get local issuer certificate"
     )
     assert "the server does not trust our certificate: it does not know its CA" in told[1]
 
@@ -478,8 +476,8 @@ def test_a_version_that_is_too_old(pki):
     old.maximum_version = ssl.TLSVersion.TLSv1_1
     old.set_ciphers("ALL:@SECLEVEL=0")
     assert failures(*ends.new()) == [
-        "TLS handshake failed: the client speaks only versions of TLS that are too old",
-        "TLS handshake failed: the server wants another version of TLS",
+        "the client speaks only versions of TLS that are too old",
+        "the server wants another version of TLS",
     ]
 
 
@@ -489,7 +487,7 @@ def test_no_cipher_in_common(pki):
     ends.client_context.maximum_version = TLS12
     ends.client_context.set_ciphers("ECDHE-ECDSA-AES256-GCM-SHA384")
     told = failures(*ends.new())
-    assert told[0] == "TLS handshake failed: no cipher in common"
+    assert told[0] == "no cipher in common"
 
 
 @pytest.mark.parametrize("hostname", ["", ".example.org", "a" * 70 + ".example"])

@@ -62,9 +62,6 @@ class TlsStream(WrappedStream):
         self._most = _MOST_RECEIVED
         self._received = 0
         self._sent = 0
-        # The piece that is on its way: its size, and what the stream inside had sent before it.
-        self._under_way = 0
-        self._sent_before = 0
         self._sending_turn = Turn()
         self._in_recv = threading.Lock()
         self._turns = _TURNS
@@ -98,10 +95,7 @@ class TlsStream(WrappedStream):
 
     @property
     def bytes_sent(self) -> int:
-        # Of a piece that is on its way, what the stream inside has sent: who looks for progress
-        # of a slow reader need not wait for the whole piece.
-        gone = self._inner.bytes_sent - self._sent_before
-        return self._sent + min(gone, self._under_way)
+        return self._sent
 
     @property
     def lost(self) -> OSError | None:
@@ -162,9 +156,7 @@ class TlsStream(WrappedStream):
             try:
                 while rest:
                     piece, rest = rest[:_PIECE], rest[_PIECE:]
-                    self._sent_before, self._under_way = self._inner.bytes_sent, len(piece)
                     await self._inner.send_all(self._encrypt(piece))
-                    self._under_way = 0
                     self._sent += len(piece)
             except BaseException as error:
                 # The records that were made are gone: the peer would miss them.

@@ -262,10 +262,7 @@ class TlsSession:
 
     def _failed(self, error: ssl.SSLError) -> TlsError:
         """`error` in our words. It is what every later call raises, too."""
-        text = explain(error, server_side=self._server_side)
-        if not self._established:
-            text = f"TLS handshake failed: {text}"
-        self._failure = TlsError(text)
+        self._failure = TlsError(explain(error, server_side=self._server_side))
         return self._failure
 
 
@@ -313,7 +310,7 @@ def explain(error: ssl.SSLError, *, server_side: bool) -> str:
     if alert := _ALERT.fullmatch(reason):
         words = _ALERTS.get(alert[1], "the {peer} refuses: " + _in_words(alert[1]))
         return words.format(peer=peer)
-    return _in_words(reason) or "broken off"
+    return f"TLS has failed: {_in_words(reason) or 'no reason is known'}"
 
 
 def _in_words(name: str) -> str:

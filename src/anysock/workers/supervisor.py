@@ -144,6 +144,7 @@ class Supervisor:
         self._table = SlotTable()
         try:
             self._open()
+            self._check_what_is_read_again()
             with self._signals(), self._admin():
                 for _ in range(self._wanted):
                     self._start()
