@@ -126,7 +126,7 @@ class Session:
         self._running.append((process, out, []))
         if re.match(r"(\w+=\S+ )*(exec )?(anysock serve|haproxy|systemd-socket-activate)", typed):
             first = [line for line in shown if "listening" in line.lower()][:1]
-            wanted = re.escape(first[0].split("://")[0]) if first else ""
+            wanted = re.escape(first[0].split(":")[0]) if first else ""
             wait_until(
                 lambda: process.poll() is not None or re.search(wanted, out.read_text()),
                 f"{typed} is ready: {out.read_text()}",

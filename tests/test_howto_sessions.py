@@ -16,6 +16,7 @@ PAGES = {
     "workers": None,
     "behind-haproxy": "haproxy",
     "observe": "curl",
+    "systemd": "systemd-socket-activate",
 }
 
 
