@@ -90,6 +90,7 @@ class Session:
     def run(self) -> None:
         for name, text in files(self.page).items():
             path = self.folder / name
+            assert path.is_relative_to(self.folder), "not on the machine of who runs the tests"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(self._with_free_ports(text))
         try:
