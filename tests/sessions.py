@@ -90,6 +90,7 @@ class Session:
     def run(self) -> None:
         for name, text in files(self.page).items():
             path = self.folder / name
+            assert path.is_relative_to(self.folder), "not on the machine of who runs the tests"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(self._with_free_ports(text))
         try:
@@ -128,7 +129,7 @@ class Session:
             r"(.*; )?(\w+=\S+ )*(exec )?(anysock serve|haproxy|systemd-socket-activate)", typed
         ):
             first = [line for line in shown if "listening" in line.lower()][:1]
-            wanted = re.escape(first[0].split("://")[0]) if first else ""
+            wanted = re.escape(first[0].split(":")[0]) if first else ""
             wait_until(
                 lambda: process.poll() is not None or re.search(wanted, out.read_text()),
                 f"{typed} is ready: {out.read_text()}",

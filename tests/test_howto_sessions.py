@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import configparser
+import json
+import re
 import shutil
+import subprocess
 from pathlib import Path
 
+import click
 import pytest
 
-from tests.sessions import Session, matches
+from anysock.options import ServeOptions
+from anysock.units import parse_duration
+from tests.sessions import Session, files, matches
 
 HOWTO = Path(__file__).parents[1] / "docs" / "howto"
 
@@ -16,6 +23,8 @@ PAGES = {
     "workers": None,
     "behind-haproxy": "haproxy",
     "observe": "curl",
+    "systemd": "systemd-socket-activate",
+    "drain": "curl",
 }
 
 
@@ -32,3 +41,55 @@ def test_what_is_shown_is_compared():
     assert matches(["a ... c"], ["a b c"])
     assert not matches(["hello"], ["hello", "more"])
     assert not matches(["hello"], ["hullo"])
+
+
+def arguments_of(words: list[str]) -> ServeOptions:
+    """What ``anysock serve`` makes of these arguments."""
+    from anysock.cli import anysock
+
+    [name, *arguments] = words
+    command = anysock.get_command(click.Context(anysock), name)
+    assert command is not None
+    given = command.make_context(name, arguments).params
+    given.pop("handler")
+    return ServeOptions(**given)
+
+
+def test_systemd_finds_no_fault_with_the_units(tmp_path):
+    program = shutil.which("systemd-analyze")
+    if program is None:
+        pytest.skip("systemd is not installed")
+    units = files(HOWTO / "systemd.md")
+    assert list(units) == ["anysock.socket", "anysock.service"]
+    for name, text in units.items():
+        (tmp_path / name).write_text(text.replace("/opt/anysock/bin/anysock", "/bin/true"))
+    done = subprocess.run(
+        [program, "verify", *map(str, tmp_path.iterdir())],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_the_service_takes_the_socket_of_the_other_unit_and_has_time_to_drain():
+    units = files(HOWTO / "systemd.md")
+    service = configparser.RawConfigParser(strict=False)
+    service.optionxform = str  # type: ignore[method-assign,assignment]
+    service.read_string(units["anysock.service"])
+    [_, *words] = service["Service"]["ExecStart"].split()
+    options = arguments_of(words)
+    name = re.search(r"FileDescriptorName=(.+)", units["anysock.socket"])
+    assert name is not None
+    assert [str(address) for address in options.addresses] == [f"systemd://{name[1]}"]
+    stop = parse_duration(service["Service"]["TimeoutStopSec"])
+    assert stop > options.drain_timeout + 2
+
+
+def test_a_pod_has_longer_than_its_drain():
+    [manifest] = re.findall(r"```yaml\n(.*?)```", (HOWTO / "drain.md").read_text(), re.DOTALL)
+    [words] = re.findall(r"args: (\[.*?\])", manifest, re.DOTALL)
+    options = arguments_of(json.loads(words))
+    [grace] = re.findall(r"terminationGracePeriodSeconds: (\d+)", manifest)
+    assert int(grace) >= options.drain_timeout + 2
+    ports = {int(port) for port in re.findall(r"port: (\d+)", manifest)}
+    assert ports == {options.admin.port}  # type: ignore[union-attr]
+    assert f"containerPort: {options.addresses[0].port}" in manifest

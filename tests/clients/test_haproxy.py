@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -54,7 +54,9 @@ async def who(connection):
 class Haproxy:
     """HAProxy in front of some servers."""
 
-    def __init__(self, folder: Path, servers: list[ServerProcess], options: str) -> None:
+    def __init__(
+        self, folder: Path, servers: list[ServerProcess], options: str, checks: Sequence[int] = ()
+    ) -> None:
         path = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin")
         if path is None:
             message = "haproxy is not installed here: apt-get install haproxy"
@@ -65,7 +67,8 @@ class Haproxy:
         self.port = free_port()
         text = CONFIGURATION.format(folder=folder, port=self.port, options=options)
         for number, server in enumerate(servers, 1):
-            text += f"    server s{number} 127.0.0.1:{server.port}\n"
+            check = f" check port {checks[number - 1]}" if checks else ""
+            text += f"    server s{number} 127.0.0.1:{server.port}{check}\n"
         (folder / "haproxy.cfg").write_text(text)
         self.process = subprocess.Popen(
             [path, "-db", "-f", str(folder / "haproxy.cfg")],
@@ -107,8 +110,10 @@ class Haproxy:
 
 
 @contextlib.contextmanager
-def haproxy(tmp_path: Path, servers: list[ServerProcess], options: str) -> Iterator[Haproxy]:
-    proxy = Haproxy(tmp_path, servers, options)
+def haproxy(
+    tmp_path: Path, servers: list[ServerProcess], options: str, checks: Sequence[int] = ()
+) -> Iterator[Haproxy]:
+    proxy = Haproxy(tmp_path, servers, options, checks)
     try:
         yield proxy
     finally:
@@ -201,3 +206,38 @@ def test_a_server_taken_out_and_put_back_under_load_loses_nobody(start_server, t
             thread.join()
     assert not failures
     assert answered[0] > 600
+
+
+@pytest.mark.parametrize("delay", ["1500ms", "0"])
+def test_who_asks_whether_it_is_ready_loses_nobody_when_it_ends(start_server, tmp_path, delay):
+    """Without a second try of HAProxy's. Without a delay, clients are lost: it is what helps."""
+    checks = [free_port(), free_port()]
+    servers = [
+        start_server("echo", "--drain-delay", delay, "--admin", f"127.0.0.1:{port}")
+        for port in checks
+    ]
+    for server in servers:
+        server.base_threads += 1  # the endpoint's
+    options = "\n    option httpchk GET /readyz\n    no option redispatch\n    retries 0"
+    failures = 0
+    with haproxy(tmp_path, servers, options, checks) as proxy:
+
+        def ask() -> None:
+            nonlocal failures
+            with proxy.connect() as client:
+                try:
+                    client.sendall(b"hello")
+                    assert receive_exactly(client, 5) == b"hello"
+                except (ConnectionResetError, BrokenPipeError, AssertionError):
+                    failures += 1
+
+        for _ in range(10):
+            ask()
+        servers[0].signal()
+        servers[0].wait_for("not ready any more" if delay != "0" else "draining")
+        while servers[0].process.poll() is None:
+            ask()
+        for _ in range(10):
+            ask()
+    assert servers[0].wait() == 0
+    assert (failures == 0) == (delay != "0")
