@@ -104,7 +104,7 @@ paths = st.binary(min_size=1, max_size=107).filter(lambda path: b"\0" not in pat
 
 @given(paths, st.none() | st.integers(0, 0o7777))
 def test_a_path_reads_as_it_is_written_whatever_bytes_it_has(path, mode):
-    if path.startswith(b"@") or (mode is not None and mode < 0o100):
+    if path.startswith(b"@"):
         mode = None
     address = Address(scheme="unix", path=os.fsdecode(path), mode=mode)
     assert Address.parse(str(address)) == address
