@@ -69,7 +69,6 @@ class ServerProcess:
         *options: str,
         engine: str = "selector",
         bind: str | Sequence[str] = "127.0.0.1:0",
-        pass_fds: Sequence[int] = (),
         python_flags: Sequence[str] = STRICT,
         environment: dict[str, str] | None = None,
         cwd: Path | None = None,
