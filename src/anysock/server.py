@@ -488,12 +488,14 @@ class Server:
         engine, admission, slots = self._enter_engine(), self._admission, self._slots
         assert slots is not None
         close = self.options.overflow == "close"
-        if close and not admission.in_time(engine.now()):
+        # The last of all, who were connected when the server stopped listening, would come in one by
+        # one for longer than a drain may take.
+        if close and not self._closed and not admission.in_time(engine.now()):
             return CloseReason.ACCEPT_RATE
-        if not close and (pause := admission.pause(engine.now())):
+        if not close and not self._closed and (pause := admission.pause(engine.now())):
             self.counters.has_waited("accept_rate")
             self._tell_full("accept_rate", f"{self.options.accept_rate:g} connections a second")
-            await self._unless_late(pause)
+            await self._while_listening(pause)
         # Others may have come since there was room: other listeners, other processes.
         while not self._late:
             paused = self.paused and not self._closed
@@ -508,13 +510,13 @@ class Server:
         self.aborted += 1
         return CloseReason.ABORTED
 
-    async def _unless_late(self, seconds: float) -> None:
-        """Let `seconds` pass; but when the time of a drain is over, no more."""
+    async def _while_listening(self, seconds: float) -> None:
+        """Let `seconds` pass, unless the server stops listening before."""
         engine = self._enter_engine()
         end = engine.now() + seconds
         while (left := end - engine.now()) > 0:
             room = self._next_room()
-            if self._late:
+            if self._closed:
                 break
             async with engine.scope(left):
                 await room.wait()
