@@ -68,7 +68,7 @@ class ServerProcess:
         handler: str = "echo",
         *options: str,
         engine: str = "selector",
-        bind: str = "127.0.0.1:0",
+        bind: str | Sequence[str] = "127.0.0.1:0",
         python_flags: Sequence[str] = STRICT,
         environment: dict[str, str] | None = None,
         cwd: Path | None = None,
@@ -80,7 +80,9 @@ class ServerProcess:
         self.expected_errors: list[str] = []
         self.expected_code = expected_code
         command = [*wrapper, sys.executable, *python_flags, "-m", "anysock", "serve", handler]
-        command += ["--bind", bind, "--engine", engine, *options]
+        binds = [bind] if isinstance(bind, str) else bind
+        command += [word for each in binds for word in ("--bind", each)]
+        command += ["--engine", engine, *options]
         clean = {
             key: value
             for key, value in os.environ.items()
@@ -104,11 +106,14 @@ class ServerProcess:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         try:
-            ready = self.wait_for(r"listening on (?:tcp|tls)://(.+):(\d+) \((\w+)\)")
+            self.wait_for(r"listening on \S+ \(\w+\)", times=len(binds))
         except BaseException:
             self.kill()
             raise
-        self.host, self.port = ready[1].strip("[]"), int(ready[2])
+        #: Where it listens, as it says it.
+        self.addresses = [each[1] for each in self.matching(r"listening on (\S+) \(")]
+        tcp = re.fullmatch(r"(?:tcp|tls)://(.+):(\d+)", self.addresses[0])
+        self.host, self.port = (tcp[1].strip("[]"), int(tcp[2])) if tcp else ("", 0)
         self.base_fds = self._settled_fds()
         self.base_threads = BASE_THREADS[engine]
 
@@ -146,7 +151,8 @@ class ServerProcess:
     # -- its clients ---------------------------------------------------------------------------
 
     def connect(self, timeout: float = PATIENCE) -> socket.socket:
-        return socket.create_connection((self.host, self.port), timeout=timeout)
+        """A connection to its first address."""
+        return connect_to(self.addresses[0], timeout)
 
     def ask(self, data: bytes) -> bytes:
         """Send `data` on a connection of its own, half-close, and return all that comes back."""
@@ -244,6 +250,18 @@ class ServerProcess:
             and not any(re.search(pattern, line) for pattern in expected_errors)
         ]
         assert not unexpected, f"not asked for: {unexpected}\n{self.log}"
+
+
+def connect_to(address: str, timeout: float = PATIENCE) -> socket.socket:
+    """A connection to what a server says that it listens on."""
+    scheme, _, rest = address.partition("://")
+    if scheme == "unix":
+        client = socket.socket(socket.AF_UNIX)
+        client.settimeout(timeout)
+        client.connect("\0" + rest[1:] if rest.startswith("@") else rest)
+        return client
+    host, _, port = rest.rpartition(":")
+    return socket.create_connection((host.strip("[]"), int(port)), timeout=timeout)
 
 
 def free_port() -> int:

@@ -255,24 +255,55 @@ def test_to_drain_within_the_delay_is_to_drain_now(concurrent_engine):
     assert anysock.run(main, engine=concurrent_engine) < 3
 
 
-def test_a_full_server_that_retires_takes_in_who_has_waited_and_waits_for_no_room(
-    concurrent_engine,
-):
+@pytest.mark.parametrize("end", ["retire", "drain"])
+def test_a_full_server_that_ends_serves_who_has_waited_when_there_is_room(concurrent_engine, end):
+    """The number of connections is exact to the end; who is in the backlog by then is not lost."""
+
     async def main():
         engine = current_engine()
         async with (
             Server("echo", bind="127.0.0.1:0", max_connections=1) as server,
             AsyncExitStack() as stack,
         ):
-            first, second = await clients_of(server, 2, stack)
+            first, second, third = await clients_of(server, 3, stack)
             assert await is_served(first)
-            retiring = engine.spawn(server.retire())
-            assert await is_served(second), "it will never be accepted"
-            await first.send_all(b"hello")
-            assert await is_served(first), "to retire is not to drain"
-            for client in (first, second):
-                await client.send_eof()
-                assert await client.recv() == b""
-            return await retiring.join()
+            ending = engine.spawn(getattr(server, end)())
+            if end == "retire":
+                assert not await is_served(second, 0.1)
+                await first.send_all(b"hello")
+                assert await is_served(first), "to retire is not to drain"
+                await first.send_eof()
+            assert await first.recv() == b""
+            assert await is_served(second)
+            assert len(server.connections) == 1
+            await second.send_eof()
+            assert await second.recv() == b""
+            assert await is_served(third)
+            await third.send_eof()
+            assert await third.recv() == b""
+            return await ending.join(), server.counters.waited["max_connections"]
 
-    assert anysock.run(main, engine=concurrent_engine) == 0
+    assert anysock.run(main, engine=concurrent_engine) == (0, 2)
+
+
+def test_who_still_waits_for_room_when_a_drain_is_over_is_aborted(concurrent_engine):
+    async def stubborn(connection):
+        await connection.recv()
+        await anysock.sleep(60)
+
+    async def main():
+        async with (
+            Server(stubborn, bind="127.0.0.1:0", max_connections=1) as server,
+            AsyncExitStack() as stack,
+        ):
+            _first, second, third = await clients_of(server, 3, stack)
+            while not server.connections:
+                await anysock.sleep(0.005)
+            assert await server.drain(0.3) == 3
+            for client in (second, third):
+                with pytest.raises(ConnectionResetError):
+                    await client.recv()
+            return server.counters
+
+    counters = anysock.run(main, engine=concurrent_engine)
+    assert counters.accepted == counters.closed[CloseReason.ABORTED] == 3

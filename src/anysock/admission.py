@@ -51,8 +51,8 @@ class Slots(Protocol):
 
     most: int
 
-    def take(self, *, beyond: bool = False) -> bool:
-        """Take a slot, and return whether there was one; with `beyond`, even if not."""
+    def take(self) -> bool:
+        """Take a slot, and return whether there was one."""
         ...
 
     def give_back(self) -> None:
@@ -71,9 +71,9 @@ class OwnSlots:
         self.taken = 0
         self._lock = threading.Lock()
 
-    def take(self, *, beyond: bool = False) -> bool:
+    def take(self) -> bool:
         with self._lock:
-            if self.taken >= self.most and not beyond:
+            if self.taken >= self.most:
                 return False
             self.taken += 1
             return True
@@ -88,7 +88,8 @@ class OwnSlots:
 
 
 class TokenBucket:
-    """Lets through `rate` a second on average, and no more than `burst` at once."""
+    """Lets through `rate` a second on average, and no more than `burst` at once: in no time of `t`
+    seconds more than ``rate * t + burst``. (For one task, or under a lock.)"""
 
     def __init__(self, rate: float, burst: float | None = None) -> None:
         self.rate = rate
@@ -97,7 +98,7 @@ class TokenBucket:
         self._at: float | None = None
 
     def take(self, now: float, amount: float = 1.0) -> float:
-        """Let `amount` through at time `now`; return how many seconds to wait before the next."""
+        """Let `amount` through; return for how many seconds it has to wait from `now` on."""
         self._fill(now)
         self._level -= amount
         return max(-self._level / self.rate, 0.0)
@@ -111,30 +112,37 @@ class TokenBucket:
         return True
 
     def _fill(self, now: float) -> None:
-        if self._at is not None:
-            self._level = min(self._level + (now - self._at) * self.rate, self.burst)
-        self._at = now
+        # Of several threads, one may have read the clock before another, and be here after it.
+        if self._at is None or now > self._at:
+            if self._at is not None:
+                self._level = min(self._level + (now - self._at) * self.rate, self.burst)
+            self._at = now
+
+
+def host_of(peer: SockAddr) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The IP address of `peer`, without a scope; one of IPv4 in IPv6's clothes (RFC 4291, section
+    2.5.5.2: a socket that listens for both) is one of IPv4. None: a Unix socket has none."""
+    if isinstance(peer, str):
+        return None
+    host = ipaddress.ip_address(str(peer[0]).partition("%")[0])
+    return getattr(host, "ipv4_mapped", None) or host
 
 
 def source_of(peer: SockAddr) -> str:
-    """What counts as one source: the host; of IPv6, its network of 64 bits; or the Unix socket."""
-    if isinstance(peer, str):
-        return peer
-    host = str(peer[0])
-    if ":" not in host:
-        return host
-    network = ipaddress.ip_network((host.partition("%")[0], _IPV6_SOURCE_BITS), strict=False)
-    return str(network)
+    """What counts as one source: an IPv4 address; of IPv6, a network of 64 bits; and all who come
+    through Unix sockets, since they may call themselves what they like."""
+    host = host_of(peer)
+    if host is None:
+        return "unix"
+    if host.version == 4:
+        return str(host)
+    return str(ipaddress.ip_network((host, _IPV6_SOURCE_BITS), strict=False))
 
 
 def contains(networks: Sequence[Network], peer: SockAddr) -> bool:
     """Whether one of `networks` has the host of `peer` in it. A Unix socket is in none."""
-    if isinstance(peer, str):
-        return False
-    host = ipaddress.ip_address(str(peer[0]).partition("%")[0])
-    if isinstance(host, ipaddress.IPv6Address) and host.ipv4_mapped is not None:
-        host = host.ipv4_mapped
-    return any(host in network for network in networks)
+    host = host_of(peer)
+    return host is not None and any(host in network for network in networks)
 
 
 class Admission:
@@ -148,7 +156,23 @@ class Admission:
         self._counting = self._per_source < most
         self._sources: Counter[str] = Counter()
         self._lock = threading.Lock()
-        self.rate = None if options.accept_rate is None else TokenBucket(options.accept_rate)
+        self._rate = None if options.accept_rate is None else TokenBucket(options.accept_rate)
+
+    def pause(self, now: float) -> float:
+        """For how many seconds a peer that comes now has to wait, so that no more come in than the
+        option `accept_rate` says."""
+        if self._rate is None:
+            return 0.0
+        with self._lock:
+            return self._rate.take(now)
+
+    def in_time(self, now: float) -> bool:
+        """Whether a peer that comes now, and can't wait, does not come too soon after the others.
+        One that does leaves the next as much room as it has found."""
+        if self._rate is None:
+            return True
+        with self._lock:
+            return self._rate.may(now)
 
     def judge(self, peer: SockAddr) -> CloseReason | None:
         """Why `peer` may not come in; None: it may, and is counted until `leave`.

@@ -39,8 +39,9 @@ class Connection:
         self._client: SockAddr | None = None
         # What has come and gone that is not the conversation's: the header of a proxy.
         self._overhead = 0
-        #: True once the server has begun to drain: a handler that sends without being asked
-        #: should come to an end. (One that waits in `recv` need not look: see `Server.drain`.)
+        #: True once the server has begun to drain, or the connection has had its time: a handler
+        #: that sends without being asked should come to an end. (One that waits in `recv` need not
+        #: look: see `Server.drain`.)
         self.draining = False
         # The layers cost nothing while they have nothing to do: until a line is asked for,
         # there is no buffer to look into, and these are the stream's own methods.

@@ -16,6 +16,9 @@ from anysock.errors import UsageError
 from anysock.net.addresses import Address
 from anysock.units import parse_rate, parse_size
 
+# ::ffff:0:0/96 is IPv4 in IPv6's clothes (RFC 4291, section 2.5.5.2).
+_MAPPED_BITS = 96
+
 
 @dataclass(frozen=True)
 class Option:
@@ -93,10 +96,10 @@ def size(value: Any) -> int:
 
 
 def some_rate(value: Any) -> float:
-    """More than nothing a second."""
+    """At least a byte a second: whoever has to wait for the next does not wait longer than that."""
     found = parse_rate(value)
-    if not found:
-        raise UsageError(f"expected more than 0 a second, not {value!r}")
+    if found < 1:
+        raise UsageError(f"expected at least 1 byte a second, not {value!r}")
     return found
 
 
@@ -135,7 +138,12 @@ def admin_address(value: Any) -> Address:
 def network(value: Any) -> Network:
     """An IP address, or a network such as 10.0.0.0/8."""
     try:
-        return ipaddress.ip_network(value, strict=False)
+        found = ipaddress.ip_network(value, strict=False)
+        first = getattr(found.network_address, "ipv4_mapped", None)
+        if first is None or found.prefixlen < _MAPPED_BITS:
+            return found
+        # As we take it for one of IPv4 who comes from there, so must this be.
+        return ipaddress.ip_network((first, found.prefixlen - _MAPPED_BITS))
     except ValueError:
         raise UsageError(
             f"expected a network such as 10.0.0.0/8, or an IP address, not {value!r}"

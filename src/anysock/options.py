@@ -218,8 +218,8 @@ class ServeOptions:
     )
     max_bytes: int | None = _bytes(
         None,
-        "The most that a connection moves, each way; then it is closed. Unset, --max-lifetime "
-        "bounds it.",
+        "The most that a connection moves, each way; one that would move more is closed. Unset, "
+        "--max-lifetime bounds it.",
     )
     udp_rate: float = option(
         1000.0,
@@ -361,6 +361,11 @@ class ServeOptions:
             raise UsageError(
                 f"--drain-delay: {format_duration(self.drain_delay)} leaves nothing of "
                 f"--drain-timeout, {format_duration(self.drain_timeout)}, which is for both"
+            )
+        if self.rate_limit is not None and self.min_rate >= self.rate_limit:
+            raise UsageError(
+                f"--min-rate: {format_rate(self.min_rate)} a second is not less than --rate-limit, "
+                f"{format_rate(self.rate_limit)}, so that every connection would be too slow"
             )
         if any(address.tls for address in self.addresses) and self.tls_cert is None:
             raise UsageError("--tls-cert: a tls:// address needs a certificate")

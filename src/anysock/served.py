@@ -70,6 +70,7 @@ class Served:
     """
 
     __slots__ = (
+        "_told",
         "begun",
         "connection",
         "counted",
@@ -98,8 +99,11 @@ class Served:
         #: Why we have ended it, if we have; and when.
         self.ended: CloseReason | None = None
         self.ended_at = 0.0
+        self._told = False
         self.opened_at = now
-        self.moved = -1
+        #: What the last look has seen: bytes that have moved, and, of a send that waits, how far it
+        #: has come; and since when that has been so.
+        self.moved = 0
         self.moved_at = now
         self.progress: int | None = None
         self.progress_at = now
@@ -114,13 +118,16 @@ class Served:
         self.moved = self.mark = stream.bytes_received + stream.bytes_sent
         self.moved_at = self.progress_at = self.mark_at = now
 
-    def quiet_for(self, now: float) -> float:
-        """For how long nothing has moved, in seconds, as far as the looks so far can tell."""
+    def _observe(self, now: float) -> None:
+        """See what has moved since the last look; that a send has begun, or ended, counts, too."""
         stream = self.connection.stream
-        moved = stream.bytes_received + (stream.progress() if stream.sending else stream.bytes_sent)
-        if moved != self.moved:
-            self.moved, self.moved_at = moved, now
-        return now - self.moved_at
+        moved = stream.bytes_received + stream.bytes_sent
+        progress = stream.progress() if stream.sending else None
+        if moved != self.moved or progress != self.progress:
+            self.moved_at = now
+        if progress is None or progress != self.progress:
+            self.progress_at = now
+        self.moved, self.progress = moved, progress
 
     def look(self, now: float, limits: TimeLimits) -> None:
         """End the connection if it has taken too long for something."""
@@ -133,48 +140,42 @@ class Served:
             return
         if not self.begun:
             return  # the handshake has a deadline of its own
-        stream = self.connection.stream
-        quiet = self.quiet_for(now)
-        if limits.write is not None and self._stuck_for(now) >= limits.write:
+        self._observe(now)
+        if limits.write is not None and now - self.progress_at >= limits.write:
             self.ended, self.ended_at = CloseReason.WRITE_TIMEOUT, now
             self.abort()
-        elif limits.idle is not None and quiet >= limits.idle:
+        elif limits.idle is not None and now - self.moved_at >= limits.idle:
             self.end(CloseReason.IDLE, now)
+            if self.progress is not None:
+                self.abort()  # a peer that does not read would not notice anything else
         elif limits.min_rate and now - self.mark_at >= limits.window:
-            moved = stream.bytes_received + stream.bytes_sent
-            if moved - self.mark < limits.min_rate * (now - self.mark_at):
+            if self.moved - self.mark < limits.min_rate * (now - self.mark_at):
                 self.end(CloseReason.TOO_SLOW, now)
-            self.mark, self.mark_at = moved, now
-
-    def _stuck_for(self, now: float) -> float:
-        """For how long the peer has taken nothing of what is sent to it, in seconds."""
-        stream = self.connection.stream
-        progress = stream.progress() if stream.sending else None
-        if progress is None or progress != self.progress:
-            self.progress, self.progress_at = progress, now
-        return now - self.progress_at
+            self.mark, self.mark_at = self.moved, now
 
     def rest(self, now: float) -> None:
         """The server drains: end the connection if it has been at rest for long enough."""
         stream = self.connection.stream
+        self._observe(now)
         if stream.sending or not stream.receiving:
-            self.moved = -1  # not at rest: the time counts from the next look
-        if self.quiet_for(now) >= QUIET_SECONDS and self.ended is None:
+            self.moved_at = now
+        elif now - self.moved_at >= QUIET_SECONDS and self.ended is None:
             self.ended, self.ended_at = CloseReason.DRAINED, now
             stream.end_receiving()
 
     def end(self, reason: CloseReason, now: float) -> None:
-        """It has had its time. The handler gets the end of the stream; one that waits to send, or
-        has not come to its end after a grace, is aborted."""
+        """It has had its time. The handler gets the end of the stream; if it has not come to its
+        own after a grace, it is aborted."""
         self.ended, self.ended_at = reason, now
-        if self.connection.stream.sending:
-            self.abort()
-        else:
-            self.connection.stream.end_receiving()
+        self.connection.draining = True
+        self.connection.stream.end_receiving()
 
     def abort(self) -> None:
+        """Let the peer have a reset, and the handler a cancellation; that once, since it may clean
+        up."""
         self.connection.abort()
-        if self.task is not None:
+        if self.task is not None and not self._told:
+            self._told = True
             self.task.cancel()
 
     def how_it_ended(self) -> CloseReason:

@@ -65,6 +65,10 @@ CLEAN_UP_SECONDS = 1.0
 # How many peers are accepted in a row before the others get their turn.
 ACCEPT_BATCH = 64
 
+# How many connections are looked at in a row before the others get their turn: a look costs 1 to 2
+# µs, and one at 10,000 of them would hold up everybody for a hundredth of a second.
+LOOKS_IN_A_ROW = 256
+
 # A server that is full looks for itself so often, in seconds, whether there is room: should the
 # word of another process be lost.
 FULL_SECONDS = 1.0
@@ -125,6 +129,9 @@ class Server:
         self._started = False
         self._draining = False
         self._end_begun = False
+        # Whether it listens no more; and whether the time of its drain is over.
+        self._closed = False
+        self._late = False
         self._accept_log = OncePer(LOG_INTERVAL_SECONDS)
         self._full_log = OncePer(LOG_INTERVAL_SECONDS)
 
@@ -202,7 +209,6 @@ class Server:
             self._engine = current_engine()
             self._all_gone = self._engine.event()
             self._drained = self._engine.event()
-            self._stopped = self._engine.event()
         return self._engine
 
     @property
@@ -333,8 +339,8 @@ class Server:
             self.ending = True
             engine = self._enter_engine()
             began = engine.now()
-            await self._stop_listening()
-            while self._clients and not self._draining:
+            self._stop_listening()
+            while self._busy and not self._draining:
                 left = began + self.options.reload_timeout - engine.now()
                 if left <= 0:
                     break
@@ -356,12 +362,16 @@ class Server:
         engine = self._enter_engine()
         began = told = engine.now()
         seconds = self.options.drain_timeout if timeout is None else timeout
-        await self._stop_listening()
+        self._stop_listening()
         for task in self._housekeeping:
             task.cancel()
+        # (Where the engine does one thing at a time, there is no such task: the acceptor is what
+        # called the handler that runs.)
+        async with engine.scope(min(seconds, LOOK_SECONDS)):
+            await self._until_all_accepted()
         self.events.drain_begun(len(self._clients), seconds)
 
-        while self._clients and (left := began + seconds - engine.now()) > 0:
+        while self._busy and (left := began + seconds - engine.now()) > 0:
             for connection, client in list(self._clients.items()):
                 connection.draining = True
                 client.rest(engine.now())
@@ -370,8 +380,12 @@ class Server:
                 told = engine.now()
                 self.events.drain_left(len(self._clients), began + seconds - told)
 
+        # Now who still waits for room is let go, and nobody comes in any more.
+        self._late = True
+        self.there_is_room()
+        await self._until_all_accepted()
         late = list(self._clients.values())
-        self.aborted = len(late)
+        self.aborted += len(late)
         for client in late:
             client.abort()
         if late:
@@ -382,19 +396,15 @@ class Server:
         self._drained.set()
         return self.aborted
 
-    async def _stop_listening(self) -> None:
-        """Close the listening sockets, and take in who was connected already, whether there is
-        room or not."""
-        self._stopped.set()
+    def _stop_listening(self) -> None:
+        """Close the listening sockets. Who was connected already is still accepted, when there is
+        room."""
+        self._closed = True
         if self._udp is not None:
             self._udp.close()
         for listener in self._listeners:
             listener.close()
         self.there_is_room()
-        # (Where the engine does one thing at a time, this list is empty: the acceptor is what
-        # called the handler that runs.)
-        for acceptor in self._acceptors:
-            await acceptor.join()
 
     async def __aenter__(self) -> Self:
         engine = self._enter_engine()
@@ -472,22 +482,23 @@ class Server:
         """Leave clients in the backlog while there is no room for them. True if one has waited."""
         slots = self._slots
         assert slots is not None
-        if not self.paused and (not slots.full or self.options.overflow == "close"):
+        if self._closed or (
+            not self.paused and (not slots.full or self.options.overflow == "close")
+        ):
             return False
-        return await self._until_room() and listener.has_waiting()
+        return await self._until_room(listening=True) and listener.has_waiting()
 
-    async def _until_room(self) -> bool:
-        """Wait until there is room, or until listening ends, and who is there is taken in. True if
+    async def _until_room(self, *, listening: bool = False) -> bool:
+        """Wait until there is room; with `listening`, no longer than the server listens. True if
         there was none; false if accepting was only paused."""
         engine, slots = self._enter_engine(), self._slots
         assert slots is not None
         for_room = False
-        while not self._stopped.is_set():
-            # Made before the look: room may be made at any moment, under `threads`.
-            if self._room is None or self._room.is_set():
-                self._room = engine.event()
-            room = self._room
-            if not self.paused:
+        while True:
+            room = self._next_room()
+            if self._late or (listening and self._closed):
+                break
+            if not self.paused or self._closed:
                 if not slots.full:
                     break
                 if not for_room:
@@ -496,6 +507,13 @@ class Server:
             async with engine.scope(FULL_SECONDS):
                 await room.wait()
         return for_room
+
+    def _next_room(self) -> Event:
+        """Set when there may be room. To be asked for before the look whether there is, since room
+        may be made at any moment, under `threads`."""
+        if self._room is None or self._room.is_set():
+            self._room = self._enter_engine().event()
+        return self._room
 
     def _tell_full(self, limit: str, text: str) -> None:
         if self._full_log.allow(self._enter_engine().now()) is not None:
@@ -507,36 +525,23 @@ class Server:
         Raises OSError when there is no room for one more (no thread can be started); then the
         peer, which we can't put back into the backlog, gets a reset.
         """
-        engine, options = self._enter_engine(), self.options
-        assert self._slots is not None
+        engine = self._enter_engine()
         connection = Connection(stream)
         client = Served(connection, engine.now())
-        refused: CloseReason | None = None
-        if self._admission.rate is not None:
-            pause = self._admission.rate.take(engine.now())
-            if pause and options.overflow == "close":
-                refused = CloseReason.ACCEPT_RATE
-            elif pause:
-                self.counters.has_waited("accept_rate")
-                self._tell_full("accept_rate", f"{options.accept_rate:g} connections a second")
-                async with engine.scope(pause):
-                    await self._stopped.wait()
-        if refused is None:
-            # Others may have come since there was room: other listeners, other processes.
-            while self.paused or not self._slots.take():
-                if options.overflow == "close" and not self.paused:
-                    refused = CloseReason.OVERFLOW
-                    break
-                waited |= await self._until_room()
-                if self._stopped.is_set():
-                    self._slots.take(beyond=True)
-                    break
-        if waited:
-            self.counters.has_waited("max_connections")
-        if refused is None and options.proxy_protocol == "off":
-            refused = self._judge(client)
-            if refused is not None:
-                self._slots.give_back()
+        # Before all else: who may not come in must not take the place of who may.
+        refused = self._judge(client) if self.options.proxy_protocol == "off" else None
+        try:
+            if refused is None:
+                refused = await self._until_its_turn(waited)
+            client.has_slot = refused is None
+            client.opened_at = engine.now()
+        except BaseException:
+            # Nobody has heard of it yet, so nobody else would close it.
+            if client.counted:
+                self._admission.leave(connection.peer)
+            connection.abort()
+            await connection.close()
+            raise
         self._clients[connection] = client
         self.counters.opened(connection, client.opened_at)
         self.events.connection_opened(connection)
@@ -545,13 +550,51 @@ class Server:
             connection.abort()
             await self._part_with(client, refused, None)
             return
-        client.has_slot = True
         try:
             engine.spawn(self._serve_client(client, binding), name=f"client {connection.peer}")
         except OSError:
             connection.abort()
             await self._part_with(client, CloseReason.ABORTED, None)
             raise
+
+    async def _until_its_turn(self, waited: bool) -> CloseReason | None:
+        """Wait until a peer may be served that is accepted, and take a slot for it; or return why
+        it is refused. `waited` says that it has waited in the backlog already."""
+        engine, admission, slots = self._enter_engine(), self._admission, self._slots
+        assert slots is not None
+        close = self.options.overflow == "close"
+        # The last of all, who were connected when the server stopped listening, would come in one
+        # by one for longer than a drain may take.
+        if close and not self._closed and not admission.in_time(engine.now()):
+            return CloseReason.ACCEPT_RATE
+        if not close and not self._closed and (pause := admission.pause(engine.now())):
+            self.counters.has_waited("accept_rate")
+            self._tell_full("accept_rate", f"{self.options.accept_rate:g} connections a second")
+            await self._while_listening(pause)
+        # Others may have come since there was room: other listeners, other processes.
+        while not self._late:
+            paused = self.paused and not self._closed
+            if not paused:
+                if slots.take():
+                    if waited:
+                        self.counters.has_waited("max_connections")
+                    return None
+                if close:
+                    return CloseReason.OVERFLOW
+            waited |= await self._until_room()
+        self.aborted += 1
+        return CloseReason.ABORTED
+
+    async def _while_listening(self, seconds: float) -> None:
+        """Let `seconds` pass, unless the server stops listening before."""
+        engine = self._enter_engine()
+        end = engine.now() + seconds
+        while (left := end - engine.now()) > 0:
+            room = self._next_room()
+            if self._closed:
+                break
+            async with engine.scope(left):
+                await room.wait()
 
     def _judge(self, client: Served) -> CloseReason | None:
         """Why a client may not come in; None: it may, and its source is counted."""
@@ -611,11 +654,11 @@ class Server:
                     await self._shake_hands(client)
             if scope.fired:
                 raise _Refused(reason, TimeoutError("it took too long"))
-        if options.recv_size is not None:
-            connection.stream.set_recv_size(options.recv_size)
         if options.max_bytes is not None or options.rate_limit is not None:
             most, rate = options.max_bytes, options.rate_limit
             connection.wrap(lambda stream: LimitedStream(stream, engine, most=most, rate=rate))
+        if options.recv_size is not None:
+            connection.stream.set_recv_size(options.recv_size)
 
     async def _hear_the_proxy(self, client: Served) -> None:
         """Learn from the header of the PROXY protocol who the client is, and judge that one."""
@@ -681,18 +724,30 @@ class Server:
         engine = self._enter_engine()
         while True:
             await engine.sleep(seconds)
-            now = engine.now()
-            for client in list(self._clients.values()):
-                client.look(now, self._limits)
+            for number, client in enumerate(list(self._clients.values()), 1):
+                client.look(engine.now(), self._limits)
+                if number % LOOKS_IN_A_ROW == 0:
+                    await engine.sleep(0)
+
+    @property
+    def _busy(self) -> bool:
+        """Whether there are connections, or some to come that were accepted."""
+        return bool(self._clients) or not all(acceptor.done for acceptor in self._acceptors)
+
+    async def _until_all_accepted(self) -> None:
+        """Wait until everybody is accepted who was connected when the server stopped listening."""
+        for acceptor in self._acceptors:
+            await acceptor.join()
 
     async def _until_all_gone(self, seconds: float) -> None:
         """Wait until no connection is left, but no longer than `seconds`."""
         engine = self._enter_engine()
-        # A new one each time: there may have been none left before the last of the backlog was
-        # accepted. And made before the look, since the last may go at any moment.
-        self._all_gone = engine.event()
-        if self._clients:
-            async with engine.scope(seconds):
+        async with engine.scope(seconds):
+            await self._until_all_accepted()
+            # A new one each time: there may have been none left before the last of the backlog was
+            # accepted. And made before the look, since the last may go at any moment.
+            self._all_gone = engine.event()
+            if self._clients:
                 await self._all_gone.wait()
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 
 import pytest
@@ -49,6 +50,8 @@ def test_addresses_are_read(text, host, port):
         ("unix://", "write unix:///path"),
         ("unix:///run/a?mode=9", "mode=660"),
         ("unix:///" + "x" * 107, "at most 107 bytes"),
+        ("unix://@echo?mode=660", "an abstract socket has no file"),
+        ("unix:///\ud800", "can't be the path of a file"),
         ("fd://x", "the descriptor's number"),
         ("systemd://a:b", "systemd://NAME"),
         ("://localhost:7", "unknown scheme ''"),
@@ -94,6 +97,18 @@ hosts = st.from_regex(r"[a-z0-9.-]{1,20}", fullmatch=True) | st.ip_addresses().m
 def test_an_address_reads_as_it_is_written(host, port):
     address = Address(host, port)
     assert Address.parse(str(address)) == address
+
+
+paths = st.binary(min_size=1, max_size=107).filter(lambda path: b"\0" not in path)
+
+
+@given(paths, st.none() | st.integers(0, 0o7777))
+def test_a_path_reads_as_it_is_written_whatever_bytes_it_has(path, mode):
+    if path.startswith(b"@"):
+        mode = None
+    address = Address(scheme="unix", path=os.fsdecode(path), mode=mode)
+    assert Address.parse(str(address)) == address
+    assert str(address).isascii()
 
 
 @given(st.text(max_size=30) | st.from_regex(r"(tcp://)?\[[0-9a-f:%]*\]:[0-9]{1,10}"))
@@ -151,6 +166,30 @@ def test_a_bind_error_says_what_to_do(code, says):
     assert says in explained
 
 
+@pytest.mark.parametrize(
+    ("where", "code", "says"),
+    [
+        (
+            "/run/a",
+            errno.EADDRINUSE,
+            "can't listen on unix:///run/a: Address already in use: another",
+        ),
+        ("@a", errno.EADDRINUSE, "can't listen on unix://@a: Address already in use: another pro"),
+        ("/run/a", errno.ENOTSOCK, "a file is there that is no socket; remove it"),
+        ("/run/a", errno.EACCES, "this user may not write in that folder"),
+        ("/no/a", errno.ENOENT, "there is no such folder"),
+        ("fd://3", errno.EBADF, "can't listen on fd://3: there is no such descriptor"),
+        ("fd://3", errno.ENOTSOCK, "can't listen on fd://3: it is no socket"),
+    ],
+)
+def test_so_does_one_on_a_unix_socket_or_a_descriptor(where, code, says):
+    error = OSError(code, "whatever")
+    error.filename = where
+    assert says in str(explain_bind_error(error))
+
+
 def test_socket_addresses_are_written_like_addresses():
+    assert format_sockaddr("/run/a b") == "unix:///run/a%20b"
+    assert format_sockaddr("@a") == "unix://@a"
     assert format_sockaddr(("127.0.0.1", 8000)) == "tcp://127.0.0.1:8000"
     assert format_sockaddr(("::1", 8000, 0, 0)) == "tcp://[::1]:8000"

@@ -146,7 +146,8 @@ def test_bind_may_be_given_several_times_and_in_several_ways():
         ("idle_timeout", "-1", "--idle-timeout: expected a number of seconds"),
         ("workers", "none", "--workers: expected a whole number"),
         ("corrupt", "2", "--corrupt: expected a number from 0 to 1"),
-        ("throttle", "0", "--throttle: expected more than 0 a second"),
+        ("throttle", "0", "--throttle: expected at least 1 byte a second"),
+        ("rate_limit", "0.5", "--rate-limit: expected at least 1 byte a second"),
         ("allow", "10.0.0.0/33", "--allow: expected a network such as 10.0.0.0/8"),
         ("admin", "unix:///x", "--admin: expected host:port"),
         ("bind", "tls://a:1", "--tls-cert: a tls:// address needs a certificate"),
@@ -162,6 +163,12 @@ def test_a_value_that_makes_no_sense_is_told_in_one_line(name, value, says):
         ServeOptions(**{name: value})
     assert str(caught.value).startswith(says)
     assert "\n" not in str(caught.value)
+
+
+def test_a_connection_may_not_be_slowed_down_to_what_is_too_slow():
+    with pytest.raises(UsageError, match="--min-rate: 1000B a second is not less than --rate-l"):
+        ServeOptions(min_rate=1000, rate_limit=1000)
+    assert ServeOptions(min_rate=999, rate_limit=1000).min_rate == 999
 
 
 def test_an_unknown_option_is_a_type_error():

@@ -32,6 +32,7 @@ from anysock.engines.listening import (
 )
 from anysock.engines.signals import catch_signals
 from anysock.engines.sockets import (
+    MOST_SEND_SIZE,
     TURNS,
     SocketStream,
     not_our_loop,
@@ -118,6 +119,8 @@ class AsyncioStream(SocketStream):
         self.check_sendable()
         self._sending = True
         try:
+            if len(data) > MOST_SEND_SIZE:
+                data = await self._sent_but_the_last(memoryview(data))
             await self._sent(data)
         except asyncio.CancelledError:
             self.cut_short(None)  # asyncio does not tell how much has gone
@@ -128,6 +131,15 @@ class AsyncioStream(SocketStream):
             self._sending = False
         self.bytes_sent += len(data)
         await self._let_others_run()
+
+    async def _sent_but_the_last(self, data: memoryview) -> memoryview:
+        """Send `data` in pieces, all but the last, which is returned."""
+        while len(data) > MOST_SEND_SIZE:
+            await self._sent(data[:MOST_SEND_SIZE])
+            self.bytes_sent += MOST_SEND_SIZE
+            data = data[MOST_SEND_SIZE:]
+            await self._let_others_run()
+        return data
 
     @types.coroutine
     def _sent(self, data: Data) -> Generator[Any, Any, None]:
@@ -176,7 +188,8 @@ class _Listener(SocketListener):
             # Shut down, the socket stops listening, and the accept(2) that waits fails. Then
             # `AsyncioEngine._next_peer` closes it.
             if not self.listening.shut_down():
-                self.pending.cancel()
+                # Not now: cancelled before its first step, it would never take that.
+                asyncio.get_running_loop().call_soon(self.pending.cancel)
 
 
 class AsyncioDatagrams(Datagrams):

@@ -33,7 +33,7 @@ from anysock.engines.blocking_tasks import (
 from anysock.engines.datagrams import Datagrams
 from anysock.engines.listening import accepted, no_delay, open_sockets
 from anysock.engines.signals import catch_signals, leave_signals_to_the_main_thread
-from anysock.engines.sockets import SocketStream, not_our_loop
+from anysock.engines.sockets import MOST_SEND_SIZE, SocketStream, not_our_loop
 from anysock.errors import Cancelled
 
 T = TypeVar("T")
@@ -90,7 +90,8 @@ class BlockingStream(SocketStream):
             return self._sock.send(data, socket.MSG_DONTWAIT)
         except BlockingIOError:
             with self._engine.pauses:
-                return self._sock.send(data)
+                # Asleep, it returns when it has sent all.
+                return self._sock.send(data[:MOST_SEND_SIZE])
 
     def _patiently(self, operation: Callable[[Any], T], argument: Any) -> T:
         """``operation(argument)``, for as long as the running task's deadlines allow."""

@@ -113,7 +113,7 @@ def _open_name(binding: Binding, backlog: int, socket_buffer: int | None) -> lis
                 chosen_by_us = address != wanted
                 if error.errno == errno.EADDRINUSE and chosen_by_us and attempt + 1 < _PORT_TRIES:
                     break
-                error.filename = wanted
+                error.filename = readable_name(wanted)
                 raise
             port = sockets[-1].getsockname()[1]
         else:
@@ -157,14 +157,14 @@ def _bind_unix(sock: socket.socket, path: str, mode: int | None) -> None:
     """Bind a Unix socket. A file that a dead server has left is replaced; a live one is not.
 
     Raises OSError with EADDRINUSE when a server lives there, and with ENOTSOCK when the file is
-    something else.
+    something else, be it a link to one.
     """
     try:
         sock.bind(path)
     except OSError as error:
         if error.errno != errno.EADDRINUSE or path.startswith("\0"):
             raise
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
             raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK)) from None
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock:
             knock.settimeout(_KNOCK_SECONDS)
@@ -208,7 +208,8 @@ def _adopt(fd: int, label: str) -> socket.socket:
         # Not for the programs that we may start.
         sock.set_inheritable(False)
     except BaseException:
-        sock.close()
+        # Whatever it is, it is somebody else's: perhaps our own engine's.
+        sock.detach()
         raise
     return sock
 

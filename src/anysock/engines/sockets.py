@@ -38,6 +38,10 @@ RECV_GROWTH = 4
 # runs at half its speed. So something larger is freed here, once.
 bytearray(4 * MOST_RECV_SIZE).clear()
 
+# How much is handed over at once, where the operating system, or another's loop, tells no more of a
+# send than that all of it is done: so that `bytes_sent` tells that it gets on.
+MOST_SEND_SIZE = 262_144
+
 # How many operations in a row a task may do on one stream without letting the others run. A
 # peer that always has data ready, or always reads, would otherwise keep the loop for itself.
 TURNS = 16
@@ -94,7 +98,7 @@ class SocketStream:
     def __init__(self, engine: Engine, sock: socket.socket, peer: SockAddr) -> None:
         self._engine = engine
         self._sock = sock
-        self._peer = peer or "unix"
+        self._peer = readable_name(peer) or "unix"
         self._local: SockAddr | None = None
         self._recv_size = FIRST_RECV_SIZE
         self._most_recv_size = MOST_RECV_SIZE

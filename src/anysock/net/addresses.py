@@ -134,8 +134,9 @@ class Address:
 
     def __str__(self) -> str:
         if self.kind == "unix":
-            mode = "" if self.mode is None else f"?mode={self.mode:o}"
-            return f"{self.scheme}://{urllib.parse.quote(self.path, safe='/@')}{mode}"
+            mode = "" if self.mode is None else f"?mode={self.mode:03o}"
+            path = urllib.parse.quote(self.path, safe="/@", errors="surrogateescape")
+            return f"{self.scheme}://{path}{mode}"
         if self.kind == "fd":
             return f"{self.scheme}://{self.fd}"
         if self.kind == "systemd":
@@ -145,16 +146,24 @@ class Address:
 
 def _unix(text: str, rest: str) -> tuple[str, int | None]:
     quoted, mark, query = rest.partition("?")
-    path = urllib.parse.unquote(quoted)
+    path = urllib.parse.unquote(quoted, errors="surrogateescape")
     mode: int | None = None
     if mark:
         match = re.fullmatch(r"mode=([0-7]{3,4})", query)
         if match is None:
             raise UsageError(f"bad address {text!r}: after ? comes mode=660 or the like")
         mode = int(match[1], 8)
+        if path.startswith("@"):
+            raise UsageError(
+                f"bad address {text!r}: an abstract socket has no file, and so no mode"
+            )
     if not path or "\0" in path:
         raise UsageError(f"bad address {text!r}: write unix:///path, or unix://@name")
-    if len(os.fsencode(path)) > _LONGEST_PATH:
+    try:
+        too_long = len(os.fsencode(path)) > _LONGEST_PATH
+    except UnicodeEncodeError:
+        raise UsageError(f"bad address {text!r}: that can't be the path of a file") from None
+    if too_long:
         raise UsageError(
             f"bad address {text!r}: the path of a Unix socket has at most {_LONGEST_PATH} bytes"
         )

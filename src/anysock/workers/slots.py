@@ -77,9 +77,9 @@ class SharedSlots:
         self._own = own
         self._freed = freed
 
-    def take(self, *, beyond: bool = False) -> bool:
+    def take(self) -> bool:
         with self._table.locked() as counts:
-            if not beyond and (sum(counts) >= self.most or counts[self._line] >= self._own):
+            if sum(counts) >= self.most or counts[self._line] >= self._own:
                 return False
             counts[self._line] += 1
             return True

@@ -1,0 +1,300 @@
+"""Who may come in, and how many: from figures alone."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import resource
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anysock.admission import (
+    SPARE_DESCRIPTORS,
+    Admission,
+    Network,
+    OwnSlots,
+    TokenBucket,
+    connections_that_fit,
+    contains,
+    source_of,
+)
+from anysock.events import CloseReason
+from anysock.options import ServeOptions
+
+MANY = 1000
+
+
+def admission(most: int = MANY, **options) -> Admission:
+    return Admission(ServeOptions(**options), most)
+
+
+# -- rates ----------------------------------------------------------------------------------------
+
+rates = st.floats(0.001, 1e6)
+#: What passes between two who come, in seconds.
+gaps = st.lists(st.floats(0, 10) | st.just(0.0), max_size=60)
+
+
+def most_in_any_window(times: list[float], rate: float) -> float:
+    """By how much the busiest window exceeds ``rate * its seconds``."""
+    worst = 0.0
+    for first in range(len(times)):
+        for last in range(first, len(times)):
+            worst = max(worst, last - first + 1 - rate * (times[last] - times[first]))
+    return worst
+
+
+@given(rate=rates, gaps=gaps)
+def test_who_waits_as_told_comes_no_faster_than_the_rate(rate, gaps):
+    """One acceptor: the next is taken when the last has waited."""
+    bucket = TokenBucket(rate)
+    now = 1000.0
+    came = []
+    for gap in gaps:
+        now += gap
+        now += bucket.take(now)
+        came.append(now)
+    assert most_in_any_window(came, rate) <= bucket.burst + 1e-6 * max(rate, 1)
+
+
+@given(rate=rates, gaps=gaps, several=st.integers(2, 5))
+def test_several_that_wait_at_once_come_no_faster_together(rate, gaps, several):
+    """As many acceptors as listeners, each with one who waits."""
+    bucket = TokenBucket(rate)
+    free = [1000.0] * several
+    came = []
+    for gap in gaps:
+        acceptor = free.index(min(free))
+        now = free[acceptor] + gap
+        free[acceptor] = now + bucket.take(now)
+        came.append(free[acceptor])
+    assert most_in_any_window(sorted(came), rate) <= bucket.burst + several + 1e-6 * max(rate, 1)
+
+
+@given(rate=rates, gaps=gaps)
+def test_who_may_not_wait_comes_no_faster_either_and_costs_nothing_when_refused(rate, gaps):
+    bucket, other = TokenBucket(rate), TokenBucket(rate)
+    now = 0.0
+    came = []
+    for gap in gaps:
+        now += gap
+        if bucket.may(now):
+            came.append(now)
+            assert other.may(now), "those that were refused have made a difference"
+    assert most_in_any_window(came, rate) <= bucket.burst + 1e-6 * max(rate, 1)
+
+
+@given(rate=st.floats(1, 1000))
+def test_who_comes_at_the_rate_or_slower_never_waits(rate):
+    bucket = TokenBucket(rate)
+    for number in range(100):
+        assert bucket.take(number / rate * 1.0001) == 0
+
+
+def test_a_clock_that_is_read_out_of_order_gives_nothing_away():
+    bucket = TokenBucket(10, burst=1)
+    assert bucket.may(5.0)
+    assert not bucket.may(4.0)
+    assert not bucket.may(5.05)
+    assert bucket.may(5.11)
+
+
+def test_many_threads_share_one_rate():
+    gate = admission(accept_rate=1000)
+    passed = []
+
+    def come() -> None:
+        passed.append(sum(gate.in_time(7.0) for _ in range(200)))
+
+    threads = [threading.Thread(target=come) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(passed) == 100, "the burst is a tenth of a second's"
+
+
+def test_without_a_rate_nobody_waits():
+    gate = admission(accept_rate=None)
+    assert gate.pause(0.0) == 0
+    assert gate.in_time(0.0)
+
+
+def test_a_flood_that_is_closed_leaves_the_next_his_place():
+    gate = admission(accept_rate=10)
+    assert sum(gate.in_time(0.0) for _ in range(100_000)) == 1
+    assert gate.in_time(0.2)
+
+
+# -- slots ----------------------------------------------------------------------------------------
+
+
+@given(most=st.integers(1, 20), steps=st.lists(st.booleans(), max_size=100))
+def test_there_are_never_more_than_so_many(most, steps):
+    slots = OwnSlots(most)
+    taken = 0
+    for take in steps:
+        if take:
+            assert slots.full == (taken == most)
+            assert slots.take() == (taken < most)
+            taken = min(taken + 1, most)
+        elif taken:
+            slots.give_back()
+            taken -= 1
+        assert slots.taken == taken <= most
+
+
+def test_many_threads_never_take_one_too_many():
+    slots = OwnSlots(3)
+    seen = []
+
+    def come() -> None:
+        for _ in range(500):
+            if slots.take():
+                seen.append(slots.taken)
+                slots.give_back()
+
+    threads = [threading.Thread(target=come) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(seen) <= 3
+    assert slots.taken == 0
+
+
+def test_as_many_as_there_are_descriptors_for_less_some(monkeypatch):
+    soft = len(os.listdir("/dev/fd")) + 100
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, soft))
+    assert connections_that_fit() == 100 - SPARE_DESCRIPTORS
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (3, 3))
+    assert connections_that_fit() == 1
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
+    assert connections_that_fit() == 1_000_000
+
+
+# -- sources --------------------------------------------------------------------------------------
+
+v4 = st.ip_addresses(v=4).map(str)
+v6 = st.ip_addresses(v=6).map(str).filter(lambda host: not host.startswith("::ffff:"))
+ports = st.integers(0, 65535)
+
+
+def peer_of(host: str, port: int = 5) -> tuple[object, ...]:
+    return (host, port, 0, 0) if ":" in host else (host, port)
+
+
+@given(v4, ports, ports)
+def test_an_ipv4_address_is_a_source_whatever_the_port(host, one, other):
+    assert source_of((host, one)) == source_of((host, other)) == host
+
+
+@given(v4)
+def test_ipv4_in_the_clothes_of_ipv6_is_the_same_source(host):
+    assert source_of((f"::ffff:{host}", 5, 0, 0)) == host
+
+
+@given(st.ip_addresses(v=6, network="2001:db8::/32"), st.integers(0, 2**64 - 1))
+def test_a_network_of_64_bits_is_one_source(host, rest):
+    neighbour = ipaddress.IPv6Address(int(host) & ~(2**64 - 1) | rest)
+    stranger = ipaddress.IPv6Address(int(host) ^ 2**64)
+    assert source_of(peer_of(str(host))) == source_of(peer_of(str(neighbour)))
+    assert source_of(peer_of(str(host))) != source_of(peer_of(str(stranger)))
+
+
+def test_a_scope_is_no_part_of_the_source():
+    assert source_of(("fe80::1%eth0", 5, 0, 2)) == source_of(("fe80::2%lo", 5, 0, 1)) == "fe80::/64"
+
+
+def test_who_comes_through_a_unix_socket_can_not_choose_its_source():
+    assert source_of("unix") == source_of("/tmp/mine") == source_of("@mine") == "unix"
+
+
+def networks(*texts: str) -> Sequence[Network]:
+    return ServeOptions(allow=texts).allow  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("network", "host", "inside"),
+    [
+        ("10.0.0.0/8", "10.255.0.1", True),
+        ("10.0.0.0/8", "11.0.0.1", False),
+        ("10.1.2.3/8", "10.255.0.1", True),
+        ("10.0.0.1", "10.0.0.1", True),
+        ("10.0.0.1", "10.0.0.2", False),
+        ("10.0.0.0/8", "::ffff:10.0.0.1", True),
+        ("::ffff:10.0.0.0/104", "10.0.0.1", True),
+        ("::ffff:10.0.0.0/104", "::ffff:10.9.0.1", True),
+        ("::ffff:10.0.0.0/104", "11.0.0.1", False),
+        ("::ffff:10.0.0.1", "10.0.0.1", True),
+        ("0.0.0.0/0", "::1", False),
+        ("::/0", "10.0.0.1", False),
+        ("::/0", "2001:db8::1", True),
+        ("fe80::/10", "fe80::1%eth0", True),
+        ("2001:db8::/32", "2001:db9::1", False),
+    ],
+)
+def test_networks(network, host, inside):
+    assert contains(networks(network), peer_of(host)) is inside
+
+
+@given(v4 | v6, st.integers(0, 128))
+def test_everybody_is_in_a_network_of_its_own(host, bits):
+    bits = min(bits, ipaddress.ip_address(host).max_prefixlen)
+    assert contains(networks(f"{host}/{bits}"), peer_of(host))
+
+
+def test_denied_comes_before_allowed():
+    gate = admission(allow=["10.0.0.0/8"], deny=["10.6.0.0/16"])
+    assert gate.judge(("10.1.0.1", 5)) is None
+    assert gate.judge(("10.6.0.1", 5)) is CloseReason.DENIED
+    assert gate.judge(("11.0.0.1", 5)) is CloseReason.DENIED
+    assert gate.judge(("::1", 5, 0, 0)) is CloseReason.DENIED
+    assert admission(deny=["10.6.0.0/16"]).judge(("11.0.0.1", 5)) is None
+
+
+def test_on_a_unix_socket_its_permissions_decide():
+    assert admission(allow=["10.0.0.0/8"], deny=["0.0.0.0/0", "::/0"]).judge("unix") is None
+
+
+def test_the_source_that_has_enough_is_refused_and_no_other():
+    gate = admission(per_source=2)
+    peers = [("10.0.0.1", port) for port in range(3)]
+    assert [gate.judge(peer) for peer in peers] == [None, None, CloseReason.PER_SOURCE]
+    assert gate.judge(("10.0.0.2", 5)) is None
+    gate.leave(peers[0])
+    assert gate.judge(peers[2]) is None
+
+
+peers = (v4 | v6).map(peer_of) | st.sampled_from(["unix", "/tmp/a"])
+
+
+@given(st.lists(peers, max_size=8), st.data(), st.integers(1, 3))
+def test_nothing_is_kept_of_those_who_have_left(hosts, data, most):
+    """Come and go in any order: nobody has more than `most`, and at last the table is empty."""
+    gate = admission(per_source=most)
+    inside: list[Any] = []
+    for _ in range(40):
+        if hosts and data.draw(st.booleans()):
+            peer = data.draw(st.sampled_from(hosts))
+            same = [each for each in inside if source_of(each) == source_of(peer)]
+            judged = gate.judge(peer)
+            assert judged is (CloseReason.PER_SOURCE if len(same) == most else None)
+            if judged is None:
+                inside.append(peer)
+        elif inside:
+            gate.leave(inside.pop(data.draw(st.integers(0, len(inside) - 1))))
+    for peer in inside:
+        gate.leave(peer)
+    assert not gate._sources
+
+
+def test_without_a_limit_nothing_is_counted():
+    gate = admission(most=5, per_source=5)
+    assert gate.judge(("10.0.0.1", 5)) is None
+    assert not gate._sources
