@@ -21,6 +21,7 @@ HOWTO = Path(__file__).parents[1] / "docs" / "howto"
 #: Page, and the program that it needs besides ours.
 PAGES = {
     "workers": None,
+    "udp": None,
     "behind-haproxy": "haproxy",
     "observe": "curl",
     "systemd": "systemd-socket-activate",

@@ -15,12 +15,13 @@ from anysock import engines
 from anysock.connection import Connection
 from anysock.engines.base import Scope, SockAddr, Task
 from anysock.engines.current import current_engine
-from anysock.errors import TlsError
+from anysock.errors import TlsError, UsageError
 from anysock.net.addresses import Address, resolve
 
 if TYPE_CHECKING:
     import ssl
 
+    from anysock.engines.datagrams import Datagrams
     from anysock.loop.observers import Observer
 
 T = TypeVar("T")
@@ -137,6 +138,8 @@ async def connect(
     engine = current_engine()
     if isinstance(address, str):
         address = Address.parse(address)
+    if address.kind == "udp":
+        raise UsageError(f"{address}: over UDP there are no connections")
     if address.is_name:
         # The resolver blocks, perhaps for seconds.
         candidates = await engine.to_thread(functools.partial(resolve, address, passive=False))
@@ -161,6 +164,22 @@ async def connect(
         return connection
     assert refused is not None, "resolve() returns at least one address, or raises"
     raise refused
+
+
+async def connect_datagrams(address: str | Address) -> Datagrams:
+    """A UDP socket whose peer is at `address`, such as ``"udp://example.com:7"``.
+
+    Nobody is asked whether anybody is there. Raises `UsageError` for an address that makes no
+    sense, and `StartError` for a name that is not known.
+    """
+    from anysock.engines.datagrams import open_datagrams
+
+    engine = current_engine()
+    if isinstance(address, str):
+        address = Address.parse(address)
+    candidates = await engine.to_thread(functools.partial(resolve, address, passive=False))
+    family, sockaddr = candidates[0]
+    return engine.datagrams(open_datagrams(family, sockaddr, connect=True))
 
 
 async def _shake_hands(connection: Connection, context: ssl.SSLContext, host: str) -> None:

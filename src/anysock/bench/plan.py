@@ -65,8 +65,19 @@ class Plan:
             )
         if self.churn is not None and self.depth != 1:
             raise UsageError("with --churn, a connection has one message on the way: no --depth")
-        if self.address.kind not in ("tcp", "unix"):
-            raise UsageError(f"{self.address}: a load is over TCP, TLS or a Unix socket")
+        if self.address.kind not in ("tcp", "unix", "udp"):
+            raise UsageError(
+                f"{self.address} is where a server listens: nobody can connect to that"
+            )
+        if self.address.kind == "udp":
+            if self.churn is not None or self.lines:
+                raise UsageError(
+                    "over UDP there are no connections and no lines: no --churn, --lines"
+                )
+            if not 8 <= self.size <= 65_507:
+                raise UsageError(
+                    "a datagram has from 8 bytes, for its number, to 65507: choose another --size"
+                )
         if not self.address.tls and (self.tls_ca or self.insecure or self.tls_cert):
             raise UsageError(f"the options of TLS are for tls:// addresses; {self.address} is none")
         if self.messages is not None and self.messages < self.connections:

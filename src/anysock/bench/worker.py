@@ -26,6 +26,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from anysock.bench.conversation import SMALL, Conversation, pattern_of
+from anysock.bench.datagrams import DatagramConversation
 from anysock.bench.faults import Errors, Fault
 from anysock.bench.latencies import Samples
 from anysock.bench.plan import Plan
@@ -33,6 +34,7 @@ from anysock.bench.pollers import PrecisePoller
 from anysock.bench.processes import raise_descriptor_limit
 from anysock.bench.streams import StreamConversation
 from anysock.engines.base import Stream
+from anysock.engines.datagrams import Datagrams, open_datagrams
 from anysock.engines.nonblocking import NonblockingEngine, NonblockingStream
 from anysock.errors import StartError, TlsError
 from anysock.loop.pollers import Poller, default_poller
@@ -42,7 +44,9 @@ from anysock.net.addresses import resolve
 if TYPE_CHECKING:
     import ssl
 
-Talk: TypeAlias = Conversation | StreamConversation
+Talk: TypeAlias = Conversation | StreamConversation | DatagramConversation
+#: What a conversation goes over.
+Way: TypeAlias = Stream | Datagrams
 
 # Between two attempts to connect after a failure, so that a server that is gone is not flooded.
 RETRY_SECONDS = 0.1
@@ -112,7 +116,8 @@ class _Worker:
 
     async def run(self) -> None:
         plan = self._plan
-        if plan.warmup and self._number == 0:
+        # (Over UDP there is nobody whom a connection could teach anything.)
+        if plan.warmup and self._number == 0 and plan.address.kind != "udp":
             await self._teach()
         streams = {} if plan.churn else await self._open_all()
         say(ready=len(streams), errors=dict(self._errors))
@@ -153,6 +158,7 @@ class _Worker:
                 self._engine.scope(self._plan.timeout),
                 self._talking(0, await self._connect()) as talk,
             ):
+                assert not isinstance(talk, DatagramConversation)
                 await talk.exchange(self._clock(), self._clock)
         self._connects.take()
         self._opened = 0
@@ -199,7 +205,9 @@ class _Worker:
                 self._errors["given up: no connection any more"] += 1
                 self._over.set()
             for talk in list(self._talks):
-                if talk.waiting_since() < long_ago:
+                if isinstance(talk, DatagramConversation):
+                    self._give_up_lost(talk, long_ago)
+                elif talk.waiting_since() < long_ago:
                     talk.give_up("no answer in time")
             if self._behind() > MOST_BEHIND:
                 self._errors["given up: a million messages behind"] += 1
@@ -244,9 +252,9 @@ class _Worker:
 
     # -- connections ---------------------------------------------------------------------------
 
-    async def _open_all(self) -> dict[int, Stream]:
+    async def _open_all(self) -> dict[int, Way]:
         """The first connection of each slot that could be opened."""
-        streams: dict[int, Stream] = {}
+        streams: dict[int, Way] = {}
         places = iter(range(self._plan.connections))
 
         async def open_some(places: Iterator[int]) -> None:
@@ -259,9 +267,13 @@ class _Worker:
             await task.join()
         return streams
 
-    async def _connect(self) -> Stream:
+    async def _connect(self) -> Way:
         """Connect; with TLS, that takes until its handshake is done."""
         begun = self._clock()
+        if self._plan.address.kind == "udp":
+            self._opened += 1
+            family, address = self._addresses[0]
+            return self._engine.datagrams(open_datagrams(family, address, connect=True))
         async with self._engine.scope(self._plan.timeout) as scope:
             stream = await self._connect_to_any()
             if self._context is not None:
@@ -303,7 +315,7 @@ class _Worker:
         return stream
 
     @contextlib.asynccontextmanager
-    async def _talking(self, place: int, stream: Stream) -> AsyncIterator[Talk]:
+    async def _talking(self, place: int, stream: Way) -> AsyncIterator[Talk]:
         """A conversation over `stream`, on the books as long as the block lasts."""
         number = (self._number + place * self._plan.processes) % PATTERNS
         size = self._plan.size
@@ -311,7 +323,9 @@ class _Worker:
             self._patterns[number] = pattern_of(number, size, self._plan.lines)
         pattern = self._patterns[number]
         talk: Talk
-        if isinstance(stream, NonblockingStream):
+        if isinstance(stream, Datagrams):
+            talk = DatagramConversation(stream, number, size, self._errors)
+        elif isinstance(stream, NonblockingStream):
             talk = Conversation(self._kernel, stream, pattern, size)
         else:
             talk = StreamConversation(self._kernel, stream, pattern, size)
@@ -329,7 +343,7 @@ class _Worker:
 
     # -- a connection for each slot, as long as it holds ---------------------------------------
 
-    async def _slot(self, place: int, stream: Stream | None) -> None:
+    async def _slot(self, place: int, stream: Way | None) -> None:
         while True:
             with self._errors.counted():
                 if stream is None:
@@ -341,6 +355,12 @@ class _Worker:
 
     async def _converse(self, talk: Talk) -> None:
         """Send and receive on one connection, until it ends."""
+        if isinstance(talk, DatagramConversation):
+            await self._exchange_datagrams(talk)
+        else:
+            await self._exchange(talk)
+
+    async def _exchange(self, talk: Conversation | StreamConversation) -> None:
         plan = self._plan
         add = self._echo.add
 
@@ -361,6 +381,27 @@ class _Worker:
         else:
             talk.send(self._allowed(plan.depth), self._clock())
             await talk.receive(self._clock, take_and_send)
+
+    async def _exchange_datagrams(self, talk: DatagramConversation) -> None:
+        def take(due: float, now: float) -> None:
+            self._echo.add(now - due)
+            self._settle(1)
+            if self._plan.rate is None:
+                talk.send(self._allowed(1), now)
+
+        if self._plan.rate is not None:
+            self._ring.append(talk)
+        else:
+            talk.send(self._allowed(self._plan.depth), self._clock())
+        await talk.receive(self._clock, take)
+
+    def _give_up_lost(self, talk: DatagramConversation, before: float) -> None:
+        """What was due before that time is lost. In a closed loop, others take its place."""
+        lost = talk.expire(before)
+        self._unanswered += lost
+        self._settle(lost)
+        if lost and self._plan.rate is None and not self._over.is_set():
+            talk.send(self._allowed(lost), self._clock())
 
     def _allowed(self, count: int) -> int:
         """How many of `count` more messages may be sent."""
@@ -418,6 +459,7 @@ class _Worker:
                     self._settle(1)
                     raise
                 async with self._talking(place, stream) as talk:
+                    assert not isinstance(talk, DatagramConversation)
                     for number in range(self._plan.churn):
                         if number:
                             due = await self._next_due()

@@ -14,6 +14,9 @@ from anysock.clients.ping import Plan, ping
 from anysock.errors import UsageError
 from anysock.net.addresses import Address
 
+# Of IPv4: 65,535, less the headers (RFC 768, RFC 791).
+MOST_IN_A_DATAGRAM = 65_507
+
 
 @click.command()
 @click.argument("address", type=ADDRESS)
@@ -55,6 +58,8 @@ def command(
     if not asked["timeout"]:
         raise UsageError("--timeout 0 leaves no time for an answer")
     lines = _Lines(quiet=quiet or as_json, silent=as_json)
+    if address.kind == "udp" and asked["size"] > MOST_IN_A_DATAGRAM:
+        raise UsageError(f"--size: a datagram has at most {MOST_IN_A_DATAGRAM} bytes")
     tls = trusted(address, tls_ca, insecure, tls_cert, tls_key)
     summary = ping(Plan(address, tls=tls, **asked), lines.say)
     if as_json:

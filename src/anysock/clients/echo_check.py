@@ -71,6 +71,8 @@ class EchoCheck:
             raise ValueError(f"a probe has at least one byte, not {size}")
         self._size = size
         self._received = bytearray()
+        # Of datagrams: the latest probe that was answered.
+        self._highest = -1
         # The oldest first; each probe without an answer is in one of the two.
         self._waiting: dict[int, None] = {}
         self._given_up: dict[int, None] = {}
@@ -107,6 +109,21 @@ class EchoCheck:
             del self._received[: self._size]
             answers.append(self._judge(block))
         return answers
+
+    def datagram(self, data: bytes) -> Answer:
+        """The answer that a datagram is. There, one that comes before its turn is none that is
+        out of order: what is before it may be lost. But one that comes after its turn is."""
+        if len(data) != self._size:
+            number = self._close_most_like(data) or 0
+            detail = f"{len(data)} of {self._size} bytes"
+            verdict = Verdict.SHORT if len(data) < self._size else Verdict.CORRUPT
+            return Answer(number, verdict, detail)
+        answer = self._judge(data)
+        if answer.verdict in (Verdict.OK, Verdict.REORDERED):
+            late = answer.number < self._highest
+            self._highest = max(self._highest, answer.number)
+            return Answer(answer.number, Verdict.REORDERED if late else Verdict.OK)
+        return answer
 
     def ended(self) -> list[Answer]:
         """The stream has ended: what there is of an answer is short."""

@@ -18,13 +18,15 @@ from anysock.clients.echo_check import Answer, EchoCheck, Verdict
 from anysock.connection import Connection
 from anysock.engines.base import Event, Task
 from anysock.engines.current import current_engine
-from anysock.errors import AnysockError, Cancelled, QueueClosed
+from anysock.errors import AnysockError, Cancelled, QueueClosed, StreamClosed
 from anysock.net.addresses import Address, resolve
 from anysock.queues import Queue
 from anysock.units import format_duration
 
 if TYPE_CHECKING:
     import ssl
+
+    from anysock.engines.datagrams import Datagrams
 
 # Percentiles are of the latest so many round trips: an endless run has an end to its memory.
 MOST_SAMPLES = 100_000
@@ -176,7 +178,7 @@ class _Ping:
         self._print = say
         self.where = str(plan.address).removeprefix("tcp://")
         self.summary = Summary()
-        self._link: _Link | None = None
+        self._link: _AnyLink | None = None
         self._opening: Event | None = None
         self._unheard: OSError | None = None
         self._stopped = False
@@ -269,14 +271,17 @@ class _Ping:
         self.summary.errors[reason] += 1
         self.say(f"{reason}: {self.where}{cost}")
 
-    async def _open(self) -> _Link:
+    async def _open(self) -> _AnyLink:
         begun = self.now()
+        if self.plan.address.kind == "udp":
+            datagrams = await runtime.connect_datagrams(self.plan.address)
+            return _DatagramLink(self, datagrams, self.now() - begun)
         connection = await runtime.connect(self.plan.address, tls=self.plan.tls)
         took = self.now() - begun
         self.summary.connect.add(took)
         return _Link(self, connection, took)
 
-    async def _shared(self) -> _Link:
+    async def _shared(self) -> _AnyLink:
         """The connection of all probes; opened by the first, and again when it has broken."""
         while self._opening is not None:
             await self._opening.wait()
@@ -301,13 +306,12 @@ class _Asked:
     error: OSError | None = None
 
 
-class _Link:
-    """A connection: a task that sends what is asked, and one that receives what comes."""
+class _AnyLink:
+    """The way to the server: a task that sends what is asked, and one that receives what comes."""
 
-    def __init__(self, ping: _Ping, connection: Connection, connect_took: float) -> None:
+    def __init__(self, ping: _Ping, connect_took: float) -> None:
         self.broken = False
         self._ping = ping
-        self._connection = connection
         self._connect_took = connect_took
         self._check = EchoCheck(ping.plan.size)
         self._asked: dict[int, _Asked] = {}
@@ -336,10 +340,9 @@ class _Link:
         self._check.give_up(number)
 
     async def close(self) -> None:
-        """Close the connection, and end its tasks."""
+        """Close it, and end its tasks."""
         for task in self._tasks:
             task.cancel()
-        await self._connection.close()
 
     async def _send(self) -> None:
         async for number in self._outbox:
@@ -348,9 +351,50 @@ class _Link:
                 payload = self._check.sent(number)
                 self._asked[number].sent = self._ping.now()
                 try:
-                    await self._connection.send_all(payload)
+                    await self._send_one(payload)
                 except (OSError, AnysockError):
                     return  # who receives finds out as well, and tells
+
+    async def _send_one(self, payload: bytes) -> None:
+        raise NotImplementedError
+
+    async def _receive(self) -> None:
+        raise NotImplementedError
+
+    def _take(self, answer: Answer, now: float) -> None:
+        """Tell an answer, count it, and wake whoever asked."""
+        ping, number = self._ping, answer.number
+        asked = self._asked.pop(number, None)
+        if answer.verdict in (Verdict.OK, Verdict.REORDERED) and asked is not None:
+            took = now - asked.sent
+            ping.summary.received += 1
+            ping.summary.rtt.add(took)
+            connect = f" connect={self._connect_took * 1e3:.3f} ms" if ping.plan.connect else ""
+            ping.say(
+                f"{ping.plan.size} bytes from {ping.where}: seq={number}{connect} "
+                f"time={took * 1e3:.3f} ms"
+            )
+        if answer.verdict is not Verdict.OK:
+            ping.summary.bad[answer.verdict.value] += 1
+            detail = f" ({answer.detail})" if answer.detail else ""
+            ping.say(f"{_SAYS[answer.verdict]} from {ping.where}: seq={number}{detail}")
+        if asked is not None:
+            asked.done.set()
+
+
+class _Link(_AnyLink):
+    """A connection."""
+
+    def __init__(self, ping: _Ping, connection: Connection, connect_took: float) -> None:
+        self._connection = connection
+        super().__init__(ping, connect_took)
+
+    async def close(self) -> None:
+        await super().close()
+        await self._connection.close()
+
+    async def _send_one(self, payload: bytes) -> None:
+        await self._connection.send_all(payload)
 
     async def _receive(self) -> None:
         error: OSError
@@ -373,24 +417,39 @@ class _Link:
             asked.error = error
             asked.done.set()
 
-    def _take(self, answer: Answer, now: float) -> None:
-        """Tell an answer, count it, and wake whoever asked."""
-        ping, number = self._ping, answer.number
-        asked = self._asked.pop(number, None)
-        if answer.verdict in (Verdict.OK, Verdict.REORDERED) and asked is not None:
-            took = now - asked.sent
-            ping.summary.received += 1
-            ping.summary.rtt.add(took)
-            connect = f" connect={self._connect_took * 1e3:.3f} ms" if ping.plan.connect else ""
-            ping.say(
-                f"{ping.plan.size} bytes from {ping.where}: seq={number}{connect} "
-                f"time={took * 1e3:.3f} ms"
-            )
-        if answer.verdict is not Verdict.OK:
-            ping.summary.bad[answer.verdict.value] += 1
-            detail = f" ({answer.detail})" if answer.detail else ""
-            ping.say(f"{_SAYS[answer.verdict]} from {ping.where}: seq={number}{detail}")
-        if asked is not None:
+
+class _DatagramLink(_AnyLink):
+    """A UDP socket. It never breaks: what is lost is lost, and the next probe tries again."""
+
+    def __init__(self, ping: _Ping, datagrams: Datagrams, connect_took: float) -> None:
+        self._datagrams = datagrams
+        super().__init__(ping, connect_took)
+
+    async def close(self) -> None:
+        await super().close()
+        self._datagrams.close()
+
+    async def _send_one(self, payload: bytes) -> None:
+        try:
+            self._datagrams.send(payload)
+        except OSError as error:
+            self._fail(error)
+
+    async def _receive(self) -> None:
+        while True:
+            try:
+                datagram = await self._datagrams.recv()
+            except StreamClosed:
+                return
+            except OSError as error:
+                self._fail(error)
+            else:
+                self._take(self._check.datagram(datagram.data), self._ping.now())
+
+    def _fail(self, error: OSError) -> None:
+        """The system has refused a probe, or tells that another refused it (ICMP)."""
+        for asked in self._asked.values():
+            asked.error = error
             asked.done.set()
 
 

@@ -18,15 +18,20 @@ from anysock.connection import Connection
 from anysock.engines.base import SockAddr
 from anysock.errors import StartError, StreamClosed
 from anysock.net.addresses import Address
-from anysock.runtime import connect, run, spawn
+from anysock.runtime import connect, connect_datagrams, run, sleep, spawn
 
 if TYPE_CHECKING:
     import ssl
+
+    from anysock.engines.datagrams import Datagrams
 
 # ^], which telnet(1) uses too: a byte that nobody types by accident.
 ESCAPE = b"\x1d"
 
 _STDIN = 0
+
+# How long the answers to the last datagrams may take: nothing tells that there are none.
+_LAST_ANSWERS_SECONDS = 1.0
 _MOST = 65536
 
 
@@ -40,7 +45,10 @@ def talk(address: Address, line_ending: bytes = b"\r\n", tls: ssl.SSLContext | N
 
     Raises `StartError` when nobody answers there, and when the connection breaks.
     """
-    run(_talk, address, line_ending, tls, engine="threads")
+    if address.kind == "udp":
+        run(_talk_udp, address, line_ending, engine="threads")
+    else:
+        run(_talk, address, line_ending, tls, engine="threads")
 
 
 async def _talk(address: Address, line_ending: bytes, tls: ssl.SSLContext | None) -> None:
@@ -70,6 +78,37 @@ async def _talk(address: Address, line_ending: bytes, tls: ssl.SSLContext | None
     _say("Connection closed." if user.quit else "Connection closed by foreign host.")
 
 
+async def _talk_udp(address: Address, line_ending: bytes) -> None:
+    """Each line is a datagram, and each datagram that comes is shown."""
+    _say_trying((address.host or "this machine", address.port))
+    datagrams = await connect_datagrams(address)
+    _say("Each line is a datagram. Escape character is '^]'.")
+    with _escape_ends_a_line():
+        user = _UdpUser(datagrams, line_ending)
+        spawn(user.speak(), name="user")
+        refused = False
+        try:
+            while True:
+                try:
+                    data = (await datagrams.recv()).data
+                except ConnectionRefusedError:
+                    refused = True
+                    _say(f"{address.host}:{address.port}: nobody listens there")
+                    continue
+                user.missing -= 1
+                _write(data)
+                if user.ended and user.missing <= 0:
+                    break
+        except StreamClosed:
+            pass  # the user has ended it, or what was still missing has not come in time
+        finally:
+            datagrams.close()
+    if refused:
+        raise StartError(f"nobody listens at {address}")
+    if not user.quit and user.missing > 0:
+        raise StartError(f"no answer to {user.missing} of {user.sent} datagrams")
+
+
 class _User:
     """Sends what comes from standard input, a line at a time."""
 
@@ -77,6 +116,15 @@ class _User:
         self.quit = False
         self._connection = connection
         self._line_ending = line_ending
+
+    async def _send(self, lines: list[bytes]) -> None:
+        await self._connection.send_all(b"".join(lines))
+
+    async def _end(self) -> None:
+        await self._connection.send_eof()
+
+    def _quit(self) -> None:
+        self._connection.stream.end_receiving()
 
     async def speak(self) -> None:
         # If the connection is lost, who receives finds that out too, and says so.
@@ -87,16 +135,16 @@ class _User:
                     typed = typed.replace(ESCAPE, b"")
                     if self._wants_to_quit():
                         self.quit = True
-                        self._connection.stream.end_receiving()
+                        self._quit()
                         return
                 *lines, begun = (begun + typed).split(b"\n")
                 if lines:
-                    await self._connection.send_all(
-                        b"".join(line.removesuffix(b"\r") + self._line_ending for line in lines)
+                    await self._send(
+                        [line.removesuffix(b"\r") + self._line_ending for line in lines]
                     )
             if begun:
-                await self._connection.send_all(begun)
-            await self._connection.send_eof()
+                await self._send([begun])
+            await self._end()
 
     def _wants_to_quit(self) -> bool:
         sys.stderr.write("\nanysock> ")
@@ -106,6 +154,35 @@ class _User:
             return command != b""
         _say("quit (or close) ends the conversation; an empty line goes on with it.")
         return False
+
+
+class _UdpUser(_User):
+    """Sends each line as a datagram; after the last, waits a moment for what is missing."""
+
+    def __init__(self, datagrams: Datagrams, line_ending: bytes) -> None:
+        self.quit = False
+        #: Whether there will be no more.
+        self.ended = False
+        self.sent = 0
+        #: How many datagrams have not been answered.
+        self.missing = 0
+        self._datagrams = datagrams
+        self._line_ending = line_ending
+
+    async def _send(self, lines: list[bytes]) -> None:
+        for line in lines:
+            self.sent += 1
+            self.missing += 1
+            self._datagrams.send(line)
+
+    async def _end(self) -> None:
+        self.ended = True
+        if self.missing > 0:
+            await sleep(_LAST_ANSWERS_SECONDS)
+        self._datagrams.close()
+
+    def _quit(self) -> None:
+        self._datagrams.close()
 
 
 @contextlib.contextmanager
