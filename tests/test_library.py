@@ -576,6 +576,19 @@ def test_an_address_in_use_is_a_start_error(engine):
     run(engine, main)
 
 
+def test_a_server_on_a_unix_socket_serves_and_ends(concurrent_engine, tmp_path):
+    async def main():
+        address = f"unix://{tmp_path}/socket"
+        async with anysock.timeout(10), anysock.Server("echo", bind=address):
+            async with await anysock.connect(address) as connection:
+                await connection.send_all(b"hello")
+                assert await connection.recv() == b"hello"
+        with pytest.raises(FileNotFoundError):
+            await anysock.connect(address)
+
+    run(concurrent_engine, main)
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_serve_in_a_program_of_ones_own(engine, tmp_path):
     """The ten lines of the README: they log, they drain, they say how many were aborted."""

@@ -27,6 +27,8 @@ from anysock.errors import (
     StreamBroken,
     StreamBusy,
     StreamClosed,
+    TlsError,
+    TlsTruncated,
     UsageError,
 )
 from anysock.events import CloseReason, Counters, Events
@@ -70,6 +72,8 @@ __all__ = [
     "StreamBusy",
     "StreamClosed",
     "TaskGroup",
+    "TlsError",
+    "TlsTruncated",
     "UsageError",
     "connect",
     "move_on_after",

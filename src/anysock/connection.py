@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from anysock.engines.base import Data, SockAddr, Stream
 from anysock.errors import EndOfStream
 from anysock.net.lines import LineBuffer
+
+if TYPE_CHECKING:
+    from anysock.net.tls_session import TlsSession
 
 #: The longest line that `Connection.recv_line` takes when it is not told another limit, in bytes.
 MAX_LINE = 65536
@@ -85,6 +88,12 @@ class Connection:
     def local(self) -> SockAddr:
         """The address of our end."""
         return self._stream.local
+
+    @property
+    def tls(self) -> TlsSession | None:
+        """What was agreed on where TLS is spoken: its `version`, its `cipher`, and the peer's
+        `peer_certificate`, as `ssl.SSLSocket.getpeercert` has it. None where it is not."""
+        return self._stream.tls  # type: ignore[no-any-return]
 
     @property
     def bytes_received(self) -> int:

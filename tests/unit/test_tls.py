@@ -458,14 +458,14 @@ def test_a_client_with_a_certificate_of_another_ca(pki, version):
 @VERSIONS
 def test_a_client_with_a_certificate_is_known_by_it(pki, version):
     server, client = mutual(pki, version, cert=pki.client.both).agreed()
-    certificate = server.peer_certificate()
+    certificate = server.peer_certificate
     assert certificate is not None
     assert ("email", "somebody@example.org") in certificate["subjectAltName"]
-    client_sees = client.peer_certificate()
+    client_sees = client.peer_certificate
     assert client_sees is not None
     assert ("DNS", "localhost") in client_sees["subjectAltName"]
     again = mutual(pki, version, cert=pki.client.both)
-    assert again.new()[0].peer_certificate() is None, "not before the handshake"
+    assert again.new()[0].peer_certificate is None, "not before the handshake"
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion")

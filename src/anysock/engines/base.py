@@ -95,6 +95,11 @@ class Stream(Protocol):
         """True while a task waits in `send_all` for the peer to read."""
         ...
 
+    @property
+    def tls(self) -> Any:
+        """The TLS that is spoken on it, as a `net.tls_session.TlsSession`; None without."""
+        ...
+
     def progress(self) -> int:
         """A number that changes while the peer takes what is sent to it, even within one
         `send_all`. To be asked for now and then, while `sending`."""

@@ -123,6 +123,10 @@ class SocketStream:
         raise NotImplementedError
 
     @property
+    def tls(self) -> None:
+        return None
+
+    @property
     def peer(self) -> SockAddr:
         return self._peer
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ssl
 import threading
-from typing import Any
 
 from anysock.engines.base import Data, Event, Stream
 from anysock.engines.current import current_engine
@@ -46,7 +45,7 @@ class TlsStream(WrappedStream):
     - A `send_all` that was cancelled has always sent part of its data.
     - Several tasks may send at once: the data of each goes in one piece, one after the other.
 
-    `bytes_received` and `bytes_sent` count plain text, without the handshake.
+    `bytes_received` and `bytes_sent` count what was moved before it, and from then on plain text.
     """
 
     def __init__(
@@ -60,8 +59,8 @@ class TlsStream(WrappedStream):
         super().__init__(inner)
         self._session = TlsSession(context, server_side=server_side, hostname=hostname)
         self._most = _MOST_RECEIVED
-        self._received = 0
-        self._sent = 0
+        self._received = inner.bytes_received
+        self._sent = inner.bytes_sent
         self._sending_turn = Turn()
         self._in_recv = threading.Lock()
         self._turns = _TURNS
@@ -75,19 +74,8 @@ class TlsStream(WrappedStream):
     # -- what is known of it ---------------------------------------------------------------------
 
     @property
-    def version(self) -> str | None:
-        """``"TLSv1.3"`` or ``"TLSv1.2"``; None before the handshake."""
-        return self._session.version
-
-    @property
-    def cipher(self) -> str | None:
-        """What the connection is encrypted with, such as ``"TLS_AES_256_GCM_SHA384"``."""
-        return self._session.cipher
-
-    @property
-    def peer_certificate(self) -> dict[str, Any] | None:
-        """The peer's certificate, as `ssl.SSLSocket.getpeercert` tells it; None if it sent none."""
-        return self._session.peer_certificate()
+    def tls(self) -> TlsSession:
+        return self._session
 
     @property
     def bytes_received(self) -> int:
@@ -232,7 +220,7 @@ class TlsStream(WrappedStream):
         a renegotiation, for which the peer waits (RFC 5246, 7.2.2).
         """
         unsaid = self._session.output_pending
-        if unsaid and (unsaid > _MOST_UNSAID or self.version != "TLSv1.3"):
+        if unsaid and (unsaid > _MOST_UNSAID or self._session.version != "TLSv1.3"):
             await self._flush()
 
     async def _flush(self) -> None:

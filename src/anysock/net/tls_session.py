@@ -82,6 +82,7 @@ class TlsSession:
         cipher = self._tls.cipher()
         return cipher[0] if cipher else None
 
+    @property
     def peer_certificate(self) -> dict[str, Any] | None:
         """The peer's certificate, as `ssl.SSLSocket.getpeercert` tells it; None if it sent none."""
         return self._tls.getpeercert() if self._established else None

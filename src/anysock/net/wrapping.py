@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from typing import Any
 
 from anysock.engines.base import Data, SockAddr, Stream
 
@@ -40,6 +41,10 @@ class WrappedStream:
     @property
     def sending(self) -> bool:
         return self._inner.sending
+
+    @property
+    def tls(self) -> Any:
+        return self._inner.tls
 
     def progress(self) -> int:
         return self._inner.progress()
