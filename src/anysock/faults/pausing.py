@@ -45,6 +45,7 @@ class PausingStream(WrappedStream):
                     await self._over.wait()
             finally:
                 self._pausing = False
+                self._looks += 1
         if self._aborted is not None:
             raise self._aborted
 
