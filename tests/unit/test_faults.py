@@ -150,8 +150,8 @@ def test_without_faults_the_handler_is_left_alone():
 
 @pytest.mark.parametrize("name", _OPTIONS)
 def test_each_option_asks_for_its_fault(name):
-    value = "boom" if name == "fail_on" else 1
-    options = ServeOptions(**{name: value})
+    asked: dict[str, Any] = {name: "boom" if name == "fail_on" else 1}
+    options = ServeOptions(**asked)
     assert with_faults(handler, options) is not handler
 
     async def main() -> None:
@@ -300,7 +300,7 @@ def test_a_delay_line_shifts_everything_by_its_length(chunks, gaps, delay):
     async def main() -> None:
         engine, wire = current_engine(), Wire()
         stream = delayed(wire, delay)
-        due = []
+        due: list[Any] = []
         for chunk, gap in zip(chunks, gaps, strict=False):
             await engine.sleep(gap)
             await stream.send_all(chunk)
@@ -445,7 +445,7 @@ async def begun(stream: PausingStream) -> None:
     assert stream.sending
 
 
-async def _quietly(sending: Awaitable[None]) -> None:
+async def _quietly(sending: Awaitable[object]) -> None:
     try:
         await sending
     except StreamAborted:
@@ -682,7 +682,7 @@ def test_an_end_on_purpose_wakes_who_receives(kind, delay):
     run(main)
 
 
-async def _swallow(sending: Awaitable[None]) -> None:
+async def _swallow(sending: Awaitable[object]) -> None:
     try:
         await sending
     except EndOnPurpose:
