@@ -20,6 +20,7 @@ HOWTO = Path(__file__).parents[1] / "docs" / "howto"
 
 #: Page, and the program that it needs besides ours.
 PAGES = {
+    "faults": None,
     "workers": None,
     "behind-haproxy": "haproxy",
     "observe": "curl",

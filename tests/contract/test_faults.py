@@ -274,7 +274,7 @@ def test_a_share_of_the_answers_is_corrupt_and_the_same_with_the_same_seed(start
 
     server, first = wrong()
     assert 5 <= len(first) <= 45
-    seed = server.wait_for(r"--seed (\d+) decides the same again")[1]
+    seed = server.wait_for(r"--seed (\d+) repeats them")[1]
     assert wrong("--seed", seed)[1] == first
 
 
