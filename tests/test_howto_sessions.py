@@ -21,6 +21,7 @@ HOWTO = Path(__file__).parents[1] / "docs" / "howto"
 #: Page, and the program that it needs besides ours.
 PAGES = {
     "tls": "openssl",
+    "faults": None,
     "workers": None,
     "udp": None,
     "behind-haproxy": "haproxy",

@@ -13,6 +13,7 @@ import contextlib
 import errno
 import os
 import socket
+import time
 from typing import TypeVar, cast
 
 import uvloop
@@ -213,6 +214,10 @@ class UvloopEngine(AsyncioEngine):
     name = "uvloop"
 
     _loop_factory = staticmethod(uvloop.new_event_loop)
+
+    def now(self) -> float:
+        # libuv's clock is that of the beginning of its turn, in whole milliseconds.
+        return time.monotonic()
 
     async def _stream(self, sock: socket.socket, peer: SockAddr) -> Stream:
         stream = UvloopStream(self, sock, peer)

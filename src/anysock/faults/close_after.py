@@ -11,7 +11,7 @@ class CloseAfter(EndingStream):
 
     how = "closed"
 
-    async def _end(self) -> None:
+    def _end(self) -> None:
         # Another task of the handler may wait for the peer, and would not hear of it. (Where none
         # does, the stream is better left open: the peer that is still sending has then a while
         # to notice, before what it sends is answered with a reset.)

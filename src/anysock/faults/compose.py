@@ -47,11 +47,11 @@ def faulty(
 ) -> Callable[[Connection], Awaitable[object]]:
     """`handler`, for connections with the faults that `options` ask for."""
     seed = options.seed
-    if options.jitter or options.corrupt or options.half_open:
+    if options.jitter or options.corrupt or 0 < options.half_open < 1:
         if seed is None:
             seed = random.SystemRandom().randrange(_SEEDS)
         # Without this line nobody could have a bad run again.
-        _log.info("faults on purpose: chance decides; --seed %d decides the same again", seed)
+        _log.info("faults on purpose: chance decides which; --seed %d repeats them", seed)
     numbers = itertools.count(1)
 
     async def with_its_faults(connection: Connection) -> None:

@@ -168,7 +168,7 @@ class DelayedStream(PausingStream):
         """Hand on what is due, until the stream is closed and the line empty, or it is lost."""
         try:
             while (piece := await self._next_piece()) is not None:
-                await self._pause(piece.due - self._engine.now())
+                await self._pause_until(piece.due)
                 if piece.data is None:
                     await self._inner.send_eof()
                 else:

@@ -28,8 +28,11 @@ class EndingStream(WrappedStream):
     def lost(self) -> OSError | None:
         return self._end_on_purpose or self._inner.lost
 
-    async def _end(self) -> None:
-        """End the stream inside: the last byte is sent."""
+    async def _until_ready(self) -> None:
+        """The last byte is sent: wait for what must be waited for."""
+
+    def _end(self) -> None:
+        """End the stream inside."""
         raise NotImplementedError
 
     async def recv(self, max_bytes: int | None = None) -> bytes:
@@ -52,6 +55,8 @@ class EndingStream(WrappedStream):
                 await self._inner.send_all(part)
                 self._left -= len(part)
             if not self._left and len(data):
-                await self._end()
+                await self._until_ready()
+                # In this order: who receives, on another thread, must know why it ends.
                 self._end_on_purpose = EndOnPurpose(f"{self.how} on purpose")
+                self._end()
                 raise self._end_on_purpose

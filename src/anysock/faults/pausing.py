@@ -36,15 +36,18 @@ class PausingStream(WrappedStream):
         self._looks += self._pausing
         return self._inner.progress() + self._looks
 
-    async def _pause(self, seconds: float) -> None:
-        """Let `seconds` pass. Raises `StreamAborted` when the stream is aborted meanwhile."""
-        if seconds > 0 and not self._over.is_set():
+    async def _pause_until(self, when: float) -> None:
+        """Let time pass. Raises `StreamAborted` when the stream is aborted meanwhile."""
+        if when > self._engine.now():
             self._pausing = True
             try:
-                async with self._engine.scope(seconds):
-                    await self._over.wait()
+                # Some loops count in milliseconds, and wake up to one too early.
+                while (left := when - self._engine.now()) > 0 and not self._over.is_set():
+                    async with self._engine.scope(left):
+                        await self._over.wait()
             finally:
                 self._pausing = False
+                self._looks += 1
         if self._aborted is not None:
             raise self._aborted
 
@@ -83,7 +86,7 @@ class PacedStream(PausingStream):
             rest = memoryview(data)
             try:
                 while True:
-                    await self._pause(self._next - self._engine.now())
+                    await self._pause_until(self._next)
                     piece = rest[: self._most]
                     await self._inner.send_all(piece)
                     rest = rest[self._most :]

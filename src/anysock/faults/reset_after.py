@@ -21,11 +21,7 @@ class ResetAfter(EndingStream):
 
     how = "reset"
 
-    async def _end(self) -> None:
-        await self._until_taken()
-        self._inner.abort()
-
-    async def _until_taken(self) -> None:
+    async def _until_ready(self) -> None:
         engine = current_engine()
         taken, since = self._inner.progress(), engine.now()
         while taken < self._inner.bytes_sent and engine.now() - since < _STAND_STILL:
@@ -33,3 +29,6 @@ class ResetAfter(EndingStream):
             before, taken = taken, self._inner.progress()
             if taken != before:
                 since = engine.now()
+
+    def _end(self) -> None:
+        self._inner.abort()
