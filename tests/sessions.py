@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -78,7 +79,9 @@ class Session:
         commands = folder / "bin"
         commands.mkdir()
         anysock = commands / "anysock"
-        anysock.write_text(f'#!/bin/sh\nexec {sys.executable} -m anysock "$@"\n')
+        # In the program itself: not everything hands its environment on.
+        path = shlex.quote(os.environ.get("PYTHONPATH", ""))
+        anysock.write_text(f'#!/bin/sh\nPYTHONPATH={path} exec {sys.executable} -m anysock "$@"\n')
         anysock.chmod(0o755)
         self._environment = os.environ | {
             "PATH": f"{commands}:{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin",

@@ -126,8 +126,6 @@ class Supervisor:
         self._draining = False
         self._deadline = 0.0
         self._told_at = 0.0
-        # From here on nothing of it is in the environment, which the workers inherit.
-        self._notifier = systemd.Notifier()
         self._serving = ""
         self._reloading = False
         self._ping_at = 0.0
@@ -142,6 +140,8 @@ class Supervisor:
         """
         self._check()
         self._table = SlotTable()
+        # From here on nothing of it is in the environment, which the workers inherit.
+        self._notifier = systemd.Notifier()
         try:
             self._open()
             self._check_what_is_read_again()
