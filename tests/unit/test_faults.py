@@ -62,6 +62,7 @@ class Wire:
         self.bytes_received = 0
         self.bytes_sent = 0
         self.lost: OSError | None = None
+        self.tls = None
         self.peer = ("192.0.2.1", 7)
         self.local = ("192.0.2.2", 7)
         self.receiving = False

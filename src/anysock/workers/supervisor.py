@@ -42,8 +42,8 @@ from anysock.workers.worker import Job
 _log = logging.getLogger("anysock")
 _ready_log = logging.getLogger("anysock.ready")
 
-# A worker that dies sooner after its start than this has not worked.
-QUICK_SECONDS = 5.0
+# A worker that dies sooner after its start than this, or before it serves, has not worked.
+QUICK_SECONDS = 1.0
 
 # After so many deaths of that kind in a row, the supervisor gives up.
 MOST_QUICK_DEATHS = 5
