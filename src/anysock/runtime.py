@@ -146,9 +146,9 @@ async def connect(
     else:
         candidates = resolve(address, passive=False)
     if address.tls and tls is None:
-        from anysock.net.certificates import client_context
+        from anysock.net.certificates import default_client_context
 
-        tls = client_context()
+        tls = default_client_context()
     refused: OSError | None = None
     for family, sockaddr in candidates:
         if trying is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import ssl
 from collections.abc import Callable
@@ -70,6 +71,12 @@ def client_context(
     if cert is not None:
         _load_identity(context, cert, key)
     return context
+
+
+@functools.cache
+def default_client_context() -> ssl.SSLContext:
+    """`client_context()`, made once: to read the certificates of the system takes 10 ms."""
+    return client_context()
 
 
 @dataclass
