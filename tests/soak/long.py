@@ -210,9 +210,11 @@ def main() -> None:
         tell(calm=name, first=calm[0][name], last=calm[-1][name])
     if pauses[0] != pauses[1]:
         failures.append("pauses and resumes differ")
-    for name in ("descriptors", "threads", "tasks"):
-        if len({each[name] for each in calm[1:]}) > 1:
-            failures.append(f"{name} are not flat: {[each[name] for each in calm]}")
+    failures += [
+        f"{name} are not flat: {[each[name] for each in calm]}"
+        for name in ("descriptors", "threads", "tasks")
+        if len({each[name] for each in calm[1:]}) > 1
+    ]
     # The first minute warms it up: modules, buffers, malloc's arenas.
     middle = calm[len(calm) // 3 :]
     if middle[-1]["MiB"] > middle[0]["MiB"] * 1.05 + 1:
