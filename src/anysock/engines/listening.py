@@ -56,9 +56,11 @@ class ListeningSocket:
         return waiting
 
     def shut_down(self) -> bool:
-        """Stop listening while somebody still waits for the socket; false where that can't be done.
+        """Stop listening while somebody still waits for the socket; false where who waits is not
+        woken by that.
 
-        Of what is shared, others would be shut out with us; and only Linux can do it at all.
+        Of what is shared, others would be shut out with us; and only Linux can do it at all. On a
+        Unix socket accept(2) then says EAGAIN for ever, while poll(2) says that it is worth a try.
         """
         if self.shared:
             return False
@@ -66,7 +68,7 @@ class ListeningSocket:
             self.sock.shutdown(socket.SHUT_RDWR)
         except OSError:
             return False
-        return True
+        return self.sock.family != socket.AF_UNIX
 
 
 def open_sockets(
