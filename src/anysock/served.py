@@ -148,10 +148,17 @@ class Served:
             self.end(CloseReason.IDLE, now)
             if self.progress is not None:
                 self.abort()  # a peer that does not read would not notice anything else
-        elif limits.min_rate and now - self.mark_at >= limits.window:
+        elif self._may_be_too_slow(now, limits):
             if self.moved - self.mark < limits.min_rate * (now - self.mark_at):
                 self.end(CloseReason.TOO_SLOW, now)
             self.mark, self.mark_at = self.moved, now
+
+    def _may_be_too_slow(self, now: float, limits: TimeLimits) -> bool:
+        """Whether it is time to see how much has moved. Who has gone silent is none of these: the
+        idle timeout ends it, where there is one."""
+        if not limits.min_rate or now - self.mark_at < limits.window:
+            return False
+        return limits.idle is None or self.moved_at == now
 
     def rest(self, now: float) -> None:
         """The server drains: end the connection if it has been at rest for long enough."""

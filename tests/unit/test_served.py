@@ -230,8 +230,23 @@ def test_a_byte_in_just_less_than_the_idle_timeout_is_too_slow():
     world = World(idle_timeout=10, min_rate=1)
     took = world.pass_(1000, drip(world, 9.9))
     assert world.client.ended is CloseReason.TOO_SLOW
-    assert 10 <= took <= 12.6
+    assert 10 <= took <= 2 * 9.9 + 1.3
     assert world.stream.ended
+
+
+def test_who_goes_silent_is_idle_and_not_too_slow():
+    world = World(idle_timeout=10, min_rate=1)
+    world.now += 3
+    world.stream.bytes_received = 5
+    world.client.look(world.now, world.limits)
+    assert 10 <= world.pass_(100) <= 11.3
+    assert world.client.ended is CloseReason.IDLE
+
+
+def test_where_nobody_is_idle_who_goes_silent_is_too_slow():
+    world = World(min_rate=1)
+    assert 60 <= world.pass_(1000) <= 65
+    assert world.client.ended is CloseReason.TOO_SLOW
 
 
 @given(rate=st.floats(0.5, 1000), idle=st.floats(1, 100))

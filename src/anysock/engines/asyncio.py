@@ -35,6 +35,7 @@ from anysock.engines.sockets import (
     MOST_SEND_SIZE,
     TURNS,
     SocketStream,
+    name_of_peer,
     not_our_loop,
 )
 from anysock.errors import Cancelled, StreamBusy
@@ -361,7 +362,7 @@ class AsyncioEngine:
             sock.setblocking(False)
             no_delay(sock)
             await asyncio.get_running_loop().sock_connect(sock, address)
-            return await self._stream(sock, sock.getpeername())
+            return await self._stream(sock, name_of_peer(sock, address))
         except BaseException:
             sock.close()
             raise

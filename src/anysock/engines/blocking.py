@@ -33,7 +33,12 @@ from anysock.engines.blocking_tasks import (
 from anysock.engines.datagrams import Datagrams
 from anysock.engines.listening import accepted, no_delay, open_sockets
 from anysock.engines.signals import catch_signals, leave_signals_to_the_main_thread
-from anysock.engines.sockets import MOST_SEND_SIZE, SocketStream, not_our_loop
+from anysock.engines.sockets import (
+    MOST_SEND_SIZE,
+    SocketStream,
+    name_of_peer,
+    not_our_loop,
+)
 from anysock.errors import Cancelled
 
 T = TypeVar("T")
@@ -183,7 +188,7 @@ class BlockingEngine:
                     running_task().patience()
                 raise
             sock.settimeout(None)
-            return BlockingStream(self, sock, sock.getpeername())
+            return BlockingStream(self, sock, name_of_peer(sock, address))
         except BaseException:
             sock.close()
             raise

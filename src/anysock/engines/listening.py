@@ -56,11 +56,11 @@ class ListeningSocket:
         return waiting
 
     def shut_down(self) -> bool:
-        """Stop listening while somebody still waits for the socket. True if an accept(2) that waits
-        is told so.
+        """Stop listening while somebody still waits for the socket; false where who waits is not
+        woken by that.
 
-        Of what is shared, others would be shut out with us; only Linux can do it at all; and an
-        accept(2) from a Unix socket then says EAGAIN, for ever.
+        Of what is shared, others would be shut out with us; and only Linux can do it at all. On a
+        Unix socket accept(2) then says EAGAIN for ever, while poll(2) says that it is worth a try.
         """
         if self.shared:
             return False

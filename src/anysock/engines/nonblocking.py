@@ -38,7 +38,7 @@ from anysock.engines.listening import (
     open_sockets,
 )
 from anysock.engines.signals import catch_signals, leave_signals_to_the_main_thread
-from anysock.engines.sockets import TURNS, SocketStream
+from anysock.engines.sockets import TURNS, SocketStream, name_of_peer
 from anysock.errors import Cancelled, StreamClosed
 from anysock.loop.kernel import Kernel
 from anysock.loop.observers import Observation, Observer
@@ -320,7 +320,7 @@ class NonblockingEngine:
             elif code:
                 # EAGAIN: a Unix socket whose backlog is full, which no poller would tell of.
                 raise OSError(code, os.strerror(code))
-            return NonblockingStream(self, self._kernel, sock, sock.getpeername())
+            return NonblockingStream(self, self._kernel, sock, name_of_peer(sock, address))
         except BaseException:
             sock.close()
             raise

@@ -74,6 +74,15 @@ def not_our_loop(name: str) -> UsageError:
     return UsageError(f"the engine {name!r} has no loop that can be observed: use 'selector'")
 
 
+def name_of_peer(sock: socket.socket, address: SockAddr) -> SockAddr:
+    """The name of the peer that `sock` has connected to at `address`."""
+    try:
+        return readable_name(sock.getpeername())
+    except OSError:
+        # It was there, and is gone again: who receives hears of its reset, as at any other time.
+        return readable_name(address)
+
+
 class SocketStream:
     """What every `Stream` over a socket does alike; `recv` and `send_all` are the engines' own."""
 

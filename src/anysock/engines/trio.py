@@ -34,6 +34,7 @@ from anysock.engines.signals import catch_signals
 from anysock.engines.sockets import (
     TURNS,
     SocketStream,
+    name_of_peer,
     not_our_loop,
 )
 from anysock.errors import Cancelled, StreamBusy, StreamClosed
@@ -390,7 +391,7 @@ class TrioEngine:
                 code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
                 if code:
                     raise OSError(code, os.strerror(code)) from None
-            return TrioStream(self, sock, sock.getpeername())
+            return TrioStream(self, sock, name_of_peer(sock, address))
         except BaseException:
             sock.close()
             raise
