@@ -42,6 +42,9 @@ class Connection:
         self._client: SockAddr | None = None
         # What has come and gone that is not the conversation's: the header of a proxy.
         self._overhead = 0
+        #: Whether the peer is a proxy that speaks for itself, as in a health check, or has not told
+        #: yet for whom it speaks.
+        self.of_proxy = False
         #: True once the server has begun to drain, or the connection has had its time: a handler
         #: that sends without being asked should come to an end. (One that waits in `recv` need not
         #: look: see `Server.drain`.)
@@ -63,10 +66,12 @@ class Connection:
         self.recv = stream.recv  # type: ignore[method-assign]
         self.send_all = stream.send_all  # type: ignore[method-assign]
 
-    def speaks_for(self, client: SockAddr | None, overhead: int) -> None:
+    def speaks_for(self, client: SockAddr | None, overhead: int, *, itself: bool) -> None:
         """The peer is a proxy, and has told in `overhead` bytes that it speaks for `client` (None:
-        for itself). For the server."""
-        self._client = client
+        it can't tell whom), or for `itself`. For the server."""
+        # In version 1 of the PROXY protocol, who speaks for itself gives its own address.
+        self.of_proxy = itself or client == self._stream.peer
+        self._client = None if self.of_proxy else client
         self._overhead = overhead
 
     def __repr__(self) -> str:

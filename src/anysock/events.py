@@ -36,7 +36,8 @@ class CloseReason(enum.Enum):
 
     #: The peer ended the stream, or the handler had no more to say.
     DONE = "done"
-    #: The peer ended the stream before its first byte: a load balancer's health check.
+    #: The peer ended the stream, or reset it, before its first byte: a load balancer's health
+    #: check.
     NO_DATA = "closed before its first byte"
     #: The peer, or the network, was gone: a reset, a broken pipe, a time-out of TCP.
     LOST = "lost"
@@ -77,7 +78,11 @@ class Events:
         """The server listens on `addresses`, each like ``tcp://127.0.0.1:8000``."""
 
     def connection_opened(self, connection: Connection) -> None:
-        """A peer was accepted; its handler is about to run."""
+        """A peer was accepted; its handler is about to run.
+
+        Behind a proxy, the proxy has told who it is, if it ever does; with `Connection.of_proxy`,
+        it has not, or is there for itself, as in a health check.
+        """
 
     def handler_failed(self, connection: Connection, error: Exception) -> None:
         """The handler raised `error`. Only this connection is closed."""

@@ -75,8 +75,10 @@ class LogEvents(Events):
             _ready_log.info("listening on %s (%s)", address, engine)
 
     def connection_opened(self, connection: Connection) -> None:
-        if self._announce and _log.isEnabledFor(logging.INFO):
-            _log.info("I got a connection from %s", connection.peer, extra=_of(connection))
+        # A proxy's health check, once a second and for ever, is no news.
+        level = logging.DEBUG if connection.of_proxy else logging.INFO
+        if self._announce and _log.isEnabledFor(level):
+            _log.log(level, "I got a connection from %s", connection.peer, extra=_of(connection))
 
     def handler_failed(self, connection: Connection, error: Exception) -> None:
         _log.error(

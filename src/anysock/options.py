@@ -369,7 +369,8 @@ class ServeOptions:
             )
         if any(address.tls for address in self.addresses) and self.tls_cert is None:
             raise UsageError("--tls-cert: a tls:// address needs a certificate")
-        if self.proxy_protocol == "required" and not self.proxy_from:
+        networked = any(address.kind != "unix" for address in self.addresses)
+        if self.proxy_protocol == "required" and not self.proxy_from and networked:
             raise UsageError(
                 "--proxy-from: say which networks the proxies are in; whoever can connect from "
                 "there can claim to be anyone"

@@ -529,7 +529,13 @@ class Server:
         connection = Connection(stream)
         client = Served(connection, engine.now())
         # Before all else: who may not come in must not take the place of who may.
-        refused = self._judge(client) if self.options.proxy_protocol == "off" else None
+        refused: CloseReason | None = None
+        error: OSError | None = None
+        if self.options.proxy_protocol == "off":
+            refused = self._judge(client)
+        elif not self._may_be_a_proxy(connection):
+            refused = CloseReason.PROXY_HEADER
+            error = PermissionError("its sender is none of the proxies (--proxy-from)")
         try:
             if refused is None:
                 refused = await self._until_its_turn(waited)
@@ -544,15 +550,20 @@ class Server:
             raise
         self._clients[connection] = client
         self.counters.opened(connection, client.opened_at)
-        self.events.connection_opened(connection)
+        # Behind a proxy, that is told when it is known who has come: see `_hear_the_proxy`.
+        connection.of_proxy = refused is None and self.options.proxy_protocol != "off"
+        if not connection.of_proxy:
+            self.events.connection_opened(connection)
         if refused is not None:
             client.ended = refused
             connection.abort()
-            await self._part_with(client, refused, None)
+            await self._part_with(client, refused, error)
             return
         try:
             engine.spawn(self._serve_client(client, binding), name=f"client {connection.peer}")
         except OSError:
+            if connection.of_proxy:
+                self.events.connection_opened(connection)
             connection.abort()
             await self._part_with(client, CloseReason.ABORTED, None)
             raise
@@ -602,6 +613,12 @@ class Server:
         client.counted = refused is None
         return refused
 
+    def _may_be_a_proxy(self, connection: Connection) -> bool:
+        """Whether its header is to be believed. On a Unix socket, the permissions of its file say
+        who is a proxy."""
+        peer = connection.peer
+        return isinstance(peer, str) or contains(self.options.proxy_from, peer)
+
     # -- supervising ---------------------------------------------------------------------------
 
     async def _serve_client(self, client: Served, binding: Binding) -> None:
@@ -620,14 +637,14 @@ class Server:
             await self.handler(connection)
             reason = client.how_it_ended()
         except _Refused as refused:
-            reason, lost = refused.reason, refused.error
+            reason, lost = client.ended or refused.reason, refused.error
             if not refused.politely:
                 connection.abort()
         except Exception as error:  # noqa: BLE001
             stream = connection.stream
             if _is_loss_of(stream, error):
                 lost = stream.lost
-                reason = client.ended or _how_it_was_lost(lost)
+                reason = client.ended or _how_it_was_lost(connection)
             else:
                 reason = CloseReason.FAILED
                 events.handler_failed(connection, error)
@@ -663,18 +680,17 @@ class Server:
     async def _hear_the_proxy(self, client: Served) -> None:
         """Learn from the header of the PROXY protocol who the client is, and judge that one."""
         connection = client.connection
-        # On a Unix socket, the permissions of its file say who is a proxy.
-        if not isinstance(connection.peer, str) and not contains(
-            self.options.proxy_from, connection.peer
-        ):
-            error = PermissionError("its sender is none of the proxies (--proxy-from)")
-            raise _Refused(CloseReason.PROXY_HEADER, error)
         try:
             header = await read_header(connection.stream)
+            itself = header.command == "LOCAL"
+            connection.speaks_for(header.source, header.size, itself=itself)
         except BadProxyHeader as error:
             reason = CloseReason.PROXY_HEADER if error.begun else CloseReason.NO_DATA
             raise _Refused(reason, error) from None
-        connection.speaks_for(header.source, header.size)
+        finally:
+            self.events.connection_opened(connection)
+        if itself:
+            return  # to be taken as valid (section 2.2), so `allow` and `deny` are not for these
         refused = self._judge(client)
         if refused is not None:
             raise _Refused(refused)
@@ -771,9 +787,13 @@ def _exit_at_once(signum: int) -> None:
     os._exit(1)
 
 
-def _how_it_was_lost(lost: OSError | None) -> CloseReason:
+def _how_it_was_lost(connection: Connection) -> CloseReason:
+    lost = connection.stream.lost
     if isinstance(lost, TooManyBytes):
         return CloseReason.MAX_BYTES
+    nothing_moved = connection.bytes_received == connection.bytes_sent == 0
+    if isinstance(lost, ConnectionResetError) and nothing_moved:
+        return CloseReason.NO_DATA  # health checks end so, too: that leaves nothing in TIME_WAIT
     return CloseReason.ABORTED if isinstance(lost, StreamAborted) else CloseReason.LOST
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import struct
 
 import pytest
@@ -54,6 +55,12 @@ def parse(data: bytes, sizes: list[int] | None = None) -> tuple[Header | None, b
             ("192.168.0.11", 443),
         ),
         (b"PROXY TCP6 :: ::1 0 1\r\n", ("::", 0, 0, 0), ("::1", 1, 0, 0)),
+        # As HAProxy writes who came by IPv4 to a socket of both.
+        (
+            b"PROXY TCP6 ::ffff:192.0.2.7 2001:DB8::1 7 8\r\n",
+            (str(ipaddress.ip_address("::ffff:192.0.2.7")), 7, 0, 0),
+            ("2001:db8::1", 8, 0, 0),
+        ),
         (b"PROXY UNKNOWN\r\n", None, None),
         (b"PROXY UNKNOWN " + b"f" * 91 + b"\r\n", None, None),
     ],
@@ -61,7 +68,7 @@ def parse(data: bytes, sizes: list[int] | None = None) -> tuple[Header | None, b
 def test_version_1(line, source, destination):
     for sizes in (None, [1] * 107):
         header, rest = parse(line + b"hello", sizes)
-        assert header == Header(1, source, destination, len(line))
+        assert header == Header(1, "PROXY", source, destination, len(line))
         assert rest == b"hello"
 
 
@@ -85,6 +92,13 @@ def test_version_1(line, source, destination):
         b"PROXY TCP4 1.1.1.1 1.1.1.1 -1 1\r\n",
         b"PROXY TCP4 1.1.1.1 1.1.1.1 1 1\n\nx",
         b"PROXY TCP4 1.1.1.1 1.1.1.1 1 1\rx\r\n",
+        b"PROXY TCP4 1.1.1.1 1.1.1.1 1 \xd9\xa1\r\n",
+        b"PROXY TCP4 01.1.1.1 1.1.1.1 1 1\r\n",
+        b"PROXY TCP6 fe80::1%eth0 ::1 1 1\r\n",
+        b"PROXY TCP6 :::: ::1 1 1\r\n",
+        b"PROXY TCP5 1.1",  # nobody waits for the rest
+        b"PROXY UNKNOWNS\r\n",
+        b"PROXY UNKNOWN x\ny\r\n",
         b"PROXY UNKNOWN " + b"f" * 92 + b"\r\n",
         b"PROXY TCP4 " + b"1" * 200,
         SIGNATURE + b"\x11\x11\x00\x0c" + bytes(12),  # version 1 in the form of 2
@@ -95,6 +109,7 @@ def test_version_1(line, source, destination):
         SIGNATURE + b"\x21\x21\x00\x23" + bytes(35),
         SIGNATURE + b"\x21\x11\x00\x0e" + bytes(12) + b"\x04\x00",  # half a TLV
         SIGNATURE + b"\x21\x11\x00\x0f" + bytes(12) + b"\x04\x00\x01",  # one that goes beyond
+        SIGNATURE + b"\x21\x11\x00\x12" + bytes(12) + b"\x03\x00\x03abc",  # half a checksum
         SIGNATURE[:-1] + b"x" + bytes(20),
     ],
 )
@@ -103,7 +118,7 @@ def test_what_is_no_header_is_told_in_one_line(data):
         with pytest.raises(BadProxyHeader) as caught:
             parse(data, sizes)
         assert "\n" not in str(caught.value)
-        assert len(str(caught.value)) < 120
+        assert len(str(caught.value)) < 200
 
 
 ports = st.integers(0, 65535)
@@ -115,7 +130,7 @@ ends = st.one_of(
         st.tuples(v6, ports, st.just(0), st.just(0)), st.tuples(v6, ports, st.just(0), st.just(0))
     ),
 )
-paths = st.from_regex(r"@?[a-z0-9/]{1,100}", fullmatch=True)
+paths = st.from_regex(r"@?[a-z0-9/][a-z0-9/@]{0,99}", fullmatch=True)
 unix_ends = st.tuples(paths, paths)
 tlvs = st.lists(
     st.tuples(st.sampled_from([1, 2, 4, 5, 0x20, 0x30, 0xE0]), st.binary(max_size=40)), max_size=4
@@ -146,6 +161,7 @@ def test_version_2_is_read_as_it_was_written_and_nothing_beyond_it(
     header, rest = parse(data + payload, cuts)
     assert header is not None
     assert (header.source, header.destination, header.size) == (*ends, len(data))
+    assert header.command == ("LOCAL" if ends[0] is None else "PROXY")
     if ends[0] is not None:
         assert [each for each in header.tlvs if each[0] != 3] == tlvs
     assert rest == payload
@@ -159,19 +175,64 @@ def test_a_wrong_checksum_is_found(ends, place, change):
         parse(bytes(data))
 
 
-def test_datagrams_and_unspecified_addresses_leave_the_peer_as_it_is():
-    for family in (0x00, 0x12, 0x01):
-        data = SIGNATURE + struct.pack("!BBH", 0x21, family, 12) + b"\x04\x00\x09" + bytes(9)
-        if family == 0x12:
-            data = SIGNATURE + struct.pack("!BBH", 0x21, family, 12) + bytes(12)
-        header, _ = parse(data)
-        assert header is not None
-        assert header.source is None
+def test_a_second_checksum_is_refused_before_it_is_computed():
+    """They could be thousands, each over all of the header."""
+    data = bytearray(encode_v2(("1.1.1.1", 1), ("1.1.1.1", 1), [(3, bytes(4))]))
+    data[-4:] = crc32c(bytes(data)).to_bytes(4, "big")
+    assert parse(bytes(data))[0] is not None
+    data += bytes((3, 0, 4)) + bytes(4)
+    data[14:16] = (len(data) - 16).to_bytes(2, "big")
+    data[-11:-7] = bytes(4)
+    data[-11:-7] = crc32c(bytes(data)).to_bytes(4, "big")
+    with pytest.raises(BadProxyHeader, match="two checksums"):
+        parse(bytes(data))
+
+
+@given(length=st.integers(80, 120), cuts=cuts)
+def test_a_line_has_107_bytes_at_most_however_it_comes(length, cuts):
+    line = b"PROXY UNKNOWN ".ljust(length - 2, b"f") + b"\r\n"
+    if length <= 107:
+        assert parse(line, cuts)[0] == Header(1, "PROXY", None, None, length)
+    else:
+        with pytest.raises(BadProxyHeader):
+            parse(line, cuts)
+
+
+@pytest.mark.parametrize(
+    ("family", "size"), [(0x00, 5), (0x01, 0), (0x02, 7), (0x12, 12), (0x22, 36), (0x32, 216)]
+)
+def test_datagrams_and_unspecified_addresses_leave_the_peer_as_it_is(family, size):
+    """How long an unspecified address is, nobody knows: what follows it can't be looked at."""
+    data = SIGNATURE + struct.pack("!BBH", 0x21, family, size) + b"\xff" * size
+    assert parse(data + b"x") == (Header(2, "PROXY", None, None, len(data)), b"x")
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        (b"", "unix"),
+        (b"\0abstract", "@abstract"),
+        (b"/" * 108, "/" * 108),
+        (b"/a@b", "/a@b"),
+        (b"/\n\x1b[31m\xff", "/\\n\\x1b[31m\\xff"),
+    ],
+    ids=["none", "abstract", "longest", "with-at", "with-control-characters"],
+)
+def test_the_path_of_a_client_is_fit_for_a_log(path, shown):
+    data = SIGNATURE + b"\x21\x31\x00\xd8" + path.ljust(108, b"\0") + bytes(108)
+    header, _ = parse(data)
+    assert header is not None
+    assert (header.source, header.destination) == (shown, "unix")
+
+
+def test_a_path_that_does_not_fit_is_not_written():
+    with pytest.raises(ValueError, match="108 bytes"):
+        encode_v2("/" + "x" * 108, "/x")
 
 
 def test_what_a_health_check_says_else_is_ignored():
     header, rest = parse(SIGNATURE + b"\x20\xff\x00\x05hello" + b"payload")
-    assert header == Header(2, None, None, 21)
+    assert header == Header(2, "LOCAL", None, None, 21)
     assert rest == b"payload"
 
 

@@ -8,6 +8,7 @@ a header, and passes what does not, lets anybody claim to be anyone).
 from __future__ import annotations
 
 import ipaddress
+import re
 import struct
 from dataclasses import dataclass, field
 
@@ -15,7 +16,11 @@ from anysock.engines.base import SockAddr, Stream
 
 _V2_SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 _V2_HEAD = struct.Struct("!12sBBH")
-_V1_BEGINNING = b"PROXY "
+
+# What a line of version 1 may begin with, and how many characters its words have at least:
+# addresses like 0.0.0.0 and ::, and ports.
+_V1_WORDS = {"TCP4": (7, 7, 1, 1), "TCP6": (2, 2, 1, 1)}
+_V1_BEGINNINGS = (b"PROXY TCP4 ", b"PROXY TCP6 ", b"PROXY UNKNOWN ", b"PROXY UNKNOWN\r")
 
 # The shortest of all headers: so much may be read before anything is known.
 _SHORTEST = len(b"PROXY UNKNOWN\r\n")
@@ -25,6 +30,10 @@ _LONGEST_LINE = 107
 
 # A TLV (type, length, value) of version 2 with a checksum of the header: CRC-32C (section 2.2.3).
 _TLV_CRC32C = 0x03
+
+
+# How many characters of what is wrong are told.
+_MOST_SHOWN = 32
 
 
 class BadProxyHeader(ConnectionError):
@@ -43,7 +52,10 @@ class Header:
     """What a proxy has said."""
 
     version: int
-    #: The client that it speaks for; None: for itself, as in a health check, or it does not know.
+    #: ``PROXY``: it speaks for a client. ``LOCAL``: for itself, as in a health check; version 2
+    #: alone can say so.
+    command: str
+    #: The client; None: it speaks for itself, or can't tell the address.
     source: SockAddr | None
     #: Where that client had connected to.
     destination: SockAddr | None
@@ -88,12 +100,14 @@ class HeaderParser:
                 _check_v2_head(data)
                 if not self.wanted:
                     return _v2(data)
-        elif _V1_BEGINNING.startswith(data[:6]):
-            if data.endswith(b"\r\n"):
-                return _v1(data)
+        elif any(each.startswith(data[: len(each)]) for each in _V1_BEGINNINGS):
+            whole = data.endswith(b"\r\n")
+            line = data[:-2] if whole else data[:-1] if data.endswith(b"\r") else data
             # A CR is followed by LF, and nothing else ends the line.
-            if b"\r" in data[:-1] or b"\n" in data or len(data) >= _LONGEST_LINE:
+            if b"\r" in line or b"\n" in line or len(line) > _LONGEST_LINE - 2:
                 raise BadProxyHeader(f"no PROXY line: {_shown(data)}")
+            if whole:
+                return _v1(data)
         else:
             raise BadProxyHeader(f"no PROXY header: it begins with {_shown(data)}")
         return None
@@ -120,8 +134,8 @@ async def read_header(stream: Stream) -> Header:
             return header
 
 
-def _shown(data: bytes) -> str:
-    return repr(data[:24]) + ("..." if len(data) > 24 else "")
+def _shown(data: bytes | str) -> str:
+    return repr(data[:_MOST_SHOWN]) + ("..." if len(data) > _MOST_SHOWN else "")
 
 
 # -- version 1: a line of text -------------------------------------------------------------------
@@ -130,45 +144,48 @@ def _shown(data: bytes) -> str:
 def _least_to_come(line: bytes) -> int:
     """How many bytes, at least, are missing at the end of a line of version 1 that has begun."""
     ending = 1 if line.endswith(b"\r") else 2
-    words = line.split(b" ")
-    if len(words) < 2 or words[1].startswith(b"U"):
+    _, protocol, *words = line.removesuffix(b"\r").decode("ascii", "replace").split(" ")
+    if protocol not in _V1_WORDS or ending == 1:
         # What follows UNKNOWN is to be ignored: the line may end at any moment.
         return ending
-    # PROXY TCP4 source destination port port: each word that is missing has a blank and a byte.
-    missing = max(6 - len(words), 0)
-    return ending + 2 * missing + (not words[-1])
+    for number, least in enumerate(_V1_WORDS[protocol]):
+        if number < len(words):
+            ending += max(least - len(words[number]), 0)
+        else:
+            ending += 1 + least  # with the blank before it
+    return ending
 
 
 def _v1(line: bytes) -> Header:
     """A line of version 1 (section 2.1)."""
-    text = line[:-2].decode("ascii", "replace")
-    words = text.split(" ")
-    if words[1] == "UNKNOWN":
-        return Header(1, None, None, len(line))
-    versions = {"TCP4": 4, "TCP6": 6}
-    if len(words) != 6 or words[1] not in versions:
+    _, protocol, *words = line[:-2].decode("ascii", "replace").split(" ")
+    if protocol == "UNKNOWN":
+        return Header(1, "PROXY", None, None, len(line))
+    if len(words) != 4:
         raise BadProxyHeader(f"no PROXY line: {_shown(line)}")
+    source = _v1_end(protocol, words[0], words[2])
+    destination = _v1_end(protocol, words[1], words[3])
+    return Header(1, "PROXY", source, destination, len(line))
+
+
+def _v1_end(protocol: str, host: str, port: str) -> SockAddr:
+    end = f"{host} {port}"
     try:
-        hosts = [ipaddress.ip_address(word) for word in words[2:4]]
+        if protocol == "TCP4":
+            return str(ipaddress.IPv4Address(host)), _port(port)
+        address = ipaddress.IPv6Address(host)
+        if address.scope_id is None:  # RFC 4007 has scopes; the PROXY protocol has not
+            return str(address), _port(port), 0, 0
     except ValueError:
-        raise BadProxyHeader(f"no address in the PROXY line {_shown(line)}") from None
-    if any(host.version != versions[words[1]] for host in hosts):
-        raise BadProxyHeader(f"an address of the other family in the PROXY line {_shown(line)}")
-    ports = [_port(word) for word in words[4:6]]
-    if None in ports:
-        raise BadProxyHeader(f"no port in the PROXY line {_shown(line)}")
-    source, destination = (
-        (str(host), port) + ((0, 0) if host.version == 6 else ())
-        for host, port in zip(hosts, ports, strict=True)
-    )
-    return Header(1, source, destination, len(line))
+        pass
+    raise BadProxyHeader(f"no {protocol} address and port in the PROXY line: {_shown(end)}")
 
 
-def _port(word: str) -> int | None:
+def _port(word: str) -> int:
     """A number from 0 to 65535, written as the specification wants it: no sign, no zero before."""
-    if not (word.isascii() and word.isdigit()) or len(word) > 5 or word != str(int(word)):
-        return None
-    return int(word) if int(word) <= 65535 else None
+    if not re.fullmatch(r"0|[1-9][0-9]{0,4}", word) or int(word) > 65535:
+        raise ValueError("no port")
+    return int(word)
 
 
 # -- version 2: binary ---------------------------------------------------------------------------
@@ -196,17 +213,20 @@ def _v2(data: bytes) -> Header:
     """A header of version 2, whole (section 2.2)."""
     _, version_and_command, family, _ = _V2_HEAD.unpack_from(data)
     if version_and_command & 0xF == 0:
-        return Header(2, None, None, len(data))
+        return Header(2, "LOCAL", None, None, len(data))
+    if family >> 4 == 0:
+        # "The receiver should ignore address information", and nobody says how long that is.
+        return Header(2, "PROXY", None, None, len(data))
     body = data[_V2_HEAD.size :]
     size = _address_size(family)
     tlvs = _tlvs(body[size:], data, _V2_HEAD.size + size)
-    # Only what has come over a stream has an address here; the rest is "unspecified", and the
-    # connection's own is to be used.
-    ends = _addresses(family >> 4, body) if family & 0xF == 1 else (None, None)
-    return Header(2, *ends, len(data), tlvs)
+    # Only what has come over a stream has an address here. Whoever does not know the others falls
+    # back to "unspecified": the addresses of the connection itself.
+    source, destination = _addresses(family >> 4, body) if family & 0xF == 1 else (None, None)
+    return Header(2, "PROXY", source, destination, len(data), tlvs)
 
 
-def _addresses(family: int, body: bytes) -> tuple[SockAddr | None, SockAddr | None]:
+def _addresses(family: int, body: bytes) -> tuple[SockAddr, SockAddr]:
     if family == 1:
         source, destination, *ports = struct.unpack_from("!4s4sHH", body)
         hosts = [str(ipaddress.IPv4Address(each)) for each in (source, destination)]
@@ -215,22 +235,24 @@ def _addresses(family: int, body: bytes) -> tuple[SockAddr | None, SockAddr | No
         source, destination, *ports = struct.unpack_from("!16s16sHH", body)
         hosts = [str(ipaddress.IPv6Address(each)) for each in (source, destination)]
         return (hosts[0], ports[0], 0, 0), (hosts[1], ports[1], 0, 0)
-    if family == 3:
-        paths = [_path(body[:108]), _path(body[108:216])]
-        return paths[0], paths[1]
-    return None, None
+    return _path(body[:108]), _path(body[108:216])
 
 
 def _path(data: bytes) -> str:
-    """A Unix socket's; an abstract one, which begins with a NUL, is shown with ``@``."""
-    abstract, data = data[:1] == b"\0", data.lstrip(b"\0")
-    path = data.partition(b"\0")[0].decode("utf-8", "replace")
-    return f"@{path}" if abstract and path else path or "unix"
+    """A Unix socket's; an abstract one, which begins with a NUL, is shown with ``@``. A client's
+    has none as a rule."""
+    path = data[1:] if data[:1] == b"\0" else data
+    text = path.partition(b"\0")[0].decode("utf-8", "backslashreplace")
+    if not text:
+        return "unix"
+    # What is no character of a path must not become one of a log line.
+    text = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+    return text if path is data else f"@{text}"
 
 
 def _tlvs(data: bytes, header: bytes, start: int) -> list[tuple[int, bytes]]:
     """What follows the addresses. `header` is the whole, in which that begins at `start`."""
-    found = []
+    found: list[tuple[int, bytes]] = []
     place = 0
     while place < len(data):
         if len(data) - place < 3:
@@ -240,10 +262,12 @@ def _tlvs(data: bytes, header: bytes, start: int) -> list[tuple[int, bytes]]:
         if len(value) < length:
             raise BadProxyHeader(f"TLV {kind:#04x} goes beyond the end of the PROXY header")
         if kind == _TLV_CRC32C:
+            # Thousands of them, each over all of the header, would keep us busy for a minute.
+            if any(each == kind for each, _ in found):
+                raise BadProxyHeader("a PROXY header with two checksums")
             at = start + place + 3
-            if length != 4 or crc32c(header[:at] + bytes(4) + header[at + 4 :]) != int.from_bytes(
-                value, "big"
-            ):
+            whole = header[:at] + bytes(4) + header[at + 4 :]
+            if length != 4 or crc32c(whole) != int.from_bytes(value, "big"):
                 raise BadProxyHeader("the checksum of the PROXY header is wrong")
         found.append((kind, value))
         place += 3 + length
@@ -286,15 +310,15 @@ def encode_v2(
     *,
     checksum: bool = False,
 ) -> bytes:
-    """The header of a stream in version 2; without a source, of a health check (LOCAL)."""
+    """The header of a stream in version 2; without a source, of a health check (LOCAL).
+
+    Raises ValueError for the path of a Unix socket that is too long.
+    """
     family, body = 0, b""
     if source is not None and destination is not None:
         ends = (source, destination)
         if isinstance(source, str):
-            family = 0x31
-            body = b"".join(
-                str(end).replace("@", "\0", 1).encode().ljust(108, b"\0") for end in ends
-            )
+            family, body = 0x31, _packed_path(source) + _packed_path(str(destination))
         else:
             hosts = [ipaddress.ip_address(end[0]) for end in ends]
             family = 0x21 if hosts[0].version == 6 else 0x11
@@ -307,3 +331,12 @@ def encode_v2(
     command = 0x20 if source is None else 0x21
     header = _V2_HEAD.pack(_V2_SIGNATURE, command, family, len(body)) + body
     return header[:-4] + struct.pack("!I", crc32c(header)) if checksum else header
+
+
+def _packed_path(path: str) -> bytes:
+    data = path.encode()
+    if data.startswith(b"@"):
+        data = b"\0" + data[1:]
+    if len(data) > 108:
+        raise ValueError(f"a path of more than 108 bytes: {path!r}")
+    return data.ljust(108, b"\0")
