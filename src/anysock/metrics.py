@@ -147,13 +147,13 @@ METRICS = (
     ),
     Metric(
         "datagram_bytes_received",
-        "anysock_datagram_received_bytes",
+        "anysock_datagrams_received_bytes",
         Kind.COUNTER,
         "Bytes of the datagrams that have come.",
     ),
     Metric(
         "datagram_bytes_sent",
-        "anysock_datagram_sent_bytes",
+        "anysock_datagrams_sent_bytes",
         Kind.COUNTER,
         "Bytes of the answers.",
     ),

@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
@@ -254,7 +255,7 @@ FLOOD = 1500
 @pytest.mark.parametrize("engine", SOME_ENGINES[1:])
 def test_a_flood_of_those_who_are_refused_leaves_nothing_behind(start_server, engine, reason):
     """And who may come in does."""
-    options = {
+    options: dict[str, Any] = {
         "denied": ["--deny", "127.0.0.2"],
         "too many connections": ["--max-connections", "2", "--overflow", "close"],
         "too many from its source": ["--per-source", "2"],
@@ -355,7 +356,7 @@ def test_each_limit_of_time_ends_whom_it_is_for(concurrent_engine):
                                 break
 
     async def main():
-        options = {
+        options: dict[str, Any] = {
             "idle_timeout": 0.4, "write_timeout": 0.2, "min_rate": 150, "max_lifetime": 1.2,
         }  # fmt: skip
         async with Server(handler, bind="127.0.0.1:0", events=Notes(), **options) as server:
@@ -493,12 +494,15 @@ def test_no_faster_than_the_rate_and_not_much_slower(concurrent_engine):
     rate, size = 2_000_000, 1_000_000
     data = os.urandom(size)
 
+    async def send(client: Connection) -> None:
+        await client.send_all(data)
+
     async def main():
         async with serving(rate_limit=rate) as (server, _):
             engine = current_engine()
             async with await anysock.connect(server.addresses[0]) as client:
                 began = engine.now()
-                sender = anysock.spawn(client.send_all(data))
+                sender = anysock.spawn(send(client))
                 received = await client.recv_exactly(size)
                 took = engine.now() - began
                 await sender.join()

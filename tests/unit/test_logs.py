@@ -31,6 +31,7 @@ from anysock.options import ServeOptions
 class FakeConnection:
     peer: Any = ("192.0.2.7", 4711)
     via: Any = None
+    of_proxy = False
     lasted = 1.25
     bytes_received = 12
     bytes_sent = 34
