@@ -6,7 +6,8 @@ serve_forever
   ├─ _look_after_clients  now and then: has somebody had too much time?
   └─ drain                stop listening, let the busy finish, end the quiet, abort the late
 
-Who may come in is `anysock.admission`'s affair; how long one may stay, `anysock.served`'s.
+When somebody may come in is `anysock.door`'s affair; who it is, and what it speaks,
+`anysock.greeting`'s; how long one may stay, `anysock.served`'s.
 """
 
 from __future__ import annotations
@@ -16,16 +17,18 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from anysock import systemd
-from anysock.admission import Admission, OwnSlots, Slots, connections_that_fit, contains
+from anysock.admission import OwnSlots, Slots, connections_that_fit
 from anysock.connection import Connection
-from anysock.engines.base import NOTHING, Binding, Engine, Event, Listener, Stream, Task
+from anysock.door import Door
+from anysock.engines.base import NOTHING, Binding, Engine, Listener, Stream, Task
 from anysock.engines.current import current_engine
 from anysock.engines.datagrams import adopt_datagrams, open_datagrams
 from anysock.errors import ListenerClosed, StartError, StreamAborted, UsageError
 from anysock.events import CloseReason, Counters, Events
+from anysock.greeting import Greeting, Refused
 from anysock.handlers import Handler, prepare
 from anysock.logs import LogEvents
 from anysock.net.accept_policy import (
@@ -43,15 +46,11 @@ from anysock.net.addresses import (
     format_sockaddr,
     resolve,
 )
-from anysock.net.limiting import LimitedStream, TooManyBytes
-from anysock.net.proxy_protocol import BadProxyHeader, read_header
+from anysock.net.limiting import TooManyBytes
 from anysock.options import ServeOptions
 from anysock.served import Served, TimeLimits
 from anysock.udp.service import HANDLERS as UDP_HANDLERS
 from anysock.udp.service import UdpService
-
-if TYPE_CHECKING:
-    from anysock.net.certificates import Certificates
 
 # How often a drain looks at its connections.
 LOOK_SECONDS = 0.05
@@ -68,10 +67,6 @@ ACCEPT_BATCH = 64
 # How many connections are looked at in a row before the others get their turn: a look costs 1 to 2
 # µs, and one at 10,000 of them would hold up everybody for a hundredth of a second.
 LOOKS_IN_A_ROW = 256
-
-# A server that is full looks for itself so often, in seconds, whether there is room: should the
-# word of another process be lost.
-FULL_SECONDS = 1.0
 
 
 class Server:
@@ -119,8 +114,6 @@ class Server:
         self._listeners: Sequence[Listener] = ()
         self._slots = slots
         self._udp: UdpService | None = None
-        self._room: Event | None = None
-        self._certificates: Certificates | None = None
         self._limits = TimeLimits.of(self.options)
         self._clients: dict[Connection, Served] = {}
         self._acceptors: list[Task] = []
@@ -129,11 +122,7 @@ class Server:
         self._started = False
         self._draining = False
         self._end_begun = False
-        # Whether it listens no more; and whether the time of its drain is over.
-        self._closed = False
-        self._late = False
         self._accept_log = OncePer(LOG_INTERVAL_SECONDS)
-        self._full_log = OncePer(LOG_INTERVAL_SECONDS)
 
     # -- the life of a server ------------------------------------------------------------------
 
@@ -147,15 +136,15 @@ class Server:
         if self._draining or self._started:
             return  # a signal came before we had begun, or somebody has begun already
         options = self.options
-        self._started = True
         addresses = systemd.expand(options.addresses)
         wanted = [binding_of(each) for each in addresses if each.kind != "udp"]
+        self._greeting = Greeting(engine, options, self.events, self._judge)
         if any(binding.tls for binding in wanted):
             # OpenSSL is loaded by those who need it.
             from anysock.net.certificates import Certificates
 
             assert options.tls_cert is not None, "ServeOptions has seen to that"
-            self._certificates = Certificates(
+            self._greeting.certificates = Certificates(
                 options.tls_cert, options.tls_key, options.tls_client_ca
             )
         self._open_udp([each for each in addresses if each.kind == "udp"])
@@ -165,12 +154,13 @@ class Server:
             if self._udp is not None:
                 self._udp.close()
             raise explain_bind_error(error) from None
-        if self._slots is None:
-            self._slots = OwnSlots(options.max_connections or connections_that_fit())
-        self._admission = Admission(options, self._slots.most)
+        slots = self._slots or OwnSlots(options.max_connections or connections_that_fit())
+        self._door = Door(engine, slots, options, events=self.events, counters=self.counters)
+        self._door.paused = self.paused
         self._reserve = ReserveDescriptor()
+        self._started = True
         self.events.listening(self.addresses, engine.name)
-        self.events.most_connections(self._slots.most, options.max_connections is None)
+        self.events.most_connections(slots.most, options.max_connections is None)
 
     def _open_udp(self, addresses: Sequence[Address]) -> None:
         """Open the sockets of udp:// addresses."""
@@ -269,9 +259,10 @@ class Server:
         When something is wrong with them, the old ones stay, and an event says so.
         """
         self.events.reload_begun()
-        if self._certificates is not None:
+        certificates = self._greeting.certificates if self._started else None
+        if certificates is not None:
             try:
-                self._certificates.reload()
+                certificates.reload()
             except StartError as error:
                 self.events.reload_failed(error)
                 return
@@ -281,22 +272,27 @@ class Server:
         """Accept nobody until `resume`. Who connects waits in the backlog (one may be accepted that
         was waited for already, and waits with us). May be called from any thread."""
         if not self.paused:
-            self.paused = True
+            self._set_paused(True)
             self.events.accepting_paused()
 
     def resume(self) -> None:
         """Accept again. May be called from any thread."""
         if self.paused:
-            self.paused = False
+            self._set_paused(False)
             self.events.accepting_resumed()
             # Before the start nobody waits; nor when the server has drained, and its loop is over.
             if self._engine is not None and not self._draining:
                 self._engine.call_from_thread(self.there_is_room)
 
+    def _set_paused(self, paused: bool) -> None:
+        self.paused = paused
+        if self._started:
+            self._door.paused = paused
+
     def there_is_room(self) -> None:
         """Let those who wait for room look again. To be called where tasks run."""
-        if self._room is not None:
-            self._room.set()
+        if self._started:
+            self._door.look_again()
 
     @property
     def unready(self) -> str | None:
@@ -381,7 +377,8 @@ class Server:
                 self.events.drain_left(len(self._clients), began + seconds - told)
 
         # Now who still waits for room is let go, and nobody comes in any more.
-        self._late = True
+        if self._started:
+            self._door.late = True
         self.there_is_room()
         await self._until_all_accepted()
         late = list(self._clients.values())
@@ -399,7 +396,8 @@ class Server:
     def _stop_listening(self) -> None:
         """Close the listening sockets. Who was connected already is still accepted, when there is
         room."""
-        self._closed = True
+        if self._started:
+            self._door.closed = True
         if self._udp is not None:
             self._udp.close()
         for listener in self._listeners:
@@ -450,7 +448,7 @@ class Server:
         batch = 0
         while True:
             try:
-                waited = await self._room_to_accept(listener)
+                waited = await self._door.has_room(listener)
                 stream = await engine.accept(listener)
                 await self._admit(stream, listener.binding, waited)
             except ListenerClosed:
@@ -478,47 +476,6 @@ class Server:
             with self._reserve.spent():
                 self.events.accept_failed(error, left_out)
 
-    async def _room_to_accept(self, listener: Listener) -> bool:
-        """Leave clients in the backlog while there is no room for them. True if one has waited."""
-        slots = self._slots
-        assert slots is not None
-        if self._closed or (
-            not self.paused and (not slots.full or self.options.overflow == "close")
-        ):
-            return False
-        return await self._until_room(listening=True) and listener.has_waiting()
-
-    async def _until_room(self, *, listening: bool = False) -> bool:
-        """Wait until there is room; with `listening`, no longer than the server listens. True if
-        there was none; false if accepting was only paused."""
-        engine, slots = self._enter_engine(), self._slots
-        assert slots is not None
-        for_room = False
-        while True:
-            room = self._next_room()
-            if self._late or (listening and self._closed):
-                break
-            if not self.paused or self._closed:
-                if not slots.full:
-                    break
-                if not for_room:
-                    self._tell_full("max_connections", f"{slots.most} connections")
-                for_room = True
-            async with engine.scope(FULL_SECONDS):
-                await room.wait()
-        return for_room
-
-    def _next_room(self) -> Event:
-        """Set when there may be room. To be asked for before the look whether there is, since room
-        may be made at any moment, under `threads`."""
-        if self._room is None or self._room.is_set():
-            self._room = self._enter_engine().event()
-        return self._room
-
-    def _tell_full(self, limit: str, text: str) -> None:
-        if self._full_log.allow(self._enter_engine().now()) is not None:
-            self.events.limit_met(limit, text)
-
     async def _admit(self, stream: Stream, binding: Binding, waited: bool) -> None:
         """Start serving a peer that was accepted, once there is room for it.
 
@@ -531,27 +488,28 @@ class Server:
         # Before all else: who may not come in must not take the place of who may.
         refused: CloseReason | None = None
         error: OSError | None = None
-        if self.options.proxy_protocol == "off":
+        if not self._greeting.by_proxies:
             refused = self._judge(client)
-        elif not self._may_be_a_proxy(connection):
+        elif not self._greeting.may_be_a_proxy(connection):
             refused = CloseReason.PROXY_HEADER
             error = PermissionError("its sender is none of the proxies (--proxy-from)")
         try:
             if refused is None:
-                refused = await self._until_its_turn(waited)
+                refused = await self._door.take_turn(waited)
+                self.aborted += refused is CloseReason.ABORTED
             client.has_slot = refused is None
             client.opened_at = engine.now()
         except BaseException:
             # Nobody has heard of it yet, so nobody else would close it.
             if client.counted:
-                self._admission.leave(connection.peer)
+                self._door.leave(connection.peer)
             connection.abort()
             await connection.close()
             raise
         self._clients[connection] = client
         self.counters.opened(connection, client.opened_at)
-        # Behind a proxy, that is told when it is known who has come: see `_hear_the_proxy`.
-        connection.of_proxy = refused is None and self.options.proxy_protocol != "off"
+        # Behind a proxy, that is told when it is known who has come: see `Greeting`.
+        connection.of_proxy = refused is None and self._greeting.by_proxies
         if not connection.of_proxy:
             self.events.connection_opened(connection)
         if refused is not None:
@@ -568,56 +526,11 @@ class Server:
             await self._part_with(client, CloseReason.ABORTED, None)
             raise
 
-    async def _until_its_turn(self, waited: bool) -> CloseReason | None:
-        """Wait until a peer may be served that is accepted, and take a slot for it; or return why
-        it is refused. `waited` says that it has waited in the backlog already."""
-        engine, admission, slots = self._enter_engine(), self._admission, self._slots
-        assert slots is not None
-        close = self.options.overflow == "close"
-        # The last of all, who were connected when the server stopped listening, would come in one
-        # by one for longer than a drain may take.
-        if close and not self._closed and not admission.in_time(engine.now()):
-            return CloseReason.ACCEPT_RATE
-        if not close and not self._closed and (pause := admission.pause(engine.now())):
-            self.counters.has_waited("accept_rate")
-            self._tell_full("accept_rate", f"{self.options.accept_rate:g} connections a second")
-            await self._while_listening(pause)
-        # Others may have come since there was room: other listeners, other processes.
-        while not self._late:
-            paused = self.paused and not self._closed
-            if not paused:
-                if slots.take():
-                    if waited:
-                        self.counters.has_waited("max_connections")
-                    return None
-                if close:
-                    return CloseReason.OVERFLOW
-            waited |= await self._until_room()
-        self.aborted += 1
-        return CloseReason.ABORTED
-
-    async def _while_listening(self, seconds: float) -> None:
-        """Let `seconds` pass, unless the server stops listening before."""
-        engine = self._enter_engine()
-        end = engine.now() + seconds
-        while (left := end - engine.now()) > 0:
-            room = self._next_room()
-            if self._closed:
-                break
-            async with engine.scope(left):
-                await room.wait()
-
     def _judge(self, client: Served) -> CloseReason | None:
         """Why a client may not come in; None: it may, and its source is counted."""
-        refused = self._admission.judge(client.connection.peer)
+        refused = self._door.judge(client.connection.peer)
         client.counted = refused is None
         return refused
-
-    def _may_be_a_proxy(self, connection: Connection) -> bool:
-        """Whether its header is to be believed. On a Unix socket, the permissions of its file say
-        who is a proxy."""
-        peer = connection.peer
-        return isinstance(peer, str) or contains(self.options.proxy_from, peer)
 
     # -- supervising ---------------------------------------------------------------------------
 
@@ -632,11 +545,11 @@ class Server:
         reason = CloseReason.ABORTED
         lost: OSError | None = None
         try:
-            await self._prepare(client, binding)
+            await self._greeting.greet(client, binding)
             client.begin(self._enter_engine().now())
             await self.handler(connection)
             reason = client.how_it_ended()
-        except _Refused as refused:
+        except Refused as refused:
             reason, lost = client.ended or refused.reason, refused.error
             if not refused.politely:
                 connection.abort()
@@ -653,69 +566,6 @@ class Server:
                 reason = client.ended
             await self._part_with(client, reason, lost)
 
-    async def _prepare(self, client: Served, binding: Binding) -> None:
-        """Before its handler: what must be known of a client, and what is put around its stream.
-
-        Raises `_Refused` for one that is not served.
-        """
-        engine, options = self._enter_engine(), self.options
-        connection = client.connection
-        if options.proxy_protocol != "off" or binding.tls:
-            reason = CloseReason.HANDSHAKE
-            async with engine.scope(options.handshake_timeout or None) as scope:
-                if options.proxy_protocol != "off":
-                    reason = CloseReason.PROXY_HEADER
-                    await self._hear_the_proxy(client)
-                if binding.tls:
-                    reason = CloseReason.HANDSHAKE
-                    await self._shake_hands(client)
-            if scope.fired:
-                raise _Refused(reason, TimeoutError("it took too long"))
-        if options.max_bytes is not None or options.rate_limit is not None:
-            most, rate = options.max_bytes, options.rate_limit
-            connection.wrap(lambda stream: LimitedStream(stream, engine, most=most, rate=rate))
-        if options.recv_size is not None:
-            connection.stream.set_recv_size(options.recv_size)
-
-    async def _hear_the_proxy(self, client: Served) -> None:
-        """Learn from the header of the PROXY protocol who the client is, and judge that one."""
-        connection = client.connection
-        try:
-            header = await read_header(connection.stream)
-            itself = header.command == "LOCAL"
-            connection.speaks_for(header.source, header.size, itself=itself)
-        except BadProxyHeader as error:
-            reason = CloseReason.PROXY_HEADER if error.begun else CloseReason.NO_DATA
-            raise _Refused(reason, error) from None
-        finally:
-            self.events.connection_opened(connection)
-        if itself:
-            return  # to be taken as valid (section 2.2), so `allow` and `deny` are not for these
-        refused = self._judge(client)
-        if refused is not None:
-            raise _Refused(refused)
-
-    async def _shake_hands(self, client: Served) -> None:
-        """Speak TLS with the client from here on."""
-        from anysock.net.tls import TlsStream
-
-        assert self._certificates is not None
-        connection = client.connection
-        outside = connection.stream
-        heard = outside.bytes_received
-        stream = TlsStream(outside, self._certificates.context, server_side=True)
-        connection.wrap(lambda _: stream)
-        try:
-            await stream.handshake()
-        except OSError as error:
-            if client.ended is not None or isinstance(error, StreamAborted):
-                raise
-            # Who has not said a word is a load balancer that looks whether somebody is there.
-            said = outside.bytes_received > heard
-            reason = CloseReason.HANDSHAKE if said else CloseReason.NO_DATA
-            # So that the client can still read what we have told it of that.
-            raise _Refused(reason, error, politely=True) from None
-
     async def _part_with(self, client: Served, reason: CloseReason, lost: OSError | None) -> None:
         """Close a connection, and forget it. The one place where that is done."""
         connection = client.connection
@@ -724,12 +574,9 @@ class Server:
         finally:
             del self._clients[connection]
             if client.counted:
-                self._admission.leave(connection.peer)
+                self._door.leave(connection.peer)
             if client.has_slot:
-                assert self._slots is not None
-                self._slots.give_back()
-                if self._room is not None:
-                    self._room.set()
+                self._door.give_back()
             self.counters.ended(connection, reason, self._enter_engine().now())
             self.events.connection_closed(connection, reason, lost)
             if self.ending and not self._clients:
@@ -765,19 +612,6 @@ class Server:
             self._all_gone = engine.event()
             if self._clients:
                 await self._all_gone.wait()
-
-
-class _Refused(Exception):
-    """A client is not served."""
-
-    def __init__(
-        self, reason: CloseReason, error: OSError | None = None, *, politely: bool = False
-    ) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.error = error
-        #: Whether it gets an end of stream, and not a reset.
-        self.politely = politely
 
 
 def _exit_at_once(signum: int) -> None:

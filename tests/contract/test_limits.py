@@ -255,7 +255,7 @@ FLOOD = 1500
 @pytest.mark.parametrize("engine", SOME_ENGINES[1:])
 def test_a_flood_of_those_who_are_refused_leaves_nothing_behind(start_server, engine, reason):
     """And who may come in does."""
-    options: dict[str, Any] = {
+    options = {
         "denied": ["--deny", "127.0.0.2"],
         "too many connections": ["--max-connections", "2", "--overflow", "close"],
         "too many from its source": ["--per-source", "2"],

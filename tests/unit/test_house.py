@@ -24,7 +24,7 @@ FLOORS = [
     {"handlers"},
     {"option_values"},
     {"options"},
-    {"udp"},
+    {"door", "greeting", "udp"},
     {"server"},
     {"admin"},
     {"workers"},
