@@ -6,10 +6,11 @@ import contextlib
 import ssl
 import threading
 
-from anysock.engines.base import Data, Event, Stream
+from anysock.engines.base import Data, Stream
 from anysock.engines.current import current_engine
 from anysock.errors import AnysockError, StreamBroken, StreamBusy, StreamClosed, TlsError
 from anysock.net.tls_session import RECORD, TlsSession
+from anysock.net.turns import Turn
 from anysock.net.wrapping import WrappedStream
 
 # How much is encrypted and sent at a time: so much more than its data a sender takes of memory.
@@ -268,47 +269,3 @@ class TlsStream(WrappedStream):
             raise StreamBroken("an earlier send_all was cancelled when part of it had been sent")
         if self._eof_sent:
             raise StreamClosed(f"{what}() after send_eof()")
-
-
-class Turn:
-    """Lets one task at a time into a block: ``async with``; the others wait, in their order.
-
-    It belongs to no engine until somebody has to wait.
-    """
-
-    __slots__ = ("_lock", "_waiting", "taken")
-
-    def __init__(self) -> None:
-        #: Whether a task is in the block.
-        self.taken = False
-        self._waiting: list[Event] = []
-        # For `threads`; elsewhere nobody ever waits for it.
-        self._lock = threading.Lock()
-
-    async def __aenter__(self) -> None:
-        with self._lock:
-            if not self.taken:
-                self.taken = True
-                return
-            turn = current_engine().event()
-            self._waiting.append(turn)
-        try:
-            await turn.wait()
-        except BaseException:
-            with self._lock:
-                given = turn not in self._waiting
-                if not given:
-                    self._waiting.remove(turn)
-            if given:
-                self._give_on()
-            raise
-
-    async def __aexit__(self, *_: object) -> None:
-        self._give_on()
-
-    def _give_on(self) -> None:
-        with self._lock:
-            self.taken = bool(self._waiting)
-            turn = self._waiting.pop(0) if self._waiting else None
-        if turn is not None:
-            turn.set()
