@@ -13,6 +13,7 @@ import time
 
 import pytest
 
+from anysock.net.certificates import client_context
 from tests.harness import (
     ENGINES,
     PATIENCE,
@@ -22,6 +23,8 @@ from tests.harness import (
     receive_exactly,
     send_until_stuck,
 )
+from tests.pki import Pki
+from tests.tls_client import TlsClient
 
 ANSWER = bytes(range(256)) * 8
 
@@ -174,11 +177,11 @@ plain_and_delayed = pytest.mark.parametrize(
 )
 
 
-def until_its_end(client: socket.socket) -> tuple[bytes, bool]:
+def until_its_end(client: socket.socket | TlsClient) -> tuple[bytes, bool]:
     """What comes, and whether it ended with a reset."""
     received = bytearray()
     try:
-        while chunk := client.recv(65536):
+        while chunk := client.receive() if isinstance(client, TlsClient) else client.recv(65536):
             received += chunk
     except ConnectionResetError:
         return bytes(received), True
@@ -383,3 +386,19 @@ def test_faults_leave_the_others_alone_and_nothing_behind(engine, start_server):
     assert set(ends) == {-1, 1500}
     assert 1 <= ends.count(-1) <= 20
     server.wait_until_idle()
+
+
+@pytest.mark.parametrize("engine", ["threads", "selector", "uvloop"])
+@pytest.mark.parametrize(("option", "reset"), [("--reset-after", True), ("--close-after", False)])
+def test_faults_are_of_what_tls_carries(start_server, engine, tmp_path, option, reset):
+    pki = Pki(tmp_path)
+    server = start_server(
+        *("echo", "--delay", "50ms", "--slice", "900", option, "20000"),
+        *("--tls-cert", str(pki.server.cert), "--tls-key", str(pki.server.key)),
+        engine=engine,
+        bind="tls://127.0.0.1:0",
+    )
+    # Python's own SSLSocket tells a reset as if it were the end of the stream.
+    with TlsClient(server.connect(), client_context(pki.ca)) as client:
+        client.send(ANSWER * 20)
+        assert until_its_end(client) == ((ANSWER * 20)[:20000], reset)

@@ -262,14 +262,15 @@ def test_corrupt_changes_just_one_byte_of_the_chosen_sends(chunks, share, seed):
 
 
 def test_corrupt_keeps_its_share():
-    async def main() -> int:
+    async def wrong(share: float) -> int:
         wire = Wire()
-        stream = CorruptStream(wire, 0.1, Chance(4, 1).of("corrupt"))
+        stream = CorruptStream(wire, share, Chance(4, 1).of("corrupt"))
         for _ in range(5000):
             await stream.send_all(b"right")
         return sum(data != b"right" for _, data in wire.sent)
 
-    assert 400 < run(main) < 600
+    assert 400 < run(lambda: wrong(0.1)) < 600
+    assert run(lambda: wrong(1)) == 5000
 
 
 @given(CHUNKS, st.integers(0, 2000), st.sampled_from([CloseAfter, ResetAfter]))

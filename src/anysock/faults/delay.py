@@ -28,6 +28,7 @@ _TURNS = 16
 
 
 class _Piece(NamedTuple):
+    #: It leaves no sooner than this, and not before those that are before it in the line.
     due: float
     #: None: the end of the stream.
     data: bytes | None
@@ -53,7 +54,6 @@ class DelayedStream(PausingStream):
         self._chance = chance
         self._line: collections.deque[_Piece] = collections.deque()
         self._held = 0
-        self._last_due = 0.0
         # Between tasks of the handler: one sends at a time.
         self._turn = Turn()
         # Between who sends and who carries. For `threads`; elsewhere nobody ever waits for it.
@@ -67,10 +67,6 @@ class DelayedStream(PausingStream):
         self._cut_short = False
         self._eof = False
         self._closed = False
-
-    @property
-    def sending(self) -> bool:
-        return bool(self._line) or super().sending
 
     async def recv(self, max_bytes: int | None = None) -> bytes:
         data = await self._inner.recv(max_bytes)
@@ -148,9 +144,7 @@ class DelayedStream(PausingStream):
 
     def _put(self, data: bytes | None, lag: float) -> None:
         with self._lock:
-            # Never before what was sent before.
-            self._last_due = max(self._last_due, self._engine.now() + lag)
-            self._line.append(_Piece(self._last_due, data))
+            self._line.append(_Piece(self._engine.now() + lag, data))
             self._held += _cost(data)
             more = self._more
         if more is not None:
@@ -199,7 +193,6 @@ class DelayedStream(PausingStream):
 
     def _taken(self, piece: _Piece) -> None:
         with self._lock:
-            # It was there to the end: while it is sent, the line is not empty.
             self._line.popleft()
             self._held -= _cost(piece.data)
             room = self._room if self._held < CAPACITY else None
@@ -207,7 +200,11 @@ class DelayedStream(PausingStream):
             room.set()
 
     def _wake_all(self) -> None:
-        for event in (self._more, self._room):
+        # Who looks, and then makes an event to wait for, does both with the lock: so either has
+        # seen what there is to see, or is woken.
+        with self._lock:
+            events = (self._more, self._room)
+        for event in events:
             if event is not None:
                 event.set()
 
