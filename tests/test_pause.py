@@ -283,7 +283,10 @@ def test_a_full_server_that_ends_serves_who_has_waited_when_there_is_room(concur
             assert await third.recv() == b""
             return await ending.join(), server.counters.waited["max_connections"]
 
-    assert anysock.run(main, engine=concurrent_engine) == (0, 2)
+    aborted, waited = anysock.run(main, engine=concurrent_engine)
+    assert aborted == 0
+    # An acceptor on a thread of its own may look for the third only when the second has left.
+    assert waited in (1, 2)
 
 
 def test_who_still_waits_for_room_when_a_drain_is_over_is_aborted(concurrent_engine):
