@@ -8,10 +8,12 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -23,6 +25,7 @@ from tests.harness import (
     receive_exactly,
     wait_until,
 )
+from tests.pki import Pki
 
 CONFIGURATION = """
 global
@@ -32,7 +35,7 @@ defaults
     timeout connect 5s
     timeout client 30s
     timeout server 30s
-    option redispatch
+    option redispatch 1
     retries 3
 frontend echo
     bind 127.0.0.1:{port}
@@ -73,10 +76,8 @@ class Haproxy:
         self.process = subprocess.Popen(
             [path, "-db", "-f", str(folder / "haproxy.cfg")],
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
         )
-        for number, _ in enumerate(servers, 1):
-            self.wait_for_state(number, "UP", "no check")
 
     def say(self, command: str) -> str:
         """Say something to its stats socket; what it answers."""
@@ -106,7 +107,12 @@ class Haproxy:
 
     def end(self) -> None:
         self.process.send_signal(signal.SIGTERM)
-        self.process.communicate(timeout=PATIENCE)
+        try:
+            self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
 
 
 @contextlib.contextmanager
@@ -115,6 +121,8 @@ def haproxy(
 ) -> Iterator[Haproxy]:
     proxy = Haproxy(tmp_path, servers, options, checks)
     try:
+        for number, _ in enumerate(servers, 1):
+            proxy.wait_for_state(number, "UP", "no check")
         yield proxy
     finally:
         proxy.end()
@@ -123,7 +131,10 @@ def haproxy(
 REQUIRED = ("--proxy-protocol", "required", "--proxy-from", "127.0.0.1")
 
 
-@pytest.mark.parametrize("options", ["send-proxy check", "send-proxy-v2 check"])
+@pytest.mark.parametrize(
+    "options",
+    ["send-proxy check", "send-proxy-v2 check", "send-proxy-v2 proxy-v2-options crc32c check"],
+)
 def test_the_peer_is_the_client_of_haproxy(start_server, tmp_path, options):
     (tmp_path / "mine.py").write_text(WHO)
     server = start_server("mine:who", *REQUIRED, cwd=tmp_path)
@@ -147,13 +158,17 @@ def test_every_engine_echoes_behind_it(engine, start_server, tmp_path):
                 assert receive_exactly(client, size) == data
 
 
-@pytest.mark.parametrize("check", ["check", "check check-send-proxy"])
-def test_its_health_checks_make_no_noise(start_server, tmp_path, check):
-    server = start_server("echo", *REQUIRED)
-    with haproxy(tmp_path, [server], f"send-proxy-v2 {check}") as proxy:
-        server.wait_for("I got a connection", times=10)
+@pytest.mark.parametrize("options", ["send-proxy", "send-proxy-v2"])
+def test_its_health_checks_make_no_noise(start_server, tmp_path, options):
+    """It ends them with a reset. (One that has no header to send it ends so early that accept(2)
+    never sees it.)"""
+    logs = ("--log-level", "debug", "--log-format", "json")
+    server = start_server("echo", *REQUIRED, *logs)
+    with haproxy(tmp_path, [server], f"{options} check") as proxy:
+        server.wait_for("has ended: closed before its first byte", times=10)
         assert proxy.state(1)["status"] == "UP"
-    assert not server.matching("^(warning|error)")
+    told = [json.loads(line) for line in server.lines]
+    assert not [each for each in told if "peer" in each and each["level"] != "debug"]
 
 
 def test_a_server_that_is_not_there_is_down_and_then_up(start_server, tmp_path):
@@ -167,33 +182,51 @@ def test_a_server_that_is_not_there_is_down_and_then_up(start_server, tmp_path):
         proxy.wait_for_state(2, "UP")
 
 
-def test_a_server_taken_out_and_put_back_under_load_loses_nobody(start_server, tmp_path):
-    first, second = start_server("echo", *REQUIRED), start_server("echo", *REQUIRED)
-    over = threading.Event()
-    failures: list[Exception] = []
-    answered = [0]
+class Load:
+    """Clients that talk through the proxy, one connection after the other."""
 
-    def talk() -> None:
-        while not over.is_set():
+    def __init__(self, proxy: Haproxy) -> None:
+        self.answered = 0
+        self.failures: list[Exception] = []
+        self._proxy = proxy
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._talk) for _ in range(4)]
+
+    def _talk(self) -> None:
+        while not self._over.is_set():
             try:
-                with proxy.connect() as client:
+                with self._proxy.connect() as client:
                     for _ in range(5):
                         client.sendall(b"hello")
                         assert receive_exactly(client, 5) == b"hello"
-                        answered[0] += 1
+                        self.answered += 1
             except Exception as error:  # noqa: BLE001
-                failures.append(error)
+                self.failures.append(error)
 
-    with haproxy(tmp_path, [first, second], "send-proxy-v2 check") as proxy:
-        threads = [threading.Thread(target=talk) for _ in range(4)]
-        for thread in threads:
+    def goes_on(self) -> None:
+        """Wait until so many more are answered that nobody can be left behind."""
+        before = self.answered
+        wait_until(lambda: self.answered > before + 200, "they go on")
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
             thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def test_a_server_taken_out_and_put_back_under_load_loses_nobody(start_server, tmp_path):
+    servers = [start_server("echo", *REQUIRED) for _ in range(2)]
+    with haproxy(tmp_path, servers, "send-proxy-v2 check") as proxy, Load(proxy) as load:
         for _ in range(3):
             proxy.say("set server servers/s1 state drain")
             proxy.wait_for_state(1, "DRAIN")
             wait_until(lambda: proxy.state(1)["scur"] == "0", "nobody is on s1 any more")
-            before = answered[0]
-            wait_until(lambda: answered[0] > before + 200, "they go on")  # noqa: B023
+            load.goes_on()
             proxy.say("set server servers/s1 state ready")
             proxy.wait_for_state(1, "UP")
             served = int(proxy.state(1)["stot"])
@@ -201,11 +234,48 @@ def test_a_server_taken_out_and_put_back_under_load_loses_nobody(start_server, t
                 lambda: int(proxy.state(1)["stot"]) > served + 20,  # noqa: B023
                 "s1 is used again",
             )
-        over.set()
-        for thread in threads:
-            thread.join()
-    assert not failures
-    assert answered[0] > 600
+    assert not load.failures
+
+
+def test_a_server_restarted_under_load_loses_nobody(start_server, tmp_path):
+    """Whoever is connected at SIGTERM finishes, also who has only come as far as the backlog; who
+    comes after is refused, and HAProxy tries the other server."""
+    first, second = (start_server("echo", *REQUIRED) for _ in range(2))
+    bind = f"127.0.0.1:{second.port}"
+    with haproxy(tmp_path, [first, second], "send-proxy-v2 check") as proxy, Load(proxy) as load:
+        for _ in range(2):
+            load.goes_on()
+            second.signal()
+            assert second.wait() == 0
+            proxy.wait_for_state(2, "DOWN")
+            load.goes_on()
+            second = start_server("echo", *REQUIRED, bind=bind)
+            proxy.wait_for_state(2, "UP")
+            second.wait_for("via 127.0.0.1")
+    assert not load.failures
+
+
+def test_tls_goes_through_it_with_the_header_before(engine, start_server, tmp_path):
+    (tmp_path / "mine.py").write_text(WHO)
+    pki = Pki(tmp_path)
+    server = start_server(
+        *("mine:who", "--tls-cert", str(pki.server.both), *REQUIRED),
+        engine=engine,
+        bind="tls://127.0.0.1:0",
+        cwd=tmp_path,
+    )
+    check = "" if engine == "blocking" else "check"
+    context = ssl.create_default_context(cafile=pki.ca)
+    with (
+        haproxy(tmp_path, [server], f"send-proxy-v2 {check}") as proxy,
+        proxy.connect() as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as client,
+    ):
+        ours = client.getsockname()
+        client.sendall(b"who am I?")
+        peer, via = json.loads(receive_all(client))
+        assert tuple(peer) == ours
+        assert via[0] == "127.0.0.1"
 
 
 @pytest.mark.parametrize("delay", ["1500ms", "0"])
