@@ -22,6 +22,7 @@ HOWTO = Path(__file__).parents[1] / "docs" / "howto"
 PAGES = {
     "tls": "openssl",
     "faults": None,
+    "limits": None,
     "workers": None,
     "udp": None,
     "behind-haproxy": "haproxy",
