@@ -105,7 +105,7 @@ def commands(page: Path) -> list[list[str]]:
     """The arguments of each ``anysock`` that a page shows."""
     shown = re.findall(r"^(?:.*\$ |    )(?:.*\| )?anysock (.*)$", page.read_text(), re.MULTILINE)
     # Without what is the shell's: where it is sent, and what comes after.
-    alone = [re.split(r"\s+(?:\d?>|[|&;])", line)[0] for line in shown]
+    alone = [re.split(r"\s+(?:\d?[<>]|[|&;])", line)[0] for line in shown]
     return [shlex.split(line, comments=True) for line in alone]
 
 
