@@ -179,6 +179,8 @@ class _Listener(SocketListener):
     """A listening socket, and the task that accepts the next peer from it."""
 
     pending: asyncio.Task[Stream] | None = None
+    #: What that task waits for, while it waits for a peer.
+    accepting: asyncio.Future[tuple[socket.socket, SockAddr]] | None = None
 
     def close(self) -> None:
         if self.pending is None or self.pending.done():
@@ -188,9 +190,9 @@ class _Listener(SocketListener):
             self._waiting = self.listening.accept_waiting()
             # Shut down, the socket stops listening, and the accept(2) that waits fails. Then
             # `AsyncioEngine._next_peer` closes it.
-            if not self.listening.shut_down():
-                # Not now: cancelled before its first step, it would never take that.
-                asyncio.get_running_loop().call_soon(self.pending.cancel)
+            if not self.listening.shut_down() and self.accepting is not None:
+                # Its wait, and not the task: that may have a peer already.
+                self.accepting.cancel()
 
 
 class AsyncioDatagrams(Datagrams):
@@ -342,7 +344,7 @@ class AsyncioEngine:
             if listener.closed:
                 sock, peer = listener.next_waiting()
             else:
-                sock, peer = await _accept(listener.sock)
+                sock, peer = await _accept(listener)
         except (OSError, asyncio.CancelledError):
             if not listener.closed:
                 raise
@@ -442,22 +444,24 @@ class AsyncioEngine:
 
 
 @types.coroutine
-def _accept(sock: socket.socket) -> Generator[Any, Any, tuple[socket.socket, SockAddr]]:
+def _accept(listener: _Listener) -> Generator[Any, Any, tuple[socket.socket, SockAddr]]:
     """``loop.sock_accept``; cancelled in the turn in which it has accepted, it returns the peer."""
     accept = cast(
         "Coroutine[Any, Any, tuple[socket.socket, SockAddr]]",
-        asyncio.get_running_loop().sock_accept(sock),
+        asyncio.get_running_loop().sock_accept(listener.sock),
     )
     try:
         future = accept.send(None)
     except StopIteration as done:
         return cast("tuple[socket.socket, SockAddr]", done.value)
+    listener.accepting = future
     try:
         yield future
     except asyncio.CancelledError:
         if future.cancel() or future.cancelled() or future.exception() is not None:
             raise
     finally:
+        listener.accepting = None
         accept.close()
     return cast("tuple[socket.socket, SockAddr]", future.result())
 
