@@ -7,6 +7,9 @@ worker is free, and loses nothing when one is replaced. (With SO_REUSEPORT each 
 of its own, and take it along when it goes: granian 567.)
 
     supervisor.py   starts, replaces, ends the workers; answers signals
+    process.py      a worker, as the supervisor sees it
+    sockets.py      what the supervisor opens, and the workers inherit
+    figures.py      the figures of all together, for the admin endpoint
     worker.py       what runs in a worker
     control.py      the words between the two
     slots.py        one exact number of connections for all

@@ -10,34 +10,26 @@ import pickle
 import selectors
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from anysock import metrics, systemd
 from anysock.admission import connections_that_fit
-from anysock.engines.datagrams import open_datagrams
-from anysock.engines.listening import ListeningSocket, open_sockets
 from anysock.errors import AnysockError, StartError, UsageError
 from anysock.events import Events
 from anysock.handlers import Handler
 from anysock.metrics import Snapshot
 from anysock.net.addresses import (
     Address,
-    binding_of,
-    explain_bind_error,
-    format_sockaddr,
-    resolve,
 )
 from anysock.net.certificates import server_context
 from anysock.options import ServeOptions
 from anysock.units import format_duration
-from anysock.workers.control import Control, pair
 from anysock.workers.figures import Question
+from anysock.workers.process import WorkerProcess
 from anysock.workers.slots import MOST_WORKERS, SlotTable
-from anysock.workers.worker import Job
+from anysock.workers.sockets import SharedSockets
 
 _log = logging.getLogger("anysock")
 _ready_log = logging.getLogger("anysock.ready")
@@ -70,27 +62,6 @@ _SIGNALS = (
 )
 
 
-class _Worker:
-    """A worker, as the supervisor sees it."""
-
-    def __init__(self, process: subprocess.Popen[bytes], control: Control, line: int) -> None:
-        self.process = process
-        self.pid = process.pid
-        self.control = control
-        self.line = line
-        self.started_at = time.monotonic()
-        self.ready = False
-        #: Told to end, for good: it is not replaced.
-        self.ending = False
-        #: Why it could not begin, and the exit code that this means.
-        self.failure: tuple[str, int] | None = None
-        self.aborted = 0
-        #: What it has done, when it was last asked.
-        self.figures: Snapshot = {}
-        #: The one that it will replace once it is ready.
-        self.replaces: _Worker | None = None
-
-
 class Supervisor:
     """Runs ``options.workers`` workers until SIGINT or SIGTERM."""
 
@@ -101,15 +72,13 @@ class Supervisor:
         self._handler = handler
         self._events = events
         self._wanted = options.workers
-        self._workers: list[_Worker] = []
-        self._sockets: list[ListeningSocket] = []
-        self._datagrams: list[socket.socket] = []
+        self._workers: list[WorkerProcess] = []
         self._most = options.max_connections or connections_that_fit() * options.workers
         self._selector = selectors.DefaultSelector()
         self._next_number = 0
         self._quick_deaths = 0
         self._start_at: float | None = None
-        self._to_replace: list[_Worker] = []
+        self._to_replace: list[WorkerProcess] = []
         self._paused = False
         self._announced = False
         self._aborted = 0
@@ -143,7 +112,12 @@ class Supervisor:
         # From here on nothing of it is in the environment, which the workers inherit.
         self._notifier = systemd.Notifier()
         try:
-            self._open()
+            self._sockets = SharedSockets(self._options)
+        except BaseException:
+            self._table.close()
+            self._notifier.close()
+            raise
+        try:
             self._check_what_is_read_again()
             with self._signals(), self._admin():
                 for _ in range(self._wanted):
@@ -155,7 +129,7 @@ class Supervisor:
                 worker.process.kill()
                 worker.process.wait()
                 worker.control.sock.close()
-            self._stop_listening()
+            self._sockets.close()
             self._selector.close()
             self._table.close()
             self._notifier.close()
@@ -175,32 +149,6 @@ class Supervisor:
                 "--workers: the handler must be a function of a module, so that the workers can "
                 f"import it ({error})"
             ) from None
-
-    def _open(self) -> None:
-        addresses = systemd.expand(self._options.addresses)
-        self._datagrams = [
-            sock
-            for address in addresses
-            if address.kind == "udp"
-            for sock in self._open_datagrams(address)
-        ]
-        try:
-            self._sockets = open_sockets(
-                [binding_of(address) for address in addresses if address.kind != "udp"],
-                self._options.backlog,
-                self._options.socket_buffer,
-            )
-        except OSError as error:
-            raise explain_bind_error(error) from None
-
-    def _open_datagrams(self, address: Address) -> list[socket.socket]:
-        try:
-            return [
-                open_datagrams(family, sockaddr, connect=False)
-                for family, sockaddr in resolve(address, passive=True)
-            ]
-        except OSError as error:
-            raise explain_bind_error(error, "udp") from None
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -344,58 +292,31 @@ class Supervisor:
 
     # -- workers ---------------------------------------------------------------------------------
 
-    def _living(self) -> list[_Worker]:
+    def _living(self) -> list[WorkerProcess]:
         """The workers that are to go on."""
         return [worker for worker in self._workers if not worker.ending]
 
-    def _start(self, replaces: _Worker | None = None) -> None:
-        control, theirs = pair()
+    def _start(self, replaces: WorkerProcess | None = None) -> None:
         taken = {worker.line for worker in self._workers}
         line = next(line for line in range(MOST_WORKERS) if line not in taken)
-        passed = [theirs.fileno(), self._table.fd]
-        passed += [listening.sock.fileno() for listening in self._sockets]
-        passed += [sock.fileno() for sock in self._datagrams]
-        with theirs:
-            process = subprocess.Popen(
-                [
-                    sys.executable,
-                    # The flags that we were started with, such as -X dev.
-                    *subprocess._args_from_interpreter_flags(),  # type: ignore[attr-defined]
-                    *("-m", "anysock.workers.worker", str(theirs.fileno())),
-                ],
-                pass_fds=passed,
-                stdin=subprocess.DEVNULL,
-            )
-        worker = _Worker(process, control, line)
+        worker = WorkerProcess.start(
+            (self._handler, self._worker_options(), self._events),
+            [self._table.fd, *self._sockets.fds],
+            line=line,
+            table_fd=self._table.fd,
+            most=self._most,
+            figures=self._options.admin is not None,
+        )
         worker.replaces = replaces
         self._workers.append(worker)
-        self._selector.register(control.sock, selectors.EVENT_READ, worker)
-        module, path = _main_of(self._handler, self._events)
-        with contextlib.suppress(OSError):  # dead already; that is seen to elsewhere
-            control.send_job(
-                Job(
-                    server=pickle.dumps((self._handler, self._worker_options(), self._events)),
-                    main_module=module,
-                    main_path=path,
-                    import_path=sys.path,
-                    line=line,
-                    table_fd=self._table.fd,
-                    most=self._most,
-                    figures=self._options.admin is not None,
-                )
-            )
+        self._selector.register(worker.control.sock, selectors.EVENT_READ, worker)
 
     def _worker_options(self) -> ServeOptions:
         """The options of a worker: it listens on what we have opened, and drains when we say."""
         options = self._options
-        addresses = [
-            Address(scheme="tls+fd" if listening.binding.tls else "fd", fd=listening.sock.fileno())
-            for listening in self._sockets
-        ]
-        addresses += [Address(scheme="udp", fd=sock.fileno()) for sock in self._datagrams]
         return dataclasses.replace(
             options,
-            bind=addresses,
+            bind=self._sockets.inherited,
             workers=1,
             admin=None,
             drain_delay=0,
@@ -405,7 +326,7 @@ class Supervisor:
             udp_total_rate=options.udp_total_rate / options.workers,
         )
 
-    def _listen_to(self, worker: _Worker) -> None:
+    def _listen_to(self, worker: WorkerProcess) -> None:
         messages = worker.control.receive()
         if messages is None:
             # It has closed its end: it is about to die, and SIGCHLD will tell.
@@ -429,12 +350,12 @@ class Supervisor:
                 case {"freed": True}:
                     self._tell_all(worker, do="room")
 
-    def _tell_all(self, besides: _Worker | None = None, **words: Any) -> None:
+    def _tell_all(self, besides: WorkerProcess | None = None, **words: Any) -> None:
         for worker in self._workers:
             if worker is not besides and worker.ready:
                 worker.control.tell(**words)
 
-    def _is_ready(self, worker: _Worker) -> None:
+    def _is_ready(self, worker: WorkerProcess) -> None:
         worker.ready = True
         if self._paused:
             worker.control.tell(do="pause")
@@ -451,10 +372,7 @@ class Supervisor:
             self._announce()
 
     def _announce(self) -> None:
-        addresses = [
-            format_sockaddr(each.address, "tls" if each.binding.tls else "tcp")
-            for each in self._sockets
-        ] + [format_sockaddr(sock.getsockname(), "udp") for sock in self._datagrams]
+        addresses = self._sockets.addresses
         for address in addresses:
             _ready_log.info("listening on %s (%s)", address, self._options.engine)
         self._serving = f"listening on {', '.join(addresses)} ({self._options.engine})"
@@ -464,7 +382,7 @@ class Supervisor:
         )
         _log.info("at most %d connections, all workers together", self._most)
 
-    def _retire(self, worker: _Worker) -> None:
+    def _retire(self, worker: WorkerProcess) -> None:
         worker.ending = True
         worker.control.tell(do="retire")
 
@@ -510,7 +428,7 @@ class Supervisor:
             if worker.process.poll() is not None:
                 self._bury(worker)
 
-    def _bury(self, worker: _Worker) -> None:
+    def _bury(self, worker: WorkerProcess) -> None:
         if worker.control.sock in self._selector.get_map():
             self._listen_to(worker)  # its last words
         with contextlib.suppress(KeyError):
@@ -524,12 +442,10 @@ class Supervisor:
         lost = self._table.of(worker.line)
         self._table.clear(worker.line)
         self._tell_all(do="room")
-        code = worker.process.returncode
-        killed_by = signal.Signals(-code).name if code < 0 else None
-        how = f"was killed by {killed_by}" if killed_by else f"ended with code {code}"
+        how = worker.how_it_ended
         if worker.ending or self._ending_since is not None:
             self._aborted += worker.aborted + lost
-            if code and worker.ready:
+            if worker.process.returncode and worker.ready:
                 _log.error("worker %d %s, with %d connections", worker.pid, how, lost)
             return
         if worker.failure is not None and not self._announced:
@@ -592,7 +508,7 @@ class Supervisor:
             _log.info("draining: %d connections left, for at most %g s", left, seconds)
         # Before the workers close theirs: then nobody listens, and who connects is refused. (So
         # the delay is not theirs, either: they would not all be over it at the same time.)
-        self._stop_listening()
+        self._sockets.close()
         for worker in self._workers:
             worker.ending = True
             if worker.ready:
@@ -603,14 +519,6 @@ class Supervisor:
     def _seconds_left(self, now: float) -> float:
         """How long the connections have, from `now` on."""
         return round(max(self._deadline - END_MARGIN_SECONDS - now, 0.0), 2)
-
-    def _stop_listening(self) -> None:
-        for listening in self._sockets:
-            listening.close()
-        for sock in self._datagrams:
-            sock.close()
-        self._sockets.clear()
-        self._datagrams.clear()
 
     def _end_turn(self, now: float) -> None:
         if not self._draining:
@@ -640,17 +548,3 @@ class Supervisor:
         for worker in self._workers:
             worker.process.kill()
         raise SystemExit(1)
-
-
-def _main_of(*things: object) -> tuple[str | None, str | None]:
-    """The program that some of `things` are defined in, by module or by path, if one is."""
-    if not any(getattr(thing, "__module__", None) == "__main__" for thing in things):
-        return None, None
-    main = sys.modules["__main__"]
-    spec = getattr(main, "__spec__", None)
-    if spec is not None:
-        return spec.name, None
-    path = getattr(main, "__file__", None)
-    if path is None:
-        raise UsageError("--workers: the handler must be in a file, so that the workers can run it")
-    return None, path

@@ -1,0 +1,71 @@
+"""The sockets that the supervisor opens, and that its workers inherit."""
+
+from __future__ import annotations
+
+import socket
+
+from anysock import systemd
+from anysock.engines.datagrams import open_datagrams
+from anysock.engines.listening import ListeningSocket, open_sockets
+from anysock.net.addresses import (
+    Address,
+    binding_of,
+    explain_bind_error,
+    format_sockaddr,
+    resolve,
+)
+from anysock.options import ServeOptions
+
+
+class SharedSockets:
+    """All that listens, and the UDP sockets, of several processes.
+
+    Raises `StartError` when one of the addresses can't be had; then none is.
+    """
+
+    def __init__(self, options: ServeOptions) -> None:
+        self._listening: list[ListeningSocket] = []
+        self._datagrams: list[socket.socket] = []
+        addresses = systemd.expand(options.addresses)
+        bindings = [binding_of(address) for address in addresses if address.kind != "udp"]
+        scheme = "udp"
+        try:
+            for address in addresses:
+                if address.kind == "udp":
+                    for family, sockaddr in resolve(address, passive=True):
+                        self._datagrams.append(open_datagrams(family, sockaddr, connect=False))
+            scheme = "tcp"
+            self._listening = open_sockets(bindings, options.backlog, options.socket_buffer)
+        except OSError as error:
+            self.close()
+            raise explain_bind_error(error, scheme) from None
+
+    @property
+    def fds(self) -> list[int]:
+        """Their descriptors, which workers inherit."""
+        return [address.fd for address in self.inherited]
+
+    @property
+    def inherited(self) -> list[Address]:
+        """Where a worker listens."""
+        return [
+            Address(scheme="tls+fd" if each.binding.tls else "fd", fd=each.sock.fileno())
+            for each in self._listening
+        ] + [Address(scheme="udp", fd=sock.fileno()) for sock in self._datagrams]
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where clients find them, such as ``tcp://127.0.0.1:8000``."""
+        return [
+            format_sockaddr(each.address, "tls" if each.binding.tls else "tcp")
+            for each in self._listening
+        ] + [format_sockaddr(sock.getsockname(), "udp") for sock in self._datagrams]
+
+    def close(self) -> None:
+        """Close our copies. Safe to call again."""
+        for listening in self._listening:
+            listening.close()
+        for sock in self._datagrams:
+            sock.close()
+        self._listening.clear()
+        self._datagrams.clear()
