@@ -665,3 +665,21 @@ def test_a_close_wakes_who_waits_with_a_clear_error(concurrent_engine):
 
     [told] = run(concurrent_engine, main)
     assert "closed" in told
+
+
+def test_a_task_that_only_lets_others_run_is_cancelled_too(concurrent_engine):
+    """It never waits for anything; so it must be told where it says that others may run."""
+
+    async def main():
+        async def spin():
+            while True:
+                await anysock.sleep(0)
+
+        task = anysock.spawn(spin())
+        await anysock.sleep(0.01)
+        task.cancel()
+        async with anysock.timeout(10):
+            with pytest.raises(anysock.Cancelled):
+                await task.join()
+
+    anysock.run(main, engine=concurrent_engine)

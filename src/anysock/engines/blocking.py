@@ -239,6 +239,11 @@ class BlockingEngine:
 
     async def sleep(self, seconds: float) -> None:
         task = running_task()
+        if seconds <= 0:
+            # Here, too, a cancellation is told; and the other threads run.
+            task.patience()
+            time.sleep(0)
+            return
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             task.doze(left)
