@@ -97,6 +97,12 @@ class TokenBucket:
         self._level = self.burst
         self._at: float | None = None
 
+    def set_rate(self, rate: float) -> None:
+        """From now on this is the rate, with the burst that goes with it."""
+        self.rate = rate
+        self.burst = max(rate * _BURST_SECONDS, 1.0)
+        self._level = min(self._level, self.burst)
+
     def take(self, now: float, amount: float = 1.0) -> float:
         """Let `amount` through; return for how many seconds it has to wait from `now` on."""
         self._fill(now)
@@ -139,6 +145,15 @@ def source_of(peer: SockAddr) -> str:
     return str(ipaddress.ip_network((host, _IPV6_SOURCE_BITS), strict=False))
 
 
+def is_denied(peer: SockAddr, allow: Sequence[Network], deny: Sequence[Network]) -> bool:
+    """Whether `peer` may not come in: networks of `deny` come before those of `allow`; with an
+    `allow`, who is in none of them is denied. On a Unix socket, the permissions of its file
+    decide."""
+    if isinstance(peer, str):
+        return False
+    return contains(deny, peer) or (bool(allow) and not contains(allow, peer))
+
+
 def contains(networks: Sequence[Network], peer: SockAddr) -> bool:
     """Whether one of `networks` has the host of `peer` in it. A Unix socket is in none."""
     host = host_of(peer)
@@ -175,15 +190,8 @@ class Admission:
             return self._rate.may(now)
 
     def judge(self, peer: SockAddr) -> CloseReason | None:
-        """Why `peer` may not come in; None: it may, and is counted until `leave`.
-
-        Networks of `deny` come before those of `allow`; with an `allow`, who is in none of them is
-        denied. On a Unix socket, the permissions of its file decide.
-        """
-        if not isinstance(peer, str) and (
-            (self._deny and contains(self._deny, peer))
-            or (self._allow and not contains(self._allow, peer))
-        ):
+        """Why `peer` may not come in; None: it may, and is counted until `leave`."""
+        if (self._allow or self._deny) and is_denied(peer, self._allow, self._deny):
             return CloseReason.DENIED
         if self._counting:
             source = source_of(peer)

@@ -28,6 +28,9 @@ from anysock.units import (
     parse_size,
 )
 
+#: The options `udp_rate` and `udp_total_rate` are no less than this.
+LEAST_UDP_RATE = 0.001
+
 
 def _duration(default: float | None, help: str, **more: Any) -> Any:
     return option(default, help, parse_duration, format=format_duration, metavar="SECONDS", **more)
@@ -224,14 +227,14 @@ class ServeOptions:
     udp_rate: float = option(
         1000.0,
         "udp://: the most answers a second to one source.",
-        values.number(0.001, 1e9),
+        values.number(LEAST_UDP_RATE, 1e9),
         format="{:g}".format,
         metavar="N",
     )
     udp_total_rate: float = option(
         20_000.0,
         "udp://: the most answers a second to all.",
-        values.number(0.001, 1e9),
+        values.number(LEAST_UDP_RATE, 1e9),
         format="{:g}".format,
         metavar="N",
     )

@@ -169,17 +169,17 @@ async def connect(
 async def connect_datagrams(address: str | Address) -> Datagrams:
     """A UDP socket whose peer is at `address`, such as ``"udp://example.com:7"``.
 
-    Nobody is asked whether anybody is there. Raises `UsageError` for an address that makes no
-    sense, and `StartError` for a name that is not known.
+    Nobody is asked whether anybody is there: of several addresses of a name, it is the first that
+    this machine has a route to. Raises `UsageError` for an address that makes no sense,
+    `StartError` for a name that is not known, and OSError when there is no route.
     """
-    from anysock.engines.datagrams import open_datagrams
+    from anysock.engines import datagrams
 
     engine = current_engine()
     if isinstance(address, str):
         address = Address.parse(address)
     candidates = await engine.to_thread(functools.partial(resolve, address, passive=False))
-    family, sockaddr = candidates[0]
-    return engine.datagrams(open_datagrams(family, sockaddr, connect=True))
+    return engine.datagrams(datagrams.connect_datagrams(candidates))
 
 
 async def _shake_hands(connection: Connection, context: ssl.SSLContext, host: str) -> None:

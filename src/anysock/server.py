@@ -268,6 +268,12 @@ class Server:
                 return
         self.events.reloaded()
 
+    def set_udp_rates(self, rate: float, total_rate: float) -> None:
+        """From now on, these stand for the options `udp_rate` and `udp_total_rate`. May be called
+        from any thread."""
+        if self._udp is not None:
+            self._udp.set_rates(rate, total_rate)
+
     def pause(self) -> None:
         """Accept nobody until `resume`. Who connects waits in the backlog (one may be accepted that
         was waited for already, and waits with us). May be called from any thread."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import socket
+import struct
 import subprocess
 import sys
+import time
 
 import pytest
 
+from tests.contract.test_workers import workers_of
 from tests.harness import ServerProcess, free_port, receive_exactly, wait_until
 
 
@@ -59,6 +64,16 @@ def test_every_datagram_comes_back_as_it_was(engine, udp):
             stream.sendall(b"tcp")
             assert receive_exactly(stream, 3) == b"tcp"
             assert ask(sock, b"udp") == b"udp"
+
+
+def test_it_may_be_all_that_is_served(engine, start_server):
+    server = start_server(engine=engine, bind="udp://127.0.0.1:0")
+    if engine in ("blocking", "threads"):
+        server.base_threads = server.threads()
+    with client(int(server.addresses[0].rpartition(":")[2])) as sock:
+        assert ask(sock, b"hello") == b"hello"
+    server.signal()
+    assert server.wait() == 0
 
 
 def test_ipv6_and_an_answer_from_where_the_request_went(udp):
@@ -122,6 +137,39 @@ def test_a_multicast_request_is_not_answered(udp):
             server.wait_for("to a broadcast or multicast address")
 
 
+def test_a_broadcast_to_a_network_is_not_answered(udp):
+    """“Fraggle”: one forged request, and each host of a network answers. 127.255.255.255 is the
+    broadcast address of the loopback network, and looks like a host's."""
+    server, port = udp(host="0.0.0.0")
+    with client(port, "127.0.0.1") as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        sock.sendmsg([b"hello, all"], [], 0, ("127.255.255.255", port))
+        server.wait_for("to a broadcast or multicast address")
+        assert ask(sock, b"hello, you") == b"hello, you"
+
+
+def test_who_is_denied_is_not_answered(udp):
+    server, port = udp("--deny", "127.0.0.2")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.2", 0))
+        sock.sendto(b"let me in", ("127.0.0.1", port))
+        server.wait_for("did not answer a datagram from .*: denied")
+    with client(port) as sock:
+        assert ask(sock, b"x") == b"x"
+
+
+def test_without_a_free_descriptor_it_goes_on(udp):
+    """To find out whether a source is ours takes a descriptor."""
+    server, port = udp()
+    server.limit_fds(server.fds())
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.2", port))
+        sock.sendto(b"am I you?", ("127.0.0.1", port))
+        server.wait_for("from ourselves")
+    with client(port) as sock:
+        assert ask(sock, b"x") == b"x"
+
+
 def test_what_is_beyond_the_rate_is_refused_and_told_once_a_second(udp):
     server, port = udp("--udp-rate", "50", "--admin", f"127.0.0.1:{(admin := free_port())}")
     with client(port) as sock:
@@ -165,6 +213,47 @@ def test_two_servers_told_to_talk_to_each_other_stop(udp):
     assert figure(admin, "anysock_datagrams_sent_total") == turns
 
 
+def forge(source_port: int, port: int, data: bytes) -> None:
+    """Send a datagram from 127.0.0.1 to itself that claims to be from that port."""
+    udp_header = struct.pack("!HHHH", source_port, port, 8 + len(data), 0)  # no checksum
+    loopback = socket.inet_aton("127.0.0.1")
+    length = 20 + len(udp_header) + len(data)
+    ip_header = struct.pack(
+        "!BBHHHBBH4s4s", 0x45, 0, length, 0, 0, 64, socket.IPPROTO_UDP, 0, loopback, loopback
+    )
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as sock:
+        sock.sendto(ip_header + udp_header + data, ("127.0.0.1", 0))
+
+
+def test_two_of_ours_told_to_talk_to_each_other_stop(udp):
+    ports, admins = [], []
+    for _ in range(2):
+        admins.append(free_port())
+        ports.append(udp("--udp-rate", "20", "--admin", f"127.0.0.1:{admins[-1]}")[1])
+    try:
+        forge(ports[0], ports[1], b"have you heard of me?")
+    except PermissionError:
+        pytest.skip("only root may forge datagrams (CAP_NET_RAW)")
+
+    def together(name: str) -> float:
+        return sum(figure(admin, name) for admin in admins)
+
+    refused = 'anysock_datagrams_refused_total{reason="source_rate"}'
+    # There is one datagram on its way; who does not answer it has ended it.
+    wait_until(lambda: together(refused), "one of the two has had enough")
+    assert together(refused) == 1
+    assert 2 <= together("anysock_datagrams_sent_total") <= 6
+
+
+def test_our_own_port_is_not_answered_whoever_claims_it(udp):
+    server, port = udp()
+    try:
+        forge(port, port, b"I am you")
+    except PermissionError:
+        pytest.skip("only root may forge datagrams (CAP_NET_RAW)")
+    server.wait_for("from ourselves")
+
+
 def test_a_drain_closes_it(engine, udp):
     server, port = udp(engine=engine)
     with client(port) as sock:
@@ -183,6 +272,33 @@ def test_workers_share_it(udp):
     with client(port) as sock:
         for number in range(20):
             assert ask(sock, b"%d" % number) == b"%d" % number
+
+
+def test_workers_share_the_rate_however_many_there_are(udp):
+    server, port = udp("--workers", "2", "--udp-rate", "40")
+    server.wait_for("all workers together")
+    server.signal(signal.SIGTTIN)
+    server.wait_for("one worker more: 3")
+    wait_until(lambda: len(workers_of(server)) == 3, "three workers")
+    answered = 0
+    with client(port) as sock:
+        sock.settimeout(0.001)
+        begun = time.monotonic()
+        while (took := time.monotonic() - begun) < 1.5:
+            sock.send(b"flood")
+            with contextlib.suppress(TimeoutError):
+                answered += len(sock.recv(10)) // 5
+    # (Each of the three has a burst.)
+    assert 20 * took <= answered <= 40 * took + 6
+    server.base_threads, server.base_fds = server.threads(), server.fds()
+
+
+def test_a_very_low_rate_is_shared_too(udp):
+    server, port = udp("--workers", "2", "--udp-rate", "0.001")
+    server.base_threads = server.threads()
+    server.wait_for("all workers together")
+    with client(port) as sock:
+        assert ask(sock, b"x") == b"x"
 
 
 def serve(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -34,7 +34,7 @@ from anysock.bench.pollers import PrecisePoller
 from anysock.bench.processes import raise_descriptor_limit
 from anysock.bench.streams import StreamConversation
 from anysock.engines.base import Stream
-from anysock.engines.datagrams import Datagrams, open_datagrams
+from anysock.engines.datagrams import Datagrams, connect_datagrams
 from anysock.engines.nonblocking import NonblockingEngine, NonblockingStream
 from anysock.errors import StartError, TlsError
 from anysock.loop.pollers import Poller, default_poller
@@ -271,9 +271,9 @@ class _Worker:
         """Connect; with TLS, that takes until its handshake is done."""
         begun = self._clock()
         if self._plan.address.kind == "udp":
+            datagrams = self._engine.datagrams(connect_datagrams(self._addresses))
             self._opened += 1
-            family, address = self._addresses[0]
-            return self._engine.datagrams(open_datagrams(family, address, connect=True))
+            return datagrams
         async with self._engine.scope(self._plan.timeout) as scope:
             stream = await self._connect_to_any()
             if self._context is not None:

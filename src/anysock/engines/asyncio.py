@@ -215,9 +215,12 @@ class AsyncioDatagrams(Datagrams):
                 self._loop.remove_reader(self._sock.fileno())
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
+        if self._waiter is not None:
+            # Also when the task was cancelled, and has not run since: the number of a descriptor
+            # that is closed while the loop watches it is never watched again, whosever it is then.
             self._loop.remove_reader(self._sock.fileno())
-            self._waiter.set_result(None)
+            if not self._waiter.done():
+                self._waiter.set_result(None)
 
 
 class AsyncioTask:

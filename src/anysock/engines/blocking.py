@@ -30,7 +30,7 @@ from anysock.engines.blocking_tasks import (
     run_to_its_end,
     running_task,
 )
-from anysock.engines.datagrams import Datagrams
+from anysock.engines.datagrams import Control, Datagram, Datagrams
 from anysock.engines.listening import accepted, no_delay, open_sockets
 from anysock.engines.signals import catch_signals, leave_signals_to_the_main_thread
 from anysock.engines.sockets import (
@@ -39,7 +39,7 @@ from anysock.engines.sockets import (
     name_of_peer,
     not_our_loop,
 )
-from anysock.errors import Cancelled
+from anysock.errors import Cancelled, StreamClosed
 
 T = TypeVar("T")
 
@@ -119,22 +119,56 @@ class BlockingDatagrams(Datagrams):
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock)
+        # How many threads are using the sockets. They are closed by the last of them: before, the
+        # numbers of their descriptors must not become another's.
+        self._users = 0
+        self._lock = threading.Lock()
         self._woken, self._waker = socket.socketpair()
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
         self._poll.register(self._woken, select.POLLIN)
 
+    async def recv(self) -> Datagram:
+        self._enter()
+        try:
+            return await super().recv()
+        finally:
+            self._leave()
+
+    def send(
+        self, data: bytes, to: SockAddr | None = None, origin: tuple[Control, ...] = ()
+    ) -> None:
+        self._enter()
+        try:
+            super().send(data, to, origin)
+        finally:
+            self._leave()
+
     async def _until_readable(self) -> None:
         patience = running_task().patience()
         self._poll.poll(None if patience is None else patience * 1000)
 
-    def _wake(self) -> None:
-        # Left open until nobody can be asleep on it any more; closed, they would not notice.
-        self._waker.close()
+    def _enter(self) -> None:
+        with self._lock:
+            if self._closed:
+                raise StreamClosed("the UDP socket is closed")
+            self._users += 1
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._users -= 1
+            self._release()
 
     def close(self) -> None:
-        super().close()
-        self._woken.close()
+        with self._lock:
+            self._closed = True
+            self._waker.close()
+            self._release()
+
+    def _release(self) -> None:
+        if self._closed and not self._users:
+            self._sock.close()
+            self._woken.close()
 
 
 class BlockingEngine:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
-import functools
+import os
 import socket
 import struct
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -16,7 +18,8 @@ from anysock.errors import StreamClosed
 #: A control message: its level, its type, its data (cmsg(3)).
 Control: TypeAlias = tuple[int, int, bytes]
 
-# The most that a datagram of IPv4 or IPv6 holds (RFC 768, with a length of 16 bits).
+# The most that a datagram of IPv4 or IPv6 holds (RFC 768, with a length of 16 bits): none is ever
+# cut off.
 _MOST = 65_535
 
 # Of in_pktinfo (ip(7)): the interface, our address, the address in the datagram. Python has had a
@@ -37,6 +40,9 @@ class Datagram:
     #: The host that it was sent to; of a broadcast or a multicast, that address. None where the
     #: system does not tell.
     destination: str | None = None
+    #: Whether it is known to be a broadcast or a multicast of IPv4: `destination` alone does not
+    #: tell, as the broadcast address of a network looks like that of a host.
+    to_many: bool = False
     #: What is to be handed back to `Datagrams.send`, so that the answer comes from where the
     #: request went, whatever the machine's routes say.
     origin: tuple[Control, ...] = ()
@@ -48,14 +54,19 @@ class Datagrams:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._closed = False
+        # How often `send` has met what only `recv` tells.
+        self._refusals = 0
         self.local: SockAddr = sock.getsockname()
 
     async def recv(self) -> Datagram:
         """Wait for a datagram. Raises `StreamClosed` after `close`, and ConnectionRefusedError when
-        the peer of a connected socket is not there (ICMP has said so)."""
+        the peer of a connected socket was not there for what was sent (ICMP has said so)."""
         while True:
             if self._closed:
                 raise StreamClosed("the UDP socket is closed")
+            if self._refusals:
+                self._refusals -= 1
+                raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
             try:
                 data, control, _, source = self._sock.recvmsg(_MOST, _ROOM)
                 break
@@ -80,7 +91,12 @@ class Datagrams:
         if self._closed:
             raise StreamClosed("the UDP socket is closed")
         if to is None:
-            self._sock.send(data)
+            try:
+                self._sock.send(data)
+            except ConnectionRefusedError:
+                # That is said of an earlier one, and this one was not sent.
+                self._refusals += 1
+                self._sock.send(data)
         else:
             self._sock.sendmsg([data], origin, 0, to)
 
@@ -100,19 +116,24 @@ class Datagrams:
         raise NotImplementedError
 
 
-def _origin(
-    control: list[tuple[int, int, bytes]],
-) -> tuple[str | None, tuple[tuple[int, int, bytes], ...]]:
-    """Where a datagram was sent to, and the control message that sends from there."""
+def _origin(control: list[Control]) -> tuple[str | None, bool, tuple[Control, ...]]:
+    """Where a datagram was sent to, whether to many, and the control message that sends from
+    there."""
     for level, kind, data in control:
         if level == socket.IPPROTO_IP and kind == _IP_PKTINFO:
             _, ours, sent_to = _PKTINFO4.unpack(data[: _PKTINFO4.size])
             answer = _PKTINFO4.pack(0, ours, bytes(4))
-            return socket.inet_ntop(socket.AF_INET, sent_to), ((level, kind, answer),)
+            # Of what was sent to us alone the two are the same (ip(7)).
+            to_many = ours not in (sent_to, bytes(4))
+            return socket.inet_ntop(socket.AF_INET, sent_to), to_many, ((level, kind, answer),)
         if level == socket.IPPROTO_IPV6 and kind == socket.IPV6_PKTINFO:
-            sent_to, _ = _PKTINFO6.unpack(data[: _PKTINFO6.size])
-            return socket.inet_ntop(socket.AF_INET6, sent_to), ((level, kind, data),)
-    return None, ()
+            sent_to, interface = _PKTINFO6.unpack(data[: _PKTINFO6.size])
+            # Link-local addresses (RFC 4291, section 2.5.6) mean nothing without their interface;
+            # for all others, naming one would overrule the machine's routes.
+            link_local = sent_to[0] == 0xFE and sent_to[1] & 0xC0 == 0x80
+            answer = _PKTINFO6.pack(sent_to, interface if link_local else 0)
+            return socket.inet_ntop(socket.AF_INET6, sent_to), False, ((level, kind, answer),)
+    return None, False, ()
 
 
 def open_datagrams(
@@ -139,6 +160,17 @@ def open_datagrams(
     return sock
 
 
+def connect_datagrams(
+    candidates: Sequence[tuple[socket.AddressFamily, SockAddr]],
+) -> socket.socket:
+    """A non-blocking UDP socket, connected to the first of `candidates` that this machine has a
+    route to: nothing tells whether anybody is there. Raises the OSError of the last."""
+    for family, address in candidates[:-1]:
+        with contextlib.suppress(OSError):
+            return open_datagrams(family, address, connect=True)
+    return open_datagrams(*candidates[-1], connect=True)
+
+
 def adopt_datagrams(fd: int) -> socket.socket:
     """The UDP socket behind an inherited descriptor. Raises OSError when it is none."""
     sock = socket.socket(fileno=fd)
@@ -159,13 +191,17 @@ def tell_destinations(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
 
 
-@functools.lru_cache(maxsize=1024)
-def is_ours(host: str) -> bool:
-    """Whether `host`, a number, is an address of this machine: only such can be bound."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as sock:
-        try:
-            sock.bind((host, 0))
-        except OSError as error:
-            return error.errno not in (errno.EADDRNOTAVAIL, errno.EINVAL)
+def is_ours(source: SockAddr) -> bool:
+    """Whether the host of `source` is this machine: only its own addresses can be bound.
+
+    Asked anew each time, as a machine may get others at any moment. Where that can't be found out,
+    for want of a descriptor, it is taken to be.
+    """
+    family = socket.AF_INET6 if ":" in source[0] else socket.AF_INET
+    # With the scope, without which nobody has a link-local address.
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.bind((source[0], 0, *source[2:]))
+    except OSError as error:
+        return error.errno not in (errno.EADDRNOTAVAIL, errno.EINVAL, errno.ENODEV)
     return True

@@ -11,10 +11,11 @@ from __future__ import annotations
 import collections
 import enum
 import ipaddress
-from collections.abc import Callable, Collection
+import threading
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 
-from anysock.admission import TokenBucket, source_of
+from anysock.admission import Network, TokenBucket, is_denied, source_of
 from anysock.engines.base import SockAddr
 
 # Ports below this are those of services, of echo itself among them, and of nobody who asks.
@@ -36,6 +37,8 @@ class Refusal(enum.Enum):
     TO_MANY = "to a broadcast or multicast address"
     #: From one of our own sockets.
     OURSELVES = "from ourselves"
+    #: The option `allow` or `deny` says so.
+    DENIED = "denied"
     #: Its source has had as many answers as `udp_rate` says.
     SOURCE_RATE = "too many from its source"
     #: All together have had as many as `udp_total_rate` says.
@@ -45,44 +48,68 @@ class Refusal(enum.Enum):
 
 
 class UdpPolicy:
-    """Judges datagrams. `ports` are those that we serve; `is_ours` says whether a host is us."""
+    """Judges datagrams. `ports` are those that we serve; ``is_ours(source)`` says whether the host
+    of a source is this machine. May be asked by several threads."""
 
     def __init__(
         self,
         ports: Collection[int],
         rate: float,
         total_rate: float,
-        is_ours: Callable[[str], bool],
+        is_ours: Callable[[SockAddr], bool],
+        *,
+        allow: Sequence[Network] = (),
+        deny: Sequence[Network] = (),
     ) -> None:
         self._ports = frozenset(ports)
         self._rate = rate
         self._total = TokenBucket(total_rate)
         self._sources: collections.OrderedDict[str, TokenBucket] = collections.OrderedDict()
         self._is_ours = is_ours
+        self._allow = allow
+        self._deny = deny
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         """How many sources are known."""
         return len(self._sources)
 
-    def judge(self, source: SockAddr, destination: str | None, now: float) -> Refusal | None:
+    def set_rates(self, rate: float, total_rate: float) -> None:
+        """From now on these are the rates."""
+        with self._lock:
+            self._rate = rate
+            for bucket in self._sources.values():
+                bucket.set_rate(rate)
+            self._total.set_rate(total_rate)
+
+    def judge(
+        self, source: SockAddr, destination: str | None, now: float, *, to_many: bool = False
+    ) -> Refusal | None:
         """Why a datagram from `source`, sent to the host `destination`, is not answered; None: it
-        is, and counts. `now` is in seconds, on a clock that does not go back."""
-        host, port = str(source[0]), int(source[1])
-        refusal: Refusal | None = None
-        if port < FIRST_FREE_PORT:
-            refusal = Refusal.RESERVED_PORT
-        elif not _is_host(host):
-            refusal = Refusal.NO_HOST
-        elif destination is not None and not _is_host(destination):
-            refusal = Refusal.TO_MANY
-        elif port in self._ports and self._is_ours(host.partition("%")[0]):
-            refusal = Refusal.OURSELVES
+        is, and counts. `to_many` says that it is known to be a broadcast or a multicast; `now` is
+        in seconds, on a clock that does not go back."""
+        if to_many or (destination is not None and not _is_host(destination)):
+            return Refusal.TO_MANY
+        refusal = self._judge_source(source)
         if refusal is not None:
             return refusal
-        if not self._bucket_of(source).may(now):
-            return Refusal.SOURCE_RATE
-        if not self._total.may(now):
-            return Refusal.TOTAL_RATE
+        with self._lock:
+            if not self._bucket_of(source).may(now):
+                return Refusal.SOURCE_RATE
+            if not self._total.may(now):
+                return Refusal.TOTAL_RATE
+        return None
+
+    def _judge_source(self, source: SockAddr) -> Refusal | None:
+        host, port = str(source[0]), int(source[1])
+        if port < FIRST_FREE_PORT:
+            return Refusal.RESERVED_PORT
+        if not _is_host(host):
+            return Refusal.NO_HOST
+        if port in self._ports and self._is_ours(source):
+            return Refusal.OURSELVES
+        if (self._allow or self._deny) and is_denied(source, self._allow, self._deny):
+            return Refusal.DENIED
         return None
 
     def _bucket_of(self, source: SockAddr) -> TokenBucket:
@@ -99,8 +126,8 @@ class UdpPolicy:
 
 @lru_cache(maxsize=1024)
 def _is_host(host: str) -> bool:
-    """Whether an address can be a single host's. (The broadcast address of a network of ours looks
-    like one; the system lets nothing out to it, without SO_BROADCAST.)"""
+    """Whether an address can be a single host's. (The broadcast address of a network looks like
+    one; the system lets nothing out to such a source, without SO_BROADCAST.)"""
     address = ipaddress.ip_address(host.partition("%")[0])
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped

@@ -6,7 +6,7 @@ from anysock.engines.base import Engine, SockAddr
 from anysock.engines.datagrams import Datagrams, is_ours
 from anysock.errors import StreamClosed
 from anysock.events import Counters, Events
-from anysock.net.accept_policy import LOG_INTERVAL_SECONDS, OncePer
+from anysock.net.accept_policy import BACK_OFF_SECONDS, LOG_INTERVAL_SECONDS, OncePer
 from anysock.options import ServeOptions
 from anysock.udp.policy import Refusal, UdpPolicy
 
@@ -37,7 +37,14 @@ class UdpService:
         self._counters = counters
         # One policy for all of them: a flood over two addresses is one flood.
         ports = [int(endpoint.local[1]) for endpoint in endpoints]
-        self._policy = UdpPolicy(ports, options.udp_rate, options.udp_total_rate, is_ours)
+        self._policy = UdpPolicy(
+            ports,
+            options.udp_rate,
+            options.udp_total_rate,
+            is_ours,
+            allow=options.allow,
+            deny=options.deny,
+        )
         self._told = {refusal: OncePer(LOG_INTERVAL_SECONDS) for refusal in Refusal}
 
     async def serve(self, endpoint: Datagrams) -> None:
@@ -49,13 +56,16 @@ class UdpService:
             except StreamClosed:
                 return
             except OSError:
-                # The network's trouble with an answer of ours; the socket is fine.
-                await self._engine.sleep(0)
+                # Nobody tells a socket without a peer of the network's trouble: it is the system
+                # that has no room (recvmsg(2), ENOMEM). What comes waits in its queue.
+                await self._engine.sleep(BACK_OFF_SECONDS)
                 continue
             self._counters.datagram_received(len(datagram.data))
             if self._echo:
                 now = self._engine.now()
-                refusal = self._policy.judge(datagram.source, datagram.destination, now)
+                refusal = self._policy.judge(
+                    datagram.source, datagram.destination, now, to_many=datagram.to_many
+                )
                 if refusal is None:
                     try:
                         endpoint.send(datagram.data, datagram.source, datagram.origin)
@@ -75,6 +85,10 @@ class UdpService:
         left_out = self._told[refusal].allow(now)
         if left_out is not None:
             self._events.datagrams_refused(refusal.value, source, left_out)
+
+    def set_rates(self, rate: float, total_rate: float) -> None:
+        """From now on, these stand for the options. May be called from any thread."""
+        self._policy.set_rates(rate, total_rate)
 
     def close(self) -> None:
         """Close the sockets; each `serve` returns."""

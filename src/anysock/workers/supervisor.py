@@ -24,7 +24,7 @@ from anysock.net.addresses import (
     Address,
 )
 from anysock.net.certificates import server_context
-from anysock.options import ServeOptions
+from anysock.options import LEAST_UDP_RATE, ServeOptions
 from anysock.units import format_duration
 from anysock.workers.figures import Question
 from anysock.workers.process import WorkerProcess
@@ -233,11 +233,13 @@ class Supervisor:
             case signal.SIGTTIN if self._ending_since is None:
                 self._wanted = min(self._wanted + 1, MOST_WORKERS // 2)
                 _log.info("one worker more: %d", self._wanted)
+                self._tell_all(None, do="udp", **self._udp_rates())
                 self._start()
             case signal.SIGTTOU if self._ending_since is None and self._wanted > 1:
                 self._wanted -= 1
                 _log.info("one worker less: %d", self._wanted)
                 self._retire(self._living()[-1])
+                self._tell_all(None, do="udp", **self._udp_rates())
 
     # -- what the admin endpoint asks, from a thread of its own ------------------------------------
 
@@ -313,7 +315,7 @@ class Supervisor:
 
     def _worker_options(self) -> ServeOptions:
         """The options of a worker: it listens on what we have opened, and drains when we say."""
-        options = self._options
+        options, udp_rates = self._options, self._udp_rates()
         return dataclasses.replace(
             options,
             bind=self._sockets.inherited,
@@ -321,10 +323,18 @@ class Supervisor:
             admin=None,
             drain_delay=0,
             drain_timeout=options.drain_timeout - options.drain_delay,
-            # Each counts for itself, and a source may be served by any: together, no more.
-            udp_rate=options.udp_rate / options.workers,
-            udp_total_rate=options.udp_total_rate / options.workers,
+            udp_rate=udp_rates["udp_rate"],
+            udp_total_rate=udp_rates["udp_total_rate"],
         )
+
+    def _udp_rates(self) -> dict[str, float]:
+        """The share of a worker in the rates of UDP. Each counts for itself, and a source may be
+        served by any: together, no more than the options say. (And none is less than an option may
+        be.)"""
+        return {
+            name: max(getattr(self._options, name) / self._wanted, LEAST_UDP_RATE)
+            for name in ("udp_rate", "udp_total_rate")
+        }
 
     def _listen_to(self, worker: WorkerProcess) -> None:
         messages = worker.control.receive()
@@ -357,6 +367,8 @@ class Supervisor:
 
     def _is_ready(self, worker: WorkerProcess) -> None:
         worker.ready = True
+        # There may be more workers, or fewer, than when it was started.
+        worker.control.tell(do="udp", **self._udp_rates())
         if self._paused:
             worker.control.tell(do="pause")
         if self._draining:

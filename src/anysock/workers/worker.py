@@ -136,6 +136,8 @@ class Worker:
                 server.pause()
             case {"do": "resume"}:
                 server.resume()
+            case {"do": "udp", "udp_rate": rate, "udp_total_rate": total_rate}:
+                server.set_udp_rates(rate, total_rate)
             case {"do": "room"}:
                 engine.call_from_thread(server.there_is_room)
             case {"do": "figures", "id": number} if self._figures is not None:
