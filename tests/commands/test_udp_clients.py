@@ -79,9 +79,27 @@ def test_talk_says_what_is_missing():
     assert "no answer to 1 of 2 datagrams" in done.stderr
 
 
-def test_talk_says_that_nobody_listens():
-    done = anysock("talk", f"udp://127.0.0.1:{free_udp_port()}", typed="one\n", code=1)
+@pytest.mark.parametrize("typed", ["one\n", "one\ntwo\nthree\n"])
+def test_talk_says_that_nobody_listens(typed):
+    done = anysock("talk", f"udp://127.0.0.1:{free_udp_port()}", typed=typed, code=1)
     assert "nobody listens at udp://127.0.0.1:" in done.stderr.splitlines()[-1]
+
+
+def test_talk_goes_on_after_a_line_that_fits_into_no_datagram():
+    with udp_server(echo) as address:
+        done = anysock("talk", address, typed=f"{'x' * 65_507}\ntwo\n", code=1)
+    assert done.stdout == "two\n"
+    assert done.stderr.splitlines()[-1] == (
+        "anysock: a line is too long for a datagram, which has at most 65507 bytes"
+    )
+
+
+@pytest.mark.parametrize("command", ["talk", "ping", "load"])
+def test_where_nothing_can_be_sent_to_is_told(command):
+    """Without SO_BROADCAST, connect(2) refuses a broadcast address."""
+    more = {"ping": ("-c", "1"), "load": ("--duration", "100ms", "-q")}.get(command, ())
+    done = anysock(command, "udp://255.255.255.255:7", *more, typed="one\n", code=1)
+    assert "permission denied" in (done.stdout + done.stderr).lower()
 
 
 # -- ping ----------------------------------------------------------------------------------------

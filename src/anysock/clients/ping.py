@@ -261,6 +261,8 @@ class _Ping:
                 link.give_up(number)
         except OSError as error:
             self.tell_broken(error, f": seq={number}")
+            if link is not None:
+                link.give_up(number)
         finally:
             if link is not None and self.plan.connect:
                 await link.close()

@@ -8,6 +8,7 @@ until the user does.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import termios
@@ -33,6 +34,9 @@ _STDIN = 0
 # How long the answers to the last datagrams may take: nothing tells that there are none.
 _LAST_ANSWERS_SECONDS = 1.0
 _MOST = 65536
+
+# Until there is room again for a datagram, on this side.
+_NO_ROOM_SECONDS = 0.01
 
 
 def talk(address: Address, line_ending: bytes = b"\r\n", tls: ssl.SSLContext | None = None) -> None:
@@ -81,32 +85,29 @@ async def _talk(address: Address, line_ending: bytes, tls: ssl.SSLContext | None
 async def _talk_udp(address: Address, line_ending: bytes) -> None:
     """Each line is a datagram, and each datagram that comes is shown."""
     _say_trying((address.host or "this machine", address.port))
-    datagrams = await connect_datagrams(address)
+    try:
+        datagrams = await connect_datagrams(address)
+    except OSError as error:
+        raise StartError(f"can't send to {address}: {error.strerror or error}") from None
     _say("Each line is a datagram. Escape character is '^]'.")
     with _escape_ends_a_line():
-        user = _UdpUser(datagrams, line_ending)
+        user = _UdpUser(address, datagrams, line_ending)
         spawn(user.speak(), name="user")
-        refused = False
         try:
-            while True:
+            while not (user.ended and user.missing <= 0):
                 try:
                     data = (await datagrams.recv()).data
-                except ConnectionRefusedError:
-                    refused = True
-                    _say(f"{address.host}:{address.port}: nobody listens there")
-                    continue
-                user.missing -= 1
-                _write(data)
-                if user.ended and user.missing <= 0:
-                    break
+                except OSError as error:
+                    user.tell(error)
+                else:
+                    user.answered += 1
+                    _write(data)
         except StreamClosed:
             pass  # the user has ended it, or what was still missing has not come in time
         finally:
             datagrams.close()
-    if refused:
-        raise StartError(f"nobody listens at {address}")
     if not user.quit and user.missing > 0:
-        raise StartError(f"no answer to {user.missing} of {user.sent} datagrams")
+        raise StartError(user.trouble or f"no answer to {user.missing} of {user.sent} datagrams")
 
 
 class _User:
@@ -159,21 +160,49 @@ class _User:
 class _UdpUser(_User):
     """Sends each line as a datagram; after the last, waits a moment for what is missing."""
 
-    def __init__(self, datagrams: Datagrams, line_ending: bytes) -> None:
+    def __init__(self, address: Address, datagrams: Datagrams, line_ending: bytes) -> None:
         self.quit = False
         #: Whether there will be no more.
         self.ended = False
+        #: How many datagrams were to be sent, and how many have come back.
         self.sent = 0
-        #: How many datagrams have not been answered.
-        self.missing = 0
+        self.answered = 0
+        #: What was wrong with the last that was not sent, or refused.
+        self.trouble: str | None = None
+        self._address = address
         self._datagrams = datagrams
         self._line_ending = line_ending
+
+    @property
+    def missing(self) -> int:
+        """How many datagrams have not been answered."""
+        return self.sent - self.answered
+
+    def tell(self, error: OSError) -> None:
+        """A datagram could not be sent, or was refused (ICMP)."""
+        if error.errno == errno.ECONNREFUSED:
+            self.trouble = f"nobody listens at {self._address}"
+        elif error.errno == errno.EMSGSIZE:
+            self.trouble = "a line is too long for a datagram, which has at most 65507 bytes"
+        else:
+            self.trouble = f"can't send to {self._address}: {error.strerror or error}"
+        _say(self.trouble)
 
     async def _send(self, lines: list[bytes]) -> None:
         for line in lines:
             self.sent += 1
-            self.missing += 1
-            self._datagrams.send(line)
+            # One that is not sent is no reason not to send those that follow.
+            try:
+                await self._send_one(line)
+            except OSError as error:
+                self.tell(error)
+
+    async def _send_one(self, line: bytes) -> None:
+        while True:
+            try:
+                return self._datagrams.send(line)
+            except BlockingIOError:
+                await sleep(_NO_ROOM_SECONDS)
 
     async def _end(self) -> None:
         self.ended = True
