@@ -79,7 +79,7 @@ def test_it_tells_who_is_connected_and_what_has_been_done(engine, start):
     with server.connect() as client:
         client.sendall(b"hello")
         receive_exactly(client, 5)
-        seen = []
+        seen: list[Any] = []
 
         def at_rest() -> bool:
             seen[:] = admin.connections()

@@ -257,7 +257,9 @@ class Kernel:
                 task.wait = None
             try:
                 if task.cancellations:
-                    raise task.cancellations.pop(0)
+                    cancelled, *later = task.cancellations
+                    task.cancellations = tuple(later)
+                    raise cancelled
                 if not isinstance(wait, Wait):
                     raise TypeError(
                         f"a task under Anysock's own loop awaited {wait!r}; was it written for "

@@ -58,6 +58,6 @@ class Scope:
         if self._timer is not None:
             self._kernel.timers.cancel(self._timer)
         # It may have fired while the block was already on its way out.
-        task.cancellations = [other for other in task.cancellations if other.scope is not self]
+        task.cancellations = tuple(other for other in task.cancellations if other.scope is not self)
         self.fired = isinstance(error, Cancelled) and error.scope is self
         return self.fired

@@ -53,11 +53,12 @@ class Task:
         # Thrown into the coroutine when the ready queue reaches it, instead of a plain resume.
         self.error: BaseException | None = None
         # Asked for while the task was running or ready; delivered when it next pauses.
-        self.cancellations: list[Cancelled] = []
+        self.cancellations: tuple[Cancelled, ...] = ()
         self.done = False
         # Somebody has undertaken to look at the outcome, so that the task needs no report.
         self.owned = False
-        self.joiners: dict[Task, None] = {}
+        # (Few tasks are joined or cancelled, so that a container for it would only cost memory.)
+        self.joiners: dict[Task, None] | None = None
         self._result: Any = None
         self._exception: BaseException | None = None
 
@@ -80,7 +81,7 @@ class Task:
             paused_on.leave(self)
             self._kernel.wake(self, cancelled)
             return
-        self.cancellations.append(cancelled)
+        self.cancellations += (cancelled,)
         if paused_on is not None:
             # Running, and straight from the poller, so that `wait` still names what it was woken
             # by. Taken away, the kernel's fast path cannot mistake the next pause for the same.
@@ -108,9 +109,9 @@ class Task:
         self._result = result
         self._exception = exception
         unwatched = not (self.owned or self.joiners)
-        for joiner in self.joiners:
+        for joiner in self.joiners or ():
             self._kernel.wake(joiner)
-        self.joiners.clear()
+        self.joiners = None
         if unwatched and exception is not None and not isinstance(exception, Cancelled):
             # Nobody waits for it, so it is told here and now, and its traceback is not kept:
             # that would keep its frames, and those their sockets.
@@ -127,7 +128,10 @@ class _Join(Wait):
         self._target = target
 
     def enter(self, task: Task) -> None:
+        if self._target.joiners is None:
+            self._target.joiners = {}
         self._target.joiners[task] = None
 
     def leave(self, task: Task) -> None:
+        assert self._target.joiners is not None
         del self._target.joiners[task]
