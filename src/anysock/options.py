@@ -372,6 +372,11 @@ class ServeOptions:
             )
         if any(address.tls for address in self.addresses) and self.tls_cert is None:
             raise UsageError("--tls-cert: a tls:// address needs a certificate")
+        if self.proxy_protocol == "required" and any(a.kind == "udp" for a in self.addresses):
+            raise UsageError(
+                "--proxy-protocol: it is for connections; a udp:// address, which would go "
+                "without, needs a server of its own"
+            )
         networked = any(address.kind != "unix" for address in self.addresses)
         if self.proxy_protocol == "required" and not self.proxy_from and networked:
             raise UsageError(

@@ -171,6 +171,15 @@ def test_a_connection_may_not_be_slowed_down_to_what_is_too_slow():
     assert ServeOptions(min_rate=999, rate_limit=1000).min_rate == 999
 
 
+def test_what_carries_no_header_is_not_served_where_one_is_required():
+    with pytest.raises(UsageError, match=r"^--proxy-protocol: .* udp:// address"):
+        ServeOptions(
+            bind=("127.0.0.1:0", "udp://127.0.0.1:0"),
+            proxy_protocol="required",
+            proxy_from=[ip_network("127.0.0.0/8")],
+        )
+
+
 def test_an_unknown_option_is_a_type_error():
     with pytest.raises(TypeError, match="bnd"):
         ServeOptions(bnd="127.0.0.1:0")  # type: ignore[call-arg]
