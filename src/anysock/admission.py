@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import resource
 import threading
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol
 
 from anysock.engines.base import SockAddr
 from anysock.events import CloseReason
+from anysock.net.networks import Network, is_denied, source_of
 
 if TYPE_CHECKING:
     from anysock.options import ServeOptions
-
-Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # Descriptors that are not for connections: what a handler, the log, the admin endpoint and the
 # interpreter itself may open while the server is full.
@@ -24,10 +22,6 @@ SPARE_DESCRIPTORS = 24
 
 # Where descriptors are unlimited, connections are not.
 _MOST_ANYWHERE = 1_000_000
-
-# One host of IPv6 has as many addresses as it likes, of one network of this many bits (RFC 4291,
-# section 2.5.4).
-_IPV6_SOURCE_BITS = 64
 
 # A rate may be exceeded for so long, in seconds, by who has been below it before.
 _BURST_SECONDS = 0.1
@@ -123,41 +117,6 @@ class TokenBucket:
             if self._at is not None:
                 self._level = min(self._level + (now - self._at) * self.rate, self.burst)
             self._at = now
-
-
-def host_of(peer: SockAddr) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The IP address of `peer`, without a scope; one of IPv4 in IPv6's clothes (RFC 4291, section
-    2.5.5.2: a socket that listens for both) is one of IPv4. None: a Unix socket has none."""
-    if isinstance(peer, str):
-        return None
-    host = ipaddress.ip_address(str(peer[0]).partition("%")[0])
-    return getattr(host, "ipv4_mapped", None) or host
-
-
-def source_of(peer: SockAddr) -> str:
-    """What counts as one source: an IPv4 address; of IPv6, a network of 64 bits; and all who come
-    through Unix sockets, since they may call themselves what they like."""
-    host = host_of(peer)
-    if host is None:
-        return "unix"
-    if host.version == 4:
-        return str(host)
-    return str(ipaddress.ip_network((host, _IPV6_SOURCE_BITS), strict=False))
-
-
-def is_denied(peer: SockAddr, allow: Sequence[Network], deny: Sequence[Network]) -> bool:
-    """Whether `peer` may not come in: networks of `deny` come before those of `allow`; with an
-    `allow`, who is in none of them is denied. On a Unix socket, the permissions of its file
-    decide."""
-    if isinstance(peer, str):
-        return False
-    return contains(deny, peer) or (bool(allow) and not contains(allow, peer))
-
-
-def contains(networks: Sequence[Network], peer: SockAddr) -> bool:
-    """Whether one of `networks` has the host of `peer` in it. A Unix socket is in none."""
-    host = host_of(peer)
-    return host is not None and any(host in network for network in networks)
 
 
 class Admission:

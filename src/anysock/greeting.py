@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from anysock.admission import contains
 from anysock.connection import Connection
 from anysock.engines.base import Binding, Engine
 from anysock.errors import StreamAborted
 from anysock.events import CloseReason, Events
 from anysock.net.limiting import LimitedStream
+from anysock.net.networks import contains
 from anysock.net.proxy_protocol import BadProxyHeader, read_header
 from anysock.served import Served
 

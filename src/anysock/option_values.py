@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from anysock import engines
-from anysock.admission import Network
 from anysock.errors import UsageError
 from anysock.net.addresses import Address
+from anysock.net.networks import Network
 from anysock.units import parse_rate, parse_size
 
 # ::ffff:0:0/96 is IPv4 in IPv6's clothes (RFC 4291, section 2.5.5.2).

@@ -14,10 +14,10 @@ from typing import Any
 
 from anysock import engines
 from anysock import option_values as values
-from anysock.admission import Network
 from anysock.connection import MAX_LINE
 from anysock.errors import UsageError
 from anysock.net.addresses import FORMS, Address
+from anysock.net.networks import Network
 from anysock.option_values import Option, option
 from anysock.units import (
     format_duration,

@@ -15,8 +15,9 @@ import threading
 from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 
-from anysock.admission import Network, TokenBucket, is_denied, source_of
+from anysock.admission import TokenBucket
 from anysock.engines.base import SockAddr
+from anysock.net.networks import Network, is_denied, source_of
 
 # Ports below this are those of services, of echo itself among them, and of nobody who asks.
 FIRST_FREE_PORT = 1024
