@@ -322,3 +322,18 @@ def send_until_stuck(client: socket.socket, most: int, quiet: float = 0.5) -> in
         pass
     client.settimeout(PATIENCE)
     return sent
+
+
+def assert_a_drain_loses_nothing(server: ServerProcess) -> None:
+    """7 MB are on their way, there and back, when the server is told to end: all come back."""
+    data = bytes(range(256)) * 27_344
+    with server.connect() as client:
+        sender = threading.Thread(target=client.sendall, args=(data,))
+        sender.start()
+        received = receive_exactly(client, 100_000)
+        server.signal()
+        server.wait_for("draining")
+        received += receive_all(client)
+        sender.join()
+    assert received == data
+    assert server.wait() == 0

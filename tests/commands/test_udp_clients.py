@@ -5,31 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from tests.commands.running import anysock
 from tests.contract.test_udp import free_udp_port
 
 Answer = Callable[[int, bytes], list[bytes]]
-
-
-def anysock(*arguments: str, typed: str = "", code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-m", "anysock", *arguments],
-        input=typed,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done
 
 
 @contextlib.contextmanager

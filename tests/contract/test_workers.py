@@ -19,13 +19,12 @@ import pytest
 from tests.harness import (
     STRICT,
     ServerProcess,
+    assert_a_drain_loses_nothing,
     free_port,
     receive_all,
     receive_exactly,
     wait_until,
 )
-
-IN_FLIGHT = 3_000_000
 
 
 def workers_of(server: ServerProcess) -> list[int]:
@@ -203,17 +202,7 @@ def test_one_more_and_one_less(start_server):
 
 def test_what_is_in_flight_comes_back(start_server):
     server = start(start_server, "--drain-timeout", "30s")
-    data = bytes(range(256)) * (IN_FLIGHT // 256)
-    with server.connect() as client:
-        sender = threading.Thread(target=client.sendall, args=(data,))
-        sender.start()
-        received = receive_exactly(client, 100_000)
-        server.signal()
-        server.wait_for("draining")
-        received += receive_all(client)
-        sender.join()
-        assert received == data
-    assert server.wait() == 0
+    assert_a_drain_loses_nothing(server)
 
 
 def test_who_is_aborted_makes_exit_code_1(start_server, tmp_path):
