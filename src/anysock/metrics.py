@@ -73,7 +73,7 @@ METRICS = (
         "most_connections",
         "anysock_connections_limit",
         Kind.GAUGE,
-        "The most connections that there may be at once (--max-connections).",
+        "The most connections that there may be at once.",
         largest=True,
     ),
     Metric(
