@@ -1,4 +1,5 @@
-"""What processes of this machine cost, from /proc (proc(5)); elsewhere there is no telling."""
+"""Processes that we start; and what those of this machine cost, from /proc (proc(5)): elsewhere
+there is no telling."""
 
 from __future__ import annotations
 
@@ -6,15 +7,66 @@ import contextlib
 import ipaddress
 import os
 import resource
-from collections.abc import Iterable
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from anysock.engines.base import SockAddr
 
 _PROC = Path("/proc")
 _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 _LISTENING = "0A"
+
+
+@contextlib.contextmanager
+def program(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """A process whose output, errors too, can be read; it is gone at the end of the block.
+
+    `options` are those of `subprocess.Popen`. A Ctrl-C is for us: the process hears nothing of it.
+    """
+    with _interrupts_held_back() as let_come:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            **options,
+        )
+        try:
+            let_come()
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
+
+
+@contextlib.contextmanager
+def _interrupts_held_back() -> Iterator[Callable[[], None]]:
+    """Until what is yielded is called, a Ctrl-C waits: a process that has been started, and that
+    nobody knows yet, would be left over."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None  # signals are the main thread's
+        return
+    held: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+
+    def let_come() -> None:
+        signal.signal(signal.SIGINT, handler)
+        if held:
+            signal.raise_signal(held.pop())
+
+    try:
+        yield let_come
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from anysock.bench.processes import program
 from anysock.engines import ENGINES
 from anysock.errors import StartError
 
@@ -111,10 +112,7 @@ def running(
     command = list(server.command)
     if buffer is not None and server.buffer_option is not None:
         command += [*server.buffer_option, str(buffer)]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
-    try:
+    with program(command) as process:
         if core is not None:
             os.sched_setaffinity(process.pid, {core})
         assert process.stdout is not None
@@ -123,8 +121,3 @@ def running(
         if not digits.isdigit():
             raise StartError(f"{server.name} did not start: {line.strip() or process.wait()}")
         yield process.pid, int(digits)
-    finally:
-        process.kill()
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()

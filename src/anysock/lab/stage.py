@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from anysock.bench import processes
 from anysock.engines import ENGINES
 from anysock.lab.claims import Finding, NotMeasured, Verdict
 
@@ -73,26 +74,13 @@ def serving(
         yield Running(process, int(port))
 
 
-@contextlib.contextmanager
-def program(command: list[str], folder: Path | None = None) -> Iterator[subprocess.Popen[str]]:
-    """A process whose output, errors too, can be read; it is gone at the end of the block."""
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=folder,
-        start_new_session=True,
-        env={key: value for key, value in os.environ.items() if not key.startswith("ANYSOCK_")},
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
+def program(
+    command: list[str], folder: Path | None = None
+) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
+    """A process whose output, errors too, can be read; it is gone at the end of the block. It sees
+    nothing of our settings."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith("ANYSOCK_")}
+    return processes.program(command, cwd=folder, env=env)
 
 
 def receive(client: socket.socket, size: int) -> bytes:

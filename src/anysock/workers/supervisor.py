@@ -20,9 +20,7 @@ from anysock.errors import AnysockError, StartError, UsageError
 from anysock.events import Events
 from anysock.handlers import Handler
 from anysock.metrics import Snapshot
-from anysock.net.addresses import (
-    Address,
-)
+from anysock.net.addresses import Address
 from anysock.net.certificates import server_context
 from anysock.options import LEAST_UDP_RATE, ServeOptions
 from anysock.units import format_duration
