@@ -125,11 +125,11 @@ def address(value: Any) -> Address:
 
 
 def admin_address(value: Any) -> Address:
-    found = (
-        value
-        if isinstance(value, Address)
-        else Address.parse(value if ":" in str(value) else f":{value}", default_host="127.0.0.1")
-    )
+    if isinstance(value, Address):
+        found = value
+    else:
+        text = f":{value}" if str(value).isdigit() else value
+        found = Address.parse(text, default_host="127.0.0.1")
     if found.scheme != "tcp":
         raise UsageError(f"expected host:port, not {value!r}")
     return found

@@ -370,8 +370,11 @@ class ServeOptions:
                 f"--min-rate: {format_rate(self.min_rate)} a second is not less than --rate-limit, "
                 f"{format_rate(self.rate_limit)}, so that every connection would be too slow"
             )
-        if any(address.tls for address in self.addresses) and self.tls_cert is None:
-            raise UsageError("--tls-cert: a tls:// address needs a certificate")
+        self._check_tls()
+        if self.proxy_from and self.proxy_protocol == "off":
+            raise UsageError(
+                "--proxy-from: without --proxy-protocol required, nobody is taken for a proxy"
+            )
         if self.proxy_protocol == "required" and any(a.kind == "udp" for a in self.addresses):
             raise UsageError(
                 "--proxy-protocol: it is for connections; a udp:// address, which would go "
@@ -383,6 +386,18 @@ class ServeOptions:
                 "--proxy-from: say which networks the proxies are in; whoever can connect from "
                 "there can claim to be anyone"
             )
+
+    def _check_tls(self) -> None:
+        if any(address.tls for address in self.addresses):
+            if self.tls_cert is None:
+                raise UsageError("--tls-cert: a tls:// address needs a certificate")
+            return
+        # Whoever asks for it must not be left with plain text, and everybody let in.
+        for name in ("tls_cert", "tls_key", "tls_client_ca"):
+            if getattr(self, name) is not None:
+                raise UsageError(
+                    f"{flag(name)}: no address is for TLS; --bind one, such as tls://:8443"
+                )
 
     @property
     def addresses(self) -> Sequence[Address]:

@@ -160,7 +160,8 @@ class Server:
         self._reserve = ReserveDescriptor()
         self._started = True
         self.events.listening(self.addresses, engine.name)
-        self.events.most_connections(slots.most, options.max_connections is None)
+        if wanted:
+            self.events.most_connections(slots.most, options.max_connections is None)
 
     def _open_udp(self, addresses: Sequence[Address]) -> None:
         """Open the sockets of udp:// addresses."""

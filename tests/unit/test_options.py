@@ -93,6 +93,16 @@ GIVEN: dict[str, tuple[Any, Any]] = {
 }
 
 
+# What an option is refused without.
+_TLS: dict[str, Any] = {"bind": "tls://127.0.0.1:0", "tls_cert": "cert.pem"}
+BESIDE: dict[str, dict[str, Any]] = {
+    "tls_cert": _TLS,
+    "tls_key": _TLS,
+    "tls_client_ca": _TLS,
+    "proxy_from": {"proxy_protocol": "required"},
+}
+
+
 def test_every_option_is_tried_here():
     assert set(GIVEN) == set(OPTIONS)
 
@@ -104,18 +114,22 @@ def test_the_defaults_are_the_same_everywhere():
 @pytest.mark.parametrize("name", OPTIONS)
 def test_each_way_to_give_an_option_means_the_same(name):
     text, value = GIVEN[name]
+    beside: dict[str, Any] = {
+        each: given for each, given in BESIDE.get(name, {}).items() if each != name
+    }
+    environment = {variable(each): given for each, given in beside.items()}
     short = OPTIONS[name].short
     given = [flag(name), text]
     if OPTIONS[name].switch:
         given = [flag(name) if value else switches(name).partition("/")[2]]
-    by_flag = from_command_line(*given)
+    by_flag = from_command_line(*given, **environment)
     assert getattr(by_flag, name) == value
-    assert by_flag == from_command_line(**{variable(name): text})
-    assert by_flag == ServeOptions(**{name: value})
+    assert by_flag == from_command_line(**{variable(name): text}, **environment)
+    assert by_flag == ServeOptions(**{name: value}, **beside)
     if short:
         assert by_flag == from_command_line(short, *given[1:])
     if not OPTIONS[name].switch and name != "bind":
-        assert by_flag == ServeOptions(**{name: text})
+        assert by_flag == ServeOptions(**{name: text}, **beside)
 
 
 @pytest.mark.parametrize("name", [name for name in OPTIONS if default_text(name)])
@@ -151,6 +165,10 @@ def test_bind_may_be_given_several_times_and_in_several_ways():
         ("allow", "10.0.0.0/33", "--allow: expected a network such as 10.0.0.0/8"),
         ("admin", "unix:///x", "--admin: expected host:port"),
         ("bind", "tls://a:1", "--tls-cert: a tls:// address needs a certificate"),
+        ("tls_cert", "cert.pem", "--tls-cert: no address is for TLS; --bind one"),
+        ("tls_key", "key.pem", "--tls-key: no address is for TLS; --bind one"),
+        ("tls_client_ca", "ca.pem", "--tls-client-ca: no address is for TLS; --bind one"),
+        ("proxy_from", "10.0.0.0/8", "--proxy-from: without --proxy-protocol required, nobody"),
         ("proxy_protocol", "required", "--proxy-from: say which networks"),
         ("drain_delay", "10s", "--drain-delay: 10s leaves nothing of --drain-timeout, 10s"),
         ("log_level", "loud", "--log-level: expected one of debug, info, warning, error"),
