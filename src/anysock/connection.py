@@ -36,6 +36,9 @@ class Connection:
     #: How long it was open, in seconds. Known once the server has closed it.
     lasted: float | None = None
 
+    #: Whether `abort` was called.
+    aborted = False
+
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._buffer: LineBuffer | None = None
@@ -194,6 +197,7 @@ class Connection:
     def abort(self) -> None:
         """Give the connection up: who waits on it gets ConnectionAbortedError, what is unsent is
         thrown away, and the close, when it comes, tells the peer with a reset."""
+        self.aborted = True
         self._stream.abort()
 
     async def __aenter__(self) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 from anysock.admission import Admission, Slots
@@ -44,6 +45,7 @@ class Door:
         self._events = events
         self._counters = counters
         self._room: Event | None = None
+        self._lock = threading.Lock()
         self._full_log = OncePer(LOG_INTERVAL_SECONDS)
 
     def look_again(self) -> None:
@@ -127,9 +129,11 @@ class Door:
     def _next_room(self) -> Event:
         """Set when there may be room. To be asked for before the look whether there is, since room
         may be made at any moment, under `threads`."""
-        if self._room is None or self._room.is_set():
-            self._room = self._engine.event()
-        return self._room
+        # Acceptors on several threads must not wait for one that another has replaced.
+        with self._lock:
+            if self._room is None or self._room.is_set():
+                self._room = self._engine.event()
+            return self._room
 
     def _tell_full(self, limit: str, text: str) -> None:
         if self._full_log.allow(self._engine.now()) is not None:

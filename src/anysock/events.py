@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import enum
 import itertools
+import logging
 import threading
 from bisect import bisect_left
 from collections import Counter
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 #: Up to so many seconds a connection lasts that is counted in each bucket of
 #: `Counters.durations`; what lasts longer than the last is counted in one more.
 DURATION_BUCKETS = (0.001, 0.01, 0.1, 0.5, 1, 5, 15, 60, 300, 1800, 7200, 21_600, 86_400)
+
+_log = logging.getLogger("anysock.events")
 
 
 class CloseReason(enum.Enum):
@@ -143,7 +146,8 @@ class Events:
 
 
 class EventGroup(Events):
-    """Tells each of several listeners of each event, in their order.
+    """Tells each of several listeners of each event, in their order. One that raises is reported,
+    with its traceback, and harms neither the others nor who tells of the event.
 
     >>> class Bell(Events):
     ...     def drained(self, aborted, seconds):
@@ -172,12 +176,12 @@ class EventGroup(Events):
 
 
 def _to_each(methods: Sequence[Any]) -> Any:
-    if len(methods) == 1:
-        return methods[0]
-
     def tell(*event: Any) -> None:
         for method in methods:
-            method(*event)
+            try:
+                method(*event)
+            except Exception:  # noqa: BLE001
+                _log.exception("a listener to events failed: %r", method)
 
     return tell
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 from anysock.connection import Connection
 from anysock.engines.base import Task
+from anysock.errors import StreamAborted
 from anysock.events import CloseReason
 from anysock.net.limiting import TooManyBytes
 
@@ -70,6 +71,7 @@ class Served:
     """
 
     __slots__ = (
+        "_to_cancel",
         "_told",
         "begun",
         "connection",
@@ -99,7 +101,7 @@ class Served:
         #: Why we have ended it, if we have; and when.
         self.ended: CloseReason | None = None
         self.ended_at = 0.0
-        self._told = False
+        self._told = self._to_cancel = False
         self.opened_at = now
         #: What the last look has seen: bytes that have moved, and, of a send that waits, how far it
         #: has come; and since when that has been so.
@@ -181,6 +183,16 @@ class Served:
         """Let the peer have a reset, and the handler a cancellation; that once, since it may clean
         up."""
         self.connection.abort()
+        self._to_cancel = True
+        self._cancel()
+
+    def runs_as(self, task: Task) -> None:
+        """Its task has begun; it may have been aborted before."""
+        self.task = task
+        if self._to_cancel:
+            self._cancel()
+
+    def _cancel(self) -> None:
         if self.task is not None and not self._told:
             self._told = True
             self.task.cancel()
@@ -189,8 +201,13 @@ class Served:
         """Why the connection ended, when its handler has returned."""
         if self.ended is not None:
             return self.ended
-        if isinstance(self.connection.stream.lost, TooManyBytes):
+        # A handler may have met the loss of the peer, and kept it to itself.
+        lost = self.connection.stream.lost
+        if isinstance(lost, TooManyBytes):
             return CloseReason.MAX_BYTES
-        if self.connection.bytes_received == self.connection.bytes_sent == 0:
-            return CloseReason.NO_DATA
-        return CloseReason.DONE
+        if self.connection.aborted or isinstance(lost, StreamAborted):
+            return CloseReason.ABORTED
+        nothing_moved = self.connection.bytes_received == self.connection.bytes_sent == 0
+        if nothing_moved and (lost is None or isinstance(lost, ConnectionResetError)):
+            return CloseReason.NO_DATA  # health checks reset, too: that leaves nothing in TIME_WAIT
+        return CloseReason.DONE if lost is None else CloseReason.LOST

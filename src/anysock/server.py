@@ -26,8 +26,8 @@ from anysock.door import Door
 from anysock.engines.base import NOTHING, Binding, Engine, Listener, Stream, Task
 from anysock.engines.current import current_engine
 from anysock.engines.datagrams import adopt_datagrams, open_datagrams
-from anysock.errors import ListenerClosed, StartError, StreamAborted, UsageError
-from anysock.events import CloseReason, Counters, Events
+from anysock.errors import ListenerClosed, StartError, UsageError
+from anysock.events import CloseReason, Counters, EventGroup, Events
 from anysock.greeting import Greeting, Refused
 from anysock.handlers import Handler, prepare
 from anysock.logs import LogEvents
@@ -46,7 +46,6 @@ from anysock.net.addresses import (
     format_sockaddr,
     resolve,
 )
-from anysock.net.limiting import TooManyBytes
 from anysock.options import ServeOptions
 from anysock.served import Served, TimeLimits
 from anysock.udp.service import HANDLERS as UDP_HANDLERS
@@ -101,7 +100,7 @@ class Server:
         self.options = options or ServeOptions(**keywords)
         self._handler_name = handler if isinstance(handler, str) else None
         self.handler = prepare(handler, self.options)
-        self.events = events or LogEvents.of(self.options)
+        self.events: Events = EventGroup(events or LogEvents.of(self.options))
         self.counters = Counters()
         #: Whether accepting is paused; see `pause`.
         self.paused = False
@@ -159,6 +158,12 @@ class Server:
         self._door.paused = self.paused
         self._reserve = ReserveDescriptor()
         self._started = True
+        if self._draining:
+            # Where waiting means to sleep, a signal may have come meanwhile, on another thread.
+            self._door.late = True
+            self._stop_listening()
+            self._reserve.close()
+            return
         self.events.listening(self.addresses, engine.name)
         if wanted:
             self.events.most_connections(slots.most, options.max_connections is None)
@@ -362,6 +367,20 @@ class Server:
             await self._drained.wait()
             return self.aborted
         self._draining = self.ending = True
+        try:
+            return await self._drain(timeout)
+        except BaseException:
+            # Given up: then for all, so that nobody waits for it for ever.
+            if self._started:
+                self._door.late = True
+            self.there_is_room()
+            for client in list(self._clients.values()):
+                client.abort()
+            raise
+        finally:
+            self._drained.set()
+
+    async def _drain(self, timeout: float | None) -> int:
         engine = self._enter_engine()
         began = told = engine.now()
         seconds = self.options.drain_timeout if timeout is None else timeout
@@ -397,7 +416,6 @@ class Server:
         if self._reserve is not None:
             self._reserve.close()
         self.events.drained(self.aborted, engine.now() - began)
-        self._drained.set()
         return self.aborted
 
     def _stop_listening(self) -> None:
@@ -548,7 +566,7 @@ class Server:
         stream; nobody else notices. A peer that is gone is no failure.
         """
         connection, events = client.connection, self.events
-        client.task = self._enter_engine().current_task()
+        client.runs_as(self._enter_engine().current_task())
         reason = CloseReason.ABORTED
         lost: OSError | None = None
         try:
@@ -556,6 +574,7 @@ class Server:
             client.begin(self._enter_engine().now())
             await self.handler(connection)
             reason = client.how_it_ended()
+            lost = connection.stream.lost
         except Refused as refused:
             reason, lost = client.ended or refused.reason, refused.error
             if not refused.politely:
@@ -564,7 +583,7 @@ class Server:
             stream = connection.stream
             if _is_loss_of(stream, error):
                 lost = stream.lost
-                reason = client.ended or _how_it_was_lost(connection)
+                reason = client.how_it_ended()
             else:
                 reason = CloseReason.FAILED
                 events.handler_failed(connection, error)
@@ -626,16 +645,6 @@ def _exit_at_once(signum: int) -> None:
     # Not through the log: the signal may have interrupted somebody in the middle of a line.
     os.write(2, f"a second signal, {signal.Signals(signum).name}: exiting at once\n".encode())
     os._exit(1)
-
-
-def _how_it_was_lost(connection: Connection) -> CloseReason:
-    lost = connection.stream.lost
-    if isinstance(lost, TooManyBytes):
-        return CloseReason.MAX_BYTES
-    nothing_moved = connection.bytes_received == connection.bytes_sent == 0
-    if isinstance(lost, ConnectionResetError) and nothing_moved:
-        return CloseReason.NO_DATA  # health checks end so, too: that leaves nothing in TIME_WAIT
-    return CloseReason.ABORTED if isinstance(lost, StreamAborted) else CloseReason.LOST
 
 
 def _is_loss_of(stream: Stream, error: Exception) -> bool:

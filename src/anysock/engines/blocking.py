@@ -76,10 +76,10 @@ class BlockingStream(SocketStream):
         return data
 
     async def send_all(self, data: Data) -> None:
-        self.check_sendable()
-        self._sending = True
+        self._sending = True  # before the check: `abort` sets its flag, and then looks at this
         rest = memoryview(data)
         try:
+            self.check_sendable()
             while rest:
                 sent = self._patiently(self._send, rest)
                 self.bytes_sent += sent

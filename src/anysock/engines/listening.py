@@ -5,12 +5,14 @@ from __future__ import annotations
 import collections
 import contextlib
 import errno
+import fcntl
 import os
 import select
 import socket
 import stat
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 from anysock.engines.base import Binding, SockAddr
@@ -40,11 +42,12 @@ class ListeningSocket:
         self._file = None if self.shared else _identity(self.address)
 
     def close(self) -> None:
-        self.sock.close()
-        # By now the file may be another server's, which has replaced us.
+        # By now the file may be another server's, which has replaced us. (While the socket is open,
+        # no other file has its number.)
         if self._file is not None and _identity(self.address) == self._file:
             with contextlib.suppress(OSError):
                 os.unlink(str(self.address))
+        self.sock.close()
 
     def accept_waiting(self) -> Waiting:
         """Accept everybody who waits in the backlog, unless they are for others; nobody else."""
@@ -144,15 +147,42 @@ def _open_socket(
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, socket_buffer)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, socket_buffer)
         if isinstance(address, str):
-            _bind_unix(sock, address, mode)
+            with _alone_in(address):
+                _bind_unix(sock, address, mode)
+                sock.listen(backlog)
         else:
             sock.bind(address)
-        sock.listen(backlog)
+            sock.listen(backlog)
         sock.setblocking(False)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+@contextlib.contextmanager
+def _alone_in(path: str) -> Iterator[None]:
+    """Within the block, no other of us binds in the folder of `path`. From bind(2) to listen(2) a
+    socket looks like one that a dead server has left; and of two that find such a one, the slower
+    would remove what the quicker has put in its place."""
+    if path.startswith("\0"):
+        yield
+        return
+    folder = -1
+    try:
+        # Another user may hold the lock, or the folder may not be read: not for ever, then.
+        with contextlib.suppress(OSError):
+            folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_CLOEXEC)
+            for _ in range(100):
+                try:
+                    fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    time.sleep(0.01)
+        yield
+    finally:
+        if folder >= 0:
+            os.close(folder)
 
 
 def _bind_unix(sock: socket.socket, path: str, mode: int | None) -> None:

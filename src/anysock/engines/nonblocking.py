@@ -221,6 +221,10 @@ class NonblockingStream(SocketStream):
             # So that a send need not ask: it meets EBADF.
             self._write_fd = -1
 
+    def abort(self) -> None:
+        super().abort()
+        self._write_fd = -1  # as in `cut_short`
+
     async def _release(self) -> None:
         self.descriptor.close()
         # Whoever comes now must meet the closed socket, and not the poller, or what the number

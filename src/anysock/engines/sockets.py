@@ -206,9 +206,9 @@ class SocketStream:
 
     async def _release(self) -> None:
         """Close the socket, and whatever the engine has tied to it."""
-        if self.receiving:
-            # close(2) does not wake a thread that sleeps in recv(2), and until that returns the
-            # peer is not even told.
+        if self.receiving or self.sending:
+            # close(2) does not wake a thread that sleeps in recv(2) or send(2), and until that
+            # returns the peer is not even told.
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_RDWR)
         self._sock.close()
@@ -234,7 +234,9 @@ class SocketStream:
             self._cut_short = True
 
     def check_sendable(self) -> None:
-        """Raises `StreamBroken` after `cut_short`."""
+        """Raises `StreamAborted` after `abort`, and `StreamBroken` after `cut_short`."""
+        if self._aborted and not self._closed:
+            self._received_nothing()
         if self._cut_short:
             raise self._broken()
 

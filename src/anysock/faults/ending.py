@@ -36,6 +36,8 @@ class EndingStream(WrappedStream):
         raise NotImplementedError
 
     async def recv(self, max_bytes: int | None = None) -> bytes:
+        if self._end_on_purpose is not None:
+            raise self._end_on_purpose
         try:
             data = await self._inner.recv(max_bytes)
         except OSError:
@@ -45,6 +47,11 @@ class EndingStream(WrappedStream):
         if not data and self._end_on_purpose is not None:
             raise self._end_on_purpose from None
         return data
+
+    async def send_eof(self) -> None:
+        if self._end_on_purpose is not None:
+            raise self._end_on_purpose
+        await self._inner.send_eof()
 
     async def send_all(self, data: Data) -> None:
         async with self._turn:

@@ -12,7 +12,8 @@ _USUAL_SIZE = 65536
 
 # How much is moved at once, and how much may be made up for that was not moved before, each as a
 # share of a second at the rate allowed. So much is the longest pause, and a drain waits no longer
-# for one; and without the second, each sleep that takes longer than it should would cost rate.
+# for one (below 20 bytes a second, it is the time of one byte); and without the second, each sleep
+# that takes longer than it should would cost rate.
 _PIECE_SECONDS = 0.05
 _CREDIT_SECONDS = 0.05
 

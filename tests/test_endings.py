@@ -1,0 +1,297 @@
+"""What a connection, and the server, come to when a handler, a listener to events, or whoever
+drains, does not do as it should."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import multiprocessing
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+import anysock
+from anysock import CloseReason, Server
+from anysock.engines.base import Binding
+from anysock.engines.current import current_engine
+from anysock.engines.listening import open_sockets
+from anysock.events import EventGroup
+from anysock.net.addresses import binding_of
+from tests.harness import PATIENCE, receive_all, reset, wait_until
+
+MANY_BYTES = bytes(50_000_000)
+
+
+class Told(anysock.Events):
+    """How each connection has ended."""
+
+    def __init__(self) -> None:
+        self.opened = 0
+        self.ends: list[tuple[CloseReason, BaseException | None]] = []
+
+    def connection_opened(self, connection):
+        self.opened += 1
+
+    def connection_closed(self, connection, reason, error):
+        self.ends.append((reason, error))
+
+
+@contextlib.contextmanager
+def client_of(server: Server) -> Iterator[socket.socket]:
+    host, _, port = server.addresses[0].partition("://")[2].rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as client:
+        yield client
+
+
+async def until(condition, what: str) -> None:
+    engine = current_engine()
+    end = engine.now() + PATIENCE
+    while not condition():
+        assert engine.now() < end, what
+        await anysock.sleep(0.005)
+
+
+# -- the handler ----------------------------------------------------------------------------------
+
+
+def test_nothing_can_be_sent_after_an_abort_so_that_nobody_stays(concurrent_engine):
+    """A handler cleans up by sending to a peer that does not read: it would wait for ever."""
+    raised: list[BaseException] = []
+
+    async def handler(connection):
+        try:
+            while await connection.recv():
+                pass
+            await anysock.sleep(PATIENCE)  # it does not come to its end by itself
+        finally:
+            for data in (b"bye", MANY_BYTES):
+                try:
+                    await connection.send_all(data)
+                except ConnectionAbortedError as error:
+                    raised.append(error)
+
+    async def main():
+        told = Told()
+        options = anysock.ServeOptions(bind="127.0.0.1:0", idle_timeout=0.2, write_timeout=0.2)
+        async with Server(handler, options, events=told) as server:
+            with client_of(server) as client:
+                client.sendall(b"x")
+                await until(lambda: told.ends, "the connection has ended")
+                assert not server.connections
+        assert [reason for reason, _ in told.ends] == [CloseReason.IDLE]
+        assert len(raised) == 2
+
+    anysock.run(main, engine=concurrent_engine)
+
+
+def test_a_task_of_a_handler_that_sends_does_not_outlive_the_connection(concurrent_engine):
+    """Its peer says nothing, and does not read."""
+
+    async def handler(connection):
+        anysock.spawn(send(connection))
+        await until(lambda: connection.stream.sending, "the task waits for its peer")
+
+    async def send(connection):
+        try:
+            await connection.send_all(MANY_BYTES)
+        except (ConnectionError, anysock.StreamClosed) as error:
+            ended.append(error)
+
+    ended: list[BaseException] = []
+
+    async def main():
+        told = Told()
+        async with Server(handler, bind="127.0.0.1:0", events=told) as server:
+            with client_of(server) as client:
+                await until(lambda: ended, "the task has ended")
+                with contextlib.suppress(ConnectionResetError):
+                    received = await anysock.to_thread(receive_all, client)
+                    assert len(received) < len(MANY_BYTES)
+            await until(lambda: told.ends, "the connection has ended")
+
+    anysock.run(main, engine=concurrent_engine)
+
+
+async def _catches(connection):
+    with contextlib.suppress(ConnectionError):
+        while data := await connection.recv():
+            await connection.send_all(data)
+
+
+async def _aborts(connection):
+    await connection.recv()
+    connection.abort()
+
+
+def test_a_reset_that_the_handler_catches_is_a_loss(concurrent_engine):
+    async def main():
+        told = Told()
+        async with Server(_catches, bind="127.0.0.1:0", events=told) as server:
+            with client_of(server) as client:
+                client.sendall(b"x")
+                assert await anysock.to_thread(client.recv, 1) == b"x"
+                reset(client)
+            await until(lambda: told.ends, "the connection has ended")
+        [(reason, error)] = told.ends
+        assert reason is CloseReason.LOST
+        assert isinstance(error, ConnectionResetError)
+
+    anysock.run(main, engine=concurrent_engine)
+
+
+def test_who_aborts_has_aborted(concurrent_engine):
+    async def main():
+        told = Told()
+        async with Server(_aborts, bind="127.0.0.1:0", events=told) as server:
+            with client_of(server) as client:
+                client.sendall(b"x")
+                await until(lambda: told.ends, "the connection has ended")
+        assert [reason for reason, _ in told.ends] == [CloseReason.ABORTED]
+
+    anysock.run(main, engine=concurrent_engine)
+
+
+# -- events ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [RuntimeError("broken"), BrokenPipeError(32, "Broken pipe")])
+@pytest.mark.parametrize("event", ["connection_opened", "connection_closed"])
+def test_a_listener_that_raises_harms_nobody(concurrent_engine, caplog, event, error):
+    def fail(*_):
+        raise error
+
+    async def main():
+        told = Told()
+        bad = anysock.Events()
+        setattr(bad, event, fail)
+        events = EventGroup(bad, told)
+        async with Server("echo", bind="127.0.0.1:0", events=events, max_connections=1) as server:
+            for number in range(1, 4):
+                with client_of(server) as client:
+                    client.sendall(b"x")
+                    assert await anysock.to_thread(client.recv, 1) == b"x"
+                await until(lambda number=number: len(told.ends) == number, "it has ended")
+            assert not server.ending
+        assert told.opened == 3
+        assert sum(record.levelname == "ERROR" for record in caplog.records) == 3
+
+    anysock.run(main, engine=concurrent_engine)
+
+
+# -- drains ---------------------------------------------------------------------------------------
+
+
+def test_a_drain_that_is_given_up_is_over_for_all():
+    """By asyncio, as a program may do that has a server inside."""
+
+    async def talk(server: Server) -> None:
+        host, _, port = server.addresses[0].partition("://")[2].rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(b"x")
+                await reader.readexactly(1)
+                busy.set()
+
+    async def main():
+        server = Server("chargen", bind="127.0.0.1:0", drain_timeout=PATIENCE)
+        await server.start()
+        serving = asyncio.create_task(server.serve_forever())
+        talking = asyncio.create_task(talk(server))
+        await busy.wait()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await server.drain()
+        async with asyncio.timeout(PATIENCE):
+            await server.drain()
+            await serving
+        talking.cancel()
+
+    busy = asyncio.Event()
+    asyncio.run(main())
+
+
+def test_who_is_aborted_before_the_handler_has_begun_is_gone_too(concurrent_engine):
+    """They wait in the backlog, and the drain has no time at all."""
+
+    async def handler(connection):
+        await anysock.sleep(PATIENCE)
+
+    async def main():
+        told = Told()
+        server = Server(handler, bind="127.0.0.1:0", events=told)
+        await server.start()
+        with contextlib.ExitStack() as stack:
+            for _ in range(3):
+                stack.enter_context(client_of(server))
+            serving = anysock.spawn(server.serve_forever())
+            await anysock.sleep(0)
+            await server.drain(0)
+            assert not server.connections
+            await serving.join()
+        assert told.opened == len(told.ends)
+
+    anysock.run(main, engine=concurrent_engine)
+
+
+@pytest.mark.parametrize("name", ["blocking", "threads", "selector"])
+def test_a_signal_while_the_server_starts_is_not_lost(name, monkeypatch):
+    """It comes while a name is looked up, say, and may be heard on another thread."""
+    heard = threading.Event()
+    drain = Server.drain
+
+    async def drained(self, timeout=None):
+        aborted = await drain(self, timeout)
+        heard.set()
+        return aborted
+
+    def slow(address):
+        os.kill(os.getpid(), signal.SIGTERM)
+        if name != "selector":  # that one hears of it when its loop runs
+            assert heard.wait(PATIENCE)
+        return binding_of(address)
+
+    monkeypatch.setattr("anysock.server.binding_of", slow)
+    monkeypatch.setattr(Server, "drain", drained)
+    assert anysock.serve("echo", bind="127.0.0.1:0", engine=name) == 0
+
+
+# -- a Unix socket --------------------------------------------------------------------------------
+
+
+def _open(path: str, barrier, results) -> None:
+    barrier.wait()
+    try:
+        [listening] = open_sockets([Binding(f"unix://{path}", ((socket.AF_UNIX, path),))], 16)
+    except OSError as error:
+        results.put(str(error))
+    else:
+        results.put("listens")
+        barrier.wait()
+        listening.close()
+        return
+    barrier.wait()
+
+
+def test_of_two_servers_that_find_a_dead_ones_socket_one_listens(tmp_path):
+    path = str(tmp_path / "socket")
+    context = multiprocessing.get_context("spawn")
+    for _ in range(5):
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(path)
+        barrier, results = context.Barrier(2), context.Queue()
+        servers = [context.Process(target=_open, args=(path, barrier, results)) for _ in range(2)]
+        for server in servers:
+            server.start()
+        told = sorted(results.get(timeout=PATIENCE) for _ in servers)
+        for server in servers:
+            server.join(PATIENCE)
+            assert server.exitcode == 0
+        assert told[1] == "listens"
+        assert "in use" in told[0]
+        assert not os.path.exists(path)
+    wait_until(lambda: not os.listdir(tmp_path), "nothing is left")
