@@ -684,6 +684,18 @@ def test_an_end_on_purpose_wakes_who_receives(kind, delay):
     run(main)
 
 
+@pytest.mark.parametrize("kind", [CloseAfter, ResetAfter])
+def test_after_an_end_on_purpose_everything_says_so(kind):
+    async def main() -> None:
+        stream = kind(Wire(), 2)
+        await _swallow(stream.send_all(b"123"))
+        for use in (stream.recv, stream.send_eof, lambda: stream.send_all(b"4")):
+            with pytest.raises(EndOnPurpose):
+                await use()
+
+    run(main)
+
+
 async def _swallow(sending: Awaitable[object]) -> None:
     try:
         await sending
