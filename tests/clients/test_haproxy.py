@@ -280,7 +280,8 @@ def test_tls_goes_through_it_with_the_header_before(engine, start_server, tmp_pa
 
 @pytest.mark.parametrize("delay", ["1500ms", "0"])
 def test_who_asks_whether_it_is_ready_loses_nobody_when_it_ends(start_server, tmp_path, delay):
-    """Without a second try of HAProxy's. Without a delay, clients are lost: it is what helps."""
+    """Without a second try of HAProxy's. Without a delay, those who come before it asks the next
+    time are lost: it is the delay that helps."""
     checks = [free_port(), free_port()]
     servers = [
         start_server("echo", "--drain-delay", delay, "--admin", f"127.0.0.1:{port}")
@@ -289,6 +290,8 @@ def test_who_asks_whether_it_is_ready_loses_nobody_when_it_ends(start_server, tm
     for server in servers:
         server.base_threads += 1  # the endpoint's
     options = "\n    option httpchk GET /readyz\n    no option redispatch\n    retries 0"
+    if delay == "0":
+        options += "\n    default-server inter 1h"
     failures = 0
     with haproxy(tmp_path, servers, options, checks) as proxy:
 

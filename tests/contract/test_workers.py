@@ -304,6 +304,33 @@ def test_counters_never_go_back_when_workers_end(start_server):
     wait_until(lambda: metric(port, "anysock_workers") == 2, "another is started")
 
 
+def test_a_worker_that_is_stopped_holds_up_nobody_else(start_server):
+    port = free_port()
+    server = start(start_server, "--max-connections", "2", "--admin", f":{port}")
+    server.expected_errors = ["further clients wait"]
+    for _ in range(20):
+        assert server.ask(b"hello") == b"hello"
+    wait_until(lambda: metric(port, "anysock_received_bytes_total") == 100, "all is counted")
+    stopped = workers_of(server)[0]
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        # Each that leaves makes room, of which both workers are told.
+        with server.connect() as another:
+            assert served(another)
+            for _ in range(500):
+                assert server.ask(b"hello") == b"hello"
+        # What the stopped one has told last still counts, after a second in which it is asked.
+        assert metric(port, "anysock_received_bytes_total") >= 100 + 500 * 5
+        assert metric(port, "anysock_workers") == 1
+        server.signal()
+        server.wait_for("draining: 0 connections left")
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+    # Its queue was full when it was told to end.
+    assert server.wait() == 0
+    assert not server.matching("does not end")
+
+
 def test_accepting_is_paused_and_resumed_for_all(start_server):
     port = free_port()
     server = start(start_server, "--admin", f":{port}")

@@ -1,4 +1,8 @@
-"""The words between the supervisor and a worker: lines of JSON on a socket pair."""
+"""The words between the supervisor and a worker: lines of JSON on a socket pair.
+
+The supervisor never waits for a worker, which may be held up, or stopped: the others need it. What
+a worker must be told is kept until it hears; what it may miss is not.
+"""
 
 from __future__ import annotations
 
@@ -13,22 +17,73 @@ from typing import Any
 
 _LENGTH = struct.Struct("!Q")
 
-# A supervisor that does not listen must not hold up a worker for ever, nor a worker the supervisor.
-_SEND_SECONDS = 5.0
 
-
-class Control:
-    """One end. What is sent may come from any thread."""
-
+class _End:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self._lock = threading.Lock()
         self._begun = b""
+
+    def receive(self) -> list[dict[str, Any]] | None:
+        """The messages that have come; None when the other end is gone."""
+        try:
+            chunk = self.sock.recv(65536)
+        except BlockingIOError:
+            return []
+        except OSError:
+            chunk = b""
+        if not chunk:
+            return None
+        *lines, self._begun = (self._begun + chunk).split(b"\n")
+        return [json.loads(line) for line in lines]
+
+
+class ToWorker(_End):
+    """The supervisor's end. Nothing here waits. To one that is gone, nothing is told."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock)
+        sock.setblocking(False)
+        self._unsaid = b""
+
+    @property
+    def has_more_to_say(self) -> bool:
+        """Whether `go_on` is to be called once the socket is writable."""
+        return bool(self._unsaid)
 
     def send_job(self, job: object) -> None:
         """What a worker is to do: the first thing that it is told. Raises what pickle raises."""
         data = pickle.dumps(job)
-        self.sock.sendall(_LENGTH.pack(len(data)) + data)
+        self._say(_LENGTH.pack(len(data)) + data)
+
+    def tell(self, **words: Any) -> None:
+        """Send a message, now or as soon as the worker hears."""
+        self._say(_line(words))
+
+    def hint(self, **words: Any) -> bool:
+        """Send a message if the worker hears now; false if it does not."""
+        return not self._unsaid and _sent_at_once(self.sock, _line(words))
+
+    def go_on(self) -> None:
+        """Send more of what has not been said."""
+        self._say(b"")
+
+    def _say(self, data: bytes) -> None:
+        self._unsaid += data
+        try:
+            while self._unsaid:
+                self._unsaid = self._unsaid[self.sock.send(self._unsaid) :]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._unsaid = b""
+
+
+class ToSupervisor(_End):
+    """The worker's end. Messages may be sent by any thread."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock)
+        self._lock = threading.Lock()
 
     def receive_job(self) -> Any:
         (length,) = _LENGTH.unpack(self._exactly(_LENGTH.size))
@@ -46,7 +101,12 @@ class Control:
     def tell(self, **words: Any) -> None:
         """Send a message. To one that is gone, nothing."""
         with self._lock, contextlib.suppress(OSError):
-            self.sock.sendall(json.dumps(words).encode() + b"\n")
+            self.sock.sendall(_line(words))
+
+    def hint(self, **words: Any) -> None:
+        """Send a message, if the supervisor hears now."""
+        with self._lock:
+            _sent_at_once(self.sock, _line(words))
 
     def messages(self) -> Iterator[dict[str, Any]]:
         """What comes, until the other end is gone. Sleeps in between."""
@@ -56,22 +116,21 @@ class Control:
                 return
             yield from found
 
-    def receive(self) -> list[dict[str, Any]] | None:
-        """The messages that have come; None when the other end is gone."""
-        try:
-            chunk = self.sock.recv(65536)
-        except BlockingIOError:
-            return []
-        except OSError:
-            chunk = b""
-        if not chunk:
-            return None
-        *lines, self._begun = (self._begun + chunk).split(b"\n")
-        return [json.loads(line) for line in lines]
 
-
-def pair() -> tuple[Control, socket.socket]:
+def pair() -> tuple[ToWorker, socket.socket]:
     """The supervisor's end, and what the worker inherits."""
     ours, theirs = socket.socketpair()
-    ours.settimeout(_SEND_SECONDS)
-    return Control(ours), theirs
+    return ToWorker(ours), theirs
+
+
+def _line(words: dict[str, Any]) -> bytes:
+    return json.dumps(words).encode() + b"\n"
+
+
+def _sent_at_once(sock: socket.socket, line: bytes) -> bool:
+    """Send a short `line`. A Unix socket takes all of it, or nothing."""
+    try:
+        sock.send(line, socket.MSG_DONTWAIT)
+    except OSError:
+        return False
+    return True

@@ -24,6 +24,10 @@ class Question:
         #: The workers whose answers are missing, by process.
         self.missing: set[int] = set()
         self.answers: dict[int, Any] = {}
+        #: What was known when it was asked: the figures of the workers that had ended, and those
+        #: that the others had told last. So that each counts once, whatever has become of it since.
+        self.gone: Snapshot = {}
+        self.last: dict[int, Snapshot] = {}
         self.done = threading.Event()
 
     def answer(self, pid: int, value: Any) -> None:
@@ -55,11 +59,6 @@ class Asked(Protocol):
     def unready(self) -> str | None: ...
 
     @property
-    def gone(self) -> Snapshot:
-        """The figures of the workers that have ended."""
-        ...
-
-    @property
     def most_connections(self) -> int: ...
 
 
@@ -75,8 +74,10 @@ class FleetFigures:
         return dict(question.answers)
 
     def snapshot(self) -> Snapshot:
-        answers = self._ask(Question("figures"))
-        found = metrics.add([self._supervisor.gone, *answers.values()])
+        question = Question("figures")
+        answers = self._ask(question)
+        # Of a worker that does not answer, what it told last: no counter goes back.
+        found = metrics.add([question.gone, *(question.last | answers).values()])
         # Each worker knows the one number for all; of none, there is nobody who could tell.
         return found | {
             "most_connections": self._supervisor.most_connections,

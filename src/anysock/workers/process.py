@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import pickle
 import signal
 import subprocess
@@ -13,14 +12,14 @@ from typing import Any
 
 from anysock.errors import UsageError
 from anysock.metrics import Snapshot
-from anysock.workers.control import Control, pair
+from anysock.workers.control import ToWorker, pair
 from anysock.workers.worker import Job
 
 
 class WorkerProcess:
     """A worker that was started."""
 
-    def __init__(self, process: subprocess.Popen[bytes], control: Control, line: int) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], control: ToWorker, line: int) -> None:
         self.process = process
         self.pid = process.pid
         self.control = control
@@ -57,16 +56,15 @@ class WorkerProcess:
                 stdin=subprocess.DEVNULL,
             )
         module, path = _main_of(handler, events)
-        with contextlib.suppress(OSError):  # dead already; that is seen to elsewhere
-            control.send_job(
-                Job(
-                    server=pickle.dumps(server),
-                    main_module=module,
-                    main_path=path,
-                    import_path=sys.path,
-                    **job,
-                )
+        control.send_job(
+            Job(
+                server=pickle.dumps(server),
+                main_module=module,
+                main_path=path,
+                import_path=sys.path,
+                **job,
             )
+        )
         return cls(process, control, job["line"])
 
     @property

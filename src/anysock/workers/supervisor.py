@@ -80,8 +80,8 @@ class Supervisor:
         self._paused = False
         self._announced = False
         self._aborted = 0
-        #: The figures of the workers that have ended.
-        self.gone: Snapshot = {}
+        # The figures of the workers that have ended.
+        self._gone: Snapshot = {}
         self._wakeup: socket.socket | None = None
         self._calls: collections.deque[Callable[[], object]] = collections.deque()
         self._questions: dict[int, Question] = {}
@@ -180,6 +180,7 @@ class Supervisor:
         return AdminEndpoint(address, FleetFigures(self))
 
     def _turn(self) -> None:
+        self._wait_for_the_deaf()
         for key, _ in self._selector.select(self._patience_with_watchdog()):
             if key.data is None:
                 with contextlib.suppress(BlockingIOError):
@@ -197,6 +198,16 @@ class Supervisor:
             self._start_at = None
             while len(self._living()) < self._wanted:
                 self._start()
+
+    def _wait_for_the_deaf(self) -> None:
+        """Besides the rest, wait until those can hear who were told more than they could take."""
+        for worker in self._workers:
+            key = self._selector.get_map().get(worker.control.sock)
+            wanted = selectors.EVENT_READ
+            if worker.control.has_more_to_say:
+                wanted |= selectors.EVENT_WRITE
+            if key is not None and key.events != wanted:
+                self._selector.modify(key.fileobj, wanted, worker)
 
     def _patience_with_watchdog(self) -> float | None:
         """`_patience`; and tell systemd, when it is time to, that the supervisor lives. (A worker
@@ -231,13 +242,13 @@ class Supervisor:
             case signal.SIGTTIN if self._ending_since is None:
                 self._wanted = min(self._wanted + 1, MOST_WORKERS // 2)
                 _log.info("one worker more: %d", self._wanted)
-                self._tell_all(None, do="udp", **self._udp_rates())
+                self._tell_all(do="udp", **self._udp_rates())
                 self._start()
             case signal.SIGTTOU if self._ending_since is None and self._wanted > 1:
                 self._wanted -= 1
                 _log.info("one worker less: %d", self._wanted)
                 self._retire(self._living()[-1])
-                self._tell_all(None, do="udp", **self._udp_rates())
+                self._tell_all(do="udp", **self._udp_rates())
 
     # -- what the admin endpoint asks, from a thread of its own ------------------------------------
 
@@ -257,8 +268,11 @@ class Supervisor:
         } | {number: question}
         ready = [worker for worker in self._workers if worker.ready]
         question.missing = {worker.pid for worker in ready}
+        question.gone = self._gone
+        question.last = {worker.pid: worker.figures for worker in ready}
         for worker in ready:
-            worker.control.tell(do=question.kind, id=number, most=question.most)
+            if not worker.control.hint(do=question.kind, id=number, most=question.most):
+                question.leave_out(worker.pid)
         if not ready:
             question.done.set()
 
@@ -335,6 +349,7 @@ class Supervisor:
         }
 
     def _listen_to(self, worker: WorkerProcess) -> None:
+        worker.control.go_on()
         messages = worker.control.receive()
         if messages is None:
             # It has closed its end: it is about to die, and SIGCHLD will tell.
@@ -356,12 +371,18 @@ class Supervisor:
                         if question.kind == "figures":
                             worker.figures = value
                 case {"freed": True}:
-                    self._tell_all(worker, do="room")
+                    self._hint_at_room(besides=worker)
 
-    def _tell_all(self, besides: WorkerProcess | None = None, **words: Any) -> None:
+    def _tell_all(self, **words: Any) -> None:
+        for worker in self._workers:
+            if worker.ready:
+                worker.control.tell(**words)
+
+    def _hint_at_room(self, besides: WorkerProcess | None = None) -> None:
+        """There may be room again. A worker that misses it looks for itself (`FULL_SECONDS`)."""
         for worker in self._workers:
             if worker is not besides and worker.ready:
-                worker.control.tell(**words)
+                worker.control.hint(do="room")
 
     def _is_ready(self, worker: WorkerProcess) -> None:
         worker.ready = True
@@ -448,10 +469,10 @@ class Supervisor:
         for question in self._questions.values():
             question.leave_out(worker.pid)
         # Of one that was killed, what it had told when it was last asked.
-        self.gone = metrics.add([self.gone, metrics.what_remains(worker.figures)])
+        self._gone = metrics.add([self._gone, metrics.what_remains(worker.figures)])
         lost = self._table.of(worker.line)
         self._table.clear(worker.line)
-        self._tell_all(do="room")
+        self._hint_at_room()
         how = worker.how_it_ended
         if worker.ending or self._ending_since is not None:
             self._aborted += worker.aborted + lost

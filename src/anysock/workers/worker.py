@@ -25,7 +25,7 @@ from anysock.errors import AnysockError, StartError, UsageError
 from anysock.logs import LogEvents, configure_logging
 from anysock.metrics import Snapshot
 from anysock.server import Server
-from anysock.workers.control import Control
+from anysock.workers.control import ToSupervisor
 from anysock.workers.slots import SharedSlots, SlotTable
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class _Events(LogEvents):
 class Worker:
     """The server of this process, and its supervisor's word."""
 
-    def __init__(self, control: Control, job: Job) -> None:
+    def __init__(self, control: ToSupervisor, job: Job) -> None:
         self._control = control
         table = SlotTable(job.table_fd)
         sys.path[:] = job.import_path
@@ -102,7 +102,8 @@ class Worker:
             self.engine.watch_steps(options.slow_step)
 
     def _freed(self) -> None:
-        self._control.tell(freed=True)
+        # The others look for themselves, too, now and then.
+        self._control.hint(freed=True)
 
     def run(self) -> int:
         """Serve until the supervisor, or a signal, has ended it; return how many were aborted."""
@@ -178,7 +179,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for signum in (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU):
         signal.signal(signum, signal.SIG_IGN)
-    control = Control(socket.socket(fileno=int(sys.argv[1])))
+    control = ToSupervisor(socket.socket(fileno=int(sys.argv[1])))
     code = 0
     try:
         worker = Worker(control, control.receive_job())
