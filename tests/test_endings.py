@@ -116,6 +116,51 @@ def test_a_task_of_a_handler_that_sends_does_not_outlive_the_connection(concurre
     anysock.run(main, engine=concurrent_engine)
 
 
+@pytest.mark.parametrize("half_closed", [False, True])
+def test_the_peer_of_an_aborted_stream_never_takes_it_for_the_end(concurrent_engine, half_closed):
+    """It reads all that was sent while the handler, whose send was aborted, still cleans up."""
+    may_read = threading.Event()
+    received: list[int] = []
+    raised: list[BaseException] = []
+
+    async def handler(connection):
+        if half_closed:
+            assert await connection.recv() == b""
+        sender = anysock.spawn(send(connection))
+        await until(lambda: connection.stream.sending, "the task waits for its peer")
+        connection.abort()
+        await sender.join()
+        may_read.set()
+        stream = connection.stream
+        await until(lambda: stream.progress() == stream.bytes_sent, "the peer has all of it")
+
+    async def send(connection):
+        try:
+            await connection.send_all(MANY_BYTES)
+        except ConnectionAbortedError as error:
+            raised.append(error)
+
+    def read(client):
+        may_read.wait(PATIENCE)
+        with pytest.raises(ConnectionResetError):
+            while data := client.recv(1 << 20):
+                received.append(len(data))
+
+    async def main():
+        told = Told()
+        async with Server(handler, bind="127.0.0.1:0", events=told) as server:
+            with client_of(server) as client:
+                if half_closed:
+                    client.shutdown(socket.SHUT_WR)
+                await anysock.to_thread(read, client)
+            await until(lambda: told.ends, "the connection has ended")
+        assert [reason for reason, _ in told.ends] == [CloseReason.ABORTED]
+
+    anysock.run(main, engine=concurrent_engine)
+    assert len(raised) == 1
+    assert sum(received) < len(MANY_BYTES)
+
+
 async def _catches(connection):
     with contextlib.suppress(ConnectionError):
         while data := await connection.recv():

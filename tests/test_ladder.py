@@ -311,8 +311,9 @@ def test_s07_burns_a_core_and_s08_does_not():
             before, began = program.cpu_seconds(), time.monotonic()
             time.sleep(0.5)  # the span that is measured
             share[name] = (program.cpu_seconds() - before) / (time.monotonic() - began)
-    assert share["s07_polling"] > 0.3  # all of a core, where nobody else wants it
-    assert share["s08_selectors"] < 0.1
+    # All of a core where nobody else wants it, and its share of one where others do.
+    assert share["s07_polling"] > 0.1
+    assert share["s08_selectors"] < 0.05
 
 
 def exchange_one(client: socket.socket) -> None:

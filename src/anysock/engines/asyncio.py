@@ -38,7 +38,7 @@ from anysock.engines.sockets import (
     name_of_peer,
     not_our_loop,
 )
-from anysock.errors import Cancelled, StreamBusy
+from anysock.errors import Cancelled, StreamAborted, StreamBusy
 
 T = TypeVar("T")
 
@@ -54,6 +54,8 @@ class AsyncioStream(SocketStream):
         self._receiving = False
         self._sending = False
         self._kept: asyncio.Future[bytes] | None = None
+        # What a send waits for, while it waits for its peer.
+        self._room: asyncio.Future[None] | None = None
         self._turns = TURNS
 
     @property
@@ -117,7 +119,6 @@ class AsyncioStream(SocketStream):
     async def send_all(self, data: Data) -> None:
         if self._sending:
             raise StreamBusy("another task is already waiting to send here")
-        self.check_sendable()
         self._sending = True
         try:
             if len(data) > MOST_SEND_SIZE:
@@ -145,9 +146,10 @@ class AsyncioStream(SocketStream):
     @types.coroutine
     def _sent(self, data: Data) -> Generator[Any, Any, None]:
         """``loop.sock_sendall``, with its wait counted if it has to."""
+        self.check_sendable()  # it may have been aborted between two pieces
         send = self._loop.sock_sendall(self._sock, data)
         try:
-            future = send.send(None)
+            self._room = future = send.send(None)
         except StopIteration:
             return
         try:
@@ -155,7 +157,12 @@ class AsyncioStream(SocketStream):
                 yield future
                 yield from send.__await__()
         finally:
+            self._room = None
             send.close()
+
+    def _wake_sender(self) -> None:
+        if self._room is not None and not self._room.done():
+            self._room.set_exception(StreamAborted("aborted on our side"))
 
     async def _let_others_run(self) -> None:
         """asyncio's methods return at once, and let nobody run, where they need not wait."""
@@ -167,9 +174,11 @@ class AsyncioStream(SocketStream):
     async def _release(self) -> None:
         if self.receiving or self._sending:
             # asyncio must not be left with a descriptor that it watches and we have closed: the
-            # number may be another's by then (uvloop 100). Shut down, both end by themselves.
-            with contextlib.suppress(OSError):
-                self._sock.shutdown(socket.SHUT_RDWR)
+            # number may be another's by then (uvloop 100). Shut down, or aborted, both end by
+            # themselves.
+            if not self._aborted:
+                with contextlib.suppress(OSError):
+                    self._sock.shutdown(socket.SHUT_RDWR)
             while self.receiving or self._sending:
                 await asyncio.sleep(0)
         await super()._release()

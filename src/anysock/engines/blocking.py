@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import errno
+import os
 import select
 import socket
 import threading
@@ -22,7 +23,7 @@ from typing import Any, TypeVar
 
 from anysock.engines import current
 from anysock.engines.base import NOTHING, Binding, Data, Engine, Pauses, SockAddr, Stream
-from anysock.engines.blocking_listener import BlockingListener
+from anysock.engines.blocking_listener import BlockingListener, milliseconds
 from anysock.engines.blocking_tasks import (
     BlockingEvent,
     BlockingScope,
@@ -34,7 +35,6 @@ from anysock.engines.datagrams import Control, Datagram, Datagrams
 from anysock.engines.listening import accepted, no_delay, open_sockets
 from anysock.engines.signals import catch_signals, leave_signals_to_the_main_thread
 from anysock.engines.sockets import (
-    MOST_SEND_SIZE,
     SocketStream,
     name_of_peer,
     not_our_loop,
@@ -43,9 +43,17 @@ from anysock.errors import Cancelled, StreamClosed
 
 T = TypeVar("T")
 
+# Whether the peer, or we ourselves, have shut the socket down for receiving (poll(2)); Linux alone
+# can tell.
+_POLLRDHUP = getattr(select, "POLLRDHUP", 0)
+
+# How often a thread looks whether its stream was aborted, where nothing would wake it.
+_LOOK_SECONDS = 0.25
+
 
 class BlockingStream(SocketStream):
-    """A `Stream` over a blocking socket: recv(2) and send(2) sleep."""
+    """A `Stream` over a blocking socket: it sleeps in recv(2), and where a send has to wait for the
+    peer, in poll(2)."""
 
     def __init__(self, engine: Engine, sock: socket.socket, peer: SockAddr) -> None:
         super().__init__(engine, sock, peer)
@@ -64,7 +72,7 @@ class BlockingStream(SocketStream):
         asked = max_bytes or self._recv_size
         self._receiving = True
         try:
-            data = self._patiently(self._sock.recv, asked)
+            data = self._recv(asked)
         finally:
             self._receiving = False
         size = len(data)
@@ -81,7 +89,8 @@ class BlockingStream(SocketStream):
         try:
             self.check_sendable()
             while rest:
-                sent = self._patiently(self._send, rest)
+                running_task().patience()
+                sent = self._send(rest)
                 self.bytes_sent += sent
                 rest = rest[sent:]
         except Cancelled:
@@ -90,28 +99,60 @@ class BlockingStream(SocketStream):
         finally:
             self._sending = False
 
-    def _send(self, data: memoryview) -> int:
+    def _recv(self, asked: int) -> bytes:
+        """recv(2), for as long as the running task's deadlines allow."""
         try:
-            return self._sock.send(data, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            with self._engine.pauses:
-                # Asleep, it returns when it has sent all.
-                return self._sock.send(data[:MOST_SEND_SIZE])
+            while True:
+                patience = running_task().patience()
+                if patience is None:
+                    return self._sock.recv(asked)
+                with contextlib.suppress(BlockingIOError):
+                    if self._poll(select.POLLIN, patience):
+                        return self._sock.recv(asked, socket.MSG_DONTWAIT)
+        except OSError as error:
+            raise self._explain(error) from None
 
-    def _patiently(self, operation: Callable[[Any], T], argument: Any) -> T:
-        """``operation(argument)``, for as long as the running task's deadlines allow."""
-        while True:
-            patience = running_task().patience()
-            try:
-                if patience != self._sock.gettimeout():
-                    self._sock.settimeout(patience)
-                return operation(argument)
-            except TimeoutError as error:
-                # Ours has no errno; the network's, ETIMEDOUT, has, and ends the connection.
-                if error.errno is not None:
-                    raise self._explain(error) from None
-            except OSError as error:
-                raise self._explain(error) from None
+    def _send(self, data: memoryview) -> int:
+        """send(2), for as long as the running task's deadlines allow, and until an abort."""
+        try:
+            while True:
+                try:
+                    return self._sock.send(data, socket.MSG_DONTWAIT)
+                except BlockingIOError:
+                    with self._engine.pauses:
+                        self._until_writable()
+                    self.check_sendable()
+        except OSError as error:
+            raise self._explain(error) from None
+
+    def _until_writable(self) -> None:
+        """Sleep until something can be sent, or the stream is aborted.
+
+        In poll(2): what wakes who sleeps in send(2) is SHUT_WR alone, see `abort`. Here SHUT_RD
+        does, since POLLRDHUP was asked for. Where the peer has ended its stream that is so anyway,
+        and tells nothing; then it is looked for now and then.
+        """
+        events, most = select.POLLOUT | _POLLRDHUP, None if _POLLRDHUP else _LOOK_SECONDS
+        while not self._aborted:
+            ready = self._poll(events, running_task().patience(), most)
+            if ready & ~_POLLRDHUP:
+                return
+            if ready:
+                events, most = select.POLLOUT, _LOOK_SECONDS
+
+    def _wake_sender(self) -> None:
+        pass  # shutting the socket down has done it, see `_until_writable`
+
+    def _poll(self, events: int, patience: float | None, most: float | None = None) -> int:
+        """Sleep until something of `events` is so, or the time is over; return what is."""
+        poll = select.poll()
+        try:
+            poll.register(self._sock, events)
+        except ValueError:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF)) from None  # closed
+        seconds = min((each for each in (patience, most) if each is not None), default=None)
+        found = poll.poll(None if seconds is None else milliseconds(seconds))
+        return found[0][1] if found else 0
 
 
 class BlockingDatagrams(Datagrams):
@@ -146,7 +187,7 @@ class BlockingDatagrams(Datagrams):
 
     async def _until_readable(self) -> None:
         patience = running_task().patience()
-        self._poll.poll(None if patience is None else patience * 1000)
+        self._poll.poll(None if patience is None else milliseconds(patience))
 
     def _enter(self) -> None:
         with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import math
 import select
 import socket
 import threading
@@ -10,6 +11,14 @@ import threading
 from anysock.engines.base import SockAddr
 from anysock.engines.listening import ListeningSocket, Waiting, has_waiting
 from anysock.errors import ListenerClosed
+
+# The longest that poll(2) is asked to sleep: the milliseconds must fit into an int.
+_MOST_SECONDS = 1_000_000.0
+
+
+def milliseconds(seconds: float) -> int:
+    """What poll(2) is told: not too early, or a deadline would be found not to be over yet."""
+    return math.ceil(min(seconds, _MOST_SECONDS) * 1000)
 
 
 class BlockingListener:
@@ -73,7 +82,7 @@ class BlockingListener:
             if self.closed:
                 return
             self._waiting = True
-        self._poll.poll(None if seconds is None else seconds * 1000)
+        self._poll.poll(None if seconds is None else milliseconds(seconds))
         with self._lock:
             self._waiting = False
             if self.closed:

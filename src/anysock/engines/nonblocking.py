@@ -225,6 +225,9 @@ class NonblockingStream(SocketStream):
         super().abort()
         self._write_fd = -1  # as in `cut_short`
 
+    def _wake_sender(self) -> None:
+        self.descriptor.wake_writer()
+
     async def _release(self) -> None:
         self.descriptor.close()
         # Whoever comes now must meet the closed socket, and not the poller, or what the number

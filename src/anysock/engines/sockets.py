@@ -206,7 +206,7 @@ class SocketStream:
 
     async def _release(self) -> None:
         """Close the socket, and whatever the engine has tied to it."""
-        if self.receiving or self.sending:
+        if (self.receiving or self.sending) and not self._aborted:
             # close(2) does not wake a thread that sleeps in recv(2) or send(2), and until that
             # returns the peer is not even told.
             with contextlib.suppress(OSError):
@@ -217,13 +217,19 @@ class SocketStream:
         if self._closed or self._aborted:
             return
         self._aborted = True
-        # The reset leaves when the owner closes. Until then nobody may sleep on the socket:
-        # shutting it down wakes whoever does, even in another thread's recv(2) or send(2).
-        # SHUT_WR would tell a peer that has read everything so far that the stream has ended
-        # well; so it is used only where something sleeps in send, behind unread bytes.
+        # The reset leaves when the owner closes. Until then nobody may sleep on the socket. Shut
+        # down for receiving, it wakes who receives, even in another thread's recv(2). Shut down for
+        # sending, it would wake who sends; and a peer that reads all that was sent would be told
+        # that the stream has ended well.
         with contextlib.suppress(OSError):
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
-        self._shut_down(socket.SHUT_RDWR if self.sending else socket.SHUT_RD)
+        self._shut_down(socket.SHUT_RD)
+        if self.sending:
+            self._wake_sender()
+
+    def _wake_sender(self) -> None:
+        """Let who waits to send wake up, and find the stream aborted."""
+        raise NotImplementedError
 
     def cut_short(self, sent: int | None) -> None:
         """A `send_all` is cancelled when `sent` bytes of its data have gone (None: some, perhaps).

@@ -232,7 +232,7 @@ class TrioStream(SocketStream):
                     raise StreamBusy("another task is already waiting to receive here") from None
                 self._receiving = True
                 try:
-                    await wait_for_socket(trio.lowlevel.wait_readable, self._sock)
+                    await self._until(trio.lowlevel.wait_readable)
                 finally:
                     self._receiving = False
                 self._turns = TURNS
@@ -266,14 +266,26 @@ class TrioStream(SocketStream):
             self._sending = True
             try:
                 with self._engine.pauses:
-                    await wait_for_socket(trio.lowlevel.wait_writable, self._sock)
+                    await self._until(trio.lowlevel.wait_writable)
             except trio.Cancelled:
                 self.cut_short(len(data) - len(rest))
                 raise
             finally:
                 self._sending = False
+            self.check_sendable()
             self._turns = TURNS
         await self._let_others_run()
+
+    async def _until(self, wait: Callable[[socket.socket], Awaitable[None]]) -> None:
+        """Wait until the socket is ready, or the stream is aborted."""
+        try:
+            await wait_for_socket(wait, self._sock)
+        except StreamClosed:
+            if self._closed:
+                raise
+
+    def _wake_sender(self) -> None:
+        trio.lowlevel.notify_closing(self._sock)  # it is not; it wakes both
 
     async def _let_others_run(self) -> None:
         self._turns -= 1

@@ -177,8 +177,12 @@ class UvloopStream(SocketStream, asyncio.Protocol):
     def abort(self) -> None:
         super().abort()
         _wake(self._receiver)
-        _wake(self._sender)
         self._writing_paused = False
+        if self._transport.get_write_buffer_size():
+            self._transport.abort()  # it would go on sending
+
+    def _wake_sender(self) -> None:
+        _wake(self._sender)
 
     async def _let_go(self) -> None:
         # As SocketStream does it; but what has come unasked is here, not in the socket.

@@ -141,6 +141,11 @@ class Descriptor:
             poller.modify(self.fd, wish)
         self.wish = wish
 
+    def wake_writer(self) -> None:
+        """Let the task that waits to write go on, if there is one, as if it could."""
+        if self.has_writer:
+            self.kernel.wake(self.kernel.writers.pop(self.fd))
+
     def close(self) -> None:
         """Forget the descriptor, before it is closed. Whoever waits for it gets `StreamClosed`.
 
