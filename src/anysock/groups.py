@@ -35,7 +35,7 @@ class TaskGroup:
     block waits for. All that failed are raised together, as an ExceptionGroup; a task that is
     cancelled has not failed. When the task that is in the block is cancelled, so are the group's.
 
-    Under `threads`, a task that sleeps in recv(2) or send(2) notices its cancellation when that
+    Under `threads`, a task that waits to receive or to send notices its cancellation when that
     returns. Under `blocking`, each task runs to its end before `spawn` returns.
     """
 

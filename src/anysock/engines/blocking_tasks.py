@@ -41,8 +41,8 @@ def run_to_its_end(coro: Coroutine[Any, Any, T]) -> T:
 class BlockingTask:
     """A coroutine that a thread runs, and the means to end its waiting from another thread.
 
-    `cancel` reaches a task that sleeps or waits for an event at once. One that sleeps in recv(2)
-    or send(2) notices when that returns: nothing wakes it but its peer, or `Stream.abort`.
+    `cancel` reaches a task that sleeps or waits for an event at once. One that waits to receive
+    or to send notices when that returns: nothing wakes it but its peer, or `Stream.abort`.
     """
 
     def __init__(self, coro: Coroutine[Any, Any, Any] | None, name: str) -> None:
