@@ -89,7 +89,7 @@ constraints:
 	@{ echo '# Every package that Anysock is built, run and tested with, pinned, with the hashes of its files.'; \
 	   echo '# Made by `make constraints` (pip-tools) from pyproject.toml; for CPython 3.11 to 3.13.'; \
 	   $(VENV)-pip-tools/bin/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
-	     --all-build-deps --extra admin --extra bench --extra cli --extra dev --extra docs --extra locust --extra trio --extra uvloop \
+	     --all-build-deps --all-extras \
 	     --no-header --no-annotate --no-emit-index-url \
 	     --no-emit-trusted-host --no-emit-find-links --output-file - pyproject.toml; } > constraints.new
 	@mv constraints.new constraints.txt

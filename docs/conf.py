@@ -30,3 +30,5 @@ html_theme_options = {"navigation_with_keys": True}
 # Docstrings name code with single backticks; Markdown would, too.
 default_role = "code"
 nitpicky = False
+# They would turn the quotes of b'' in prose into typographic ones.
+smartquotes = False

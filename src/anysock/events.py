@@ -131,6 +131,10 @@ class Events:
     def reload_failed(self, error: Exception) -> None:
         """The certificates were read again, and are not good: the old ones stay."""
 
+    def certificate_doubtful(self, text: str) -> None:
+        """A certificate that was read, at the start or again, has expired or is not yet valid: the
+        text says which, and when. It is used all the same."""
+
     def drain_delayed(self, seconds: float) -> None:
         """The server was told to end: it is no longer ready, and drains in `seconds`. Until then
         it accepts whoever a load balancer still sends."""

@@ -144,6 +144,9 @@ class LogEvents(Events):
     def reload_failed(self, error: Exception) -> None:
         _log.error("the certificates stay as they were: %s", error)
 
+    def certificate_doubtful(self, text: str) -> None:
+        _log.warning("%s: clients will refuse it", text)
+
     def drain_delayed(self, seconds: float) -> None:
         _log.info("not ready any more: draining begins in %g s", seconds)
 

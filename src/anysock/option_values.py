@@ -14,10 +14,13 @@ from anysock import engines
 from anysock.errors import UsageError
 from anysock.net.addresses import Address
 from anysock.net.networks import Network
-from anysock.units import parse_rate, parse_size
+from anysock.units import parse_rate, parse_size, raw_bytes
 
 # ::ffff:0:0/96 is IPv4 in IPv6's clothes (RFC 4291, section 2.5.5.2).
 _MAPPED_BITS = 96
+
+#: The most that setsockopt(2) and listen(2) take: an int of C.
+MOST_OF_AN_INT = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,10 @@ def option(default: Any, help: str, parse: Callable[[Any], Any], **more: Any) ->
 def text(value: Any) -> str:
     if not isinstance(value, str):
         raise UsageError(f"expected a text, not {value!r}")
+    try:
+        raw_bytes(value)
+    except UnicodeEncodeError:
+        raise UsageError(f"expected a text that can be encoded, not {value!r}") from None
     return value
 
 
@@ -57,16 +64,18 @@ def switch(value: Any) -> bool:
     return value
 
 
-def whole(least: int) -> Callable[[Any], int]:
-    """A whole number of at least `least`."""
+def whole(least: int, most: int | None = None) -> Callable[[Any], int]:
+    """A whole number of at least `least`, and at most `most`."""
 
     def parse(value: Any) -> int:
         try:
             number = int(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise UsageError(f"expected a whole number, not {value!r}") from None
         if number < least:
-            raise UsageError(f"expected at least {least}, not {number}")
+            raise UsageError(f"expected at least {least}, not {value}")
+        if most is not None and number > most:
+            raise UsageError(f"expected at most {most}, not {value}")
         return number
 
     return parse
@@ -78,7 +87,7 @@ def number(least: float, most: float) -> Callable[[Any], float]:
     def parse(value: Any) -> float:
         try:
             found = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise UsageError(f"expected a number, not {value!r}") from None
         if not least <= found <= most:
             raise UsageError(f"expected a number from {least:g} to {most:g}, not {value!r}")
@@ -92,6 +101,14 @@ def size(value: Any) -> int:
     found = parse_size(value)
     if found < 1:
         raise UsageError(f"expected at least 1 byte, not {value!r}")
+    return found
+
+
+def system_size(value: Any) -> int:
+    """From 1 byte to `MOST_OF_AN_INT`: what system calls take."""
+    found = size(value)
+    if found > MOST_OF_AN_INT:
+        raise UsageError(f"expected at most {MOST_OF_AN_INT} bytes, not {value!r}")
     return found
 
 
@@ -115,21 +132,21 @@ def one_of(choices: Iterable[str]) -> Callable[[Any], str]:
 
 
 def engine(value: Any) -> str:
-    if value not in engines.ENGINES:
+    if not isinstance(value, str) or value not in engines.ENGINES:
         raise UsageError(f"unknown engine {value!r}: choose one of {', '.join(engines.ENGINES)}")
     return str(value)
 
 
 def address(value: Any) -> Address:
-    return value if isinstance(value, Address) else Address.parse(value)
+    return value if isinstance(value, Address) else Address.parse(text(value))
 
 
 def admin_address(value: Any) -> Address:
     if isinstance(value, Address):
         found = value
     else:
-        text = f":{value}" if str(value).isdigit() else value
-        found = Address.parse(text, default_host="127.0.0.1")
+        port_alone = isinstance(value, int | str) and str(value).isdecimal()
+        found = Address.parse(f":{value}" if port_alone else text(value), default_host="127.0.0.1")
     if found.scheme != "tcp":
         raise UsageError(f"expected host:port, not {value!r}")
     return found
@@ -138,6 +155,8 @@ def admin_address(value: Any) -> Address:
 def network(value: Any) -> Network:
     """An IP address, or a network such as 10.0.0.0/8."""
     try:
+        if not isinstance(value, str | Network | ipaddress.IPv4Address | ipaddress.IPv6Address):
+            raise ValueError("numbers and bytes would be addresses, too")
         found = ipaddress.ip_network(value, strict=False)
         first = getattr(found.network_address, "ipv4_mapped", None)
         if first is None or found.prefixlen < _MAPPED_BITS:
@@ -153,7 +172,7 @@ def network(value: Any) -> Network:
 def path(value: Any) -> str:
     """A file that is there."""
     found = os.fspath(value) if isinstance(value, str | Path) else ""
-    if not found:
+    if not found or "\0" in found:
         raise UsageError(f"expected a file, not {value!r}")
     return found
 

@@ -8,7 +8,7 @@ made from here.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,8 +36,10 @@ def _duration(default: float | None, help: str, **more: Any) -> Any:
     return option(default, help, parse_duration, format=format_duration, metavar="SECONDS", **more)
 
 
-def _bytes(default: int | None, help: str, **more: Any) -> Any:
-    return option(default, help, values.size, format=format_size, metavar="BYTES", **more)
+def _bytes(
+    default: int | None, help: str, parse: Callable[[Any], int] = values.size, **more: Any
+) -> Any:
+    return option(default, help, parse, format=format_size, metavar="BYTES", **more)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,18 +77,21 @@ class ServeOptions:
         metavar="N",
     )
     recv_size: int | None = _bytes(
-        None, "How much to receive at once, at most. Unset, it suits the traffic, up to 256 KiB."
+        None,
+        "How much to receive at once, at most. Unset, it suits the traffic, up to 256 KiB.",
+        values.system_size,
     )
     backlog: int = option(
         1024,
         "How many connections the operating system may keep waiting for us, listen(2).",
-        values.whole(1),
+        values.whole(1, values.MOST_OF_AN_INT),
         metavar="N",
     )
     socket_buffer: int | None = _bytes(
         None,
         "SO_RCVBUF and SO_SNDBUF of each connection. Unset, the operating system lets them grow; "
         "for bulk data over a fast network, 1MiB may double the throughput.",
+        values.system_size,
     )
     prefix: str = option(
         "",
@@ -339,7 +344,7 @@ class ServeOptions:
     def __post_init__(self) -> None:
         for name, spec in OPTIONS.items():
             given = getattr(self, name)
-            if given is None:
+            if given is None and not spec.many:
                 continue
             try:
                 if spec.many:

@@ -165,6 +165,7 @@ class Server:
             self._reserve.close()
             return
         self.events.listening(self.addresses, engine.name)
+        self._tell_doubts()
         if wanted:
             self.events.most_connections(slots.most, options.max_connections is None)
 
@@ -272,7 +273,13 @@ class Server:
             except StartError as error:
                 self.events.reload_failed(error)
                 return
+            self._tell_doubts()
         self.events.reloaded()
+
+    def _tell_doubts(self) -> None:
+        if (certificates := self._greeting.certificates) is not None:
+            for doubt in certificates.doubts:
+                self.events.certificate_doubtful(doubt)
 
     def set_udp_rates(self, rate: float, total_rate: float) -> None:
         """From now on, these stand for the options `udp_rate` and `udp_total_rate`. May be called

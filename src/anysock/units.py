@@ -90,6 +90,15 @@ def parse_rate(value: str | float) -> float:
     return rate
 
 
+def raw_bytes(text: str) -> bytes:
+    """`text` in UTF-8. What was given to us as bytes that are no UTF-8, as an argument or in the
+    environment (PEP 383), becomes these bytes again.
+
+    Raises UnicodeEncodeError for half a surrogate pair that comes from elsewhere.
+    """
+    return text.encode("utf-8", "surrogateescape")
+
+
 def format_rate(rate: float) -> str:
     """A text that `parse_rate` reads as `rate`: ``64KiB``, ``0.1``."""
     return format_size(int(rate)) if rate.is_integer() else repr(rate)

@@ -292,7 +292,7 @@ def test_without_the_extra_it_says_how_to_get_it():
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False
     )
     assert done.returncode == 1
-    assert "pip install 'anysock[bench]'" in done.stderr
+    assert "pip install 'anysock[load]'" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from tests.harness import receive_all, receive_exactly
+from tests.harness import exchange, receive_all, receive_exactly
 
 FAILURE = r"the handler failed for \('127.0.0.1', (\d+)\)"
 ASKED_FOR = ["the handler failed", "Traceback"]
@@ -91,3 +91,13 @@ def test_an_exception_of_another_connection_is_a_failure(engine, start_server, t
     with server.connect() as client:
         assert receive_all(client) == b""
     server.wait_for("ConnectionRefusedError|Connection refused")
+
+
+def test_bytes_that_are_no_utf_8_are_taken_as_they_are(start_server):
+    server = start_server("lines", "--prefix", "\udcff>", "--fail-on", "\udcfe")
+    server.expected_errors += ["handler failed", "Traceback"]
+    with server.connect() as client:
+        assert exchange(client, b"hello\n") == b"\xff>hello\n"
+    with server.connect() as client:
+        client.sendall(b"\xfe\n")
+        server.wait_for(r"the client sent the line '\\\\xfe'")

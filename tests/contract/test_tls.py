@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
+import re
 import shutil
 import signal
 import socket
@@ -12,6 +14,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+import trustme
 
 import anysock
 from anysock.errors import TlsError
@@ -393,3 +396,23 @@ def test_a_server_without_a_good_certificate_does_not_start(pki, workers, cert, 
     )
     assert (done.returncode, done.stderr.splitlines()[-1]) == (code, f"anysock: {told}")
     assert "Traceback" not in done.stderr
+
+
+def test_a_certificate_with_bad_dates_is_told_at_the_start_and_at_a_reload(tmp_path):
+    issued = trustme.CA().issue_cert(
+        "localhost", not_after=dt.datetime(2020, 1, 2, 3, 4, tzinfo=dt.UTC)
+    )
+    pem, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    pem.write_bytes(issued.cert_chain_pems[0].bytes())
+    key.write_bytes(issued.private_key_pem.bytes())
+    server = ServerProcess(
+        "echo", "--tls-cert", str(pem), "--tls-key", str(key), bind="tls://127.0.0.1:0"
+    )
+    told = f"warning: the certificate in {pem} expired on 2020-01-02 03:04 UTC"
+    server.expected_errors.append("expired on")
+    try:
+        server.wait_for(re.escape(told))
+        server.signal(signal.SIGHUP)
+        server.wait_for(re.escape(told), times=2)
+    finally:
+        server.kill()

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from hypothesis import given
+from hypothesis import strategies as st
 
 from anysock.errors import StartError
-from anysock.net.certificates import Certificates, client_context, server_context
+from anysock.net.certificates import (
+    Certificates,
+    client_context,
+    doubts_about,
+    server_context,
+    validity,
+)
 from tests.pki import Pki
 
 
@@ -124,3 +135,33 @@ def test_certificates_are_replaced_only_by_good_ones(pki):
     live.key.unlink()
     with pytest.raises(StartError, match="No such file"):
         certificates.reload()
+
+
+# -- dates ----------------------------------------------------------------------------------------
+
+
+def test_an_expired_certificate_and_one_that_is_not_yet_valid_are_told_with_their_dates(pki):
+    held = Certificates(pki.server.cert, pki.server.key)
+    assert held.doubts == ()
+    der = ssl.PEM_cert_to_DER_cert(pki.server.cert.read_text())
+    begin, end = validity(der)
+    true = x509.load_der_x509_certificate(der)
+    assert (begin, end) == (true.not_valid_before_utc, true.not_valid_after_utc)
+    [late] = doubts_about(pki.server.cert, end + timedelta(seconds=1))
+    assert f"{pki.server.cert} expired on {end:%Y-%m-%d}" in late
+    [early] = doubts_about(pki.server.cert, begin - timedelta(seconds=1))
+    assert f"{pki.server.cert} is not valid before {begin:%Y-%m-%d}" in early
+
+
+def test_each_certificate_of_the_chain_is_looked_at(pki, tmp_path):
+    chain = tmp_path / "chain.pem"
+    chain.write_bytes(pki.server.cert.read_bytes() + pki.ca.read_bytes())
+    _, end = validity(ssl.PEM_cert_to_DER_cert(pki.ca.read_text()))
+    found = doubts_about(chain, end + timedelta(days=1))
+    assert any(text.startswith("certificate 2 in") for text in found)
+
+
+@given(st.binary(max_size=60))
+def test_what_is_no_certificate_has_no_dates(der):
+    with contextlib.suppress(ValueError, IndexError):
+        validity(der)

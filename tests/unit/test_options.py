@@ -220,3 +220,32 @@ def test_options_do_not_change():
 def test_the_reference_is_up_to_date():
     docs = Path(__file__).parents[2] / "docs"
     assert (docs / "options.md").read_text() == reference(), "run: make docs/options.md"
+
+
+HOSTILE = [
+    "", "0", "-1", str(2**31), str(2**63), "9" * 401, "9" * 5000, "nan", "inf", "-inf", "1e400",
+    "\udcff", "\ud800", "\0", "x" * 100_000, "[", "://", ",", 10**400, float("nan"), float("inf"),
+    None, b"\xff", object(), [], [None], True,
+]  # fmt: skip
+
+
+def keyword(name: str, value: Any) -> dict[str, Any]:
+    return {name: value}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_whatever_is_given_is_a_value_or_one_line(name):
+    for given in HOSTILE:
+        told = ""
+        try:
+            ServeOptions(**keyword(name, given))
+        except UsageError as error:
+            told = str(error)
+        assert len(told.splitlines()) <= 1
+
+
+@pytest.mark.parametrize("name", ["backlog", "socket_buffer", "recv_size"])
+def test_what_a_system_call_takes_is_no_more_than_an_int_of_c(name):
+    ServeOptions(**keyword(name, 2**31 - 1))
+    with pytest.raises(UsageError, match=f"{flag(name)}: expected at most 2147483647"):
+        ServeOptions(**keyword(name, 2**31))

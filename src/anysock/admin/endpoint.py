@@ -51,7 +51,7 @@ def admin_server(address: Address | str, figures: Figures) -> Server:
     """
     if isinstance(address, str):
         address = Address.parse(address, default_host="127.0.0.1")
-    with needs("admin"):
+    with needs():
         from anysock.admin.http import HttpHandler
         from anysock.admin.pages import Pages
     # The times that its clients may take are kept by the handler, to the point.

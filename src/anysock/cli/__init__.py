@@ -6,6 +6,8 @@ sense, 1 when it could not be done. A traceback is a bug of ours.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib
 import os
 import signal
@@ -17,7 +19,7 @@ from anysock import __version__
 try:
     import click
 except ModuleNotFoundError:
-    sys.exit("anysock: the command line needs click and rich: pip install 'anysock[cli]'")
+    sys.exit("anysock: the command line needs the package click: pip install anysock")
 
 from anysock.errors import StartError, UsageError
 
@@ -46,8 +48,15 @@ def anysock() -> None:
 
 def main() -> NoReturn:
     """The entry point of ``anysock``."""
+    code: object
     try:
-        code = anysock.main(prog_name="anysock", standalone_mode=False)
+        try:
+            code = anysock.main(prog_name="anysock", standalone_mode=False)
+        except SystemExit as end:
+            code = end.code
+        # Now, while it can still be told that what was printed can't be written.
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:
         _say(error.format_message())
         code = error.exit_code
@@ -62,12 +71,23 @@ def main() -> NoReturn:
         code = 1
     except (click.Abort, KeyboardInterrupt):
         code = 128 + signal.SIGINT
-    except BrokenPipeError:
-        # Whoever read our output has left. Nor should the interpreter try to flush it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.errno not in _CAN_NOT_BE_WRITTEN:
+            raise
+        # When whoever read our output has left, there is nobody to tell.
+        if error.errno != errno.EPIPE:
+            _say(f"anysock: can't write the output: {error.strerror}")
+        # Nor should the interpreter try to flush it at exit.
+        with contextlib.suppress(OSError, AttributeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
-    sys.exit(code)
+    sys.exit(code)  # type: ignore[arg-type]
+
+
+# A pipe without a reader; a file that is full, too large, or on a broken disk.
+_CAN_NOT_BE_WRITTEN = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr)  # noqa: T201
+    with contextlib.suppress(OSError, AttributeError):  # the exit code says it, too
+        print(text, file=sys.stderr, flush=True)  # noqa: T201

@@ -26,16 +26,16 @@ def _list_of(each: Value | click.IntRange) -> Value:
     return Value("list", parse)
 
 
-@click.command()
+@click.command("bench")
 @click.option(
     "-c",
     "--connections",
     type=_list_of(COUNT),
     metavar="N,...",
-    help="[default: 1,50,500; with --scale: 1 to 5000]",
+    help="How many at once.  [default: 1,50,500; with --scale: 1 to 5000]",
 )
 @click.option("-s", "--size", "sizes", type=_list_of(SIZE), metavar="SIZE,...",
-              default="64,4096,262144", show_default=True)  # fmt: skip
+              default="64,4096,262144", show_default=True, help="Of a message.")  # fmt: skip
 @click.option("--depth", type=COUNT, default=1, show_default=True, metavar="N",
               help="Messages on the way on each connection.")  # fmt: skip
 @click.option("--churn", is_flag=True, help="Also connect, echo a message, close, over and over.")
@@ -51,7 +51,8 @@ def _list_of(each: Value | click.IntRange) -> Value:
               help="At most so many; 6 are needed for an interval.")  # fmt: skip
 @click.option("--duration", type=DURATION, default="700ms", show_default=True,
               help="Of one measurement.")  # fmt: skip
-@click.option("--warmup", type=DURATION, default="300ms", show_default=True)
+@click.option("--warmup", type=DURATION, default="300ms", show_default=True,
+              help="Load for that long before each.")  # fmt: skip
 @click.option("--idle", type=click.IntRange(min=0), default=2000, show_default=True, metavar="N",
               help="Idle connections whose memory is measured; 0: none.")  # fmt: skip
 @click.option(
@@ -74,13 +75,13 @@ def command(json_file: Path | None, html_file: Path | None, resume: bool, **aske
 
     Ctrl-C ends it; what was measured is shown, and with --json kept for --resume.
     """
-    with needs("bench"):
+    with needs("load"):
         from anysock.bench import servers as bench_servers
         from anysock.bench.comparison import Comparison, Results
         from anysock.bench.scale import Scaling
         from anysock.bench.text import comparison_report, scaling_report
     if html_file is not None:
-        with needs("bench"):
+        with needs("report"):
             from anysock.bench.pages import bench_page, scale_page, write
     from rich.console import Console
 

@@ -9,7 +9,7 @@ import click
 from anysock.engines import DEFAULT, ENGINES
 
 
-@click.command()
+@click.command("engines")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON instead of a table.")
 def command(as_json: bool) -> None:
     """Show the engines: how each waits, and whether it is available here."""

@@ -14,11 +14,17 @@ from anysock.cli.values import OUTPUT_FILE
 from anysock.extras import needs
 
 
-@click.command()
+@click.command("lab")
 @click.argument("claims", nargs=-1, metavar="[CLAIM]...")
 @click.option("--list", "only_list", is_flag=True, help="Show the claims, and measure nothing.")
-@click.option("--json", "json_file", type=OUTPUT_FILE, metavar="FILE")
-@click.option("--html", "html_file", type=OUTPUT_FILE, metavar="FILE")
+@click.option(
+    "--json",
+    "json_file",
+    type=OUTPUT_FILE,
+    metavar="FILE",
+    help="The report as JSON; -: to stdout.",
+)
+@click.option("--html", "html_file", type=OUTPUT_FILE, metavar="FILE", help="The report as a page.")
 def command(
     claims: tuple[str, ...], only_list: bool, json_file: Path | None, html_file: Path | None
 ) -> None:
@@ -29,11 +35,11 @@ def command(
 
     Exit code 1 when a claim was refuted. --json - writes to standard output.
     """
-    with needs("bench"):
+    with needs("load"):
         from anysock.lab import text
         from anysock.lab.catalogue import chosen
     if html_file is not None:
-        with needs("bench"):
+        with needs("report"):
             from anysock.lab.pages import lab_page
     from rich.console import Console
 

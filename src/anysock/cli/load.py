@@ -18,14 +18,22 @@ from anysock.net.addresses import Address
 
 
 def _bound(text: Any) -> Any:
-    with needs("bench"):
+    with needs("load"):
         from anysock.bench.search import Bound
     return Bound.parse(text)
 
 
-@click.command()
+@click.command("load")
 @click.argument("address", type=ADDRESS)
-@click.option("-c", "--connections", type=COUNT, default=50, show_default=True, metavar="N")
+@click.option(
+    "-c",
+    "--connections",
+    type=COUNT,
+    default=50,
+    show_default=True,
+    metavar="N",
+    help="How many at once.",
+)
 @click.option("-s", "--size", type=SIZE, default="64", show_default=True, help="Of a message.")
 @click.option(
     "--depth",
@@ -35,7 +43,13 @@ def _bound(text: Any) -> Any:
     metavar="N",
     help="Messages on the way on each connection, in a closed loop.",
 )
-@click.option("--duration", type=DURATION, default="10s", show_default=True)
+@click.option(
+    "--duration",
+    type=DURATION,
+    default="10s",
+    show_default=True,
+    help="How long to measure, after --warmup.",
+)
 @click.option("--messages", type=COUNT, metavar="N", help="End after N messages instead.")
 @click.option(
     "--warmup",
@@ -64,7 +78,14 @@ def _bound(text: Any) -> Any:
     "--reset", is_flag=True, help="Close with a reset, which leaves no TIME_WAIT; with --churn."
 )
 @click.option("--lines", is_flag=True, help="Messages are lines of text, with CRLF.")
-@click.option("--processes", type=COUNT, default=1, show_default=True, metavar="N")
+@click.option(
+    "--processes",
+    type=COUNT,
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="How many processes share the connections, where one is too slow.",
+)
 @click.option(
     "--timeout",
     type=DURATION,
@@ -73,8 +94,14 @@ def _bound(text: Any) -> Any:
     help="A connection without an answer for that long is given up.",
 )
 @with_trust
-@click.option("--json", "json_file", type=OUTPUT_FILE, metavar="FILE")
-@click.option("--html", "html_file", type=OUTPUT_FILE, metavar="FILE")
+@click.option(
+    "--json",
+    "json_file",
+    type=OUTPUT_FILE,
+    metavar="FILE",
+    help="The report as JSON; -: to stdout.",
+)
+@click.option("--html", "html_file", type=OUTPUT_FILE, metavar="FILE", help="The report as a page.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
 def command(
     address: Address,
@@ -93,13 +120,13 @@ def command(
     --json and --html write the report to files as well; - is standard output, for --json.
     Exit code 0 when every message was answered as sent, 1 when something went wrong.
     """
-    with needs("bench"):
+    with needs("load"):
         from anysock.bench.load import load
         from anysock.bench.plan import Plan
         from anysock.bench.search import best, find_rate
         from anysock.bench.text import outcome_report, search_report, step_text
     if html_file is not None:
-        with needs("bench"):
+        with needs("report"):
             from anysock.bench.pages import load_page, write
     from rich.console import Console
 

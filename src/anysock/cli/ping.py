@@ -18,7 +18,7 @@ from anysock.net.addresses import Address
 MOST_IN_A_DATAGRAM = 65_507
 
 
-@click.command()
+@click.command("ping")
 @click.argument("address", type=ADDRESS)
 @click.option("-c", "--count", type=COUNT, metavar="N", help="End after N probes.")
 @click.option(

@@ -20,7 +20,7 @@ _HELP = (
 )
 
 
-@click.command(help=_HELP)
+@click.command("serve", help=_HELP)
 @click.argument("handler", default="echo")
 @with_options
 def command(handler: str, **keywords: Any) -> None:

@@ -11,7 +11,7 @@ from anysock.clients.talk import talk
 from anysock.net.addresses import Address
 
 
-@click.command()
+@click.command("talk")
 @click.argument("address")
 @click.argument("port", required=False)
 @with_trust

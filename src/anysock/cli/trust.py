@@ -20,21 +20,26 @@ _FILE = click.Path(dir_okay=False)
 
 def with_trust(command: F) -> F:
     """Give `command` the options of `client_context`, as keywords of the same names."""
-    for decorate in (
-        click.option(
-            "--tls-ca",
-            type=_FILE,
-            metavar="FILE",
-            help="tls://: trust certificates of the authorities in this PEM file only.",
-        ),
-        click.option("--insecure", is_flag=True, help="tls://: trust any certificate. For tests."),
-        click.option(
-            "--tls-cert",
-            type=_FILE,
-            metavar="FILE",
-            help="tls://: our own certificate, for a server that wants one: PEM.",
-        ),
-        click.option("--tls-key", type=_FILE, metavar="FILE", help="Its private key."),
+    # The last is applied first, so that --help has them in this order.
+    for decorate in reversed(
+        (
+            click.option(
+                "--tls-ca",
+                type=_FILE,
+                metavar="FILE",
+                help="tls://: trust certificates of the authorities in this PEM file only.",
+            ),
+            click.option(
+                "--insecure", is_flag=True, help="tls://: trust any certificate. For tests."
+            ),
+            click.option(
+                "--tls-cert",
+                type=_FILE,
+                metavar="FILE",
+                help="tls://: our own certificate, for a server that wants one: PEM.",
+            ),
+            click.option("--tls-key", type=_FILE, metavar="FILE", help="Its private key."),
+        )
     ):
         command = decorate(command)
     return command

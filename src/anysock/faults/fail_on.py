@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from anysock.engines.base import Stream
 from anysock.net.wrapping import WrappedStream
+from anysock.units import raw_bytes
 
 
 class Failure(Exception):
@@ -19,7 +20,7 @@ class FailOnLine(WrappedStream):
 
     def __init__(self, inner: Stream, text: str) -> None:
         super().__init__(inner)
-        self._text = text.encode()
+        self._text = raw_bytes(text)
         # The beginning of the line that is under way: as much as could still be `text` and CR.
         # What is longer can't match, so a line without end costs no memory.
         self._begun = b""
@@ -44,4 +45,5 @@ class FailOnLine(WrappedStream):
             self._failed = True  # the last line, which no line ending ends
         if start:
             return data[:start]
-        raise Failure(f"the client sent the line {self._text.decode()!r}, and --fail-on is set")
+        text = self._text.decode(errors="backslashreplace")
+        raise Failure(f"the client sent the line {text!r}, and --fail-on is set")

@@ -13,6 +13,7 @@ from anysock.connection import Connection
 from anysock.errors import UsageError
 from anysock.faults import with_faults
 from anysock.net.tracing import TracingStream
+from anysock.units import raw_bytes
 
 if TYPE_CHECKING:
     from anysock.options import ServeOptions
@@ -40,7 +41,7 @@ def load_handler(name: str, options: ServeOptions) -> Handler:
     if name in HANDLERS:
         module = importlib.import_module(f"anysock.handlers.{name}")
         if name == "lines":
-            prefix = options.prefix.encode()
+            prefix = raw_bytes(options.prefix)
             lines: Handler = module.make_lines(prefix=prefix, max_line=options.max_line)
             return lines
         handler: Handler = getattr(module, name)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import os
+import re
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -91,9 +93,12 @@ class Certificates:
     key: File | None = None
     client_ca: File | None = None
     context: ssl.SSLContext = field(init=False, repr=False)
+    #: What is wrong with the dates of `cert`; see `doubts_about`.
+    doubts: tuple[str, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.context = server_context(self.cert, self.key, self.client_ca)
+        self.doubts = doubts_about(self.cert)
 
     def reload(self) -> None:
         """Read the files again. Connections that there are keep what they have agreed on.
@@ -101,6 +106,66 @@ class Certificates:
         Raises `StartError` when something is wrong with them; then all stays as it was.
         """
         self.context = server_context(self.cert, self.key, self.client_ca)
+        self.doubts = doubts_about(self.cert)
+
+
+def doubts_about(cert: File, now: dt.datetime | None = None) -> tuple[str, ...]:
+    """What is wrong with the dates of the certificates in the PEM file `cert`: a line for each that
+    has expired, or is not yet valid. OpenSSL shows these to clients without a word, and clients
+    refuse them (RFC 5280, 6.1.3). `now` is for tests. One whose dates can't be read has no line."""
+    now = now or dt.datetime.now(dt.UTC)
+    found = []
+    # Its text is ASCII; what stands around the certificates may be anything.
+    text = _read(cert, "certificate").decode("ascii", "replace")
+    for number, pem in enumerate(_PEM.findall(text), 1):
+        try:
+            begin, end = validity(ssl.PEM_cert_to_DER_cert(pem))
+        except (ValueError, IndexError):
+            continue
+        which = "the certificate" if number == 1 else f"certificate {number}"
+        if now > end:
+            found.append(f"{which} in {_name(cert)} expired on {end:%Y-%m-%d %H:%M} UTC")
+        elif now < begin:
+            found.append(f"{which} in {_name(cert)} is not valid before {begin:%Y-%m-%d %H:%M} UTC")
+    return tuple(found)
+
+
+def validity(der: bytes) -> tuple[dt.datetime, dt.datetime]:
+    """From when until when a certificate is valid (RFC 5280, 4.1). Raises ValueError or IndexError
+    for what is none."""
+    _, at, _ = _element(der, 0)  # Certificate
+    _, at, _ = _element(der, at)  # TBSCertificate
+    tag, _, _ = _element(der, at)
+    # An explicit version, [0], may stand before the serial number; then signature and issuer.
+    for _ in range(3 + (tag == _EXPLICIT_0)):
+        _, _, at = _element(der, at)
+    _, first, _ = _element(der, at)
+    _, _, second = _element(der, first)
+    return _time(der, first), _time(der, second)
+
+
+def _element(der: bytes, at: int) -> tuple[int, int, int]:
+    """The tag of what begins `at`, and where its content begins and ends (X.690, 8.1)."""
+    length, start = der[at + 1], at + 2
+    if length & 0x80:
+        more = length & 0x7F
+        length, start = int.from_bytes(der[start : start + more], "big"), start + more
+    if start + length > len(der):
+        raise ValueError("it ends too early")
+    return der[at], start, start + length
+
+
+def _time(der: bytes, at: int) -> dt.datetime:
+    tag, start, end = _element(der, at)
+    text = der[start:end].decode("ascii")
+    if tag == _UTC_TIME:  # two digits of the year: 1950 to 2049
+        text = ("19" if text[:2] >= "50" else "20") + text
+    return dt.datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=dt.UTC)
+
+
+_PEM = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+_EXPLICIT_0 = 0xA0
+_UTC_TIME = 0x17
 
 
 class _AskedForPassPhraseError(Exception):
