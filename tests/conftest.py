@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,6 +10,10 @@ from hypothesis import settings
 
 from tests.harness import CONCURRENT_ENGINES, ENGINES, ServerProcess
 
+# What tests start writes its log into a pipe, and there its lines would begin with the time. They
+# compare lines; that a line has a time is a test of its own.
+os.environ["ANYSOCK_LOG_TIME"] = "0"
+
 # How long one example takes says how busy the machine is; each test as a whole is bounded.
 settings.register_profile("anysock", deadline=None)
 settings.load_profile("anysock")
@@ -16,10 +21,12 @@ settings.load_profile("anysock")
 
 @pytest.fixture(scope="session", autouse=True)
 def _interruptible() -> None:
-    """A shell starts what runs in its background with SIGINT ignored, and that is inherited by the
-    programs that the tests start and interrupt."""
+    """A shell starts what runs in its background with SIGINT ignored, and nohup(1) with SIGHUP. The
+    programs that the tests start inherit that, and would leave it so."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(params=ENGINES)

@@ -1,5 +1,15 @@
-"""``python -m anysock``."""
+"""``anysock``, and ``python -m anysock``: the entry point of the command line."""
 
-from anysock.cli import main
+from anysock.process import prepare
 
-main()
+
+def main() -> None:
+    """Prepare the process, and only then import what takes its time."""
+    prepare()
+    from anysock.cli import main as run_command
+
+    run_command()
+
+
+if __name__ == "__main__":
+    main()

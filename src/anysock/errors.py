@@ -30,6 +30,10 @@ class ListenerClosed(AnysockError):
     """`Engine.accept` ends with this when its listener is closed. A normal end, not a fault."""
 
 
+class NotServed(AnysockError, OSError):
+    """A peer was accepted, and can't be served for want of a thread or of memory; it was reset."""
+
+
 class StreamClosed(AnysockError):
     """The stream was used after it was closed on our side, or closed while a task waited on it."""
 

@@ -96,7 +96,8 @@ class Events:
         """The connection is closed. `error` says more where `reason` is LOST."""
 
     def accept_failed(self, error: OSError, left_out: int) -> None:
-        """accept(2) failed for want of descriptors or memory; accepting goes on in a moment.
+        """accept(2) failed for want of descriptors or memory, and whoever knocked waits; or, with a
+        `NotServed`, a peer was accepted and had to be reset. Accepting goes on in a moment.
 
         Told at most once a second; `left_out` such failures were not told since the last.
         """

@@ -269,6 +269,13 @@ class ServeOptions:
         values.one_of(("text", "json")),
         metavar="FORMAT",
     )
+    log_time: bool | None = option(
+        None,
+        "Begin each log line of text with the time (JSON always has it). Unset, it does unless "
+        "standard error is a terminal, or systemd's journal, which notes the time itself.",
+        values.switch,
+        switch=True,
+    )
     verbose: bool = option(
         False,
         "Log each chunk that comes in; implies --log-level debug.",
@@ -422,9 +429,9 @@ def flag(name: str) -> str:
 
 
 def switches(name: str) -> str:
-    """`flag`; of a switch that is on, with the one that turns it off."""
-    on = OPTIONS[name].switch and DEFAULTS[name]
-    return f"{flag(name)}/--no-{flag(name)[2:]}" if on else flag(name)
+    """`flag`; of a switch that is on, or may be, with the one that turns it off."""
+    may_be_on = OPTIONS[name].switch and DEFAULTS[name] is not False
+    return f"{flag(name)}/--no-{flag(name)[2:]}" if may_be_on else flag(name)
 
 
 def variable(name: str) -> str:

@@ -26,11 +26,11 @@ from anysock.door import Door
 from anysock.engines.base import NOTHING, Binding, Engine, Listener, Stream, Task
 from anysock.engines.current import current_engine
 from anysock.engines.datagrams import adopt_datagrams, open_datagrams
-from anysock.errors import ListenerClosed, StartError, UsageError
+from anysock.errors import ListenerClosed, NotServed, StartError, UsageError
 from anysock.events import CloseReason, Counters, EventGroup, Events
 from anysock.greeting import Greeting, Refused
 from anysock.handlers import Handler, prepare
-from anysock.logs import LogEvents
+from anysock.logs import LogEvents, last_words
 from anysock.net.accept_policy import (
     BACK_OFF_SECONDS,
     LOG_INTERVAL_SECONDS,
@@ -119,6 +119,7 @@ class Server:
         self._housekeeping: list[Task] = []
         self._failure: OSError | None = None
         self._started = False
+        self._announced = False
         self._draining = False
         self._end_begun = False
         self._accept_log = OncePer(LOG_INTERVAL_SECONDS)
@@ -131,9 +132,21 @@ class Server:
         Raises `StartError` when an address is in use, not ours, or not allowed, or a certificate
         can't be used; `UsageError` when the engine cannot do what was asked.
         """
+        self._listen()
+        if self._announced or self._draining:
+            return
+        self._announced = True
+        self.events.listening(self.addresses, self._enter_engine().name)
+        self._tell_doubts()
+        if self._listeners:
+            derived = self.options.max_connections is None
+            self.events.most_connections(self._door.slots.most, derived)
+
+    def _listen(self) -> None:
+        """Bind and listen, if that has not been done; and see `start`."""
         engine = self._enter_engine()
         if self._draining or self._started:
-            return  # a signal came before we had begun, or somebody has begun already
+            return
         options = self.options
         addresses = systemd.expand(options.addresses)
         wanted = [binding_of(each) for each in addresses if each.kind != "udp"]
@@ -163,11 +176,6 @@ class Server:
             self._door.late = True
             self._stop_listening()
             self._reserve.close()
-            return
-        self.events.listening(self.addresses, engine.name)
-        self._tell_doubts()
-        if wanted:
-            self.events.most_connections(slots.most, options.max_connections is None)
 
     def _open_udp(self, addresses: Sequence[Address]) -> None:
         """Open the sockets of udp:// addresses."""
@@ -241,8 +249,11 @@ class Server:
     async def serve_until_signal(self) -> None:
         """`serve_forever`, and drain at the first SIGINT or SIGTERM, after the option
         `drain_delay`. A second one ends the process at once, with exit code 1. SIGHUP leads to
-        `reload`. To be called on the main thread."""
-        # Before the server says that it is ready: from then on, a signal means a drain.
+        `reload`. What was ignored before stays so. To be called on the main thread."""
+        # Until it listens, a signal does what it did: there is nobody to drain, and what the start
+        # waits for, a file or a name, may never come.
+        self._listen()
+        # Before it says that it is ready: from then on, a signal means a drain.
         reload = {int(signal.SIGHUP): lambda _signum: self.reload()}
         with self.signals((signal.SIGINT, signal.SIGTERM), reload):
             await self.serve_forever()
@@ -511,7 +522,7 @@ class Server:
     async def _admit(self, stream: Stream, binding: Binding, waited: bool) -> None:
         """Start serving a peer that was accepted, once there is room for it.
 
-        Raises OSError when there is no room for one more (no thread can be started); then the
+        Raises `NotServed` when there is no room for one more (no thread can be started); then the
         peer, which we can't put back into the backlog, gets a reset.
         """
         engine = self._enter_engine()
@@ -551,12 +562,12 @@ class Server:
             return
         try:
             engine.spawn(self._serve_client(client, binding), name=f"client {connection.peer}")
-        except OSError:
+        except OSError as error:
             if connection.of_proxy:
                 self.events.connection_opened(connection)
             connection.abort()
             await self._part_with(client, CloseReason.ABORTED, None)
-            raise
+            raise NotServed(error.errno, error.strerror) from error
 
     def _judge(self, client: Served) -> CloseReason | None:
         """Why a client may not come in; None: it may, and its source is counted."""
@@ -649,9 +660,10 @@ class Server:
 
 def _exit_at_once(signum: int) -> None:
     """A second signal: end the process now, even if a handler holds it up."""
-    # Not through the log: the signal may have interrupted somebody in the middle of a line.
-    os.write(2, f"a second signal, {signal.Signals(signum).name}: exiting at once\n".encode())
-    os._exit(1)
+    try:
+        last_words(f"a second signal, {signal.Signals(signum).name}: exiting at once")
+    finally:
+        os._exit(1)
 
 
 def _is_loss_of(stream: Stream, error: Exception) -> bool:

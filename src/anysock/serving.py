@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import sys
+import logging
+import signal
 import threading
 from contextlib import AbstractContextManager
 from typing import Any
 
 from anysock.engines import make_engine
 from anysock.engines.base import Engine
+from anysock.engines.signals import is_ignored
 from anysock.events import EventGroup, Events
 from anysock.handlers import Handler
-from anysock.logs import configure_logging, has_handlers
+from anysock.logs import configure_logging, flush_log, has_handlers
 from anysock.net.addresses import Address
 from anysock.options import ServeOptions
+from anysock.process import open_standard_descriptors, starting
 from anysock.server import Server
 from anysock.systemd import Notifier, NotifyEvents
+
+_log = logging.getLogger("anysock")
 
 
 def serve(
@@ -29,7 +34,7 @@ def serve(
     """Run a server until SIGINT or SIGTERM has drained it. Takes what `Server` takes.
 
     Returns how many connections had to be aborted: 0 when all came to their end. Where the program
-    has configured no logging, this does, with the options `log_level` and `log_format`.
+    has configured no logging, this does, with the options `log_level`, `log_format` and `log_time`.
 
     With the option `workers` above 1, processes of their own serve, and this one supervises them.
     Then `handler` must be something that they can import; and a program that calls this does so
@@ -47,7 +52,21 @@ def serve(
         raise TypeError("give ServeOptions or keywords, not both")
     options = options or ServeOptions(**keywords)
     if not has_handlers():
-        configure_logging(options.log_level, options.log_format)
+        configure_logging(options.log_level, options.log_format, options.log_time)
+    open_standard_descriptors()
+    on_main_thread = threading.current_thread() is threading.main_thread()
+    if on_main_thread:
+        _tell_what_is_ignored()
+    try:
+        with starting() if on_main_thread else contextlib.nullcontext():
+            return _serve(handler, options, events, on_main_thread)
+    finally:
+        flush_log()  # before the caller says more, such as why it has failed
+
+
+def _serve(
+    handler: Handler | str, options: ServeOptions, events: Events | None, on_main_thread: bool
+) -> int:
     if options.workers > 1:
         from anysock.workers.supervisor import Supervisor
 
@@ -56,15 +75,22 @@ def serve(
     notifier = Notifier()
     if notifier.anybody:
         server.events = EventGroup(server.events, NotifyEvents(notifier))
-    on_main_thread = threading.current_thread() is threading.main_thread()
     # The endpoint before the engine, which has descriptors to be closed.
     with contextlib.closing(notifier), _admin(server):
         engine: Engine = make_engine(server.options.engine)
         if server.options.slow_step:
             engine.watch_steps(server.options.slow_step)
         engine.run(server.serve_until_signal() if on_main_thread else server.serve_forever())
-    sys.stderr.flush()
     return server.aborted
+
+
+def _tell_what_is_ignored() -> None:
+    """A process that SIGTERM does not end is a riddle to whoever tries."""
+    if is_ignored(signal.SIGTERM):
+        others = "SIGKILL" if is_ignored(signal.SIGINT) else "SIGINT"
+        _log.warning(
+            "SIGTERM is ignored, as it was when this process was started; %s ends it", others
+        )
 
 
 def _admin(server: Server) -> AbstractContextManager[object]:

@@ -157,7 +157,9 @@ def test_a_check_in_version_1_names_the_proxy_itself(start_server, tmp_path):
 def test_the_client_is_announced_and_not_its_proxy(engine, start_server, tmp_path):
     server = start(start_server, tmp_path, engine=engine, handler="echo")
     assert server.ask(encode_v1(CLIENT, SERVER) + b"hello") == b"hello"
-    server.wait_for(r"192.0.2.7:4711 via 127.0.0.1:\d+: done .* 5 bytes in, 5 bytes out")
+    server.wait_for(
+        r"\('192.0.2.7', 4711\) via \('127.0.0.1', \d+\): done .* 5 bytes in, 5 bytes out"
+    )
     assert len(server.matching("I got a connection from")) == 1
     assert server.matching(r"^I got a connection from \('192.0.2.7', 4711\)")
 

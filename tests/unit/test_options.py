@@ -34,7 +34,9 @@ def from_command_line(*arguments: str, **environment: str) -> ServeOptions:
     def command(**keywords):
         made.append(ServeOptions(**keywords))
 
-    done = CliRunner().invoke(command, arguments, env=environment, catch_exceptions=False)
+    # Without what conftest.py has put there.
+    env = {variable("log_time"): None} | environment
+    done = CliRunner().invoke(command, arguments, env=env, catch_exceptions=False)
     if done.exit_code:
         raise UsageError(done.output)
     return made[0]
@@ -73,6 +75,7 @@ GIVEN: dict[str, tuple[Any, Any]] = {
     "reload_timeout": ("1m", 60.0),
     "admin": (":9000", Address("127.0.0.1", 9000)),
     "access_log": ("0", False),
+    "log_time": ("1", True),
     "delay": ("10ms", 0.01),
     "jitter": ("1ms", 0.001),
     "throttle": ("1KiB", 1024.0),

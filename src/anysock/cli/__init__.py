@@ -22,6 +22,7 @@ except ModuleNotFoundError:
     sys.exit("anysock: the command line needs the package click: pip install anysock")
 
 from anysock.errors import StartError, UsageError
+from anysock.process import prepare
 
 COMMANDS = ("serve", "talk", "ping", "load", "bench", "lab", "engines")
 
@@ -47,7 +48,8 @@ def anysock() -> None:
 
 
 def main() -> NoReturn:
-    """The entry point of ``anysock``."""
+    """Run the command that `sys.argv` asks for."""
+    prepare()
     code: object
     try:
         try:

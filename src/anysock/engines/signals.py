@@ -19,6 +19,11 @@ def leave_signals_to_the_main_thread() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 
 
+def is_ignored(signum: int) -> bool:
+    """Whether that signal was ignored when the process began, or has been since."""
+    return signal.getsignal(signum) is signal.SIG_IGN
+
+
 @contextlib.contextmanager
 def catch_signals(
     signals: Sequence[int],
@@ -30,7 +35,9 @@ def catch_signals(
     others: Mapping[int, Callable[[int], None]] = NOTHING,
 ) -> Iterator[None]:
     """Within the block, the first of `signals` leads to ``deliver(first, signal)``, each further
-    one to ``again(signal)``, and each of `others` to ``deliver(its function, signal)``.
+    one to ``again(signal)``, and each of `others` to ``deliver(its function, signal)``. Those that
+    are ignored stay so: whoever started us, a shell in whose background we run, nohup(1), has seen
+    to it that they are for others.
 
     They are called in the signal handler, on the main thread, between two bytecodes: `deliver` must
     only pass the news on. `wakeup`, a non-blocking socket, gets a byte for each signal from the
@@ -53,7 +60,8 @@ def catch_signals(
 
     if wakeup is not None:
         previous_wakeup = signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
-    previous = {signum: signal.signal(signum, handle) for signum in [*signals, *others]}
+    wanted = [signum for signum in [*signals, *others] if not is_ignored(signum)]
+    previous = {signum: signal.signal(signum, handle) for signum in wanted}
     try:
         yield
     finally:

@@ -16,9 +16,11 @@ from typing import Any, NoReturn
 
 from anysock import metrics, systemd
 from anysock.admission import connections_that_fit
+from anysock.engines.signals import is_ignored
 from anysock.errors import AnysockError, StartError, UsageError
 from anysock.events import Events
 from anysock.handlers import Handler
+from anysock.logs import last_words
 from anysock.metrics import Snapshot
 from anysock.net.addresses import Address
 from anysock.net.certificates import server_context
@@ -154,7 +156,9 @@ class Supervisor:
         hear, tell = socket.socketpair()
         hear.setblocking(False)
         tell.setblocking(False)
-        previous = {signum: signal.signal(signum, lambda *_: None) for signum in _SIGNALS}
+        # What is ignored stays so; but that a worker has died must be heard.
+        wanted = [each for each in _SIGNALS if each == signal.SIGCHLD or not is_ignored(each)]
+        previous = {signum: signal.signal(signum, lambda *_: None) for signum in wanted}
         self._wakeup = tell
         previous_fd = signal.set_wakeup_fd(tell.fileno(), warn_on_full_buffer=False)
         self._selector.register(hear, selectors.EVENT_READ, None)
@@ -575,7 +579,7 @@ class Supervisor:
             _log.info("drained in %.2f s", seconds)
 
     def _end_at_once(self, signum: int) -> NoReturn:
-        _log.warning("a second signal, %s: exiting at once", signal.Signals(signum).name)
         for worker in self._workers:
             worker.process.kill()
+        last_words(f"a second signal, {signal.Signals(signum).name}: exiting at once")
         raise SystemExit(1)

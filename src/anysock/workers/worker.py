@@ -22,8 +22,9 @@ from anysock.engines import make_engine
 from anysock.engines.base import Engine
 from anysock.engines.signals import leave_signals_to_the_main_thread
 from anysock.errors import AnysockError, StartError, UsageError
-from anysock.logs import LogEvents, configure_logging
+from anysock.logs import LogEvents, configure_logging, flush_log
 from anysock.metrics import Snapshot
+from anysock.process import open_standard_descriptors
 from anysock.server import Server
 from anysock.workers.control import ToSupervisor
 from anysock.workers.slots import SharedSlots, SlotTable
@@ -89,7 +90,7 @@ class Worker:
         if job.main_module or job.main_path:
             _take_the_place_of(job.main_module, job.main_path)
         handler, options, events = _unpickled(job.server)
-        configure_logging(options.log_level, options.log_format)
+        configure_logging(options.log_level, options.log_format, options.log_time)
         slots = SharedSlots(table, job.line, job.most, connections_that_fit(), self._freed)
         self.server = Server(handler, options, events=events or _Events.of(options), slots=slots)
         self._figures: ServerFigures | None = None
@@ -111,8 +112,9 @@ class Worker:
         return self.server.aborted
 
     async def _serve(self) -> None:
+        # Until then a SIGTERM ends it at once: it serves nobody yet.
+        await self.server.start()
         with self.server.signals((signal.SIGTERM,)):
-            await self.server.start()
             threading.Thread(target=self._obey, name="control", daemon=True).start()
             self._control.tell(ready=True)
             await self.server.serve_forever()
@@ -175,6 +177,7 @@ def _take_the_place_of(module: str | None, path: str | None) -> None:
 
 
 def main() -> None:
+    open_standard_descriptors()
     # A Ctrl-C goes to all processes of the terminal; the supervisor tells us what to do.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for signum in (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU):
@@ -190,7 +193,7 @@ def main() -> None:
     except AnysockError as error:
         control.tell(failed=str(error), code=1 if isinstance(error, StartError) else 2)
         code = 1
-    sys.stderr.flush()
+    flush_log()
     with contextlib.suppress(OSError):
         control.sock.close()
     sys.exit(code)
