@@ -8,7 +8,6 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Iterator
 from types import FrameType
 from typing import NoReturn
 
@@ -55,27 +54,3 @@ def _end(signum: int, _frame: FrameType | None) -> NoReturn:
             os.write(2, f"anysock: ended by {signal.Signals(signum).name}\n".encode())
     finally:
         os._exit(128 + signum)
-
-
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    signal.default_int_handler(signum, frame)
-
-
-@contextlib.contextmanager
-def starting() -> Iterator[None]:
-    """Until a server serves, and so catches them, signals end the process as they find it.
-
-    SIGTERM does so by itself (and see `end_by_sigterm`), and SIGINT raises KeyboardInterrupt at
-    once, where engines would let it cancel a task: there may be none that comes so far, while one
-    waits for a file or a name. To be entered on the main thread.
-    """
-    end_by_sigterm()
-    before = signal.getsignal(signal.SIGINT)
-    if before is not signal.default_int_handler:
-        yield
-        return
-    signal.signal(signal.SIGINT, _interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -26,6 +26,7 @@ from anysock.door import Door
 from anysock.engines.base import NOTHING, Binding, Engine, Listener, Stream, Task
 from anysock.engines.current import current_engine
 from anysock.engines.datagrams import adopt_datagrams, open_datagrams
+from anysock.engines.signals import bounded_once_told
 from anysock.errors import ListenerClosed, NotServed, StartError, UsageError
 from anysock.events import CloseReason, Counters, EventGroup, Events
 from anysock.greeting import Greeting, Refused
@@ -50,6 +51,9 @@ from anysock.options import ServeOptions
 from anysock.served import Served, TimeLimits
 from anysock.udp.service import HANDLERS as UDP_HANDLERS
 from anysock.udp.service import UdpService
+
+# How long a start that has been told to end may still take.
+START_SECONDS = 1.0
 
 # How often a drain looks at its connections.
 LOOK_SECONDS = 0.05
@@ -119,7 +123,6 @@ class Server:
         self._housekeeping: list[Task] = []
         self._failure: OSError | None = None
         self._started = False
-        self._announced = False
         self._draining = False
         self._end_begun = False
         self._accept_log = OncePer(LOG_INTERVAL_SECONDS)
@@ -132,21 +135,9 @@ class Server:
         Raises `StartError` when an address is in use, not ours, or not allowed, or a certificate
         can't be used; `UsageError` when the engine cannot do what was asked.
         """
-        self._listen()
-        if self._announced or self._draining:
-            return
-        self._announced = True
-        self.events.listening(self.addresses, self._enter_engine().name)
-        self._tell_doubts()
-        if self._listeners:
-            derived = self.options.max_connections is None
-            self.events.most_connections(self._door.slots.most, derived)
-
-    def _listen(self) -> None:
-        """Bind and listen, if that has not been done; and see `start`."""
         engine = self._enter_engine()
         if self._draining or self._started:
-            return
+            return  # a signal came before we had begun, or somebody has begun already
         options = self.options
         addresses = systemd.expand(options.addresses)
         wanted = [binding_of(each) for each in addresses if each.kind != "udp"]
@@ -176,6 +167,11 @@ class Server:
             self._door.late = True
             self._stop_listening()
             self._reserve.close()
+            return
+        self.events.listening(self.addresses, engine.name)
+        self._tell_doubts()
+        if wanted:
+            self.events.most_connections(slots.most, options.max_connections is None)
 
     def _open_udp(self, addresses: Sequence[Address]) -> None:
         """Open the sockets of udp:// addresses."""
@@ -250,12 +246,12 @@ class Server:
         """`serve_forever`, and drain at the first SIGINT or SIGTERM, after the option
         `drain_delay`. A second one ends the process at once, with exit code 1. SIGHUP leads to
         `reload`. What was ignored before stays so. To be called on the main thread."""
-        # Until it listens, a signal does what it did: there is nobody to drain, and what the start
-        # waits for, a file or a name, may never come.
-        self._listen()
         # Before it says that it is ready: from then on, a signal means a drain.
         reload = {int(signal.SIGHUP): lambda _signum: self.reload()}
-        with self.signals((signal.SIGINT, signal.SIGTERM), reload):
+        ends = (signal.SIGINT, signal.SIGTERM)
+        with self.signals(ends, reload):
+            with bounded_once_told(ends, START_SECONDS, _exit_without_start):
+                await self.start()
             await self.serve_forever()
 
     def signals(
@@ -656,6 +652,15 @@ class Server:
             self._all_gone = engine.event()
             if self._clients:
                 await self._all_gone.wait()
+
+
+def _exit_without_start(signum: int) -> None:
+    """The server was told to end, and what its start waits for, such as a file, does not come."""
+    try:
+        name = signal.Signals(signum).name
+        last_words(f"{name} while the server starts, which does not come to its end: exiting")
+    finally:
+        os._exit(0)
 
 
 def _exit_at_once(signum: int) -> None:

@@ -17,7 +17,7 @@ from anysock.handlers import Handler
 from anysock.logs import configure_logging, flush_log, has_handlers
 from anysock.net.addresses import Address
 from anysock.options import ServeOptions
-from anysock.process import open_standard_descriptors, starting
+from anysock.process import end_by_sigterm, open_standard_descriptors
 from anysock.server import Server
 from anysock.systemd import Notifier, NotifyEvents
 
@@ -56,10 +56,10 @@ def serve(
     open_standard_descriptors()
     on_main_thread = threading.current_thread() is threading.main_thread()
     if on_main_thread:
+        end_by_sigterm()
         _tell_what_is_ignored()
     try:
-        with starting() if on_main_thread else contextlib.nullcontext():
-            return _serve(handler, options, events, on_main_thread)
+        return _serve(handler, options, events, on_main_thread)
     finally:
         flush_log()  # before the caller says more, such as why it has failed
 

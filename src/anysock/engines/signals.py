@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import FrameType
 
 from anysock.engines.base import NOTHING
 
@@ -69,3 +71,39 @@ def catch_signals(
             signal.signal(signum, handler)
         if wakeup is not None:
             signal.set_wakeup_fd(previous_wakeup)
+
+
+@contextlib.contextmanager
+def bounded_once_told(
+    signals: Sequence[int], seconds: float, give_up: Callable[[int], None]
+) -> Iterator[None]:
+    """Within the block, each of `signals` does what it did; and if the block has not come to its
+    end so many seconds after, ``give_up(signal)`` is called, on another thread.
+
+    For a block that may wait, on the main thread, for what never comes: whatever a signal is to
+    do on the loop is not done then. To be entered on the main thread, within `catch_signals`.
+    """
+    over = threading.Event()
+
+    def watch(signum: int) -> None:
+        leave_signals_to_the_main_thread()
+        if not over.wait(seconds):
+            give_up(signum)
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        threading.Thread(target=watch, args=(signum,), name="start", daemon=True).start()
+        before = previous[signum]
+        assert callable(before)
+        before(signum, frame)
+
+    previous = {signum: signal.getsignal(signum) for signum in signals}
+    for signum, before in previous.items():
+        if callable(before):
+            signal.signal(signum, handle)
+    try:
+        yield
+    finally:
+        over.set()
+        for signum, before in previous.items():
+            if callable(before):
+                signal.signal(signum, before)
