@@ -42,7 +42,9 @@ class TaskGroup:
     def __init__(self) -> None:
         self._engine = current_engine()
         self._scope = self._engine.scope()
-        self._children: set[GroupTask] = set()
+        # In the order of spawning, which is that in which they are cancelled: a set has one by
+        # address, and a run could not be repeated.
+        self._children: dict[GroupTask, None] = {}
         self._failures: list[Exception] = []
         self._cancelled = False
         self._ended = False
@@ -56,11 +58,11 @@ class TaskGroup:
             coro.close()
             raise RuntimeError("the task group has ended")
         child = GroupTask(self, name)
-        self._children.add(child)
+        self._children[child] = None
         try:
             child.task = self._engine.spawn(child.run(coro), name=name)
         except BaseException:
-            self._children.discard(child)
+            self._children.pop(child, None)
             coro.close()
             raise
         if self._cancelled:
@@ -81,7 +83,7 @@ class TaskGroup:
                 child.cancel()
 
     def _child_ended(self, child: GroupTask, failure: Exception | None) -> None:
-        self._children.discard(child)
+        self._children.pop(child, None)
         if failure is not None:
             self._failures.append(failure)
             self.cancel()

@@ -297,7 +297,10 @@ class Engine(Protocol):
 
     def spawn(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> Task:
         """Run `coro` as a task of its own; where the engine is not `concurrent`, now and to its
-        end. Raises OSError when the machine has no room for another (then `coro` is closed)."""
+        end. Raises OSError when the machine has no room for another (then `coro` is closed).
+
+        It runs in a copy of the caller's context (`contextvars`): what was set there is seen, and
+        what it sets itself nobody else sees. So do what `run` and `to_thread` are given."""
         ...
 
     def spawn_aside(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> Task:

@@ -224,7 +224,7 @@ class BlockingEngine:
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         with current.engine_is(self):
-            return run_to_its_end(main)
+            return contextvars.copy_context().run(run_to_its_end, main)
 
     def listen(
         self, bindings: Sequence[Binding], backlog: int, socket_buffer: int | None = None
@@ -294,10 +294,7 @@ class BlockingEngine:
     def _start_aside(self, task: BlockingTask) -> None:
         # Daemons: a handler that ignores its cancellation must not keep the process from
         # ending when the drain is over.
-        context = contextvars.copy_context()
-        thread = threading.Thread(
-            target=context.run, args=(self._run, task), name=task.name, daemon=True
-        )
+        thread = threading.Thread(target=self._run, args=(task,), name=task.name, daemon=True)
         try:
             thread.start()
         except RuntimeError as error:
@@ -327,8 +324,9 @@ class BlockingEngine:
         return BlockingScope(seconds)
 
     async def to_thread(self, func: Callable[..., T], *args: Any) -> T:
-        # Nobody is kept waiting who would not wait anyway.
-        return func(*args)
+        # Nobody is kept waiting who would not wait anyway. What it sets stays its own, as if it ran
+        # on a thread.
+        return contextvars.copy_context().run(func, *args)
 
     @contextlib.contextmanager
     def watch_signals(

@@ -7,6 +7,7 @@ or a cancellation, must be known before it goes to sleep (`BlockingTask.patience
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import math
 import threading
@@ -51,6 +52,8 @@ class BlockingTask:
         #: The scopes that the task is in, and that have not fired.
         self.scopes: list[BlockingScope] = []
         self._coro = coro
+        # What the task sets is its own; what was set where it was spawned is there.
+        self._context = contextvars.copy_context()
         self._wake = threading.Event()
         self._cancelled = False
         self._told = False
@@ -64,7 +67,7 @@ class BlockingTask:
         assert self._coro is not None
         previous, _running.task = running_task(), self
         try:
-            self._result = run_to_its_end(self._coro)
+            self._result = self._context.run(run_to_its_end, self._coro)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # noqa: BLE001
@@ -72,7 +75,7 @@ class BlockingTask:
             if not self._joined and not isinstance(error, Cancelled):
                 # Told here and now; and its traceback, which holds its frames and those their
                 # sockets, is not kept.
-                _log.error("task %r failed", self.name, exc_info=error)
+                self._context.run(_log.error, "task %r failed", self.name, exc_info=error)
                 error.__traceback__ = None
         finally:
             _running.task = previous
@@ -167,7 +170,7 @@ class BlockingEvent:
 
     def __init__(self) -> None:
         self._set = False
-        self._waiters: set[BlockingTask] = set()
+        self._waiters: dict[BlockingTask, None] = {}
 
     def is_set(self) -> bool:
         return self._set
@@ -179,14 +182,14 @@ class BlockingEvent:
 
     async def wait(self) -> None:
         task = running_task()
-        self._waiters.add(task)
+        self._waiters[task] = None
         try:
             # In this order: who joins the waiters before the flag goes up is woken, and who
             # joins after sees it.
             while not self._set:
                 task.doze(None)
         finally:
-            self._waiters.discard(task)
+            self._waiters.pop(task, None)
 
 
 _running = _Running()

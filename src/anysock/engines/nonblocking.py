@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import contextvars
 import errno
 import functools
 import os
@@ -372,7 +373,7 @@ class NonblockingEngine:
             self._threads = concurrent.futures.ThreadPoolExecutor(
                 thread_name_prefix="anysock", initializer=leave_signals_to_the_main_thread
             )
-        future = self._threads.submit(func, *args)
+        future = self._threads.submit(contextvars.copy_context().run, func, *args)
         finished = Event(self._kernel)
         future.add_done_callback(lambda _: self._kernel.call_from_outside(finished.set))
         await finished.wait()

@@ -334,7 +334,7 @@ class TrioEngine:
 
     def __init__(self) -> None:
         self._nursery: trio.Nursery | None = None
-        self._living: set[TrioTask] = set()
+        self._living: dict[TrioTask, None] = {}  # in the order of spawning
         self._spawned = 0
         self.pauses = Pauses()
 
@@ -415,7 +415,7 @@ class TrioEngine:
         assert self._nursery is not None
         self._spawned += 1
         task = TrioTask(coro, name or f"{getattr(coro, '__qualname__', 'task')}-{self._spawned}")
-        self._living.add(task)
+        self._living[task] = None
         self._nursery.start_soon(self._run_task, task, name=task.name)
         return task
 
@@ -428,7 +428,7 @@ class TrioEngine:
         try:
             await task.run()
         finally:
-            self._living.discard(task)
+            self._living.pop(task, None)
 
     def current_task(self) -> TrioTask:
         return running_task()

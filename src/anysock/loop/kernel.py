@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import contextvars
+import functools
 import logging
 import socket
 import threading
@@ -90,7 +92,8 @@ class Kernel:
     # -- what tasks and engines call ---------------------------------------------------------
 
     def spawn(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> Task:
-        """Make a task of `coro`; it first runs in the coming turn."""
+        """Make a task of `coro`, in a copy of the caller's context; it first runs in the coming
+        turn."""
         self._spawned += 1
         task = Task(self, coro, name or f"{getattr(coro, '__qualname__', 'task')}-{self._spawned}")
         self.tasks[task] = None
@@ -109,8 +112,9 @@ class Kernel:
         self._ready.append(task)
 
     def call_from_outside(self, action: Callable[[], object]) -> None:
-        """Call `action()` on the loop soon. The one method for other threads and for signals."""
-        self._from_outside.append(action)
+        """Call `action()` on the loop soon, in a copy of the caller's context. The one method for
+        other threads and for signals."""
+        self._from_outside.append(functools.partial(contextvars.copy_context().run, action))
         # A full pipe means that the bell is ringing already; a closed one, that the loop has ended
         # before a thread that it had given up.
         with contextlib.suppress(OSError):
@@ -172,10 +176,10 @@ class Kernel:
             try:
                 error = task.error
                 if error is None:
-                    wait = task.send(None)
+                    wait = task.context.run(task.send, None)
                 else:
                     task.error = None
-                    wait = task.throw(error)
+                    wait = task.context.run(task.coro.throw, error)
             except BaseException as ended:  # noqa: BLE001
                 self._end(task, ended)
             else:
@@ -197,12 +201,9 @@ class Kernel:
         for fd, mask in events:
             if mask == READABLE and fd in readers:
                 # `_resume`, written out: each message of a busy server passes here.
-                # Looked up and called apart: ``task.send(None)`` is compiled to the look-up of a
-                # method, and the interpreter does not specialize that where it is none (40 ns).
                 self.current = task = readers[fd]
-                send = task.send
                 try:
-                    wait = send(None)
+                    wait = task.context.run(task.send, None)
                 except BaseException as ended:  # noqa: BLE001
                     self._end(task, ended)
                 else:
@@ -242,7 +243,7 @@ class Kernel:
         """Run `task`, whose descriptor is ready, until it pauses again or ends."""
         self.current = task
         try:
-            wait = task.send(None)
+            wait = task.context.run(task.send, None)
         except BaseException as ended:  # noqa: BLE001
             self._end(task, ended)
         else:
@@ -271,7 +272,7 @@ class Kernel:
             except BaseException as refused:  # noqa: BLE001
                 task.wait = None
                 try:
-                    wait = task.throw(refused)
+                    wait = task.context.run(task.coro.throw, refused)
                 except BaseException as ended:  # noqa: BLE001
                     self._end(task, ended)
                     return

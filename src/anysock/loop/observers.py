@@ -1,15 +1,15 @@
 """Observers: who is told what the loop does. Without one, the loop pays nothing for this.
 
-An observer is put in by wrapping what the kernel calls anyway, the poller and each task's `send`
-and `throw`: the kernel's own code is the same, and has nothing to ask, when nobody looks on.
+An observer is put in by wrapping what the kernel calls anyway, the poller, and `run` of the context
+of each task: the kernel's own code is the same, and has nothing to ask, when nobody looks on.
 """
 
 from __future__ import annotations
 
-import functools
+import contextvars
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from anysock.loop.pollers import Poller
 from anysock.loop.tasks import Task
@@ -65,7 +65,8 @@ class Observation:
                 self._kernel.poller = self._poller
                 self._kernel.on_spawn = None
                 for task in self._kernel.tasks:
-                    task.send, task.throw = task.coro.send, task.coro.throw
+                    if isinstance(task.context, _ObservedContext):
+                        task.context = task.context.observed
 
     def tell(self, what: str, *about: Any) -> None:
         for observer in self._observers.copy():
@@ -80,20 +81,34 @@ class Observation:
         self.tell("task_spawned", task)
 
     def _wrap(self, task: Task) -> None:
-        task.send = functools.partial(self._step, task, task.coro.send)
-        task.throw = functools.partial(self._step, task, task.coro.throw)
+        observed = _ObservedContext(task, self.tell, self._kernel.clock)
+        task.context = cast("contextvars.Context", observed)
 
-    def _step(self, task: Task, resume: Callable[[Any], Any], value: Any) -> Any:
-        clock = self._kernel.clock
+
+class _ObservedContext:
+    """The context of a task, whose steps are told; outside of it, where observers can't change
+    what the task sees."""
+
+    def __init__(self, task: Task, tell: Callable[..., None], clock: Callable[[], float]) -> None:
+        self.observed = task.context
+        self._task = task
+        self._tell = tell
+        self._clock = clock
+
+    def copy(self) -> contextvars.Context:
+        return self.observed.copy()
+
+    def run(self, resume: Callable[[Any], Any], value: Any) -> Any:
+        clock, task = self._clock, self._task
         began = clock()
         try:
-            wait = resume(value)
+            wait = self.observed.run(resume, value)
         except BaseException as ended:
-            self.tell("task_stepped", task, clock() - began)
-            self.tell("task_done", task, None if isinstance(ended, StopIteration) else ended)
+            self._tell("task_stepped", task, clock() - began)
+            self._tell("task_done", task, None if isinstance(ended, StopIteration) else ended)
             raise
-        self.tell("task_stepped", task, clock() - began)
-        self.tell("task_paused", task, wait)
+        self._tell("task_stepped", task, clock() - began)
+        self._tell("task_paused", task, wait)
         return wait
 
 

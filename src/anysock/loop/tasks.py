@@ -1,6 +1,7 @@
 """Tasks: what the loop runs.
 
-A task is a coroutine and the little that the loop must know of it. At any moment it is
+A task is a coroutine, the context (`contextvars`) that it runs in, and the little that the loop
+must know of it. At any moment it is
 
 * running: it is `Kernel.current`;
 * ready: it stands in the loop's ready queue, and `wait` is None;
@@ -10,6 +11,7 @@ A task is a coroutine and the little that the loop must know of it. At any momen
 
 from __future__ import annotations
 
+import contextvars
 import logging
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
@@ -31,6 +33,7 @@ class Task:
         "_kernel",
         "_result",
         "cancellations",
+        "context",
         "coro",
         "done",
         "error",
@@ -38,16 +41,19 @@ class Task:
         "name",
         "owned",
         "send",
-        "throw",
         "wait",
     )
 
     def __init__(self, kernel: Kernel, coro: Coroutine[Any, Any, Any], name: str) -> None:
         self._kernel = kernel
         self.coro = coro
-        # Looked up once, not at each of a million steps; and an observer may stand in between.
+        # Looked up once, not at each of a million steps.
         self.send: Callable[[Any], Any] = coro.send
-        self.throw: Callable[[Any], Any] = coro.throw
+        # What the task sets (`ContextVar.set`, ``decimal.localcontext``) is its own, and what was
+        # set where it was spawned is there: a copy, which shares its values with the original until
+        # one of them changes, and so costs an object and no more. Each step is run by its `run`,
+        # and so an observer may stand in its place.
+        self.context = contextvars.copy_context()
         self.name = name
         self.wait: Wait | None = None
         # Thrown into the coroutine when the ready queue reaches it, instead of a plain resume.
@@ -115,7 +121,8 @@ class Task:
         if unwatched and exception is not None and not isinstance(exception, Cancelled):
             # Nobody waits for it, so it is told here and now, and its traceback is not kept:
             # that would keep its frames, and those their sockets.
-            _log.error("task %r failed", self.name, exc_info=exception)
+            # In the task's context, whose values tell a filter of the log whose failure it is.
+            self.context.copy().run(_log.error, "task %r failed", self.name, exc_info=exception)
             exception.__traceback__ = None
 
 

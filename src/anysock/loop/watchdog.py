@@ -66,7 +66,9 @@ class Watchdog:
             # Counted in looks, too: a machine that has stopped us both for a while is no step.
             looks += 1
             if looks == LOOKS and seen[1] is not None:
-                self._tell(seen[1].name, time.monotonic() - since)
+                # In the task's context, whose values tell a filter of the log whose step it is.
+                context = seen[1].context.copy()
+                context.run(self._tell, seen[1].name, time.monotonic() - since)
 
     def _sleep_with_the_loop(self) -> None:
         bell = threading.Event()
