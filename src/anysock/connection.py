@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from anysock.engines.base import Data, SockAddr, Stream
-from anysock.errors import EndOfStream
+from anysock.errors import EndOfStream, LineTooLong
 from anysock.net.lines import LineBuffer
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ class Connection:
     """One connected peer. Handlers get one; `anysock.connect` makes one.
 
     Every operation may raise ConnectionError, or another OSError, when the peer or the network
-    is gone. A handler need not catch it: for the server that is a normal end of a connection.
+    is gone. A handler need not catch it: for the server that is a normal end of a connection. So is
+    an `EndOfStream`, or a `LineTooLong`, of its own connection: no peer can make a handler fail.
 
     Iterating over a connection gives the chunks as they come, until the peer ends the stream:
 
@@ -35,6 +36,9 @@ class Connection:
 
     #: How long it was open, in seconds. Known once the server has closed it.
     lasted: float | None = None
+
+    #: What the peer has sent, or not, that `recv_exactly` or `recv_line` had to raise for.
+    fault: EndOfStream | LineTooLong | None = None
 
     #: Whether `abort` was called.
     aborted = False
@@ -141,7 +145,8 @@ class Connection:
         while len(buffer) < size:
             data = await self._stream.recv()
             if not data:
-                raise EndOfStream(buffer.take_rest(), size)
+                self.fault = EndOfStream(buffer.take_rest(), size)
+                raise self.fault
             buffer.feed(data)
         return buffer.take(size) if size else b""
 
@@ -153,11 +158,15 @@ class Connection:
         a line ending (which is not counted); then what has come stays to be received.
         """
         buffer = self._buffer_of_ours()
-        while (line := buffer.next_line(max_bytes)) is None:
-            data = await self._stream.recv()
-            if not data:
-                return buffer.take_rest()
-            buffer.feed(data)
+        try:
+            while (line := buffer.next_line(max_bytes)) is None:
+                data = await self._stream.recv()
+                if not data:
+                    return buffer.take_rest()
+                buffer.feed(data)
+        except LineTooLong as error:
+            self.fault = error
+            raise
         return line
 
     def lines(self, max_bytes: int = MAX_LINE) -> _Lines:

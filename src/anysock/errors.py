@@ -108,3 +108,10 @@ class Cancelled(BaseException):
     def __init__(self, scope: object | None = None) -> None:
         super().__init__()
         self.scope = scope
+
+
+def is_only(error: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:
+    """Whether `error` is one of `kinds`, or a group of nothing else."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(is_only(each, kinds) for each in error.exceptions)
+    return isinstance(error, kinds)

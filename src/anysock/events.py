@@ -87,20 +87,25 @@ class Events:
         it has not, or is there for itself, as in a health check.
         """
 
-    def handler_failed(self, connection: Connection, error: Exception) -> None:
-        """The handler raised `error`. Only this connection is closed."""
+    def handler_failed(self, connection: Connection, error: BaseException) -> None:
+        """The handler raised `error`, whatever that is. Only this connection is closed."""
 
     def connection_closed(
         self, connection: Connection, reason: CloseReason, error: BaseException | None
     ) -> None:
         """The connection is closed. `error` says more where `reason` is LOST."""
 
-    def accept_failed(self, error: OSError, left_out: int) -> None:
+    def accept_failed(self, error: Exception, left_out: int) -> None:
         """accept(2) failed for want of descriptors or memory, and whoever knocked waits; or, with a
-        `NotServed`, a peer was accepted and had to be reset. Accepting goes on in a moment.
+        `NotServed`, a peer was accepted and had to be reset; or what the server does for a peer
+        that was accepted has raised something that is no OSError. Accepting goes on in a moment.
 
         Told at most once a second; `left_out` such failures were not told since the last.
         """
+
+    def housekeeping_failed(self, name: str, error: Exception, left_out: int) -> None:
+        """What the server does beside its connections, by name, has raised `error`; it goes on in a
+        moment. Told at most once a second; `left_out` were not told since the last."""
 
     def most_connections(self, most: int, derived: bool) -> None:
         """There will be at most so many connections; `derived` from the limit of descriptors, and

@@ -8,7 +8,9 @@ from typing import Any, Self
 
 from anysock.engines.base import Task
 from anysock.engines.current import current_engine
-from anysock.errors import Cancelled
+from anysock.errors import Cancelled, is_only
+
+_ENDS_ALL = (KeyboardInterrupt, SystemExit)
 
 
 def task_group() -> TaskGroup:
@@ -32,8 +34,10 @@ class TaskGroup:
     """``async with task_group() as group:`` leaves the block when all its tasks have ended.
 
     The first task that fails, or a failure of the block itself, cancels the others and what the
-    block waits for. All that failed are raised together, as an ExceptionGroup; a task that is
-    cancelled has not failed. When the task that is in the block is cancelled, so are the group's.
+    block waits for. All that failed are raised together, as an ExceptionGroup (a BaseExceptionGroup
+    where one of them is no Exception), but for SystemExit and KeyboardInterrupt, which are raised
+    as they are; a task that is cancelled has not failed. When the task that is in the block is
+    cancelled, so are the group's.
 
     Under `threads`, a task that waits to receive or to send notices its cancellation when that
     returns. Under `blocking`, each task runs to its end before `spawn` returns.
@@ -45,7 +49,7 @@ class TaskGroup:
         # In the order of spawning, which is that in which they are cancelled: a set has one by
         # address, and a run could not be repeated.
         self._children: dict[GroupTask, None] = {}
-        self._failures: list[Exception] = []
+        self._failures: list[BaseException] = []
         self._cancelled = False
         self._ended = False
         # Raised by the last task to end; a new one for each time that the group is waited for.
@@ -82,7 +86,7 @@ class TaskGroup:
             for child in list(self._children):
                 child.cancel()
 
-    def _child_ended(self, child: GroupTask, failure: Exception | None) -> None:
+    def _child_ended(self, child: GroupTask, failure: BaseException | None) -> None:
         self._children.pop(child, None)
         if failure is not None:
             self._failures.append(failure)
@@ -119,23 +123,28 @@ class TaskGroup:
                         self._failures.insert(0, error)
                     error = interruption
         self._ended = True
-        if isinstance(error, Exception):
+        if error is not None and not is_only(error, (GeneratorExit, *self._engine.cancellations)):
             self._failures.insert(0, error)
             error = None
+        # These are meant for the whole program.
+        ends_all = (each for each in self._failures if isinstance(each, _ENDS_ALL))
+        final: BaseException | None = next(ends_all, None)
         try:
             given_up = await self._scope.__aexit__(
                 type(error) if error is not None else None,
                 error,
                 error.__traceback__ if error is not None else None,
             )
+            if final is not None:
+                raise final
             if self._failures:
-                raise ExceptionGroup("tasks of the group failed", self._failures) from None
+                raise BaseExceptionGroup("tasks of the group failed", self._failures) from None
             if error is None or given_up:
                 return True
             raise error
         finally:
             # No cycle of exception, traceback, frame, and this.
-            del error
+            del error, final
             self._failures = []
 
 
@@ -146,7 +155,7 @@ class GroupTask:
         self._group = group
         self._name = name
         self._result: Any = None
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
         self._cancelled = False
         self._finished = group._engine.event()
         self.task: Task | None = None
@@ -155,6 +164,10 @@ class GroupTask:
     @property
     def name(self) -> str:
         return self.task.name if self.task is not None else self._name or ""
+
+    @property
+    def cancelling(self) -> bool:
+        return self.task is not None and self.task.cancelling
 
     def cancel(self) -> None:
         if self.task is not None and not self.done:
@@ -173,11 +186,12 @@ class GroupTask:
     async def run(self, coro: Coroutine[Any, Any, Any]) -> None:
         try:
             self._result = await coro
-        except Exception as error:  # noqa: BLE001
+        except BaseException as error:
+            if is_only(error, self._group._engine.cancellations):
+                self._cancelled = True
+                raise
+            # Not for the engine, which would report it, or end with it: for the block.
             self._failure = error
-        except BaseException:
-            self._cancelled = True
-            raise
         finally:
             self.done = True
             self._finished.set()

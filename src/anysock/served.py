@@ -74,6 +74,7 @@ class Served:
         "_to_cancel",
         "_told",
         "begun",
+        "busy_at",
         "connection",
         "counted",
         "ended",
@@ -109,6 +110,8 @@ class Served:
         self.moved_at = now
         self.progress: int | None = None
         self.progress_at = now
+        #: When a drain has last seen that it waited for anything else than its peer's next word.
+        self.busy_at = now
         self.mark = 0
         self.mark_at = now
 
@@ -167,8 +170,8 @@ class Served:
         stream = self.connection.stream
         self._observe(now)
         if stream.sending or not stream.receiving:
-            self.moved_at = now
-        elif now - self.moved_at >= QUIET_SECONDS and self.ended is None:
+            self.busy_at = now
+        elif now - max(self.moved_at, self.busy_at) >= QUIET_SECONDS and self.ended is None:
             self.ended, self.ended_at = CloseReason.DRAINED, now
             stream.end_receiving()
 
@@ -178,6 +181,20 @@ class Served:
         self.ended, self.ended_at = reason, now
         self.connection.draining = True
         self.connection.stream.end_receiving()
+
+    @property
+    def aborted(self) -> bool:
+        """Whether `abort` was called."""
+        return self._to_cancel
+
+    def abort_late(self) -> bool:
+        """The time of the drain is over. Whatever it was being ended for, it is aborted, and that
+        is what is told of it; unless a limit has aborted it already. True if it is aborted now."""
+        if self.aborted:
+            return False
+        self.ended = CloseReason.ABORTED
+        self.abort()
+        return True
 
     def abort(self) -> None:
         """Let the peer have a reset, and the handler a cancellation; that once, since it may clean

@@ -27,7 +27,7 @@ from anysock.engines.base import NOTHING, Binding, Engine, Listener, Stream, Tas
 from anysock.engines.current import current_engine
 from anysock.engines.datagrams import adopt_datagrams, open_datagrams
 from anysock.engines.signals import bounded_once_told
-from anysock.errors import ListenerClosed, NotServed, StartError, UsageError
+from anysock.errors import AnysockError, ListenerClosed, NotServed, StartError, UsageError
 from anysock.events import CloseReason, Counters, EventGroup, Events
 from anysock.greeting import Greeting, Refused
 from anysock.handlers import Handler, prepare
@@ -51,6 +51,7 @@ from anysock.options import ServeOptions
 from anysock.served import Served, TimeLimits
 from anysock.udp.service import HANDLERS as UDP_HANDLERS
 from anysock.udp.service import UdpService
+from anysock.verdicts import is_cancellation, may_be_an_interrupt, of_the_peer
 
 # How long a start that has been told to end may still take.
 START_SECONDS = 1.0
@@ -70,6 +71,8 @@ ACCEPT_BATCH = 64
 # How many connections are looked at in a row before the others get their turn: a look costs 1 to 2
 # µs, and one at 10,000 of them would hold up everybody for a hundredth of a second.
 LOOKS_IN_A_ROW = 256
+
+_ONCE = "a server is entered once, and this one serves already, or has ended: make another"
 
 
 class Server:
@@ -121,8 +124,12 @@ class Server:
         self._clients: dict[Connection, Served] = {}
         self._acceptors: list[Task] = []
         self._housekeeping: list[Task] = []
-        self._failure: OSError | None = None
+        self._failure: Exception | None = None
         self._started = False
+        # Whether it was entered; that can be done once.
+        self._entered = False
+        # Whether SIGINT is ours: then no KeyboardInterrupt comes from a Ctrl-C.
+        self._catches_signals = False
         self._draining = False
         self._end_begun = False
         self._accept_log = OncePer(LOG_INTERVAL_SECONDS)
@@ -131,10 +138,17 @@ class Server:
 
     async def start(self) -> None:
         """Bind and listen. Connections wait in the backlog until `serve_forever` accepts them.
+        Called again before that, it does nothing.
 
-        Raises `StartError` when an address is in use, not ours, or not allowed, or a certificate
-        can't be used; `UsageError` when the engine cannot do what was asked.
+        Raises RuntimeError when the server serves already, or has ended; `StartError` when an
+        address is in use, not ours, or not allowed, or a certificate can't be used; `UsageError`
+        when the engine cannot do what was asked.
         """
+        if self._entered:
+            raise RuntimeError(_ONCE)
+        await self._start()
+
+    async def _start(self) -> None:
         engine = self._enter_engine()
         if self._draining or self._started:
             return  # a signal came before we had begun, or somebody has begun already
@@ -230,17 +244,32 @@ class Server:
         return list(self._clients)
 
     async def serve_forever(self) -> None:
-        """Accept and serve, until `drain` is called and has come to its end.
+        """Accept and serve, until `drain` is called and has come to its end. When it is cancelled,
+        it drains the server first, as the end of an ``async with`` block does.
 
-        Raises OSError when a listening socket breaks; then the rest is drained first.
+        Raises RuntimeError when the server serves already, or has ended: a server lives once; what
+        `start` raises; and OSError when a listening socket breaks, after the rest is drained.
         """
-        await self.start()
-        self._accept_in_background()
-        for acceptor in self._acceptors:
-            await acceptor.join()
-        await self._drained.wait()
+        await self._enter()
+        try:
+            self._accept_in_background()
+            await self._until_all_accepted()
+            await self._drained.wait()
+        except BaseException:
+            await self._leave()
+            raise
         if self._failure is not None:
             raise self._failure
+
+    async def _enter(self) -> None:
+        if self._entered:
+            raise RuntimeError(_ONCE)
+        self._entered = True
+        await self._start()
+
+    async def _leave(self) -> None:
+        await self.drain()
+        await self._until_all_accepted()
 
     async def serve_until_signal(self) -> None:
         """`serve_forever`, and drain at the first SIGINT or SIGTERM, after the option
@@ -264,6 +293,7 @@ class Server:
         def end(_signum: int) -> None:
             engine.spawn(self.end(), name="drain")
 
+        self._catches_signals = signal.SIGINT in signals
         return engine.watch_signals(signals, end, _exit_at_once, others)
 
     def reload(self) -> None:
@@ -388,10 +418,11 @@ class Server:
             if self._started:
                 self._door.late = True
             self.there_is_room()
-            for client in list(self._clients.values()):
-                client.abort()
+            self._abort_late()
             raise
         finally:
+            for task in self._housekeeping:
+                task.cancel()
             self._drained.set()
 
     async def _drain(self, timeout: float | None) -> int:
@@ -399,8 +430,6 @@ class Server:
         began = told = engine.now()
         seconds = self.options.drain_timeout if timeout is None else timeout
         self._stop_listening()
-        for task in self._housekeeping:
-            task.cancel()
         # (Where the engine does one thing at a time, there is no such task: the acceptor is what
         # called the handler that runs.)
         async with engine.scope(min(seconds, LOOK_SECONDS)):
@@ -421,16 +450,20 @@ class Server:
             self._door.late = True
         self.there_is_room()
         await self._until_all_accepted()
-        late = list(self._clients.values())
-        self.aborted += len(late)
-        for client in late:
-            client.abort()
-        if late:
+        if self._abort_late():
             await self._until_all_gone(CLEAN_UP_SECONDS)
         if self._reserve is not None:
             self._reserve.close()
         self.events.drained(self.aborted, engine.now() - began)
         return self.aborted
+
+    def _abort_late(self) -> list[Served]:
+        """Abort whoever is left at the end of a drain, and return them."""
+        left = list(self._clients.values())
+        for client in left:
+            # Counted here, and told as aborted when it is closed: no other end is counted.
+            self.aborted += client.abort_late()
+        return left
 
     def _stop_listening(self) -> None:
         """Close the listening sockets. Who was connected already is still accepted, when there is
@@ -450,7 +483,7 @@ class Server:
                 f"the engine {engine.name!r} does one thing at a time, so it can't serve "
                 "in the background: use serve_forever(), or another engine"
             )
-        await self.start()
+        await self._enter()
         self._accept_in_background()
         return self
 
@@ -460,9 +493,7 @@ class Server:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self.drain()
-        for acceptor in self._acceptors:
-            await acceptor.join()
+        await self._leave()
 
     # -- accepting -----------------------------------------------------------------------------
 
@@ -489,25 +520,34 @@ class Server:
             try:
                 waited = await self._door.has_room(listener)
                 stream = await engine.accept(listener)
-                await self._admit(stream, listener.binding, waited)
             except ListenerClosed:
                 return
-            except OSError as error:
-                self.counters.accept_error()
+            except Exception as error:  # noqa: BLE001
                 action = decide(error)
-                if action is AcceptAction.BACK_OFF:
-                    self._tell_accept_failed(error)
-                    # The peer waits in the backlog, and is served once there is room again.
-                    await engine.sleep(BACK_OFF_SECONDS)
-                elif action is AcceptAction.STOP:
+                if action is AcceptAction.STOP:
+                    self.counters.accept_error()
                     self._failure = error
                     engine.spawn(self.drain(), name="drain")
                     return
+                # The peer waits in the backlog, and is served once there is room again.
+                await self._after_failure(error, pause=action is AcceptAction.BACK_OFF)
+            else:
+                try:
+                    await self._admit(stream, listener.binding, waited)
+                except Exception as error:  # noqa: BLE001
+                    await self._after_failure(error)
             batch += 1
             if batch % ACCEPT_BATCH == 0:
                 await engine.sleep(0)
 
-    def _tell_accept_failed(self, error: OSError) -> None:
+    async def _after_failure(self, error: Exception, *, pause: bool = True) -> None:
+        """Whatever has failed in accepting one, the next is accepted."""
+        self.counters.accept_error()
+        if pause:
+            self._tell_accept_failed(error)
+            await self._enter_engine().sleep(BACK_OFF_SECONDS)
+
+    def _tell_accept_failed(self, error: Exception) -> None:
         left_out = self._accept_log.allow(self._enter_engine().now())
         if left_out is not None:
             assert self._reserve is not None
@@ -518,12 +558,29 @@ class Server:
     async def _admit(self, stream: Stream, binding: Binding, waited: bool) -> None:
         """Start serving a peer that was accepted, once there is room for it.
 
-        Raises `NotServed` when there is no room for one more (no thread can be started); then the
-        peer, which we can't put back into the backlog, gets a reset.
+        Raises whatever goes wrong, such as `NotServed` when there is no room for one more (no
+        thread can be started); then the peer, which we can't put back into the backlog, gets a
+        reset.
         """
-        engine = self._enter_engine()
-        connection = Connection(stream)
-        client = Served(connection, engine.now())
+        client: Served | None = None
+        try:
+            client = Served(Connection(stream), self._enter_engine().now())
+            await self._let_in(client, binding, waited)
+        except BaseException:
+            # Nobody else would close it.
+            stream.abort()
+            if client is None or client.connection not in self._clients:
+                if client is not None:
+                    self._give_back(client)
+                await stream.close()
+            else:
+                if client.connection.of_proxy:
+                    self.events.connection_opened(client.connection)
+                await self._part_with(client, CloseReason.ABORTED, None)
+            raise
+
+    async def _let_in(self, client: Served, binding: Binding, waited: bool) -> None:
+        engine, connection = self._enter_engine(), client.connection
         # Before all else: who may not come in must not take the place of who may.
         refused: CloseReason | None = None
         error: OSError | None = None
@@ -532,21 +589,13 @@ class Server:
         elif not self._greeting.may_be_a_proxy(connection):
             refused = CloseReason.PROXY_HEADER
             error = PermissionError("its sender is none of the proxies (--proxy-from)")
-        try:
-            if refused is None:
-                refused = await self._door.take_turn(waited)
-                self.aborted += refused is CloseReason.ABORTED
-            client.has_slot = refused is None
-            client.opened_at = engine.now()
-        except BaseException:
-            # Nobody has heard of it yet, so nobody else would close it.
-            if client.counted:
-                self._door.leave(connection.peer)
-            connection.abort()
-            await connection.close()
-            raise
-        self._clients[connection] = client
+        if refused is None:
+            refused = await self._door.take_turn(waited)
+            self.aborted += refused is CloseReason.ABORTED
+        client.has_slot = refused is None
+        client.opened_at = engine.now()
         self.counters.opened(connection, client.opened_at)
+        self._clients[connection] = client
         # Behind a proxy, that is told when it is known who has come: see `Greeting`.
         connection.of_proxy = refused is None and self._greeting.by_proxies
         if not connection.of_proxy:
@@ -556,14 +605,15 @@ class Server:
             connection.abort()
             await self._part_with(client, refused, error)
             return
+        serving = self._serve_client(client, binding)
         try:
-            engine.spawn(self._serve_client(client, binding), name=f"client {connection.peer}")
+            engine.spawn(serving, name=f"client {connection.peer}")
         except OSError as error:
-            if connection.of_proxy:
-                self.events.connection_opened(connection)
-            connection.abort()
-            await self._part_with(client, CloseReason.ABORTED, None)
+            serving.close()
             raise NotServed(error.errno, error.strerror) from error
+        except BaseException:
+            serving.close()
+            raise
 
     def _judge(self, client: Served) -> CloseReason | None:
         """Why a client may not come in; None: it may, and its source is counted."""
@@ -576,8 +626,9 @@ class Server:
     async def _serve_client(self, client: Served, binding: Binding) -> None:
         """Run the handler for one connection. Whatever it does, this accounts for it, and closes.
 
-        A handler that raises is reported, with its traceback, and its client sees the end of the
-        stream; nobody else notices. A peer that is gone is no failure.
+        A handler that raises, be it SystemExit, is reported, with its traceback, and its client
+        sees the end of the stream; nobody else notices. A peer that is gone is no failure. Only a
+        cancellation, and a Ctrl-C that nobody has caught, go on up.
         """
         connection, events = client.connection, self.events
         client.runs_as(self._enter_engine().current_task())
@@ -593,34 +644,47 @@ class Server:
             reason, lost = client.ended or refused.reason, refused.error
             if not refused.politely:
                 connection.abort()
-        except Exception as error:  # noqa: BLE001
-            stream = connection.stream
-            if _is_loss_of(stream, error):
-                lost = stream.lost
-                reason = client.how_it_ended()
+        except BaseException as error:
+            if is_cancellation(client, error, self._enter_engine().cancellations):
+                raise
+            if may_be_an_interrupt(error) and not self._catches_signals:
+                raise
+            if (end := of_the_peer(client, error)) is not None:
+                reason, lost = end
             else:
                 reason = CloseReason.FAILED
                 events.handler_failed(connection, error)
         finally:
-            if reason is CloseReason.ABORTED and client.ended is not None:
-                reason = client.ended
             await self._part_with(client, reason, lost)
 
     async def _part_with(self, client: Served, reason: CloseReason, lost: OSError | None) -> None:
         """Close a connection, and forget it. The one place where that is done."""
-        connection = client.connection
         try:
-            await connection.close()
+            await client.connection.close()
+        except (OSError, AnysockError) as error:
+            # There was nobody any more to part with.
+            lost = lost or (error if isinstance(error, OSError) else None)
         finally:
-            del self._clients[connection]
-            if client.counted:
-                self._door.leave(connection.peer)
-            if client.has_slot:
-                self._door.give_back()
-            self.counters.ended(connection, reason, self._enter_engine().now())
-            self.events.connection_closed(connection, reason, lost)
-            if self.ending and not self._clients:
-                self._all_gone.set()
+            self._account_for(client, reason, lost)
+
+    def _account_for(self, client: Served, reason: CloseReason, lost: OSError | None) -> None:
+        """Give back what a connection has held, and tell of its end; once."""
+        connection = client.connection
+        if self._clients.pop(connection, None) is None:
+            return
+        if client.ended is CloseReason.ABORTED or reason is CloseReason.ABORTED:
+            reason = client.ended or reason
+        self._give_back(client)
+        self.counters.ended(connection, reason, self._enter_engine().now())
+        self.events.connection_closed(connection, reason, lost)
+        if self.ending and not self._clients:
+            self._all_gone.set()
+
+    def _give_back(self, client: Served) -> None:
+        if client.counted:
+            self._door.leave(client.connection.peer)
+        if client.has_slot:
+            self._door.give_back()
 
     async def _look_after_clients(self, seconds: float) -> None:
         """Every so many seconds, end the connections that have had their time."""
@@ -669,15 +733,3 @@ def _exit_at_once(signum: int) -> None:
         last_words(f"a second signal, {signal.Signals(signum).name}: exiting at once")
     finally:
         os._exit(1)
-
-
-def _is_loss_of(stream: Stream, error: Exception) -> bool:
-    """Whether `error` says no more than that the peer is gone.
-
-    A handler with a task group has several tasks that meet that, each with an error of its own.
-    """
-    if stream.lost is None or error is stream.lost or not isinstance(error, ExceptionGroup):
-        return error is stream.lost
-    return all(
-        isinstance(each, ConnectionError) or _is_loss_of(stream, each) for each in error.exceptions
-    )

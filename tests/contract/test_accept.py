@@ -151,7 +151,7 @@ def test_a_shortage_is_waited_out_and_told_once_a_second(name):
 
 def test_a_broken_listener_stops_the_server_with_its_error():
     server, _, _ = accept_all([errno.EINVAL])
-    assert server._failure is not None
+    assert isinstance(server._failure, OSError)
     assert server._failure.errno == errno.EINVAL
     assert server._draining
 

@@ -24,7 +24,7 @@ FLOORS = [
     {"handlers"},
     {"option_values"},
     {"options"},
-    {"door", "greeting", "udp"},
+    {"door", "greeting", "udp", "verdicts"},
     {"server"},
     {"admin"},
     {"workers"},

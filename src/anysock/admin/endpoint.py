@@ -39,7 +39,7 @@ class _AdminEvents(Events):
                     shown.short,
                 )
 
-    def handler_failed(self, connection: Connection, error: Exception) -> None:
+    def handler_failed(self, connection: Connection, error: BaseException) -> None:
         _log.error("the admin endpoint failed", exc_info=error)
 
 

@@ -42,6 +42,9 @@ from anysock.errors import Cancelled, StreamAborted, StreamBusy
 
 T = TypeVar("T")
 
+# The first is that of a task that was joined; the others end the loop, which raises them.
+_NO_FAILURES = (Cancelled, KeyboardInterrupt, SystemExit)
+
 _log = logging.getLogger("anysock.engines")
 
 
@@ -256,6 +259,10 @@ class AsyncioTask:
     def done(self) -> bool:
         return self._task.done()
 
+    @property
+    def cancelling(self) -> bool:
+        return self._task.cancelling() > 0
+
     async def join(self) -> Any:
         self._joined = True
         # Being cancelled while joining must not cancel the task that is joined.
@@ -267,9 +274,10 @@ class AsyncioTask:
     def report(self, task: asyncio.Task[Any]) -> None:
         """Tell of a failure that nobody waits for, at once; and keep nothing of it."""
         error = None if task.cancelled() else task.exception()
-        if error is not None and not self._joined:
-            _log.error("task %r failed", self.name, exc_info=error)
-            error.__traceback__ = None
+        if error is None or self._joined or isinstance(error, _NO_FAILURES):
+            return
+        _log.error("task %r failed", self.name, exc_info=error)
+        error.__traceback__ = None
 
 
 class AsyncioScope:
@@ -311,6 +319,7 @@ class AsyncioEngine:
 
     name = "asyncio"
     concurrent = True
+    cancellations: tuple[type[BaseException], ...] = (Cancelled, asyncio.CancelledError)
     _loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
 
     def __init__(self) -> None:

@@ -188,6 +188,13 @@ class Task(Protocol):
     @property
     def done(self) -> bool: ...
 
+    @property
+    def cancelling(self) -> bool:
+        """Whether its end was asked for, by `cancel`, or by the engine at the end of `run`. Only
+        then is one of `Engine.cancellations` that it raises its cancellation; otherwise somebody
+        has raised it by hand, or handed on that of another task."""
+        ...
+
     def cancel(self) -> None:
         """Raise a cancellation at the task's next await, once. It may clean up and end."""
         ...
@@ -258,6 +265,8 @@ class Engine(Protocol):
     #: Whether a spawned task runs beside the one that spawned it. Where not, `spawn` runs it to
     #: its end, and a second client waits for the first to leave.
     concurrent: bool
+    #: What a cancellation is raised as: `Cancelled`, and the loop's own exception.
+    cancellations: tuple[type[BaseException], ...]
     #: How often a peer that did not read has made a task wait in `send_all`; see `Pauses`.
     pauses: Pauses
 
@@ -297,7 +306,9 @@ class Engine(Protocol):
 
     def spawn(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> Task:
         """Run `coro` as a task of its own; where the engine is not `concurrent`, now and to its
-        end. Raises OSError when the machine has no room for another (then `coro` is closed).
+        end. What it raises is its own affair, and reported when nobody joins it; but SystemExit and
+        KeyboardInterrupt end `run`, which raises them. Raises OSError when the machine has no room
+        for another (then `coro` is closed).
 
         It runs in a copy of the caller's context (`contextvars`): what was set there is seen, and
         what it sets itself nobody else sees. So do what `run` and `to_thread` are given."""

@@ -30,6 +30,7 @@ from anysock.engines.blocking_tasks import (
     BlockingTask,
     run_to_its_end,
     running_task,
+    task_of_main,
 )
 from anysock.engines.datagrams import Control, Datagram, Datagrams
 from anysock.engines.listening import accepted, no_delay, open_sockets
@@ -217,14 +218,25 @@ class BlockingEngine:
 
     name = "blocking"
     concurrent = False
+    cancellations: tuple[type[BaseException], ...] = (Cancelled,)
 
     def __init__(self) -> None:
         self._spawned = 0
         self.pauses = Pauses()
+        self._main: BlockingTask | None = None
+        # What a task on another thread has raised that ends all of them.
+        self._end: BaseException | None = None
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
-        with current.engine_is(self):
-            return contextvars.copy_context().run(run_to_its_end, main)
+        with current.engine_is(self), task_of_main() as self._main:
+            try:
+                result = contextvars.copy_context().run(run_to_its_end, main)
+            except Cancelled:
+                if self._end is None:
+                    raise
+            if self._end is not None:
+                raise self._end
+            return result
 
     def listen(
         self, bindings: Sequence[Binding], backlog: int, socket_buffer: int | None = None
@@ -304,7 +316,13 @@ class BlockingEngine:
     def _run(self, task: BlockingTask) -> None:
         leave_signals_to_the_main_thread()
         with current.engine_is(self):
-            task.run()
+            try:
+                task.run()
+            except (KeyboardInterrupt, SystemExit) as error:
+                # It is not the end of this thread that is meant.
+                self._end = error
+                assert self._main is not None
+                self._main.cancel()
 
     def event(self) -> BlockingEvent:
         return BlockingEvent()

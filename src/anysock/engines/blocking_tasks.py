@@ -7,12 +7,13 @@ or a cancellation, must be known before it goes to sleep (`BlockingTask.patience
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import logging
 import math
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Any, Self, TypeVar
 
 from anysock.errors import Cancelled
@@ -68,7 +69,8 @@ class BlockingTask:
         previous, _running.task = running_task(), self
         try:
             self._result = self._context.run(run_to_its_end, self._coro)
-        except (KeyboardInterrupt, SystemExit):
+        except (KeyboardInterrupt, SystemExit) as error:
+            self._exception = error
             raise
         except BaseException as error:  # noqa: BLE001
             self._exception = error
@@ -90,6 +92,10 @@ class BlockingTask:
     def cancel(self) -> None:
         self._cancelled = True
         self._wake.set()
+
+    @property
+    def cancelling(self) -> bool:
+        return self._cancelled
 
     async def join(self) -> Any:
         self._joined = True
@@ -198,3 +204,13 @@ _running = _Running()
 def running_task() -> BlockingTask:
     """The task that the calling thread runs."""
     return _running.task
+
+
+@contextlib.contextmanager
+def task_of_main() -> Iterator[BlockingTask]:
+    """Within the block, the calling thread has a task of its own; then what it had before."""
+    previous, _running.task = _running.task, BlockingTask(None, "main")
+    try:
+        yield _running.task
+    finally:
+        _running.task = previous

@@ -269,6 +269,7 @@ class NonblockingEngine:
 
     name: str
     concurrent = True
+    cancellations: tuple[type[BaseException], ...] = (Cancelled,)
 
     def __init__(self) -> None:
         self._kernel = Kernel(self._make_poller())

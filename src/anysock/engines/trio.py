@@ -37,7 +37,7 @@ from anysock.engines.sockets import (
     name_of_peer,
     not_our_loop,
 )
-from anysock.errors import Cancelled, StreamBusy, StreamClosed
+from anysock.errors import Cancelled, StreamBusy, StreamClosed, is_only
 
 T = TypeVar("T")
 
@@ -63,6 +63,10 @@ class TrioScope:
 
     def cancel(self) -> None:
         self._outer.cancel()
+
+    @property
+    def cancel_called(self) -> bool:
+        return self._outer.cancel_called
 
     def take_notice(self) -> bool:
         """A cancellation was raised in the block. True when this scope was cancelled, and its
@@ -106,9 +110,16 @@ class TrioScope:
 class TrioTask:
     """A task of trio, in the words of the engine contract."""
 
-    def __init__(self, coro: Coroutine[Any, Any, Any] | None, name: str) -> None:
+    def __init__(
+        self,
+        coro: Coroutine[Any, Any, Any] | None,
+        name: str,
+        all_tasks: trio.CancelScope | None = None,
+    ) -> None:
         self.name = name
         self.done = False
+        # What ends all tasks together.
+        self._all_tasks = all_tasks
         #: The scopes that the task is in, the outermost first.
         self.scopes: list[TrioScope] = []
         self._coro = coro
@@ -120,6 +131,12 @@ class TrioTask:
 
     def cancel(self) -> None:
         self._own.cancel()
+
+    @property
+    def cancelling(self) -> bool:
+        return self._own.cancel_called or (
+            self._all_tasks is not None and self._all_tasks.cancel_called
+        )
 
     async def run(self) -> None:
         """Run the coroutine in a task of trio's, and keep what comes of it for `join`."""
@@ -134,16 +151,21 @@ class TrioTask:
         try:
             if self._own.leave(error):
                 self._exception = Cancelled()
-            elif isinstance(error, Exception):
+            elif isinstance(error, (KeyboardInterrupt, SystemExit)):
+                self._exception = error
+                raise error
+            elif error is not None and is_only(error, TrioEngine.cancellations):
+                self._exception = Cancelled()
+                if self.cancelling:
+                    raise error
+                # Raised by hand, or handed on from elsewhere: it is no affair of trio's.
+            elif error is not None:
                 self._exception = error
                 if not self._joined:
                     # Told here and now; and its traceback, which holds its frames and those their
                     # sockets, is not kept.
                     _log.error("task %r failed", self.name, exc_info=error)
                     error.__traceback__ = None
-            elif error is not None:
-                self._exception = Cancelled()
-                raise error
         finally:
             del error
             self.done = True
@@ -331,6 +353,7 @@ class TrioEngine:
 
     name = "trio"
     concurrent = True
+    cancellations: tuple[type[BaseException], ...] = (Cancelled, trio.Cancelled)
 
     def __init__(self) -> None:
         self._nursery: trio.Nursery | None = None
@@ -414,7 +437,11 @@ class TrioEngine:
     def spawn(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> TrioTask:
         assert self._nursery is not None
         self._spawned += 1
-        task = TrioTask(coro, name or f"{getattr(coro, '__qualname__', 'task')}-{self._spawned}")
+        task = TrioTask(
+            coro,
+            name or f"{getattr(coro, '__qualname__', 'task')}-{self._spawned}",
+            self._nursery.cancel_scope,
+        )
         self._living[task] = None
         self._nursery.start_soon(self._run_task, task, name=task.name)
         return task

@@ -72,10 +72,12 @@ class LogEvents(Events):
                 level, "I got a connection from %s", _who(connection.peer), extra=_of(connection)
             )
 
-    def handler_failed(self, connection: Connection, error: Exception) -> None:
+    def handler_failed(self, connection: Connection, error: BaseException) -> None:
+        alone = isinstance(error, (SystemExit, KeyboardInterrupt))
         _log.error(
-            "the handler failed for %s",
+            "the handler failed for %s%s",
             _who(connection.peer),
+            f": {type(error).__name__} ends its connection, not the server" if alone else "",
             exc_info=error,
             extra=_of(connection),
         )
@@ -106,8 +108,18 @@ class LogEvents(Events):
         if self._access and reason not in _AT_THE_DOOR:
             _tell_access(connection, reason, error)
 
-    def accept_failed(self, error: OSError, left_out: int) -> None:
-        _log.error("%s%s", _why_not_accepted(error), not_told(left_out))
+    def accept_failed(self, error: Exception, left_out: int) -> None:
+        if isinstance(error, OSError):
+            _log.error("%s%s", _why_not_accepted(error), not_told(left_out))
+        else:
+            _log.error(
+                "could not serve a connection that was accepted; accepting goes on%s",
+                not_told(left_out),
+                exc_info=error,
+            )
+
+    def housekeeping_failed(self, name: str, error: Exception, left_out: int) -> None:
+        _log.error("%s failed, and goes on%s", name, not_told(left_out), exc_info=error)
 
     def most_connections(self, most: int, derived: bool) -> None:
         why = "as many as there are descriptors for, ulimit -n" if derived else "--max-connections"

@@ -22,6 +22,9 @@ from anysock.loop.waits import Wait, pause
 if TYPE_CHECKING:
     from anysock.loop.kernel import Kernel
 
+# The first is no failure; the others end the loop, which raises them.
+_NO_FAILURES = (Cancelled, KeyboardInterrupt, SystemExit)
+
 _log = logging.getLogger("anysock.loop")
 
 
@@ -33,6 +36,7 @@ class Task:
         "_kernel",
         "_result",
         "cancellations",
+        "cancelling",
         "context",
         "coro",
         "done",
@@ -60,6 +64,8 @@ class Task:
         self.error: BaseException | None = None
         # Asked for while the task was running or ready; delivered when it next pauses.
         self.cancellations: tuple[Cancelled, ...] = ()
+        #: Whether the end of the task, and not of a scope of it, was asked for.
+        self.cancelling = False
         self.done = False
         # Somebody has undertaken to look at the outcome, so that the task needs no report.
         self.owned = False
@@ -81,6 +87,8 @@ class Task:
         """
         if self.done:
             return
+        if scope is None:
+            self.cancelling = True
         cancelled = Cancelled(scope)
         paused_on = self.wait
         if paused_on is not None and self is not self._kernel.current:
@@ -118,7 +126,7 @@ class Task:
         for joiner in self.joiners or ():
             self._kernel.wake(joiner)
         self.joiners = None
-        if unwatched and exception is not None and not isinstance(exception, Cancelled):
+        if unwatched and exception is not None and not isinstance(exception, _NO_FAILURES):
             # Nobody waits for it, so it is told here and now, and its traceback is not kept:
             # that would keep its frames, and those their sockets.
             # In the task's context, whose values tell a filter of the log whose failure it is.

@@ -62,8 +62,11 @@ _RETRY = _known(
 _BACK_OFF = _known("EMFILE", "ENFILE", "ENOBUFS", "ENOMEM")
 
 
-def decide(error: OSError) -> AcceptAction:
-    """What to do about `error`, which accept(2) has raised."""
+def decide(error: Exception) -> AcceptAction:
+    """What to do about `error`, which accept(2) has raised; or which has come on the way from
+    there, such as MemoryError, and is no reason to be deaf for ever."""
+    if not isinstance(error, OSError):
+        return AcceptAction.BACK_OFF
     if error.errno in _RETRY:
         return AcceptAction.RETRY
     if error.errno in _BACK_OFF:
