@@ -156,21 +156,23 @@ async def lines(connection):
 
 
 async def twins(connection):
-    # Each meets the end in its own way, and goes on after it.
+    # One receives and one sends; each meets the end in its own way, and goes on after it.
     async with anysock.task_group() as group:
-        group.spawn(anysock_twin(connection))
+        group.spawn(sends(connection))
         try:
-            while data := await connection.recv():
-                await connection.send_all(data)
+            while await connection.recv():
+                pass
         finally:
-            await connection.send_all(b"bye")
+            await connection.recv()
 
 
-async def anysock_twin(connection):
-    for _ in range(3):
-        await anysock.sleep(0.002)
-        if not connection.stream.sending:
+async def sends(connection):
+    try:
+        for _ in range(3):
+            await anysock.sleep(0.002)
             await connection.send_all(b"twin")
+    finally:
+        await connection.send_all(b"bye")
 """
 
 
