@@ -26,17 +26,17 @@ from anysock.engines.base import Binding
 ENGINES = ("blocking", "threads", "polling", "selector", "asyncio", "uvloop", "trio")
 CONCURRENT_ENGINES = tuple(name for name in ENGINES if name != "blocking")
 
-#: How many threads a server has that serves nobody: the main one; one that writes the log; one that
-#: waits for signals where the main one sleeps; one that accepts; one that looks after the limits of
-#: time; the watchdog of our own loop.
+#: How many threads a server has that serves nobody: the main one; one that waits for signals
+#: where the main one sleeps; one that accepts; one that looks after the limits of time; the
+#: watchdog of our own loop. (The one that writes the log ends when there is nothing to write.)
 BASE_THREADS = {
-    "blocking": 4,
-    "threads": 5,
-    "polling": 3,
-    "selector": 3,
-    "asyncio": 2,
-    "uvloop": 2 + 4,  # once it has looked up an address, libuv keeps four
-    "trio": 2,
+    "blocking": 3,
+    "threads": 4,
+    "polling": 2,
+    "selector": 2,
+    "asyncio": 1,
+    "uvloop": 1 + 4,  # once it has looked up an address, libuv keeps four
+    "trio": 1,
 }
 
 #: A free port of 127.0.0.1, for `Engine.listen`.

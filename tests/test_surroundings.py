@@ -201,7 +201,7 @@ contained = pytest.mark.skipif(WHY_NOT is not None, reason=WHY_NOT or "")
 @contextlib.contextmanager
 def in_a_container(
     *command: str, cwd: Path | None = None
-) -> Iterator[tuple[int, subprocess.Popen]]:
+) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     """`command` as process 1 of its own namespace: its number out here, and unshare's process."""
     with ended(
         subprocess.Popen(

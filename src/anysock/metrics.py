@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from anysock.engines.base import Engine
 from anysock.events import DURATION_BUCKETS, CloseReason, Counters
+from anysock.logs import lines_lost
 
 #: The figures of a server, or of several: numbers, lists of numbers, and numbers by name.
 Snapshot: TypeAlias = dict[str, Any]
@@ -127,6 +128,12 @@ METRICS = (
         "How often such a handler went on. As many as the pauses, once all have gone.",
     ),
     Metric(
+        "log_lines_lost",
+        "anysock_log_lines_lost",
+        Kind.COUNTER,
+        "Lines of the log that nobody read in time, or that could not be written.",
+    ),
+    Metric(
         "datagrams_received",
         "anysock_datagrams_received",
         Kind.COUNTER,
@@ -218,6 +225,7 @@ def snapshot(counters: Counters, engine: Engine | None, **more: float) -> Snapsh
     found["limits_met"] = met
     found["pauses"] = 0 if engine is None else engine.pauses.begun
     found["resumes"] = 0 if engine is None else engine.pauses.ended
+    found["log_lines_lost"] = lines_lost()
     return found | {"workers": 1} | more
 
 

@@ -19,6 +19,7 @@ from anysock.engines.current import current_engine
 from anysock.errors import StartError, UsageError
 from anysock.events import Events
 from anysock.net.addresses import Address
+from anysock.net.printable import printable
 
 Environment: TypeAlias = MutableMapping[str, str]
 
@@ -168,9 +169,16 @@ class Notifier:
         if self._socket is None:
             return
         # A line is a word: of several, the rest would be taken for others.
-        lines = [f"{name}={' '.join(text.split())}" for name, text in words.items() if text]
+        lines = [
+            f"{name}={printable(' '.join(text.split()))}" for name, text in words.items() if text
+        ]
+        # What systemd will be told again, or can do without, nobody waits for.
+        waits = bool(words.keys() - {"STATUS", "WATCHDOG", "EXTEND_TIMEOUT_USEC"})
+        flags = 0 if waits else socket.MSG_DONTWAIT
         try:
-            self._socket.sendto("\n".join(lines).encode(errors="replace"), self._address())
+            self._socket.sendto("\n".join(lines).encode(), flags, self._address())
+        except BlockingIOError:
+            pass
         except (OSError, ValueError) as error:
             self._warn(f"can't tell systemd how the service fares: {_reason(error)}")
 

@@ -228,7 +228,7 @@ def test_silent_and_slow_clients_of_it_keep_no_place_and_cost_the_server_nothing
         for _ in range(100):
             client.sendall(b"hello")
             assert receive_exactly(client, 5) == b"hello"
-        assert server.threads() == server.base_threads
+        wait_until(lambda: server.threads() == server.base_threads, "it has no thread for them")
         assert admin.ask("/healthz") == (200, "alive\n")
         assert b" 408 " in receive_all(slow)
         for each in silent[1:]:

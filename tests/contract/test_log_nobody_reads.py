@@ -6,9 +6,9 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,11 +58,14 @@ def stderr_of_kind(kind: str) -> Iterator[int | None]:
 
 
 @contextlib.contextmanager
-def serving(
-    engine: str, stderr: int | None, *options: str, handler: str = "echo", cwd: Path | None = None
-) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """A server whose log is not read, and its address: it can't tell, so it is asked."""
-    address = f"tcp://127.0.0.1:{free_port()}"
+def started(
+    engine: str,
+    address: str,
+    stderr: int | None,
+    *options: str,
+    handler: str = "echo",
+    cwd: Path | None = None,
+) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "anysock", "serve", handler, "-e", engine, "-b", address]
     command += options
     if stderr is None:
@@ -71,12 +74,34 @@ def serving(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr, cwd=cwd
     )
     try:
-        wait_until(lambda: answers(address) or process.poll() is not None, "it serves")
-        assert process.poll() is None
-        yield process, address
+        yield process
     finally:
         process.kill()
         process.wait()
+
+
+@contextlib.contextmanager
+def serving(
+    engine: str, stderr: int | None, *options: str, handler: str = "echo", cwd: Path | None = None
+) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """A server whose log is not read, and its address: it can't tell, so it is asked."""
+    address = f"tcp://127.0.0.1:{free_port()}"
+    with started(engine, address, stderr, *options, handler=handler, cwd=cwd) as process:
+        connect_when_it_listens(address, process).close()
+        yield process, address
+
+
+def connect_when_it_listens(address: str, process: subprocess.Popen[bytes]) -> socket.socket:
+    found: list[socket.socket] = []
+
+    def connects() -> bool:
+        assert process.poll() is None
+        with contextlib.suppress(OSError):
+            found.append(connect_to(address))
+        return bool(found)
+
+    wait_until(connects, "it listens")
+    return found[0]
 
 
 def answers(address: str) -> bool:
@@ -113,37 +138,41 @@ def test_served_drained_and_exit_code_0_whatever_standard_error_is(engine, kind)
         assert process.wait(PATIENCE) == 0
 
 
+SLEEPER = """
+import anysock
+async def handler(connection):
+    await connection.send_all(await connection.recv())
+    await anysock.sleep(600)
+"""
+
+
 @pytest.mark.parametrize("kind", ["closed", "full", "broken", "/dev/full"])
-def test_a_second_signal_ends_at_once_whatever_standard_error_is(engine, kind):
+def test_a_second_signal_ends_at_once_whatever_standard_error_is(engine, kind, tmp_path):
+    (tmp_path / "sleeper.py").write_text(SLEEPER)
+    address = f"tcp://127.0.0.1:{free_port()}"
     with (
         stderr_of_kind(kind) as stderr,
-        serving(engine, stderr, "--drain-timeout", "60", handler="echo") as (process, address),
-        connect_to(address) as busy,
+        started(
+            engine,
+            address,
+            stderr,
+            "--drain-timeout",
+            "60",
+            handler="sleeper:handler",
+            cwd=tmp_path,
+        ) as process,
+        connect_when_it_listens(address, process) as client,
     ):
-        # A client that is served, and never at rest.
-        stop = threading.Event()
-
-        def chatter() -> None:
-            with contextlib.suppress(OSError, AssertionError):
-                while not stop.is_set():
-                    busy.sendall(b"x")
-                    receive_exactly(busy, 1)
-                    stop.wait(0.01)
-
-        talking = threading.Thread(target=chatter)
-        talking.start()
-        try:
-            process.send_signal(signal.SIGTERM)
-            port = int(address.rpartition(":")[2])
-            wait_until(lambda: not listens(port), "it drains")
-            assert process.poll() is None
-            began = time.monotonic()
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(PATIENCE) == 1
-            assert time.monotonic() - began < 30  # and not --drain-timeout
-        finally:
-            stop.set()
-            talking.join()
+        client.sendall(b"x")
+        assert receive_exactly(client, 1) == b"x"
+        process.send_signal(signal.SIGTERM)
+        port = int(address.rpartition(":")[2])
+        wait_until(lambda: not listens(port), "it drains")
+        assert process.poll() is None
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 1
+        assert time.monotonic() - began < 30  # and not --drain-timeout
 
 
 def listens(port: int) -> bool:

@@ -22,6 +22,7 @@ except ModuleNotFoundError:
     sys.exit("anysock: the command line needs the package click: pip install anysock")
 
 from anysock.errors import StartError, UsageError
+from anysock.net.printable import printable
 from anysock.process import prepare
 
 COMMANDS = ("serve", "talk", "ping", "load", "bench", "lab", "engines")
@@ -66,10 +67,10 @@ def main() -> NoReturn:
         _say(f"anysock: {error.format_message()}")
         code = error.exit_code
     except UsageError as error:
-        _say(f"anysock: {error}")
+        _say(f"anysock: {printable(str(error))}")
         code = 2
     except StartError as error:
-        _say(f"anysock: {error}")
+        _say(f"anysock: {printable(str(error))}")
         code = 1
     except (click.Abort, KeyboardInterrupt):
         code = 128 + signal.SIGINT

@@ -20,6 +20,7 @@ from anysock.engines.base import Event, Task
 from anysock.engines.current import current_engine
 from anysock.errors import AnysockError, Cancelled, QueueClosed, StreamClosed
 from anysock.net.addresses import Address, resolve
+from anysock.net.printable import printable
 from anysock.queues import Queue
 from anysock.units import format_duration
 
@@ -269,7 +270,7 @@ class _Ping:
 
     def tell_broken(self, error: OSError, cost: str = "") -> None:
         """A connection could not be opened, or broke; tell why, and what that has cost."""
-        reason = error.strerror or str(error)
+        reason = printable(error.strerror or str(error))
         self.summary.errors[reason] += 1
         self.say(f"{reason}: {self.where}{cost}")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import sys
 import termios
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from anysock.connection import Connection
 from anysock.engines.base import SockAddr
 from anysock.errors import StartError, StreamClosed
 from anysock.net.addresses import Address
+from anysock.net.printable import printable
 from anysock.runtime import connect, connect_datagrams, run, sleep, spawn
 
 if TYPE_CHECKING:
@@ -223,11 +225,24 @@ def _escape_ends_a_line() -> Iterator[None]:
     before = termios.tcgetattr(_STDIN)
     changed = termios.tcgetattr(_STDIN)
     changed[6][termios.VEOL] = ESCAPE
+
+    def restore_and_end(signum: int, _frame: object) -> None:
+        termios.tcsetattr(_STDIN, termios.TCSANOW, before)
+        os._exit(128 + signum)
+
+    # The terminal outlives us.
+    restored = {
+        signum: signal.signal(signum, restore_and_end)
+        for signum in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(signum) is not signal.SIG_IGN
+    }
     termios.tcsetattr(_STDIN, termios.TCSADRAIN, changed)
     try:
         yield
     finally:
         termios.tcsetattr(_STDIN, termios.TCSADRAIN, before)
+        for signum, handler in restored.items():
+            signal.signal(signum, handler)
 
 
 def _say_trying(address: SockAddr) -> None:
@@ -235,7 +250,7 @@ def _say_trying(address: SockAddr) -> None:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(printable(text) + "\n")
     sys.stderr.flush()
 
 

@@ -26,6 +26,9 @@ MOST_WAITING = 4 * 1024 * 1024
 STUCK_SECONDS = 1.0
 FLUSH_SECONDS = 5.0
 
+# How long the thread waits for another line before it ends. A server at rest has none.
+_LINGER_SECONDS = 0.25
+
 # What a line costs in memory besides its bytes.
 _COSTS = 64
 
@@ -56,7 +59,7 @@ class LineWriter:
     def __init__(
         self, stream: TextIO, told_lost: Callable[[int], str], most: int = MOST_WAITING
     ) -> None:
-        self._write = _writes_to(stream)
+        self._write, self._fd = _writes_to(stream)
         self._encoding = getattr(stream, "encoding", None) or "utf-8"
         self._told_lost = told_lost
         self._most = most
@@ -83,33 +86,31 @@ class LineWriter:
         self._unsaid = 0
         self._torn = False
 
-    def put(self, text: str, *, last: bool = False) -> bool:
-        """Let the line `text` be written soon, or drop it; with `last`, however many wait. False
-        when nothing can be written yet, since there is no room for the thread."""
+    def put(self, text: str, *, last: bool = False) -> None:
+        """Let the line `text` be written soon, or drop it; with `last`, however many wait."""
         line = self._encoded(text)
         cost = len(line) + _COSTS
         with self._lock:
             if self._waiting and self._waiting + cost > self._most and not last:
                 self._dropped += 1
                 self.lost += 1
-                return True
+                return
             self._tell_dropped()
             self._waiting += cost
             self._queue.put(line)
-        return self._start()
+        self._start()
 
     def flush(self, stuck: float = STUCK_SECONDS, seconds: float = FLUSH_SECONDS) -> bool:
         """Wait until all is written; true if it is. For no longer than `seconds`, and than `stuck`
         in which nothing can be written: no reader holds up the end of a process for longer."""
         if not self._waiting and not self._dropped:
             return True
-        if not self._start():
-            return False
         written = threading.Lock()
         written.acquire()
         with self._lock:
             self._tell_dropped()
             self._queue.put(written)
+        self._start()
         end = time.monotonic() + seconds
         while True:
             progress = self._progress
@@ -129,47 +130,65 @@ class LineWriter:
             self._queue.put(self._dropped)
             self._dropped = 0
 
-    def _start(self) -> bool:
-        """Have the thread, if it is to be had: the machine may have no room for one more, or the
-        interpreter be about to end."""
-        if self._thread is None:
-            with self._lock:
-                if self._thread is None:
-                    thread = threading.Thread(target=self._run, name="log", daemon=True)
-                    try:
-                        thread.start()
-                    except RuntimeError:
-                        return False  # the next line tries again
-                    self._thread = thread
-        return True
+    def _start(self) -> None:
+        """Have the thread that writes."""
+        if self._thread is not None:
+            return
+        with self._lock:
+            if self._thread is not None:
+                return
+            self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+            try:
+                self._thread.start()
+            except RuntimeError:
+                # There is no room for one more, or the interpreter is about to end. Then it is done
+                # here, as far as that can be done at once.
+                while self._can_write_at_once() and (item := self._taken()) is not None:
+                    self._do(item)
+                self._thread = None
+
+    def _can_write_at_once(self) -> bool:
+        return self._fd < 0 or is_heard(self._fd)
 
     # -- on the thread ---------------------------------------------------------------------------
 
     def _run(self) -> None:
         leave_signals_to_the_main_thread()
         while True:
-            item = self._next()
-            if isinstance(item, int):
-                self._unsaid += item
-            elif isinstance(item, bytes):
-                self._write_lines(self._piece(item))
-            else:
-                if self._unsaid:
-                    self._write_lines([])
-                item.release()
+            item = self._taken()
+            if item is None and self._unsaid:
+                self._write_lines([])
+            if item is None:
+                try:
+                    item = self._queue.get(timeout=_LINGER_SECONDS)
+                except queue.Empty:
+                    with self._lock:
+                        if self._queue.empty():
+                            self._thread = None
+                            return
+                    continue
+            self._do(item)
 
-    def _next(self) -> Any:
-        """What comes next. Sleeps until there is something."""
+    def _taken(self) -> Any:
+        """What comes next; None when there is nothing."""
         if self._following is not None:
             item, self._following = self._following, None
             return item
         with contextlib.suppress(queue.Empty):
             return self._queue.get_nowait()
         with self._lock:
-            self._tell_dropped()
-        if self._unsaid:
-            self._write_lines([])
-        return self._queue.get()
+            dropped, self._dropped = self._dropped, 0
+        return dropped or None
+
+    def _do(self, item: Any) -> None:
+        if isinstance(item, int):
+            self._unsaid += item
+        elif isinstance(item, bytes):
+            self._write_lines(self._piece(item))
+        else:
+            if self._unsaid:
+                self._write_lines([])
+            item.release()
 
     def _piece(self, line: bytes) -> list[bytes]:
         """`line`, and those after it that go into one piece with it."""
@@ -207,20 +226,25 @@ class LineWriter:
 
 def write_if_heard(text: str) -> None:
     """Write a line to standard error, if that can be done at once. For who has no `LineWriter`."""
-    with contextlib.suppress(OSError, ValueError):
-        poll = select.poll()
-        poll.register(2, select.POLLOUT)
-        if any(events & select.POLLOUT for _, events in poll.poll(0)):
+    with contextlib.suppress(OSError):
+        if is_heard(2):
             os.write(2, text.encode(errors="backslashreplace") + b"\n")
 
 
-def _writes_to(stream: TextIO) -> Callable[[memoryview], int]:
-    """What writes to `stream`, and returns how many bytes it took."""
+def is_heard(fd: int) -> bool:
+    """Whether a short line can be written to `fd` without waiting (poll(2))."""
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    return any(events & select.POLLOUT for _, events in poll.poll(0))
+
+
+def _writes_to(stream: TextIO) -> tuple[Callable[[memoryview], int], int]:
+    """What writes to `stream`, and returns how many bytes it took; and its descriptor, or -1."""
     try:
         fd = stream.fileno()
     except (OSError, AttributeError, ValueError):  # one that somebody has put there
-        return lambda data: _write_text(stream, data)
-    return lambda data: _write_to(fd, data)
+        return lambda data: _write_text(stream, data), -1
+    return lambda data: _write_to(fd, data), fd
 
 
 def _write_to(fd: int, data: memoryview) -> int:

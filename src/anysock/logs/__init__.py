@@ -18,6 +18,7 @@ from anysock.logs.output import (
     flush_log,
     has_handlers,
     last_words,
+    lines_lost,
 )
 
 __all__ = [
@@ -31,4 +32,5 @@ __all__ = [
     "flush_log",
     "has_handlers",
     "last_words",
+    "lines_lost",
 ]

@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import sys
-import textwrap
 import time
 import traceback
 from typing import TextIO
@@ -69,7 +68,8 @@ class TextFormatter(logging.Formatter):
     local, with its offset).
 
     A record is one line, whatever was put into its message; what belongs to it besides, such as a
-    traceback, follows on lines that are indented.
+    traceback, follows on lines that are indented (so does a message of lines that are ours:
+    ``extra={"of_lines": True}``).
     """
 
     def __init__(self, *, with_time: bool = False, with_level: bool = True) -> None:
@@ -78,13 +78,15 @@ class TextFormatter(logging.Formatter):
         self._with_level = with_level
 
     def format(self, record: logging.LogRecord) -> str:
-        text = printable(record.getMessage()) + not_told(getattr(record, "left_out", 0))
+        keep = "\n" if getattr(record, "of_lines", False) else ""
+        text = printable(record.getMessage(), keep) + not_told(getattr(record, "left_out", 0))
         if self._with_level and record.levelno > logging.INFO:
             text = f"{record.levelname.lower()}: {text}"
         if self._with_time:
             text = f"{_local_time(record.created)} {text}"
         more = _more(self, record)
-        return f"{text}\n{textwrap.indent(more, '  ')}" if more else text
+        first, *others = [*text.split("\n"), *more.splitlines()]
+        return "\n".join([first, *(f"  {line}" for line in others)])
 
 
 class JsonFormatter(logging.Formatter):
@@ -211,11 +213,8 @@ def last_words(text: str) -> None:
         write_if_heard(text)
         return
     said = logging.LogRecord(_log.name, logging.INFO, "", 0, text, (), None)
-    line = _handler.format(said)
-    if _handler.writer.put(line, last=True):
-        _handler.writer.flush(_LAST_SECONDS, _LAST_SECONDS)
-    else:
-        write_if_heard(line)
+    _handler.writer.put(_handler.format(said), last=True)
+    _handler.writer.flush(_LAST_SECONDS, _LAST_SECONDS)
 
 
 def _told_lost(number: int) -> logging.LogRecord:

@@ -84,10 +84,5 @@ class Watchdog:
         # Only the task's own: what lies below the kernel says nothing about it.
         ours = [number for number, each in enumerate(frames) if each.filename == kernel.__file__]
         stack = "".join(traceback.format_list(frames[ours[-1] + 1 if ours else 0 :])).rstrip()
-        # As the place where it was, which may take several lines; a message is one.
-        if _log.isEnabledFor(logging.WARNING):
-            told = "task %r holds up the loop, for %.2f s now, at"
-            made = _log.makeRecord(
-                _log.name, logging.WARNING, __file__, 0, told, (name, seconds), None, sinfo=stack
-            )
-            _log.handle(made)
+        told = "task %r holds up the loop, for %.2f s now, at\n%s"
+        _log.warning(told, name, seconds, stack, extra={"of_lines": True})

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from anysock.engines.base import Binding, SockAddr
 from anysock.errors import StartError, UsageError
+from anysock.net.printable import printable
 
 #: The schemes, with what each is for.
 SCHEMES = {
@@ -219,8 +220,10 @@ def format_sockaddr(sockaddr: SockAddr, scheme: str = "tcp") -> str:
 
 def format_peer(sockaddr: SockAddr) -> str:
     """``127.0.0.1:8000`` for what the socket module calls ``('127.0.0.1', 8000)``; of a Unix
-    socket, the path."""
-    return sockaddr if isinstance(sockaddr, str) else f"{_bracketed(sockaddr[0])}:{sockaddr[1]}"
+    socket, the path. A peer may have chosen it, so it is `printable`."""
+    if isinstance(sockaddr, str):
+        return printable(sockaddr)
+    return printable(f"{_bracketed(sockaddr[0])}:{sockaddr[1]}")
 
 
 def explain_bind_error(error: OSError, scheme: str = "tcp") -> StartError:

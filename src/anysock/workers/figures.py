@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from anysock import metrics
+from anysock.logs import lines_lost
 from anysock.metrics import Snapshot
 
 # How long the workers may take to answer: they do on a thread of their own, whatever their engine
@@ -79,6 +80,7 @@ class FleetFigures:
         # Of a worker that does not answer, what it told last: no counter goes back.
         found = metrics.add([question.gone, *(question.last | answers).values()])
         # Each worker knows the one number for all; of none, there is nobody who could tell.
+        found["log_lines_lost"] = found.get("log_lines_lost", 0) + lines_lost()
         return found | {
             "most_connections": self._supervisor.most_connections,
             "workers": len(answers),
