@@ -130,6 +130,9 @@ class Notifier:
         if self._where:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             self._socket.settimeout(_SEND_SECONDS)
+            # The same, by which nobody waits.
+            self._hasty = self._socket.dup()
+            self._hasty.setblocking(False)
 
     @property
     def anybody(self) -> bool:
@@ -163,6 +166,7 @@ class Notifier:
         """Tell nothing any more."""
         if self._socket is not None:
             self._socket.close()
+            self._hasty.close()
             self._socket = None
 
     def _tell(self, **words: str) -> None:
@@ -174,9 +178,9 @@ class Notifier:
         ]
         # What systemd will be told again, or can do without, nobody waits for.
         waits = bool(words.keys() - {"STATUS", "WATCHDOG", "EXTEND_TIMEOUT_USEC"})
-        flags = 0 if waits else socket.MSG_DONTWAIT
+        sock = self._socket if waits else self._hasty
         try:
-            self._socket.sendto("\n".join(lines).encode(), flags, self._address())
+            sock.sendto("\n".join(lines).encode(), self._address())
         except BlockingIOError:
             pass
         except (OSError, ValueError) as error:

@@ -13,6 +13,7 @@ import pytest
 from anysock.engines.blocking import BlockingEngine
 from anysock.errors import ListenerClosed
 from anysock.events import CloseReason, Events
+from anysock.logs.events import why_not_accepted
 from anysock.server import Server
 from tests.harness import receive_exactly
 
@@ -101,9 +102,11 @@ class ScriptedEngine(BlockingEngine):
 class Told(Events):
     def __init__(self) -> None:
         self.failures: list[tuple[int, int]] = []
+        self.in_words: list[str] = []
 
     def accept_failed(self, error, left_out):
         self.failures.append((error.errno, left_out))
+        self.in_words.append(why_not_accepted(error))
 
 
 def accept_all(
@@ -147,6 +150,10 @@ def test_a_shortage_is_waited_out_and_told_once_a_second(name):
     assert engine.slept == [0.1] * 25
     # Met ten times a second, told at 0, 1 and 2 s; and how often it was not told in between.
     assert [left_out for _, left_out in told.failures] in ([0, 9, 9], [0, 10, 9], [0, 9, 10])
+    # What is missing is named, and who knocks has lost nothing.
+    missing = {"EMFILE": "ulimit -n", "ENFILE": "file-max"}.get(name, "memory")
+    assert all("it waits" in each and missing in each for each in told.in_words)
+    assert all(("ulimit -n" in each) == (name == "EMFILE") for each in told.in_words)
 
 
 def test_a_broken_listener_stops_the_server_with_its_error():
@@ -169,6 +176,11 @@ def test_where_no_thread_can_be_started_the_peer_is_let_go_and_accepting_goes_on
 
     server, engine, told = accept_all(["peer", "peer"], Crowded)
     assert told.failures == [(errno.ENOMEM, 0)]
+    [words] = told.in_words
+    assert "can't start a thread for it; it was reset" in words
+    assert "threads or memory" in words
+    assert "waits" not in words
+    assert "ulimit -n" not in words
     assert engine.slept == [0.1]
     assert server.connections == []
     assert server.counters.accepted == 2

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
+import os
+import pty
 import re
 import subprocess
 import sys
+import threading
+import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -26,6 +31,7 @@ from anysock.logs import (
     LogHandler,
     TextFormatter,
 )
+from anysock.net.printable import printable
 from anysock.options import ServeOptions
 
 
@@ -272,3 +278,272 @@ def test_at_the_end_of_a_process_all_are_told_or_counted(level, least, most):
     )
     told = sum(line.startswith("warning: flood") for line in lines)
     assert told + left_out == 1000
+
+
+# -- what others have written ----------------------------------------------------------------------
+
+# What a peer may be called, and what an error may quote: whatever there is, and what does harm.
+ANYTHING = st.text(
+    st.one_of(
+        st.characters(categories=("Cc", "Cf", "Cs", "Zl", "Zp", "Zs", "L")),
+        st.sampled_from("\n\r\x1b\x00\x85\u2028\u202e\udcff\x9b"),
+    ),
+    max_size=40,
+)
+
+
+def said(formatter: logging.Formatter, tell: Callable[[LogEvents, Any], object], peer: Any) -> str:
+    """The one line that comes of an event."""
+    lines: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(formatter.format(record))
+
+    log, keep, connection = logging.getLogger("anysock"), Keep(), FakeConnection()
+    connection.peer = peer
+    before, propagates = log.level, log.propagate
+    log.addHandler(keep)
+    log.setLevel("INFO")
+    log.propagate = False
+    try:
+        tell(LogEvents(), connection)
+    finally:
+        log.removeHandler(keep)
+        log.setLevel(before)
+        log.propagate = propagates
+    [line] = lines
+    return line
+
+
+TELLINGS: list[Callable[[LogEvents, Any, str], object]] = [
+    lambda events, connection, _: events.connection_opened(connection),
+    lambda events, connection, text: events.connection_closed(
+        connection, CloseReason.LOST, OSError(text)
+    ),
+    lambda events, connection, text: events.connection_closed(
+        connection, CloseReason.ABORTED, OSError(text)
+    ),
+    lambda events, connection, text: events.datagrams_refused(text, connection.peer, 1),
+    lambda events, connection, text: events.reload_failed(ValueError(text)),
+    lambda events, connection, text: events.handler_failed(connection, ValueError(text)),
+]
+
+
+@given(ANYTHING, ANYTHING, st.sampled_from(range(len(TELLINGS))), st.booleans())
+def test_no_line_has_anything_of_a_peer_that_is_not_seen_as_itself(name, text, telling, named):
+    peer = name if named else (name, 7)
+
+    def tell(events: LogEvents, connection: Any) -> None:
+        events._access = telling == 1  # where it would not be a second line
+        TELLINGS[telling](events, connection, text)
+
+    line = said(TextFormatter(with_time=True), tell, peer)
+    first, *others = line.split("\n")
+    assert first.isprintable()
+    # A traceback has lines, and none can be taken for one of ours.
+    assert bool(others) == (telling == 5)
+    assert all(each.startswith("  ") and each.isprintable() for each in others)
+
+
+def _no_constant(name: str) -> None:
+    pytest.fail(f"{name} is no JSON")
+
+
+@given(ANYTHING, ANYTHING, st.sampled_from(range(len(TELLINGS))), st.booleans())
+def test_each_line_of_json_is_json_that_anybody_reads(name, text, telling, named):
+    peer = name if named else (name, 7)
+
+    def tell(events: LogEvents, connection: Any) -> None:
+        events._access = telling == 1
+        TELLINGS[telling](events, connection, text)
+
+    line = said(JsonFormatter(), tell, peer)
+    assert line.isprintable()
+    assert line.isascii()
+
+    def check(value: Any) -> None:
+        if isinstance(value, str):
+            value.encode()  # no lone surrogate, RFC 8259, section 8.2
+            assert printable(value, "\n") == value
+        elif isinstance(value, list):
+            for each in value:
+                check(each)
+
+    entry = json.loads(line, parse_constant=_no_constant)
+    for key, value in entry.items():
+        check(value)
+        assert key == "error" or "\n" not in str(value)
+
+
+@given(ANYTHING)
+def test_what_is_printable_stays_so_and_can_be_told_apart(text):
+    shown = printable(text)
+    assert shown.isprintable()
+    assert printable(shown) == shown
+    if text.isprintable():
+        assert shown == text
+    if "\\" not in text:
+        assert shown.encode("latin-1", "backslashreplace").decode("unicode_escape") == text or (
+            not text.isascii()
+        )
+
+
+# -- one string finds one client -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("peer", [("127.0.0.1", 50096), ("::1", 50096, 0, 0), "@\x1bname"], ids=str)
+def test_all_lines_of_a_connection_name_its_peer_in_the_same_way(written, peer):
+    connection = FakeConnection()
+    connection.peer = peer
+    events: Any = LogEvents()
+    events.connection_opened(connection)
+    events.handler_failed(connection, ValueError())
+    events.connection_closed(connection, CloseReason.WRITE_TIMEOUT, None)
+    events.connection_closed(connection, CloseReason.ABORTED, None)
+    events.connection_closed(connection, CloseReason.DONE, None)
+    events.datagrams_refused("too fast", peer, 0)
+    name = printable(str(peer))
+    lines = [line for line in written.getvalue().splitlines() if not line.startswith(" ")]
+    assert lines[0] == f"I got a connection from {name}"
+    assert len(lines) >= 8
+    assert all(name in line or line.startswith("ValueError") for line in lines)
+
+
+# -- the time --------------------------------------------------------------------------------------
+
+
+def test_a_line_may_begin_with_its_time(monkeypatch):
+    monkeypatch.setenv("TZ", "XYZ-5:30")
+    time.tzset()
+    try:
+        line = TextFormatter(with_time=True).format(record("lost", at=1769860801.0625))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert line == "2026-01-31T17:30:01.062+05:30 error: lost"
+
+
+def told_times(*options: str, stderr: str, **environment: str) -> list[bool]:
+    """Whether the lines of a process begin with the time."""
+    program = (
+        "import logging, os, sys; from anysock.logs import configure_logging; "
+        "status = os.fstat(2); "
+        "'journal' in sys.argv and os.environ.update("
+        "JOURNAL_STREAM=f'{status.st_dev}:{status.st_ino}'); "
+        "configure_logging('info', 'text', eval(sys.argv[1])); "
+        "logging.getLogger('anysock').info('hello')"
+    )
+    reader, writer = pty.openpty() if stderr == "terminal" else os.pipe()
+    with subprocess.Popen(
+        [sys.executable, "-c", program, *options], stderr=writer, env=os.environ | environment
+    ) as process:
+        os.close(writer)
+        said = b""
+        with contextlib.suppress(OSError):  # EIO: the end of a terminal
+            while more := os.read(reader, 4096):
+                said += more
+        os.close(reader)
+        assert process.wait() == 0
+    [line] = said.decode().splitlines()
+    found = re.fullmatch(r"(\S+T\S+ )?hello", line)
+    assert found, line
+    return [found[1] is not None]
+
+
+@pytest.mark.parametrize(
+    ("options", "stderr", "has_time"),
+    [
+        (("None",), "pipe", True),
+        (("None",), "terminal", False),
+        (("None", "journal"), "pipe", False),
+        (("True",), "terminal", True),
+        (("True", "journal"), "pipe", True),
+        (("False",), "pipe", False),
+    ],
+)
+def test_lines_have_a_time_where_nobody_else_tells_it(options, stderr, has_time):
+    assert told_times(*options, stderr=stderr) == [has_time]
+
+
+def test_a_journal_that_is_not_standard_error_tells_it_not():
+    assert told_times("None", stderr="pipe", JOURNAL_STREAM="1:2") == [True]
+
+
+# -- what can't be put into words ------------------------------------------------------------------
+
+
+def test_a_record_that_can_not_be_told_is_told_as_that():
+    stream = io.StringIO()
+    handler = LogHandler(LineWriter(stream, str))
+    handler.setFormatter(JsonFormatter())
+    handler.handle(record("%d lost", "many"))
+    handler.handle(record("found"))
+    handler.close()
+    first, second = (json.loads(line) for line in stream.getvalue().splitlines())
+    assert "a line of the log can't be told, '%d lost'" in first["message"]
+    assert second["message"] == "found"
+
+
+OTHERS = """
+import logging
+from anysock.logs import configure_logging
+configure_logging("info", "json")
+logging.getLogger("mine").warning("of another logger\\x1b")
+logging.getLogger("mine").info("not from there")
+"""
+
+
+def test_what_nobody_else_writes_goes_the_same_way():
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", OTHERS],
+        capture_output=True, text=True, timeout=30, check=True,
+    )  # fmt: skip
+    entry = json.loads(done.stderr)
+    assert (entry["logger"], entry["message"]) == ("mine", "of another logger\\x1b")
+
+
+FORKED = """
+import logging, os, sys
+from anysock.logs import configure_logging
+configure_logging("info", "text", with_time=False)
+log = logging.getLogger("anysock")
+log.info("of both")
+child = os.fork()
+log.info("of the %s", "parent" if child else "child")
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+def test_after_a_fork_each_process_writes_its_own_lines_once():
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert sorted(done.stderr.splitlines()) == ["of both", "of the child", "of the parent"]
+
+
+def test_where_no_thread_can_be_started_lines_are_written_all_the_same(monkeypatch):
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    reader, descriptor = os.pipe()
+    with os.fdopen(descriptor, "w") as stream, os.fdopen(reader) as log:
+        writer = LineWriter(stream, str)
+        writer.put("one")
+        writer.put("two")
+        assert [log.readline(), log.readline()] == ["one\n", "two\n"]
+        assert writer.flush()
+
+
+def test_a_log_that_others_have_made_non_blocking_loses_no_line():
+    reader, descriptor = os.pipe()
+    os.set_blocking(descriptor, False)
+    with os.fdopen(descriptor, "w") as stream, os.fdopen(reader) as log:
+        writer = LineWriter(stream, str)
+        for number in range(5000):
+            writer.put(f"{number:100d}")
+        assert [int(log.readline()) for _ in range(5000)] == list(range(5000))
+        assert writer.flush()
+    assert writer.lost == 0

@@ -217,6 +217,34 @@ def test_nothing_is_left_in_the_environment():
     assert environment == {"HOME": "/"}
 
 
+def test_who_serves_does_not_wait_for_a_systemd_that_does_not_hear(tmp_path, caplog):
+    """What will be told again is left out; it is no reason to warn, either."""
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(path)
+        notifier = Notifier({"NOTIFY_SOCKET": path})
+        # Far more than go into its queue (unix(7), net.unix.max_dgram_qlen): each that waited would
+        # do so for a second.
+        began = time.monotonic()
+        for number in range(2000):
+            notifier.watchdog()
+            notifier.status(f"draining: {number} connections left", 1.0)
+        assert time.monotonic() - began < 60
+        assert manager.recv(100) == b"WATCHDOG=1"
+        notifier.close()
+    assert not caplog.records
+
+
+def test_no_word_to_systemd_has_control_characters(tmp_path):
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(path)
+        notifier = Notifier({"NOTIFY_SOCKET": path})
+        notifier.status("a\x1b[31m\udcff\nREADY=1")
+        assert manager.recv(100) == b"STATUS=a\\x1b[31m\\udcff READY=1"
+        notifier.close()
+
+
 def test_without_systemd_nothing_is_done(caplog):
     notifier = Notifier({})
     assert not notifier.anybody

@@ -110,7 +110,7 @@ class LogEvents(Events):
 
     def accept_failed(self, error: Exception, left_out: int) -> None:
         if isinstance(error, OSError):
-            _log.error("%s%s", _why_not_accepted(error), not_told(left_out))
+            _log.error("%s%s", why_not_accepted(error), not_told(left_out))
         else:
             _log.error(
                 "could not serve a connection that was accepted; accepting goes on%s",
@@ -187,7 +187,8 @@ _MISSING = {
 }
 
 
-def _why_not_accepted(error: OSError) -> str:
+def why_not_accepted(error: OSError) -> str:
+    """What has become of who knocked, what is missing, and where there may be more of it."""
     if isinstance(error, NotServed):
         return (
             f"can't serve a connection: {error.strerror}; it was reset. What is missing are "
