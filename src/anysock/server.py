@@ -12,12 +12,14 @@ When somebody may come in is `anysock.door`'s affair; who it is, and what it spe
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from anysock import systemd
 from anysock.admission import OwnSlots, Slots, connections_that_fit
@@ -26,7 +28,8 @@ from anysock.door import Door
 from anysock.engines.base import NOTHING, Binding, Engine, Listener, Stream, Task
 from anysock.engines.current import current_engine
 from anysock.engines.datagrams import adopt_datagrams, open_datagrams
-from anysock.engines.signals import bounded_once_told
+from anysock.engines.last_deadline import LastDeadline, exit_after
+from anysock.engines.signals import bounded_once_told, heard_at_once
 from anysock.errors import AnysockError, ListenerClosed, NotServed, StartError, UsageError
 from anysock.events import CloseReason, Counters, EventGroup, Events
 from anysock.greeting import Greeting, Refused
@@ -47,6 +50,7 @@ from anysock.net.addresses import (
     format_sockaddr,
     resolve,
 )
+from anysock.net.printable import printable
 from anysock.options import ServeOptions
 from anysock.served import Served, TimeLimits
 from anysock.udp.service import HANDLERS as UDP_HANDLERS
@@ -62,8 +66,16 @@ LOOK_SECONDS = 0.05
 # How often it tells how many are left.
 TELL_SECONDS = 1.0
 
-# How long handlers may take to clean up once their connection was aborted.
-CLEAN_UP_SECONDS = 1.0
+# How long handlers may take to clean up once their connection was aborted; how long after the
+# deadline of its drain a process that is the server lives at most; and how long it may take to say
+# so.
+CLEAN_UP_SECONDS = 0.75
+LAST_SECONDS = 1.0
+SAY_SECONDS = 1.0
+
+# How many of those that are left are named; and what the server's own tasks are called.
+MOST_NAMED = 5
+OUR_TASKS = frozenset({"main", "bell", "drain", "retire", "accept", "limits", "handshakes", "udp"})
 
 # How many peers are accepted in a row before the others get their turn.
 ACCEPT_BATCH = 64
@@ -115,6 +127,11 @@ class Server:
         self.ending = False
         #: How many connections had to be aborted when the server drained.
         self.aborted = 0
+        #: Where the process is the server: what ends it when it does not come to its end; and what
+        #: is to be done before, and the exit code.
+        self.last: LastDeadline | None = None
+        self.before_exit: Callable[[], object] = lambda: None
+        self.exit_code = 1
         self._engine: Engine | None = None
         self._reserve: ReserveDescriptor | None = None
         self._listeners: Sequence[Listener] = ()
@@ -125,6 +142,8 @@ class Server:
         self._acceptors: list[Task] = []
         self._housekeeping: list[Task] = []
         self._failure: Exception | None = None
+        # Whose handlers did not end when they were aborted.
+        self._left: list[str] = []
         self._started = False
         # Whether it was entered; that can be done once.
         self._entered = False
@@ -283,18 +302,57 @@ class Server:
                 await self.start()
             await self.serve_forever()
 
+    @contextlib.contextmanager
     def signals(
         self, signals: Sequence[int], others: Mapping[int, Callable[[int], None]] = NOTHING
-    ) -> AbstractContextManager[None]:
+    ) -> Iterator[None]:
         """Within the block, the first of `signals` leads to `end`, and a second one ends the
-        process at once; each of `others` calls its function. To be entered on the main thread."""
+        process at once; each of `others` calls its function. To be entered on the main thread.
+
+        The process is the server: if the block has not come to its end a second after the deadline
+        of the drain, since a handler swallows its cancellation, say, or never lets others run, the
+        log names who is left, and the process exits with code 1.
+        """
         engine = self._enter_engine()
 
         def end(_signum: int) -> None:
             engine.spawn(self.end(), name="drain")
 
+        def told(_signum: int) -> None:
+            last.begin(self.options.drain_timeout + LAST_SECONDS)
+
+        of_this_block = self.last is None
+        last = self.last = self.last or LastDeadline(self.exit_leaving)
         self._catches_signals = signal.SIGINT in signals
-        return engine.watch_signals(signals, end, _exit_at_once, others)
+        try:
+            with (
+                engine.watch_signals(signals, end, _exit_at_once, others),
+                heard_at_once(signals, told),
+            ):
+                yield
+        finally:
+            self._catches_signals = False
+            if of_this_block:
+                last.over()
+                self.last = None
+
+    def exit_leaving(self) -> NoReturn:
+        """Say who is left, and end the process. May be called from any thread."""
+
+        def say() -> None:
+            left = self._left or [_handler_for(each) for each in self.connections]
+            if not left and self._engine is not None:
+                names = [*self._engine.left, *self._engine.living()]
+                left = [f"the task {name!r}" for name in names if name not in OUR_TASKS]
+            told = ", ".join(left[:MOST_NAMED]) or "something"
+            if len(left) > MOST_NAMED:
+                told += f" and {len(left) - MOST_NAMED} more"
+            text = f"{told} did not end, though told to, and the time is over: exiting"
+            last_words(text, logging.ERROR)
+            self.before_exit()
+            sys.stdout.flush()
+
+        exit_after(say, SAY_SECONDS, self.exit_code)
 
     def reload(self) -> None:
         """Read the certificates again, for the connections to come. Those that are open notice
@@ -364,9 +422,13 @@ class Server:
 
         Both together take no longer than the option `drain_timeout` says. Called again, it waits
         for the first call to finish: a load balancer that was promised the delay has all of it.
+        Called by a handler, it returns at once, as `drain` does.
         """
         engine = self._enter_engine()
         began = engine.now()
+        if self._called_by_a_handler():
+            engine.spawn_aside(self.end(), name="drain")
+            return self.aborted
         if self._end_begun:
             await self._drained.wait()
             return self.aborted
@@ -386,7 +448,11 @@ class Server:
 
     async def retire(self) -> int:
         """Stop listening, and let the connections come to their own end; after as long as the
-        option `reload_timeout` says, `drain`. For a server whose successor listens already."""
+        option `reload_timeout` says, `drain`. For a server whose successor listens already. Called
+        by a handler, it returns at once, as `drain` does."""
+        if self._called_by_a_handler():
+            self._enter_engine().spawn_aside(self.retire(), name="retire")
+            return self.aborted
         if not self.ending:
             self.ending = True
             engine = self._enter_engine()
@@ -405,8 +471,18 @@ class Server:
         A connection at rest (its handler waits in `recv`, and nothing has moved for 0.25 s) gets
         the end of its stream, so that the handler comes to its own end. The others go on. All
         share one deadline, `timeout` seconds from now (None: the option `drain_timeout`); who is
-        left then is aborted. Called again, it waits for the first call to finish.
+        left then is aborted: its peer gets a reset, its handler a cancellation. A handler that has
+        not ended 0.75 s after that is left behind: it may still run when this returns. Called
+        again, it waits for the first call to finish.
+
+        Called by a handler, it does not wait for that one's own end: it begins the drain, and
+        returns at once. (A task that the handler waits for should do so in a task of its own, with
+        `anysock.spawn`; else all wait for each other until the deadline.)
         """
+        if self._called_by_a_handler():
+            if not self._draining:
+                self._enter_engine().spawn_aside(self.drain(timeout), name="drain")
+            return self.aborted
         if self._draining:
             await self._drained.wait()
             return self.aborted
@@ -429,6 +505,8 @@ class Server:
         engine = self._enter_engine()
         began = told = engine.now()
         seconds = self.options.drain_timeout if timeout is None else timeout
+        if self.last is not None:
+            self.last.begin(seconds + LAST_SECONDS)
         self._stop_listening()
         # (Where the engine does one thing at a time, there is no such task: the acceptor is what
         # called the handler that runs.)
@@ -452,10 +530,20 @@ class Server:
         await self._until_all_accepted()
         if self._abort_late():
             await self._until_all_gone(CLEAN_UP_SECONDS)
+        for client in list(self._clients.values()):
+            # Told now, since the server ends without it.
+            self._left.append(_handler_for(client.connection))
+            self._account_for(client, CloseReason.ABORTED, None)
         if self._reserve is not None:
             self._reserve.close()
         self.events.drained(self.aborted, engine.now() - began)
+        if self._left and self.last is not None:
+            self.exit_leaving()
         return self.aborted
+
+    def _called_by_a_handler(self) -> bool:
+        task = self._enter_engine().current_task()
+        return any(client.task == task for client in list(self._clients.values()))
 
     def _abort_late(self) -> list[Served]:
         """Abort whoever is left at the end of a drain, and return them."""
@@ -716,6 +804,11 @@ class Server:
             self._all_gone = engine.event()
             if self._clients:
                 await self._all_gone.wait()
+
+
+def _handler_for(connection: Connection) -> str:
+    # As the log has it, so that one search finds one client.
+    return f"the handler for {printable(str(connection.peer))}"
 
 
 def _exit_without_start(signum: int) -> None:

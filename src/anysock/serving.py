@@ -11,6 +11,7 @@ from typing import Any
 
 from anysock.engines import make_engine
 from anysock.engines.base import Engine
+from anysock.engines.last_deadline import LastDeadline
 from anysock.engines.signals import is_ignored
 from anysock.events import EventGroup, Events
 from anysock.handlers import Handler
@@ -33,7 +34,10 @@ def serve(
 ) -> int:
     """Run a server until SIGINT or SIGTERM has drained it. Takes what `Server` takes.
 
-    Returns how many connections had to be aborted: 0 when all came to their end. Where the program
+    Returns how many connections had to be aborted: 0 when all came to their end. If a second after
+    the drain's deadline a handler, or a task that one has spawned, has not ended though it was
+    cancelled, the log names it, and the process exits with code 1, whatever else the program had to
+    do. Where the program
     has configured no logging, this does, with the options `log_level`, `log_format` and `log_time`.
 
     With the option `workers` above 1, processes of their own serve, and this one supervises them.
@@ -80,7 +84,16 @@ def _serve(
         engine: Engine = make_engine(server.options.engine)
         if server.options.slow_step:
             engine.watch_steps(server.options.slow_step)
-        engine.run(server.serve_until_signal() if on_main_thread else server.serve_forever())
+        # Until the last task has ended: those that handlers have spawned may be late, too.
+        last = LastDeadline(server.exit_leaving)
+        if on_main_thread:
+            server.last = last
+        try:
+            engine.run(server.serve_until_signal() if on_main_thread else server.serve_forever())
+            if on_main_thread and engine.left:
+                server.exit_leaving()
+        finally:
+            last.over()
     return server.aborted
 
 

@@ -45,6 +45,9 @@ T = TypeVar("T")
 # The first is that of a task that was joined; the others end the loop, which raises them.
 _NO_FAILURES = (Cancelled, KeyboardInterrupt, SystemExit)
 
+# How long cancelled tasks may take to clean up when the loop ends.
+CLEAN_UP_SECONDS = 5.0
+
 _log = logging.getLogger("anysock.engines")
 
 
@@ -263,6 +266,12 @@ class AsyncioTask:
     def cancelling(self) -> bool:
         return self._task.cancelling() > 0
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AsyncioTask) and other._task is self._task
+
+    def __hash__(self) -> int:
+        return hash(self._task)
+
     async def join(self) -> Any:
         self._joined = True
         # Being cancelled while joining must not cancel the task that is joined.
@@ -327,12 +336,16 @@ class AsyncioEngine:
         # be collected while it waits (cpython 91887).
         self._tasks: set[asyncio.Task[Any]] = set()
         self.pauses = Pauses()
+        self.left: Sequence[str] = ()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         with current.engine_is(self), asyncio.Runner(loop_factory=self._loop_factory) as runner:
             self._loop = runner.get_loop()
-            return runner.run(main)
+            try:
+                return runner.run(main)
+            finally:
+                self.left = runner.run(_end_all())
 
     @classmethod
     def on(cls, loop: asyncio.AbstractEventLoop) -> Self:
@@ -407,6 +420,9 @@ class AsyncioEngine:
         assert self._loop is not None
         self._loop.call_soon_threadsafe(func)
 
+    def living(self) -> Sequence[str]:
+        return [task.get_name() for task in list(self._tasks)]
+
     def current_task(self) -> AsyncioTask:
         task = asyncio.current_task()
         assert task is not None
@@ -462,6 +478,23 @@ class AsyncioEngine:
 
     def time(self) -> float:
         return time.time()
+
+
+async def _end_all() -> list[str]:
+    """Cancel all tasks, and wait until they have cleaned up; return the names of those that have
+    not done so in time. asyncio would wait for these for ever."""
+    living = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in living:
+        task.cancel()
+    if not living:
+        return []
+    _, left = await asyncio.wait(living, timeout=CLEAN_UP_SECONDS)
+    for task in left:
+        _log.error("task %r did not end when it was cancelled; it is left", task.get_name())
+        # From here on, asyncio knows nothing of it.
+        asyncio.tasks._unregister_task(task)
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+    return [task.get_name() for task in left]
 
 
 @types.coroutine

@@ -324,6 +324,17 @@ class Engine(Protocol):
         sleep in system calls, it is called at once: what it may touch is made for that.)"""
         ...
 
+    @property
+    def left(self) -> Sequence[str]:
+        """The names of the tasks that had not ended some seconds after `run` had cancelled them.
+        (Under `trio`, `run` waits for them; under `threads`, it waits for none.)"""
+        ...
+
+    def living(self) -> Sequence[str]:
+        """The names of the tasks that have not ended, where the engine knows them. May be called
+        from any thread."""
+        ...
+
     def current_task(self) -> Task:
         """The task that the calling code is part of."""
         ...

@@ -402,6 +402,13 @@ class BlockingEngine:
             thread.join()
             hear.close()
 
+    @property
+    def left(self) -> Sequence[str]:
+        return ()
+
+    def living(self) -> Sequence[str]:
+        return ()
+
     def current_task(self) -> BlockingTask:
         return running_task()
 

@@ -403,6 +403,13 @@ class NonblockingEngine:
     def unobserve(self, observer: Observer) -> None:
         self._observation.remove(observer)
 
+    @property
+    def left(self) -> Sequence[str]:
+        return self._kernel.left
+
+    def living(self) -> Sequence[str]:
+        return [task.name for task in list(self._kernel.tasks)]
+
     def current_task(self) -> Task:
         assert self._kernel.current is not None
         return self._kernel.current

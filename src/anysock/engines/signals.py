@@ -74,6 +74,28 @@ def catch_signals(
 
 
 @contextlib.contextmanager
+def heard_at_once(signals: Sequence[int], func: Callable[[int], None]) -> Iterator[None]:
+    """Within the block, each of `signals` calls ``func(signal)``, in the signal handler, and then
+    does what it did. To be entered on the main thread, within `catch_signals`."""
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        func(signum)
+        before = previous[signum]
+        assert callable(before)
+        before(signum, frame)
+
+    found = {signum: signal.getsignal(signum) for signum in signals}
+    previous = {signum: before for signum, before in found.items() if callable(before)}
+    for signum in previous:
+        signal.signal(signum, handle)
+    try:
+        yield
+    finally:
+        for signum, before in previous.items():
+            signal.signal(signum, before)
+
+
+@contextlib.contextmanager
 def bounded_once_told(
     signals: Sequence[int], seconds: float, give_up: Callable[[int], None]
 ) -> Iterator[None]:
@@ -90,20 +112,11 @@ def bounded_once_told(
         if not over.wait(seconds):
             give_up(signum)
 
-    def handle(signum: int, frame: FrameType | None) -> None:
+    def heard(signum: int) -> None:
         threading.Thread(target=watch, args=(signum,), name="start", daemon=True).start()
-        before = previous[signum]
-        assert callable(before)
-        before(signum, frame)
 
-    previous = {signum: signal.getsignal(signum) for signum in signals}
-    for signum, before in previous.items():
-        if callable(before):
-            signal.signal(signum, handle)
-    try:
-        yield
-    finally:
-        over.set()
-        for signum, before in previous.items():
-            if callable(before):
-                signal.signal(signum, before)
+    with heard_at_once(signals, heard):
+        try:
+            yield
+        finally:
+            over.set()

@@ -457,6 +457,13 @@ class TrioEngine:
         finally:
             self._living.pop(task, None)
 
+    @property
+    def left(self) -> Sequence[str]:
+        return ()
+
+    def living(self) -> Sequence[str]:
+        return [task.name for task in list(self._living)]
+
     def current_task(self) -> TrioTask:
         return running_task()
 

@@ -205,14 +205,14 @@ def flush_log() -> None:
         _handler.writer.flush()
 
 
-def last_words(text: str) -> None:
+def last_words(text: str, level: int = logging.INFO) -> None:
     """Write one more line, whatever the level of the log, before the process ends at once: if
     somebody reads it. For signal handlers: whatever was interrupted, it waits for nobody for longer
     than a moment."""
     if _handler is None:
         write_if_heard(text)
         return
-    said = logging.LogRecord(_log.name, logging.INFO, "", 0, text, (), None)
+    said = logging.LogRecord(_log.name, level, "", 0, text, (), None)
     _handler.writer.put(_handler.format(said), last=True)
     _handler.writer.flush(_LAST_SECONDS, _LAST_SECONDS)
 

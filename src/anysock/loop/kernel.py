@@ -78,6 +78,8 @@ class Kernel:
         self.tasks: dict[Task, None] = {}
         self._spawned = 0
         self._main: Task | None = None
+        #: The names of the tasks that did not end when `run` had cancelled them.
+        self.left: list[str] = []
         #: Told of each new task; for observers.
         self.on_spawn: Callable[[Task], None] | None = None
         #: Whether the loop is in the poller, and what to ring when it comes back; for the watchdog.
@@ -306,6 +308,7 @@ class Kernel:
             for task in living:
                 if task in self.tasks:
                     _log.error("task %r did not end when it was cancelled; it is left", task.name)
+                    self.left.append(task.name)
                     del self.tasks[task]
 
     async def _answer_the_bell(self) -> None:

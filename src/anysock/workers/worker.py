@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from anysock.admission import connections_that_fit
 from anysock.engines import make_engine
 from anysock.engines.base import Engine
+from anysock.engines.last_deadline import LastDeadline
 from anysock.engines.signals import leave_signals_to_the_main_thread
 from anysock.errors import AnysockError, StartError, UsageError
 from anysock.logs import LogEvents, configure_logging, flush_log
@@ -108,8 +109,19 @@ class Worker:
 
     def run(self) -> int:
         """Serve until the supervisor, or a signal, has ended it; return how many were aborted."""
-        self.engine.run(self._serve())
-        return self.server.aborted
+        server = self.server
+        server.last = LastDeadline(server.exit_leaving)
+        server.exit_code = 0  # the supervisor has its own, for all
+        server.before_exit = lambda: self._control.tell(
+            drained=max(server.aborted, 1), figures=self.last_figures
+        )
+        try:
+            self.engine.run(self._serve())
+            if self.engine.left:
+                server.exit_leaving()
+        finally:
+            server.last.over()
+        return server.aborted
 
     async def _serve(self) -> None:
         # Until then a SIGTERM ends it at once: it serves nobody yet.
