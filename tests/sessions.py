@@ -23,6 +23,7 @@ from pathlib import Path
 from tests.harness import PATIENCE, free_port, wait_until
 
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_TIME = re.compile(r"^\d{4}-\d\d-\d\dT[\d:.]+\+00:00 ", re.MULTILINE)
 
 
 @dataclass
@@ -148,7 +149,9 @@ class Session:
 
     def _check(self, typed: str, shown: list[str], out: Path) -> None:
         def printed() -> list[str]:
-            return out.read_text(errors="replace").splitlines()
+            # A page shows what a terminal shows: there, the log's lines have no time.
+            text = _TIME.sub("", out.read_text(errors="replace"))
+            return text.splitlines()
 
         if shown:
             what = f"{self.page.name}: {typed} prints\n" + "\n".join(shown)

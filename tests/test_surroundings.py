@@ -167,7 +167,7 @@ def test_a_start_that_waits_for_a_file_ends_at_the_first_signal(engine, signum, 
         wait_until(lambda: opens(process.pid), "it waits for somebody to write there")
         process.send_signal(signum)
         _, err = process.communicate(timeout=PATIENCE)
-        assert process.returncode in (0, -signum, 128 + signum)
+        assert process.returncode in (0, -signum, 128 + signum), err
         assert b"Traceback" not in err
 
 

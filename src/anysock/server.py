@@ -29,7 +29,7 @@ from anysock.engines.base import NOTHING, Binding, Engine, Listener, Stream, Tas
 from anysock.engines.current import current_engine
 from anysock.engines.datagrams import adopt_datagrams, open_datagrams
 from anysock.engines.last_deadline import LastDeadline, exit_after
-from anysock.engines.signals import bounded_once_told, heard_at_once
+from anysock.engines.signals import bounded_once_told, heard_at_once, held_back
 from anysock.errors import AnysockError, ListenerClosed, NotServed, StartError, UsageError
 from anysock.events import CloseReason, Counters, EventGroup, Events
 from anysock.greeting import Greeting, Refused
@@ -297,8 +297,9 @@ class Server:
         # Before it says that it is ready: from then on, a signal means a drain.
         reload = {int(signal.SIGHUP): lambda _signum: self.reload()}
         ends = (signal.SIGINT, signal.SIGTERM)
-        with self.signals(ends, reload):
+        with held_back(ends) as let_come, self.signals(ends, reload):
             with bounded_once_told(ends, START_SECONDS, _exit_without_start):
+                let_come()
                 await self.start()
             await self.serve_forever()
 
@@ -326,9 +327,11 @@ class Server:
         self._catches_signals = signal.SIGINT in signals
         try:
             with (
+                held_back(signals) as let_come,
                 engine.watch_signals(signals, end, _exit_at_once, others),
                 heard_at_once(signals, told),
             ):
+                let_come()
                 yield
         finally:
             self._catches_signals = False

@@ -251,7 +251,7 @@ def test_a_server_restarted_under_load_loses_nobody(start_server, tmp_path):
             load.goes_on()
             second = start_server("echo", *REQUIRED, bind=bind)
             proxy.wait_for_state(2, "UP")
-            second.wait_for("via 127.0.0.1")
+            second.wait_for(r" via \(.127\.0\.0\.1")
     assert not load.failures
 
 

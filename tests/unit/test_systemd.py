@@ -308,7 +308,7 @@ def test_who_does_not_listen_holds_up_nobody(manager, caplog, monkeypatch):
     monkeypatch.setattr(systemd, "_SEND_SECONDS", 0.05)
     impatient = Notifier({"NOTIFY_SOCKET": manager.getsockname()})
     for _ in range(10_000):
-        impatient.watchdog()
+        impatient.ready()
         if caplog.records:
             break
     impatient.close()

@@ -74,6 +74,26 @@ def catch_signals(
 
 
 @contextlib.contextmanager
+def held_back(signals: Sequence[int]) -> Iterator[Callable[[], None]]:
+    """From the entry of the block on, `signals` wait, until the function that it gives is called,
+    or the block ends: for whoever puts several handlers in place, none of which may miss one. To be
+    entered on the main thread."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    held = True
+
+    def let_come() -> None:
+        nonlocal held
+        if held:
+            held = False
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    try:
+        yield let_come
+    finally:
+        let_come()
+
+
+@contextlib.contextmanager
 def heard_at_once(signals: Sequence[int], func: Callable[[int], None]) -> Iterator[None]:
     """Within the block, each of `signals` calls ``func(signal)``, in the signal handler, and then
     does what it did. To be entered on the main thread, within `catch_signals`."""
