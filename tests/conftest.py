@@ -3,12 +3,15 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
 
 from tests.harness import CONCURRENT_ENGINES, ENGINES, ServerProcess
+
+if TYPE_CHECKING:
+    from tests.pki import Pki
 
 # What tests start writes its log into a pipe, and there its lines would begin with the time. They
 # compare lines; that a line has a time is a test of its own.
@@ -39,6 +42,14 @@ def engine(request: pytest.FixtureRequest) -> str:
 def concurrent_engine(request: pytest.FixtureRequest) -> str:
     """Each engine that serves several clients at once."""
     return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
+    """An authority that issues certificates."""
+    from tests.pki import Pki  # noqa: PLC0415: cryptography takes its time, and few need it
+
+    return Pki(tmp_path_factory.mktemp("pki"))
 
 
 @pytest.fixture

@@ -603,9 +603,6 @@ async def pair(engine):
 
 
 def test_a_second_receiver_gets_a_clear_error(concurrent_engine):
-    if concurrent_engine == "threads":
-        pytest.skip("two threads may sleep in recv(2) on one socket; the kernel serves both")
-
     async def main():
         client, stream = await pair(current_engine())
         first = anysock.spawn(stream.recv())
@@ -621,9 +618,6 @@ def test_a_second_receiver_gets_a_clear_error(concurrent_engine):
 
 
 def test_a_second_sender_gets_a_clear_error(concurrent_engine):
-    if concurrent_engine == "threads":
-        pytest.skip("two threads may sleep in send(2) on one socket")
-
     async def main():
         client, stream = await pair(current_engine())
         first = anysock.spawn(stream.send_all(b"x" * 8_000_000))

@@ -37,11 +37,6 @@ globals().update(
 )
 
 
-@pytest.fixture(scope="module")
-def pki(tmp_path_factory) -> Pki:
-    return Pki(tmp_path_factory.mktemp("pki"))
-
-
 def contexts(pki: Pki, version: ssl.TLSVersion = TLS13) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     server, client = server_context(pki.server.cert, pki.server.key), client_context(pki.ca)
     server.maximum_version = version
@@ -287,36 +282,6 @@ def test_a_turn_that_is_given_to_a_task_as_it_is_cancelled_goes_on(concurrent_en
             assert not turn.taken
 
     anysock.run(main, engine=concurrent_engine)
-
-
-def test_several_tasks_may_send_and_each_message_stays_whole(check):
-    async def talk(near, far):
-        async def send(letter):
-            for _ in range(5):
-                await near.send_all(letter * 150_000)
-
-        async with anysock.task_group() as group:
-            for letter in (b"a", b"b", b"c"):
-                group.spawn(send(letter))
-            received = await receive(far, 15 * 150_000)
-        runs = [received[at : at + 150_000] for at in range(0, len(received), 150_000)]
-        assert all(len(set(run)) == 1 for run in runs)
-
-    check(talk)
-
-
-def test_a_task_that_gives_up_its_turn_to_send_holds_up_nobody(check):
-    async def talk(near, far):
-        async with anysock.task_group() as group:
-            group.spawn(near.send_all(bytes(10 * BULK)))
-            await anysock.sleep(0.02)
-            async with anysock.move_on_after(0.02) as scope:
-                await near.send_all(b"never")
-            assert scope.fired
-            group.spawn(near.send_all(b"later"))
-            assert (await receive(far, 10 * BULK + 5)).strip(b"\0") == b"later"
-
-    check(talk)
 
 
 def test_a_second_task_that_receives_is_told_so(check):

@@ -12,11 +12,6 @@ from tests.commands.running import anysock
 from tests.pki import Pki
 
 
-@pytest.fixture(scope="module")
-def pki(tmp_path_factory) -> Pki:
-    return Pki(tmp_path_factory.mktemp("pki"))
-
-
 @pytest.fixture
 def address(start_server, pki) -> str:
     server = start_server(

@@ -28,11 +28,6 @@ from tests.tls_client import TlsClient
 TOLD = ["handshake failed", "aborted the connection"]
 
 
-@pytest.fixture(scope="module")
-def pki(tmp_path_factory) -> Pki:
-    return Pki(tmp_path_factory.mktemp("pki"))
-
-
 def start(engine: str, identity: Identity, *options: str, **more: str) -> ServerProcess:
     server = ServerProcess(
         "echo",

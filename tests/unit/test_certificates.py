@@ -21,12 +21,6 @@ from anysock.net.certificates import (
     server_context,
     validity,
 )
-from tests.pki import Pki
-
-
-@pytest.fixture(scope="module")
-def pki(tmp_path_factory) -> Pki:
-    return Pki(tmp_path_factory.mktemp("pki"))
 
 
 def encrypted(key: Path, form: serialization.PrivateFormat, to: Path) -> Path:

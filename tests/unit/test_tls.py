@@ -19,11 +19,6 @@ VERSIONS = pytest.mark.parametrize("version", [TLS12, TLS13], ids=["TLS 1.2", "T
 ENOUGH = 10**9
 
 
-@pytest.fixture(scope="module")
-def pki(tmp_path_factory) -> Pki:
-    return Pki(tmp_path_factory.mktemp("pki"))
-
-
 class Ends:
     """Contexts of a server and a client, and sessions of both."""
 

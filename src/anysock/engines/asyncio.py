@@ -37,8 +37,10 @@ from anysock.engines.sockets import (
     SocketStream,
     name_of_peer,
     not_our_loop,
+    second_receiver,
+    second_sender,
 )
-from anysock.errors import Cancelled, StreamAborted, StreamBusy
+from anysock.errors import Cancelled, StreamAborted
 
 T = TypeVar("T")
 
@@ -72,24 +74,30 @@ class AsyncioStream(SocketStream):
     def sending(self) -> bool:
         return self._sending
 
+    @property
+    def _in_send(self) -> bool:
+        return self._sending
+
     async def recv(self, max_bytes: int | None = None) -> bytes:
-        if self.receiving:
-            raise StreamBusy("another task is already waiting to receive here")
-        asked = max_bytes or self._recv_size
+        self.check_receivable()
+        if self._receiving:
+            raise second_receiver()
         self._receiving = True
         try:
+            await self._let_others_run()
+            self.check_receivable()
+            asked = max_bytes or self._recv_size
             data = await self._kept_or_received(asked)
         except OSError as error:
             raise self._explain(error) from None
         finally:
             self._receiving = False
         size = len(data)
-        if not size:
+        if not size or self._aborted:
             return self._received_nothing()
         self.bytes_received += size
         if size == asked:
             self._grow(asked)
-            await self._let_others_run()
         return data
 
     @types.coroutine
@@ -123,22 +131,24 @@ class AsyncioStream(SocketStream):
         return data[:asked]
 
     async def send_all(self, data: Data) -> None:
+        self.check_sendable()
         if self._sending:
-            raise StreamBusy("another task is already waiting to send here")
+            raise second_sender()
         self._sending = True
         try:
-            if len(data) > MOST_SEND_SIZE:
-                data = await self._sent_but_the_last(memoryview(data))
-            await self._sent(data)
-        except asyncio.CancelledError:
-            self.cut_short(None)  # asyncio does not tell how much has gone
-            raise
-        except OSError as error:
-            raise self._explain(error) from None
+            await self._let_others_run()
+            try:
+                if len(data) > MOST_SEND_SIZE:
+                    data = await self._sent_but_the_last(memoryview(data))
+                await self._sent(data)
+            except asyncio.CancelledError:
+                self.cut_short(None)  # asyncio does not tell how much has gone
+                raise
+            except OSError as error:
+                raise self._explain(error) from None
         finally:
             self._sending = False
         self.bytes_sent += len(data)
-        await self._let_others_run()
 
     async def _sent_but_the_last(self, data: memoryview) -> memoryview:
         """Send `data` in pieces, all but the last, which is returned."""
@@ -171,9 +181,12 @@ class AsyncioStream(SocketStream):
             self._room.set_exception(StreamAborted("aborted on our side"))
 
     async def _let_others_run(self) -> None:
-        """asyncio's methods return at once, and let nobody run, where they need not wait."""
+        """asyncio's methods return at once, and let nobody run, where they need not wait.
+
+        To be called before each operation: what it has moved would be lost to who is cancelled
+        after it."""
         self._turns -= 1
-        if not self._turns:
+        if self._turns < 0:
             self._turns = TURNS
             await asyncio.sleep(0)
 

@@ -59,9 +59,35 @@ class Stream(Protocol):
     on purpose) is a Stream around a Stream, and a simulated network hands out Streams that
     have no socket at all.
 
-    Every operation may raise ConnectionError (or another OSError of the network) when the
-    peer is gone; then `lost` holds that exception. After `close` they raise `StreamClosed`,
-    after `abort` `StreamAborted`.
+    What follows holds under every engine, and for every stream around a stream:
+
+    **One sends, one receives.** Sending beside receiving is always fine. A second `send_all` or
+    `send_eof` while another task is within one raises `StreamBusy`, and so does a second `recv`:
+    none is queued, not a byte of the second is moved, and nothing happens to the first.
+
+    **What is over stays over.** Of several reasons, the first in this order is raised:
+
+    1. `StreamClosed`: after `close`, and in tasks that wait when it is called.
+    2. `lost`: the peer or the network is gone (ConnectionError, or another OSError of the network),
+       or `abort` was called (`StreamAborted`), whichever came first. It stays what it is, and is
+       raised again and again. Only `recv` still returns what had arrived before the peer was lost;
+       after an abort it does not. An end of the stream that had come is none any more, unless the
+       loss was met by sending only (BrokenPipeError).
+    3. `StreamBroken`: an earlier `send_all` or `send_eof` was given up on its way.
+    4. `StreamClosed`: sending after `send_eof`; a mistake of ours, and no loss. A second `send_eof`
+       does nothing.
+    5. `StreamBusy`.
+
+    **Who is cancelled loses nothing unnoticed.** A `recv` that is given up has taken nothing: the
+    next one returns what came, and `bytes_received` counts what was returned. A `send_all` that is
+    given up has either sent nothing, and may be repeated, or every later one raises `StreamBroken`.
+    One that has sent all returns; a cancellation that comes too late for it is raised at a later
+    await.
+
+    **Who need not wait is not stopped**: what is there is received, and what there is room for is
+    sent, even where a deadline is over already. But a task that never has to wait lets the others
+    run, and hears of its cancellation, at the latest after twice `engines.sockets.TURNS` such
+    operations on one stream; before the operation, and never between its bytes and its return.
     """
 
     @property
@@ -72,7 +98,9 @@ class Stream(Protocol):
 
     @property
     def lost(self) -> OSError | None:
-        """The exception that ended the connection, when the network or the peer did; else None."""
+        """The exception that ended the connection, when the network, the peer, a limit or `abort`
+        did; else None. It says how the connection ends, and not that nothing can be sent any more:
+        a peer that has sent too much is still answered."""
         ...
 
     @property
@@ -117,7 +145,8 @@ class Stream(Protocol):
     def send_all(self, data: Data) -> Awaitable[None]:
         """Send all of `data`; return once the last byte is handed to the kernel.
 
-        While the peer does not read, this waits: that is the back-pressure.
+        While the peer does not read, this waits: that is the back-pressure. What is returned must
+        be awaited, and at once: some engines have begun by then.
         """
         ...
 

@@ -36,9 +36,12 @@ from anysock.engines.datagrams import Control, Datagram, Datagrams
 from anysock.engines.listening import accepted, no_delay, open_sockets
 from anysock.engines.signals import catch_signals, leave_signals_to_the_main_thread
 from anysock.engines.sockets import (
+    TURNS,
     SocketStream,
     name_of_peer,
     not_our_loop,
+    second_receiver,
+    second_sender,
 )
 from anysock.errors import Cancelled, StreamClosed
 
@@ -58,26 +61,37 @@ class BlockingStream(SocketStream):
 
     def __init__(self, engine: Engine, sock: socket.socket, peer: SockAddr) -> None:
         super().__init__(engine, sock, peer)
-        self._receiving = False
-        self._sending = False
+        # Whoever is within has them, and nobody ever waits for them.
+        self._one_receives = threading.Lock()
+        self._one_sends = threading.Lock()
+        # How many operations more a task may do that is late for something.
+        self._turns = TURNS
 
     @property
     def receiving(self) -> bool:
-        return self._receiving
+        return self._one_receives.locked()
 
     @property
     def sending(self) -> bool:
-        return self._sending
+        return self._one_sends.locked()
+
+    @property
+    def _in_send(self) -> bool:
+        return False  # see `send_eof`
 
     async def recv(self, max_bytes: int | None = None) -> bytes:
+        self.check_receivable()
+        if not self._one_receives.acquire(blocking=False):
+            raise second_receiver()
         asked = max_bytes or self._recv_size
-        self._receiving = True
         try:
             data = self._recv(asked)
+        except OSError as error:
+            raise self._explain(error) from None
         finally:
-            self._receiving = False
+            self._one_receives.release()
         size = len(data)
-        if not size:
+        if not size or self._aborted:
             return self._received_nothing()
         if size == asked:
             self._grow(asked)
@@ -85,46 +99,68 @@ class BlockingStream(SocketStream):
         return data
 
     async def send_all(self, data: Data) -> None:
-        self._sending = True  # before the check: `abort` sets its flag, and then looks at this
+        self.check_sendable()
+        # Before the next check: `abort` says that it is so, and then looks at this.
+        if not self._one_sends.acquire(blocking=False):
+            raise second_sender()
         rest = memoryview(data)
         try:
             self.check_sendable()
             while rest:
-                running_task().patience()
                 sent = self._send(rest)
                 self.bytes_sent += sent
                 rest = rest[sent:]
         except Cancelled:
             self.cut_short(len(data) - len(rest))
             raise
+        except OSError as error:
+            raise self._explain(error) from None
         finally:
-            self._sending = False
+            self._one_sends.release()
+
+    async def send_eof(self) -> None:
+        if not self._one_sends.acquire(blocking=False):
+            self.check_sendable("send_eof")
+            raise second_sender()
+        try:
+            await super().send_eof()
+        finally:
+            self._one_sends.release()
 
     def _recv(self, asked: int) -> bytes:
         """recv(2), for as long as the running task's deadlines allow."""
-        try:
-            while True:
-                patience = running_task().patience()
-                if patience is None:
-                    return self._sock.recv(asked)
-                with contextlib.suppress(BlockingIOError):
-                    if self._poll(select.POLLIN, patience):
-                        return self._sock.recv(asked, socket.MSG_DONTWAIT)
-        except OSError as error:
-            raise self._explain(error) from None
+        task = running_task()
+        if task.is_late and self._may_go_on():
+            # What is there is received all the same.
+            with contextlib.suppress(BlockingIOError):
+                return self._sock.recv(asked, socket.MSG_DONTWAIT)
+        while True:
+            patience = task.patience()
+            if patience is None:
+                return self._sock.recv(asked)
+            with contextlib.suppress(BlockingIOError):
+                if self._poll(select.POLLIN, patience):
+                    return self._sock.recv(asked, socket.MSG_DONTWAIT)
 
     def _send(self, data: memoryview) -> int:
         """send(2), for as long as the running task's deadlines allow, and until an abort."""
-        try:
-            while True:
-                try:
-                    return self._sock.send(data, socket.MSG_DONTWAIT)
-                except BlockingIOError:
-                    with self._engine.pauses:
-                        self._until_writable()
-                    self.check_sendable()
-        except OSError as error:
-            raise self._explain(error) from None
+        task = running_task()
+        if task.is_late and not self._may_go_on():
+            task.patience()
+        while True:
+            try:
+                return self._sock.send(data, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                with self._engine.pauses:
+                    self._until_writable()
+                self.check_sendable()
+
+    def _may_go_on(self) -> bool:
+        """Whether the late task may do one operation more that need not wait."""
+        self._turns -= 1
+        if self._turns < 0:
+            self._turns = TURNS
+        return self._turns < TURNS
 
     def _until_writable(self) -> None:
         """Sleep until something can be sent, or the stream is aborted.

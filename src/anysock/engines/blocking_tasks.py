@@ -121,6 +121,13 @@ class BlockingTask:
             raise Cancelled(nearest)
         return left if left < NEVER else None
 
+    @property
+    def is_late(self) -> bool:
+        """Whether `patience` would raise."""
+        if self._cancelled and not self._told:
+            return True
+        return bool(self.scopes) and min(scope.when for scope in self.scopes) <= time.monotonic()
+
     def doze(self, seconds: float | None) -> None:
         """Sleep until `wake`, or `seconds` have passed, or the task must be told something."""
         patience = self.patience()

@@ -39,7 +39,7 @@ from anysock.engines.listening import (
     open_sockets,
 )
 from anysock.engines.signals import catch_signals, leave_signals_to_the_main_thread
-from anysock.engines.sockets import TURNS, SocketStream, name_of_peer
+from anysock.engines.sockets import TURNS, SocketStream, name_of_peer, second_sender
 from anysock.errors import Cancelled, StreamClosed
 from anysock.loop.kernel import Kernel
 from anysock.loop.observers import Observation, Observer
@@ -71,6 +71,12 @@ with contextlib.suppress(StopIteration):
 # less.
 read = os.read
 write = os.write
+
+# In the place of the descriptor that is written to, where a send may not simply write: it need not
+# ask, since it meets EBADF. Then it is looked why.
+_NOT_NOW = -1
+# The same, where nothing is wrong but that the others must have their turn first.
+_NOT_YET = -2
 
 
 class NonblockingStream(SocketStream):
@@ -108,6 +114,10 @@ class NonblockingStream(SocketStream):
     @property
     def sending(self) -> bool:
         return self.descriptor.has_writer
+
+    @property
+    def _in_send(self) -> bool:
+        return self._write_fd == _NOT_NOW
 
     # `recv` and `send_all` are the path that each message takes: a hundred nanoseconds here are
     # two percent of all that a message costs, the kernel's share included.
@@ -147,25 +157,29 @@ class NonblockingStream(SocketStream):
         asked = max_bytes or self._recv_size
         # A peer that never pauses must not keep the loop: every so often, wait for the poller
         # like the others. 64 KiB to copy take as long as an operation does besides.
-        wait = not self._may_go_on(1 + (asked >> 16))
+        wait = not self._may_go_on(1 + (asked >> 16)) and self._fd >= 0
         while True:
             try:
                 if wait:
+                    # A second task must not try, but meet the first one that waits.
+                    self._more = False
                     yield self._readable
                 data = read(self._fd, asked)
                 break
             except BlockingIOError:
                 wait = True
             except OSError as error:
+                self._more = True
                 raise self._explain(error) from None
         size = len(data)
         self.bytes_received += size
-        if size == asked:
-            self._grow(asked)
-        elif size:
+        if 0 < size < asked:
             self._more = False
-        else:
+            return data
+        self._more = True
+        if not size:
             return self._received_nothing()
+        self._grow(asked)
         return data
 
     def send_all(self, data: Data) -> Awaitable[None]:
@@ -174,14 +188,30 @@ class NonblockingStream(SocketStream):
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            raise self._explain(error) from None
+            if self._write_fd != _NOT_YET:
+                raise self._explain(error) from None
+            return self._send_in_turn(data)
         self.bytes_sent += sent
         if sent == len(data):
             self._budget -= 1
-            if self._budget or self._may_go_on(0):
-                return _DONE
-            return pause(Sleep(self._kernel, 0))
+            if not (self._budget or self._may_go_on(0)):
+                # The others first. But not here: what is sent can't be taken back, should the
+                # task be cancelled meanwhile.
+                self._write_fd = _NOT_YET
+            return _DONE
+        self._write_fd = _NOT_NOW
         return self._send_rest(memoryview(data)[sent:], sent)
+
+    async def _send_in_turn(self, data: Data) -> None:
+        """Let the others run, unless they have by now; then send."""
+        if self._write_fd == _NOT_YET:
+            self._write_fd = _NOT_NOW
+            try:
+                if self._counted_since == self._kernel.turns:
+                    await pause(Sleep(self._kernel, 0))
+            finally:
+                self._let_send()
+        await self.send_all(data)
 
     def _may_go_on(self, cost: int = 1) -> bool:
         """Whether one operation more is in order before the others get their turn.
@@ -199,32 +229,53 @@ class NonblockingStream(SocketStream):
 
     async def _send_rest(self, data: memoryview, gone: int) -> None:
         """The peer reads more slowly than we send: `gone` bytes have gone, this is the rest."""
-        with self._engine.pauses:
-            while data:
-                try:
-                    await pause(WriteWait(self.descriptor))
-                except Cancelled:
-                    self.cut_short(gone)
-                    raise
-                try:
-                    sent = write(self._write_fd, data)
-                except BlockingIOError:
-                    continue
-                except OSError as error:
-                    raise self._explain(error) from None
-                self.bytes_sent += sent
-                gone += sent
-                data = data[sent:]
+        try:
+            with self._engine.pauses:
+                while data:
+                    self.check_sendable()
+                    try:
+                        await pause(WriteWait(self.descriptor))
+                    except Cancelled:
+                        self.cut_short(gone)
+                        raise
+                    self.check_sendable()  # it may have been woken for that
+                    try:
+                        sent = write(self._fd, data)
+                    except BlockingIOError:
+                        continue
+                    except OSError as error:
+                        raise self._explain(error) from None
+                    self.bytes_sent += sent
+                    gone += sent
+                    data = data[sent:]
+        finally:
+            self._let_send()
+
+    def _let_send(self) -> None:
+        """The one task that was sending does so no more."""
+        if not (self._cut_short or self._eof_sent):
+            self._write_fd = self._fd  # which is none once it is aborted, or closed
 
     def cut_short(self, sent: int | None) -> None:
         super().cut_short(sent)
         if self._cut_short:
-            # So that a send need not ask: it meets EBADF.
-            self._write_fd = -1
+            self._write_fd = _NOT_NOW
+
+    def _end_sending(self) -> None:
+        self._write_fd = _NOT_NOW
+        super()._end_sending()
 
     def abort(self) -> None:
         super().abort()
-        self._write_fd = -1  # as in `cut_short`
+        # What has arrived is not received either.
+        self._more = True
+        self._fd = self._write_fd = _NOT_NOW
+
+    def _explain(self, error: OSError) -> Exception:
+        explained = super()._explain(error)
+        if explained is error and error.errno == errno.EBADF:
+            return second_sender()
+        return explained
 
     def _wake_sender(self) -> None:
         self.descriptor.wake_writer()
@@ -234,7 +285,7 @@ class NonblockingStream(SocketStream):
         # Whoever comes now must meet the closed socket, and not the poller, or what the number
         # belongs to next: an error, EBADF.
         self._more = True
-        self._fd = self._write_fd = -1
+        self._fd = self._write_fd = _NOT_NOW
         await super()._release()
 
 

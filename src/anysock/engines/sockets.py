@@ -21,6 +21,7 @@ from anysock.errors import (
     AnysockError,
     StreamAborted,
     StreamBroken,
+    StreamBusy,
     StreamClosed,
     UsageError,
 )
@@ -93,6 +94,7 @@ class SocketStream:
         "_closed",
         "_cut_short",
         "_engine",
+        "_eof_sent",
         "_local",
         "_most_recv_size",
         "_peer",
@@ -115,6 +117,7 @@ class SocketStream:
         self._closed = False
         self._receiving_ended = False
         self._cut_short = False
+        self._eof_sent = False
         self._at_eof = False
         self.bytes_received = 0
         self.bytes_sent = 0
@@ -126,6 +129,11 @@ class SocketStream:
 
     @property
     def sending(self) -> bool:
+        raise NotImplementedError
+
+    @property
+    def _in_send(self) -> bool:
+        """Whether a task is within `send_all`, be it that it waits or not."""
         raise NotImplementedError
 
     def recv(self, max_bytes: int | None = None) -> Awaitable[bytes]:
@@ -159,8 +167,21 @@ class SocketStream:
         self._recv_size = self._most_recv_size = max_bytes
 
     async def send_eof(self) -> None:
-        if self._closed:
-            raise StreamClosed("send_eof() after close()")
+        if self._may_end("send_eof"):
+            self._end_sending()
+
+    def _may_end(self, what: str) -> bool:
+        """Whether the end of our stream is still to be sent. Raises what stands against it."""
+        if not self._closed and self.lost is None and not self._cut_short and self._eof_sent:
+            return False
+        self.check_sendable(what)
+        if self._in_send:
+            raise second_sender()
+        return True
+
+    def _end_sending(self) -> None:
+        # Before the deed: another thread may meet it at once.
+        self._eof_sent = True
         try:
             self._sock.shutdown(socket.SHUT_WR)
         except OSError as error:
@@ -199,7 +220,7 @@ class SocketStream:
         except OSError:  # nobody is there any more
             return
         with contextlib.suppress(OSError, AnysockError):
-            await self.send_eof()
+            self._end_sending()
             async with self._engine.scope(LINGER_SECONDS):
                 while await self.recv(MOST_RECV_SIZE):
                     pass
@@ -217,6 +238,8 @@ class SocketStream:
         if self._closed or self._aborted:
             return
         self._aborted = True
+        if self.lost is None:
+            self.lost = StreamAborted("aborted on our side")
         # The reset leaves when the owner closes. Until then nobody may sleep on the socket. Shut
         # down for receiving, it wakes who receives, even in another thread's recv(2). Shut down for
         # sending, it would wake who sends; and a peer that reads all that was sent would be told
@@ -239,12 +262,24 @@ class SocketStream:
         if sent != 0:
             self._cut_short = True
 
-    def check_sendable(self) -> None:
-        """Raises `StreamAborted` after `abort`, and `StreamBroken` after `cut_short`."""
-        if self._aborted and not self._closed:
-            self._received_nothing()
+    def check_sendable(self, what: str = "send_all") -> None:
+        """Raise what stands against sending, besides another task that does."""
+        if self._closed:
+            raise StreamClosed(f"{what}() on a stream that is closed")
+        if self.lost is not None:
+            raise self.lost
         if self._cut_short:
             raise self._broken()
+        if self._eof_sent:
+            raise StreamClosed(f"{what}() after send_eof()")
+
+    def check_receivable(self) -> None:
+        """Raise what stands against receiving, even where something has arrived."""
+        if self._closed:
+            raise StreamClosed("recv() on a stream that is closed")
+        if self._aborted:
+            assert self.lost is not None
+            raise self.lost
 
     def _broken(self) -> StreamBroken:
         return StreamBroken("an earlier send_all was cancelled when part of it had been sent")
@@ -257,10 +292,11 @@ class SocketStream:
 
     def _received_nothing(self) -> bytes:
         """recv(2) has returned ``b""``: is it the end of the stream, or was it our doing?"""
-        if self._closed:
-            raise StreamClosed("closed while a task waited on it")
-        if self._aborted:
-            self.lost = StreamAborted("aborted on our side")
+        self.check_receivable()
+        # Told of a reset once, recv(2) tells of an end of stream from then on: it would be taken
+        # for a good one. (EPIPE is another's, who sends: that we may not, says nothing of what we
+        # have received.)
+        if self.lost is not None and not self._at_eof and self.lost.errno != errno.EPIPE:
             raise self.lost
         self._at_eof = not self._receiving_ended
         return b""
@@ -274,13 +310,23 @@ class SocketStream:
         """What to raise for an error of recv(2), send(2) or shutdown(2)."""
         if self._closed:
             return StreamClosed("used after close()")
-        if error.errno == errno.EBADF and self._cut_short:
+        if self.lost is not None:
+            return self.lost
+        if self._cut_short and error.errno == errno.EBADF:
             return self._broken()
-        if self._aborted:
-            error = StreamAborted("aborted on our side")
-        elif error.errno == errno.ENOTCONN:
+        if self._eof_sent and error.errno in (errno.EBADF, errno.EPIPE):
+            return StreamClosed("sent after our end of the stream")
+        if error.errno == errno.ENOTCONN:
             # What shutdown(2) says when the peer has reset the connection.
             error = ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
-        if error.errno in PEER_GONE or self._aborted:
+        if error.errno in PEER_GONE:
             self.lost = error
         return error
+
+
+def second_receiver() -> StreamBusy:
+    return StreamBusy("another task is already receiving here")
+
+
+def second_sender() -> StreamBusy:
+    return StreamBusy("another task is already sending here")

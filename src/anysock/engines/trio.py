@@ -36,8 +36,10 @@ from anysock.engines.sockets import (
     SocketStream,
     name_of_peer,
     not_our_loop,
+    second_receiver,
+    second_sender,
 )
-from anysock.errors import Cancelled, StreamBusy, StreamClosed, is_only
+from anysock.errors import Cancelled, StreamClosed, is_only
 
 T = TypeVar("T")
 
@@ -243,60 +245,66 @@ class TrioStream(SocketStream):
     def sending(self) -> bool:
         return self._sending
 
+    @property
+    def _in_send(self) -> bool:
+        return self._sending
+
     async def recv(self, max_bytes: int | None = None) -> bytes:
-        asked = max_bytes or self._recv_size
-        while True:
-            try:
-                data = self._sock.recv(asked)
-                break
-            except BlockingIOError:
-                if self._receiving:
-                    raise StreamBusy("another task is already waiting to receive here") from None
-                self._receiving = True
+        self.check_receivable()
+        if self._receiving:
+            raise second_receiver()
+        self._receiving = True
+        try:
+            await self._let_others_run()
+            asked = max_bytes or self._recv_size
+            while True:
+                self.check_receivable()
                 try:
+                    data = self._sock.recv(asked)
+                    break
+                except BlockingIOError:
                     await self._until(trio.lowlevel.wait_readable)
-                finally:
-                    self._receiving = False
-                self._turns = TURNS
-            except OSError as error:
-                raise self._explain(error) from None
+                    self._turns = TURNS
+        except OSError as error:
+            raise self._explain(error) from None
+        finally:
+            self._receiving = False
         size = len(data)
         if not size:
             return self._received_nothing()
         self.bytes_received += size
         if size == asked:
             self._grow(asked)
-            await self._let_others_run()
         return data
 
     async def send_all(self, data: Data) -> None:
-        rest = memoryview(data)
         self.check_sendable()
-        while True:
-            try:
-                sent = self._sock.send(rest)
-            except BlockingIOError:
-                sent = 0
-            except OSError as error:
-                raise self._explain(error) from None
-            self.bytes_sent += sent
-            rest = rest[sent:]
-            if not rest:
-                break
-            if self._sending:
-                raise StreamBusy("another task is already waiting to send here")
-            self._sending = True
-            try:
+        if self._sending:
+            raise second_sender()
+        self._sending = True
+        rest = memoryview(data)
+        try:
+            await self._let_others_run()
+            while True:
+                self.check_sendable()
+                try:
+                    sent = self._sock.send(rest)
+                except BlockingIOError:
+                    sent = 0
+                self.bytes_sent += sent
+                rest = rest[sent:]
+                if not rest:
+                    return
                 with self._engine.pauses:
                     await self._until(trio.lowlevel.wait_writable)
-            except trio.Cancelled:
-                self.cut_short(len(data) - len(rest))
-                raise
-            finally:
-                self._sending = False
-            self.check_sendable()
-            self._turns = TURNS
-        await self._let_others_run()
+                self._turns = TURNS
+        except trio.Cancelled:
+            self.cut_short(len(data) - len(rest))
+            raise
+        except OSError as error:
+            raise self._explain(error) from None
+        finally:
+            self._sending = False
 
     async def _until(self, wait: Callable[[socket.socket], Awaitable[None]]) -> None:
         """Wait until the socket is ready, or the stream is aborted."""
@@ -310,8 +318,9 @@ class TrioStream(SocketStream):
         trio.lowlevel.notify_closing(self._sock)  # it is not; it wakes both
 
     async def _let_others_run(self) -> None:
+        """Before an operation: what it has moved would be lost to who is cancelled after it."""
         self._turns -= 1
-        if self._turns <= 0:
+        if self._turns < 0:
             self._turns = TURNS
             await told_once(trio.lowlevel.checkpoint())
 

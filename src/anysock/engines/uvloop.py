@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
-import errno
-import os
 import socket
 import time
 from typing import TypeVar, cast
@@ -20,8 +18,14 @@ import uvloop
 
 from anysock.engines.asyncio import AsyncioEngine
 from anysock.engines.base import Data, SockAddr, Stream
-from anysock.engines.sockets import LINGER_SECONDS, TURNS, SocketStream
-from anysock.errors import AnysockError, StreamBusy, StreamClosed
+from anysock.engines.sockets import (
+    LINGER_SECONDS,
+    TURNS,
+    SocketStream,
+    second_receiver,
+    second_sender,
+)
+from anysock.errors import AnysockError
 
 T = TypeVar("T")
 
@@ -42,10 +46,11 @@ class UvloopStream(SocketStream, asyncio.Protocol):
         self._reading_paused = False
         self._writing_paused = False
         self._eof = False  # the peer's end of the stream
-        self._ended = False  # ours
         self._failure: OSError | None = None
         self._receiver: asyncio.Future[None] | None = None
         self._sender: asyncio.Future[None] | None = None
+        self._in_recv = False
+        self._in_one_send = False
         self._gone = self._loop.create_future()
         self._turns = TURNS
 
@@ -56,6 +61,10 @@ class UvloopStream(SocketStream, asyncio.Protocol):
     @property
     def sending(self) -> bool:
         return self._sender is not None
+
+    @property
+    def _in_send(self) -> bool:
+        return self._in_one_send
 
     # -- what the transport calls ----------------------------------------------------------------
 
@@ -96,19 +105,26 @@ class UvloopStream(SocketStream, asyncio.Protocol):
     # -- what the handler calls ------------------------------------------------------------------
 
     async def recv(self, max_bytes: int | None = None) -> bytes:
-        if self._receiver is not None:
-            raise StreamBusy("another task is already waiting to receive here")
-        self._check()
-        while not self._chunks or self._aborted:
-            if self._failure is not None:
-                raise self._explain(self._failure)
-            if self._eof or self._aborted or self._closed:
-                return self._received_nothing()
-            self._receiver = self._loop.create_future()
-            try:
-                await self._receiver
-            finally:
-                self._receiver = None
+        self.check_receivable()
+        if self._in_recv:
+            raise second_receiver()
+        self._in_recv = True
+        try:
+            await self._let_others_run()
+            while not self._chunks:
+                self.check_receivable()
+                if self._failure is not None:
+                    raise self._explain(self._failure)
+                if self._eof:
+                    return self._received_nothing()
+                self._receiver = self._loop.create_future()
+                try:
+                    await self._receiver
+                finally:
+                    self._receiver = None
+            self.check_receivable()
+        finally:
+            self._in_recv = False
         asked = max_bytes or self._most_recv_size
         data = self._chunks.popleft()
         if len(data) > asked:
@@ -120,52 +136,55 @@ class UvloopStream(SocketStream, asyncio.Protocol):
             self._reading_paused = False
             if not self._transport.is_closing():
                 self._transport.resume_reading()
-        if self._chunks:
-            await self._let_others_run()
         return data
 
     async def send_all(self, data: Data) -> None:
-        if self._sender is not None:
-            raise StreamBusy("another task is already waiting to send here")
-        self._check()
+        self._check_failure()
         self.check_sendable()
-        if self._ended:
-            raise self._explain(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
-        self._transport.write(data)
-        if self._writing_paused:
-            self._sender = self._loop.create_future()
-            try:
-                with self._engine.pauses:
-                    while self._writing_paused and not self._gone.done():
-                        self._sender = self._loop.create_future()
-                        await self._sender
-            except asyncio.CancelledError:
-                self.cut_short(None)
-                raise
-            finally:
-                self._sender = None
-            self._check()
+        if self._in_one_send:
+            raise second_sender()
+        self._in_one_send = True
+        try:
+            await self._let_others_run()
+            self._check_failure()
+            self.check_sendable()
+            self._transport.write(data)
+            if self._writing_paused:
+                await self._until_room()
+        finally:
+            self._in_one_send = False
         self.bytes_sent += len(data)
-        await self._let_others_run()
+
+    async def _until_room(self) -> None:
+        self._sender = self._loop.create_future()
+        try:
+            with self._engine.pauses:
+                while self._writing_paused and not self._gone.done():
+                    self._sender = self._loop.create_future()
+                    await self._sender
+        except asyncio.CancelledError:
+            self.cut_short(None)
+            raise
+        finally:
+            self._sender = None
+        self._check_failure()
+        self.check_sendable()
 
     async def _let_others_run(self) -> None:
+        """Before an operation: what it has moved would be lost to who is cancelled after it."""
         self._turns -= 1
-        if not self._turns:
+        if self._turns < 0:
             self._turns = TURNS
             await asyncio.sleep(0)
 
-    def _check(self) -> None:
-        """Raise what has ended the connection, if it has ended other than well."""
-        if self._closed:
-            raise StreamClosed("used after close()")
-        if self._aborted:
-            self._received_nothing()
-        if self._failure is not None:
+    def _check_failure(self) -> None:
+        """Raise what libuv has told of the peer's loss."""
+        if self._failure is not None and not self._closed:
             raise self._explain(self._failure)
 
-    async def send_eof(self) -> None:
-        self._check()
-        self._ended = True
+    def _end_sending(self) -> None:
+        self._check_failure()
+        self._eof_sent = True
         if not self._transport.is_closing():
             self._transport.write_eof()
 
@@ -189,7 +208,7 @@ class UvloopStream(SocketStream, asyncio.Protocol):
         if self._eof or not (self._chunks or self.bytes_received):
             return
         with contextlib.suppress(OSError, AnysockError):
-            await self.send_eof()
+            self._end_sending()
             async with self._engine.scope(LINGER_SECONDS):
                 while await self.recv():
                     pass

@@ -56,13 +56,19 @@ def faulty(
 
     async def with_its_faults(connection: Connection) -> None:
         chance = Chance(seed or 0, next(numbers))
+        delayed = False
         if options.half_open and chance.of("half_open").random() < options.half_open:
             connection.wrap(HalfOpenStream)
             _log.debug("half-open on purpose: %s", connection.peer, extra={"peer": connection.peer})
         else:
+            delayed = bool(options.delay or options.jitter)
             for make in faults_of(options, chance):
                 connection.wrap(make)
         await handler(connection)
+        if delayed:
+            # How it ends is known when the line is empty: the last of what was sent may have met
+            # a limit, or found nobody there.
+            await connection.close()
 
     return with_its_faults
 

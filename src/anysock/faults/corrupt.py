@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Awaitable
 
-from anysock.engines.base import Data, Stream
-from anysock.net.wrapping import WrappedStream
+from anysock.engines.base import Stream
+from anysock.net.wrapping import PartingStream
 
 _log = logging.getLogger("anysock.faults")
 
 
-class CorruptStream(WrappedStream):
+class CorruptStream(PartingStream):
     """Changes one byte in a `share` (0 to 1) of what is sent, as `chance` has it.
 
     Counted in calls of `send_all`, whatever their size: an answer is mostly one.
@@ -23,8 +22,9 @@ class CorruptStream(WrappedStream):
         self._share = share
         self._chance = chance
 
-    def send_all(self, data: Data) -> Awaitable[None]:
-        if len(data) and self._chance.random() < self._share:
+    async def _send_part(self, data: memoryview) -> int:
+        part: bytes | memoryview = data
+        if self._chance.random() < self._share:
             place = self._chance.randrange(len(data))
             wrong = bytearray(data)
             wrong[place] ^= self._chance.randrange(1, 256)
@@ -33,5 +33,6 @@ class CorruptStream(WrappedStream):
                 *(place, len(data), self.peer, wrong[place], data[place]),
                 extra={"peer": self.peer},
             )
-            data = bytes(wrong)
-        return self._inner.send_all(data)
+            part = bytes(wrong)
+        await self._inner.send_all(part)
+        return len(data)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from anysock.engines.base import Data, Event, Stream
 from anysock.errors import AnysockError, StreamBroken, StreamClosed
 from anysock.faults.pausing import PausingStream
-from anysock.net.turns import Turn
+from anysock.net.limiting import TooManyBytes
 
 # How much the line holds, in bytes: as much as 700 packets of Ethernet. Through a delay of d
 # seconds go at most 1/d MiB a second. A sender that is faster waits.
@@ -54,8 +54,6 @@ class DelayedStream(PausingStream):
         self._chance = chance
         self._line: collections.deque[_Piece] = collections.deque()
         self._held = 0
-        # Between tasks of the handler: one sends at a time.
-        self._turn = Turn()
         # Between who sends and who carries. For `threads`; elsewhere nobody ever waits for it.
         self._lock = threading.Lock()
         self._more: Event | None = None
@@ -64,11 +62,10 @@ class DelayedStream(PausingStream):
         self._carried: Event | None = None
         self._failure: Exception | None = None
         self._turns = _TURNS
-        self._cut_short = False
-        self._eof = False
-        self._closed = False
 
     async def recv(self, max_bytes: int | None = None) -> bytes:
+        if self._closed:
+            raise StreamClosed("recv() on a stream that is closed")
         data = await self._inner.recv(max_bytes)
         if not data and isinstance(self._failure, OSError):
             # Who carries has met the loss of the peer first.
@@ -76,8 +73,12 @@ class DelayedStream(PausingStream):
         return data
 
     async def send_all(self, data: Data) -> None:
-        async with self._turn:
-            self._check("send_all")
+        with self._only_sender("send_all"):
+            self._turns -= 1
+            if self._turns < 0:
+                # Before anything is on the line: who is cancelled here has sent nothing.
+                self._turns = _TURNS
+                await self._engine.sleep(0)
             lag = self._chance.uniform(self._least, self._most)
             rest = memoryview(data)
             try:
@@ -89,16 +90,9 @@ class DelayedStream(PausingStream):
                 # The peer would take whatever came next for the rest of this.
                 self._cut_short = self._cut_short or len(rest) < len(data)
                 raise
-        self._turns -= 1
-        if not self._turns:
-            self._turns = _TURNS
-            await self._engine.sleep(0)
 
-    async def send_eof(self) -> None:
-        async with self._turn:
-            self._check("send_eof")
-            self._eof = True
-            self._put(None, self._chance.uniform(self._least, self._most))
+    async def _send_end(self) -> None:
+        self._put(None, self._chance.uniform(self._least, self._most))
 
     def abort(self) -> None:
         super().abort()
@@ -120,16 +114,17 @@ class DelayedStream(PausingStream):
 
     # -- within ----------------------------------------------------------------------------------
 
-    def _check(self, what: str) -> None:
-        """Raises what stands against sending any more."""
+    def _stands_against(self, what: str = "send_eof") -> Exception | None:
         if self._closed:
-            raise StreamClosed(f"{what}() after close()")
-        if (gone := self._failure or self.lost) is not None:
-            raise gone
+            return StreamClosed(f"{what}() on a stream that is closed")
+        if (gone := self._aborted or self._failure) is not None:
+            return gone
+        # The peer that has sent too much is still answered.
+        if self._inner.lost is not None and not isinstance(self._inner.lost, TooManyBytes):
+            return self._inner.lost
         if self._cut_short:
-            raise StreamBroken("an earlier send_all was cancelled when part of it was sent")
-        if self._eof:
-            raise StreamClosed(f"{what}() after send_eof()")
+            return StreamBroken("an earlier send_all was cancelled when part of it was sent")
+        return None
 
     async def _until_room(self) -> None:
         while True:
@@ -137,7 +132,8 @@ class DelayedStream(PausingStream):
                 full = self._held >= CAPACITY
                 # Only one waits for it: whose turn it is to send.
                 room = self._room = self._engine.event() if full else None
-            self._check("send_all")
+            if gone := self._stands_against("send_all"):
+                raise gone
             if room is None:
                 return
             await room.wait()

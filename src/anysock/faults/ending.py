@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from anysock.engines.base import Data, Stream
-from anysock.net.turns import Turn
-from anysock.net.wrapping import WrappedStream
+from anysock.errors import StreamClosed
+from anysock.net.wrapping import PartingStream
 
 
 class EndOnPurpose(ConnectionError):
     """The end that an option asked for. For a handler, it is as if the peer were gone."""
 
 
-class EndingStream(WrappedStream):
+class EndingStream(PartingStream):
     """Sends `most` bytes, and then ends: within a `send_all`, if need be. With 0, the first
     `send_all` ends it. From then on everything raises `EndOnPurpose`."""
 
@@ -21,7 +21,6 @@ class EndingStream(WrappedStream):
     def __init__(self, inner: Stream, most: int) -> None:
         super().__init__(inner)
         self._most = self._left = most
-        self._turn = Turn()
         self._end_on_purpose: EndOnPurpose | None = None
 
     @property
@@ -36,6 +35,8 @@ class EndingStream(WrappedStream):
         raise NotImplementedError
 
     async def recv(self, max_bytes: int | None = None) -> bytes:
+        if self._closed:
+            raise StreamClosed("recv() on a stream that is closed")
         if self._end_on_purpose is not None:
             raise self._end_on_purpose
         try:
@@ -48,22 +49,29 @@ class EndingStream(WrappedStream):
             raise self._end_on_purpose from None
         return data
 
-    async def send_eof(self) -> None:
+    async def send_all(self, data: Data) -> None:
+        await super().send_all(data)
+        # (With nothing to send, there is no part.)
+        self._check_end()
+
+    async def _send_part(self, data: memoryview) -> int:
+        self._check_end()
+        part = data[: self._left]
+        if part:
+            await self._inner.send_all(part)
+            self._left -= len(part)
+        if not self._left:
+            await self._until_ready()
+            # In this order: who receives, on another thread, must know why it ends.
+            self._end_on_purpose = EndOnPurpose(f"{self.how} on purpose")
+            self._end()
+            raise self._end_on_purpose
+        return len(part)
+
+    async def _send_end(self) -> None:
+        self._check_end()
+        await super()._send_end()
+
+    def _check_end(self) -> None:
         if self._end_on_purpose is not None:
             raise self._end_on_purpose
-        await self._inner.send_eof()
-
-    async def send_all(self, data: Data) -> None:
-        async with self._turn:
-            if self._end_on_purpose is not None:
-                raise self._end_on_purpose
-            if self._left:
-                part = memoryview(data)[: self._left]
-                await self._inner.send_all(part)
-                self._left -= len(part)
-            if not self._left and len(data):
-                await self._until_ready()
-                # In this order: who receives, on another thread, must know why it ends.
-                self._end_on_purpose = EndOnPurpose(f"{self.how} on purpose")
-                self._end()
-                raise self._end_on_purpose

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from anysock.engines.base import Data, Stream
 from anysock.engines.current import current_engine
-from anysock.errors import StreamAborted
+from anysock.errors import StreamAborted, StreamClosed
 from anysock.faults.ending import EndOnPurpose
+from anysock.net.turns import Claim
 from anysock.net.wrapping import WrappedStream
 
 
@@ -24,6 +25,9 @@ class HalfOpenStream(WrappedStream):
         super().__init__(inner)
         self._over = current_engine().event()
         self._lost: OSError | None = None
+        self._one_sends, self._one_receives = Claim("sending"), Claim("receiving")
+        self._eof_sent = False
+        self._closed = False
 
     @property
     def lost(self) -> OSError | None:
@@ -38,19 +42,32 @@ class HalfOpenStream(WrappedStream):
         return False
 
     async def recv(self, max_bytes: int | None = None) -> bytes:
-        await self._over.wait()
-        if self._lost is not None:
-            raise self._lost
+        self._check("recv")
+        with self._one_receives:
+            await self._over.wait()
+        self._check("recv")
         return b""
 
     async def send_all(self, data: Data) -> None:
-        await self._over.wait()
-        if self._lost is None:
-            self._lost = EndOnPurpose("half-open on purpose")
+        self._check("send_all")
+        if self._eof_sent:
+            raise StreamClosed("send_all() after send_eof()")
+        with self._one_sends:
+            await self._over.wait()
+        self._check("send_all")
+        self._lost = EndOnPurpose("half-open on purpose")
         raise self._lost
 
     async def send_eof(self) -> None:
-        pass
+        self._check("send_eof")
+        with self._one_sends:
+            self._eof_sent = True
+
+    def _check(self, what: str) -> None:
+        if self._closed:
+            raise StreamClosed(f"{what}() on a stream that is closed")
+        if self._lost is not None:
+            raise self._lost
 
     def end_receiving(self) -> None:
         self._over.set()
@@ -59,12 +76,13 @@ class HalfOpenStream(WrappedStream):
         try:
             await self._over.wait()
         finally:
+            self._closed = True
             self._over.set()
             self._inner.abort()
             await self._inner.close()
 
     def abort(self) -> None:
-        if not self._over.is_set():
+        if not self._over.is_set() and self._lost is None:
             self._lost = StreamAborted("aborted on our side")
         self._inner.abort()
         self._over.set()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from anysock.engines.base import Data, Stream
+from anysock.engines.base import Stream
 from anysock.engines.current import current_engine
-from anysock.errors import StreamAborted, StreamBroken
-from anysock.net.turns import Turn
-from anysock.net.wrapping import WrappedStream
+from anysock.errors import StreamAborted
+from anysock.net.wrapping import PartingStream
 
 
-class PausingStream(WrappedStream):
+class PausingStream(PartingStream):
     """Can pause. `abort` and `close` end a pause at once.
 
     While it pauses it says that it is `sending`, and makes `progress`: something is still to be
@@ -22,11 +21,11 @@ class PausingStream(WrappedStream):
         self._over = self._engine.event()
         self._pausing = False
         self._looks = 0
-        self._aborted: StreamAborted | None = None
+        self._aborted: OSError | None = None
 
     @property
     def lost(self) -> OSError | None:
-        return self._inner.lost or self._aborted
+        return self._aborted or self._inner.lost
 
     @property
     def sending(self) -> bool:
@@ -54,46 +53,29 @@ class PausingStream(WrappedStream):
     def abort(self) -> None:
         self._inner.abort()
         if self._aborted is None and not self._over.is_set():
-            self._aborted = StreamAborted("aborted on our side")
+            self._aborted = self._inner.lost or StreamAborted("aborted on our side")
         self._over.set()
 
     async def close(self) -> None:
         self._over.set()
-        await self._inner.close()
+        await super().close()
 
 
 class PacedStream(PausingStream):
-    """Sends in pieces of at most `most` bytes, each when it is time for it.
-
-    Several tasks may send at once: the data of each goes in one go, one after the other.
-    """
+    """Sends in pieces of at most `most` bytes, each when it is time for it."""
 
     def __init__(self, inner: Stream, most: int) -> None:
         super().__init__(inner)
         self._most = most
         self._next = self._engine.now()
-        self._turn = Turn()
-        self._cut_short = False
 
     def _pause_after(self, size: int) -> float:
         """How long after a piece of `size` bytes the next may leave, in seconds."""
         raise NotImplementedError
 
-    async def send_all(self, data: Data) -> None:
-        async with self._turn:
-            if self._cut_short:
-                raise StreamBroken("an earlier send_all was cancelled when part of it was sent")
-            rest = memoryview(data)
-            try:
-                while True:
-                    await self._pause_until(self._next)
-                    piece = rest[: self._most]
-                    await self._inner.send_all(piece)
-                    rest = rest[self._most :]
-                    self._next = max(self._next, self._engine.now()) + self._pause_after(len(piece))
-                    if not rest:
-                        return
-            except BaseException:
-                # The peer would take whatever came next for the rest of this.
-                self._cut_short = len(rest) < len(data)
-                raise
+    async def _send_part(self, data: memoryview) -> int:
+        await self._pause_until(self._next)
+        piece = data[: self._most]
+        await self._inner.send_all(piece)
+        self._next = max(self._next, self._engine.now()) + self._pause_after(len(piece))
+        return len(piece)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from anysock.engines.base import Data, Engine, Stream
-from anysock.errors import StreamBroken, StreamBusy
-from anysock.net.wrapping import WrappedStream
+from anysock.engines.base import Engine, Stream
+from anysock.net.wrapping import PartingStream
 
 # How much is received at once, in bytes, where nobody asks for less. (Not as much as may still
 # come: a receive that asks for a gigabyte is handed a gigabyte of memory first.)
@@ -41,7 +40,7 @@ class Pace:
         self._next = max(self._next, earliest) + size / self._rate
 
 
-class LimitedStream(WrappedStream):
+class LimitedStream(PartingStream):
     """Ends after `most` bytes received, or sent; and moves `rate` bytes a second, each way.
 
     The peer that sends more than `most` bytes gets the answer to `most` of them, and then the end
@@ -61,8 +60,6 @@ class LimitedStream(WrappedStream):
         if rate is not None:
             self._piece = max(min(int(rate * _PIECE_SECONDS), _USUAL_SIZE), 1)
             self._receive_pace, self._send_pace = Pace(engine, rate), Pace(engine, rate)
-        self._in_recv = self._in_send = False
-        self._cut_short = False
         #: Set when the peer has sent, or was to be sent, a byte too many.
         self.too_many: TooManyBytes | None = None
 
@@ -75,21 +72,17 @@ class LimitedStream(WrappedStream):
         super().set_recv_size(max_bytes)
 
     async def recv(self, max_bytes: int | None = None) -> bytes:
-        if self._in_recv:
-            raise StreamBusy("another task is already waiting to receive here")
-        if self.too_many is not None:
-            return b""
-        asked = min(max_bytes or self._most_at_once, self._piece or self._most_at_once)
-        if self._may_receive is not None:
-            # What comes when nothing more may is one byte too many; the end of the stream is none.
-            asked = min(asked, max(self._may_receive, 1))
-        self._in_recv = True
-        try:
+        with self._only_receiver():
+            if self.too_many is not None:
+                return b""
+            asked = min(max_bytes or self._most_at_once, self._piece or self._most_at_once)
+            if self._may_receive is not None:
+                # What comes when nothing more may is one byte too many; the end of the stream is
+                # none.
+                asked = min(asked, max(self._may_receive, 1))
             if self._receive_pace is not None:
                 await self._receive_pace.wait()
             data = await self._inner.recv(asked)
-        finally:
-            self._in_recv = False
         if self._receive_pace is not None:
             self._receive_pace.moved(len(data))
         if self._may_receive is not None:
@@ -99,23 +92,7 @@ class LimitedStream(WrappedStream):
             self._may_receive -= len(data)
         return data
 
-    async def send_all(self, data: Data) -> None:
-        if self._in_send:
-            raise StreamBusy("another task is already waiting to send here")
-        if self._cut_short:
-            raise StreamBroken("an earlier send_all was cancelled when part of it had been sent")
-        rest = memoryview(data)
-        self._in_send = True
-        try:
-            while rest:
-                sent = await self._send_part(rest)
-                rest = rest[sent:]
-        finally:
-            self._in_send = False
-            self._cut_short = 0 < len(rest) < len(data) and self.too_many is None
-
     async def _send_part(self, data: memoryview) -> int:
-        """Send as much of `data` as may be sent at once; return how much that was."""
         if self._may_send is not None:
             if not self._may_send:
                 self.too_many = TooManyBytes("the peer was to be sent more bytes than one may")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-import threading
 
 from anysock.engines.base import Data, Stream
 from anysock.engines.current import current_engine
-from anysock.errors import AnysockError, StreamBroken, StreamBusy, StreamClosed, TlsError
+from anysock.errors import AnysockError, StreamBroken, StreamClosed, TlsError
 from anysock.net.tls_session import RECORD, TlsSession
-from anysock.net.turns import Turn
+from anysock.net.turns import Claim, Turn
 from anysock.net.wrapping import WrappedStream
 
 # How much is encrypted and sent at a time: so much more than its data a sender takes of memory.
@@ -43,8 +42,7 @@ class TlsStream(WrappedStream):
       stream does not do so, whatever the version: what it has to send is sent.
     - The end of the TCP stream alone is no end: `recv` raises `TlsTruncated`.
     - `TlsError` is what any other fault of TLS is raised as; then `lost` holds it.
-    - A `send_all` that was cancelled has always sent part of its data.
-    - Several tasks may send at once: the data of each goes in one piece, one after the other.
+    - A `send_all` that was cancelled in the middle has always sent part of its data.
 
     `bytes_received` and `bytes_sent` count what was moved before it, and from then on plain text.
     """
@@ -62,8 +60,9 @@ class TlsStream(WrappedStream):
         self._most = _MOST_RECEIVED
         self._received = inner.bytes_received
         self._sent = inner.bytes_sent
+        self._one_sends, self._one_receives = Claim("sending"), Claim("receiving")
+        # Between who sends, and who receives and has to answer.
         self._sending_turn = Turn()
-        self._in_recv = threading.Lock()
         self._turns = _TURNS
         self._lost: TlsError | None = None
         self._receiving_ended = False
@@ -113,61 +112,62 @@ class TlsStream(WrappedStream):
         await self._flush()
 
     async def recv(self, max_bytes: int | None = None) -> bytes:
-        if self._closed:
-            raise StreamClosed("recv() after close()")
-        if not self._in_recv.acquire(blocking=False):
-            raise StreamBusy("another task is already waiting to receive here")
+        self._check_receivable()
         try:
-            most = max_bytes or self._most
-            self._turns -= 1
-            if not self._turns:
-                self._turns = _TURNS
-                await current_engine().sleep(0)
-            # From here on, nothing that was taken from the session waits: a receive that is
-            # cancelled loses nothing.
-            while (data := self._session.decrypt(most)) is None:
-                await self._answer()
-                if not await self._feed():
-                    return b""
-                self._turns = _TURNS
+            with self._one_receives:
+                most = max_bytes or self._most
+                self._turns -= 1
+                if not self._turns:
+                    self._turns = _TURNS
+                    await current_engine().sleep(0)
+                # From here on, nothing that was taken from the session waits: a receive that is
+                # cancelled loses nothing.
+                while (data := self._session.decrypt(most)) is None:
+                    await self._answer()
+                    if not await self._feed():
+                        return b""
+                    self._turns = _TURNS
+                self._check_receivable()
         except TlsError as error:
             await self._lose(error)
             raise
-        finally:
-            self._in_recv.release()
         self._received += len(data)
         return data
 
     async def send_all(self, data: Data) -> None:
-        async with self._sending_turn:
-            self._check_sendable("send_all")
-            rest = memoryview(data)
-            try:
-                while rest:
-                    piece, rest = rest[:_PIECE], rest[_PIECE:]
-                    await self._inner.send_all(self._encrypt(piece))
-                    self._sent += len(piece)
-            except BaseException as error:
-                # The records that were made are gone: the peer would miss them.
-                self._cut_short = True
-                if isinstance(error, TlsError):
-                    self._lost = self._lost or error
-                elif self._lost is not None and isinstance(error, OSError):
-                    raise self._lost from None  # who receives knows better what is wrong
-                raise
+        self._check_sendable("send_all")
+        with self._one_sends:
+            async with self._sending_turn:
+                self._check_sendable("send_all")
+                rest = memoryview(data)
+                try:
+                    while rest:
+                        piece, rest = rest[:_PIECE], rest[_PIECE:]
+                        await self._inner.send_all(self._encrypt(piece))
+                        self._sent += len(piece)
+                except BaseException as error:
+                    # The records that were made are gone: the peer would miss them.
+                    self._cut_short = True
+                    if isinstance(error, TlsError):
+                        self._lost = self._lost or error
+                    elif self._lost is not None and isinstance(error, OSError):
+                        raise self._lost from None  # who receives knows better what is wrong
+                    raise
 
     async def send_eof(self) -> None:
-        async with self._sending_turn:
-            if self._eof_sent and not self._closed:
-                return
-            self._check_sendable("send_eof")
-            self._eof_sent = True
-            try:
-                self._session.shut_down()
-            except TlsError as error:
-                self._lost = self._lost or error
-                raise
-            await self._hand_on()
+        if self._check_sendable("send_eof"):
+            return
+        with self._one_sends:
+            async with self._sending_turn:
+                if self._check_sendable("send_eof"):
+                    return
+                self._eof_sent = True
+                try:
+                    self._session.shut_down()
+                except TlsError as error:
+                    self._lost = self._lost or error
+                    raise
+                await self._hand_on()
 
     def end_receiving(self) -> None:
         self._receiving_ended = True
@@ -260,12 +260,24 @@ class TlsStream(WrappedStream):
             or self._sending_turn.taken
         )
 
-    def _check_sendable(self, what: str) -> None:
+    def _check_sendable(self, what: str) -> bool:
+        """Raise what stands against sending, besides another task that does. True where the end of
+        our stream is sent already, and is what was to be sent."""
         if self._closed:
-            raise StreamClosed(f"{what}() after close()")
+            raise StreamClosed(f"{what}() on a stream that is closed")
         if self._lost is not None:
             raise self._lost
-        if self._cut_short:
-            raise StreamBroken("an earlier send_all was cancelled when part of it had been sent")
-        if self._eof_sent:
-            raise StreamClosed(f"{what}() after send_eof()")
+        if self._cut_short or self._aborted or self._eof_sent:
+            if self._inner.lost is not None:
+                raise self._inner.lost
+            if self._cut_short:
+                raise StreamBroken("an earlier send_all was cancelled when part of it was sent")
+            if self._eof_sent and what != "send_eof":
+                raise StreamClosed(f"{what}() after send_eof()")
+        return self._eof_sent
+
+    def _check_receivable(self) -> None:
+        if self._closed:
+            raise StreamClosed("recv() on a stream that is closed")
+        if self._aborted and self._inner.lost is not None:
+            raise self.lost or self._inner.lost

@@ -1,4 +1,4 @@
-"""Turns: one task at a time."""
+"""One task at a time: in turn, or not at all."""
 
 from __future__ import annotations
 
@@ -6,6 +6,31 @@ import threading
 
 from anysock.engines.base import Event
 from anysock.engines.current import current_engine
+from anysock.errors import StreamBusy
+
+
+class Claim:
+    """Lets one task at a time into a block: ``with``; a second gets `StreamBusy`, which says that
+    another is `doing` it already."""
+
+    __slots__ = ("_doing", "_lock")
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+        # For `threads`: of two, just one has it. Nobody ever waits for it.
+        self._lock = threading.Lock()
+
+    @property
+    def taken(self) -> bool:
+        """Whether a task is in the block."""
+        return self._lock.locked()
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            raise StreamBusy(f"another task is already {self._doing} here")
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
 
 
 class Turn:
