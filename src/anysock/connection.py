@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from anysock.engines.base import Data, SockAddr, Stream
+from anysock.engines.current import current_engine
 from anysock.errors import EndOfStream, LineTooLong
 from anysock.net.lines import LineBuffer
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
 #: The longest line that `Connection.recv_line` takes when it is not told another limit, in bytes.
 MAX_LINE = 65536
+
+# How many lines, or pieces, are handed out in a row before the others get their turn, where what is
+# handed out has come already: one chunk may hold a quarter of a million lines.
+_IN_A_ROW = 64
 
 
 class Connection:
@@ -46,6 +51,7 @@ class Connection:
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._buffer: LineBuffer | None = None
+        self._left_in_a_row = _IN_A_ROW
         self._client: SockAddr | None = None
         # What has come and gone that is not the conversation's: the header of a proxy.
         self._overhead = 0
@@ -133,6 +139,9 @@ class Connection:
 
     async def _recv_buffered(self, max_bytes: int | None) -> bytes:
         if self._buffer:
+            self._left_in_a_row -= 1
+            if not self._left_in_a_row:
+                await self._let_others_run()
             return self._buffer.take(max_bytes or len(self._buffer))
         return await self._stream.recv(max_bytes)
 
@@ -142,6 +151,10 @@ class Connection:
         Raises `EndOfStream`, which holds what did come, when the peer ends the stream before.
         """
         buffer = self._buffer_of_ours()
+        if buffer:
+            self._left_in_a_row -= 1
+            if not self._left_in_a_row:
+                await self._let_others_run()
         while len(buffer) < size:
             data = await self._stream.recv()
             if not data:
@@ -158,6 +171,10 @@ class Connection:
         a line ending (which is not counted); then what has come stays to be received.
         """
         buffer = self._buffer_of_ours()
+        if buffer:
+            self._left_in_a_row -= 1
+            if not self._left_in_a_row:
+                await self._let_others_run()
         try:
             while (line := buffer.next_line(max_bytes)) is None:
                 data = await self._stream.recv()
@@ -219,6 +236,13 @@ class Connection:
         trace: TracebackType | None,
     ) -> None:
         await self.close()
+
+    async def _let_others_run(self) -> None:
+        # Called before anything is taken: a receive that is cancelled here loses nothing. And
+        # whether or not the network was waited for meanwhile: where there is always more, that is
+        # no turn.
+        self._left_in_a_row = _IN_A_ROW
+        await current_engine().sleep(0)
 
     def _buffer_of_ours(self) -> LineBuffer:
         if self._buffer is None:

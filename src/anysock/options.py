@@ -285,8 +285,8 @@ class ServeOptions:
     )
     slow_step: float = _duration(
         0.1,
-        "Warn, with its stack, when one step of a handler holds up all others for longer. 0 never "
-        "does. Under polling and selector.",
+        "Warn, with its stack, when one step of a handler, or one turn of the loop with many "
+        "steps, holds up all others for longer. 0 never does. Under polling and selector.",
     )
     production: bool = option(
         False,

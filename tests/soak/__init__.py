@@ -3,6 +3,7 @@
     python -m tests.soak.crowd --count 10000        many connections held, and each echoed
     python -m tests.soak.resets --seconds 10        resets beside a bystander
     python -m tests.soak.drips --count 1000         clients that send a byte now and then
+    python -m tests.soak.hostile --kind records    a bystander's latency beside a hostile client
     python -m tests.soak.slow_reader --size 50      one that does not read 50 MiB
     python -m tests.soak.killed_workers             workers killed at random under connections
     python -m tests.soak.reloads                    SIGHUP under load

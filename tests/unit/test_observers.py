@@ -149,6 +149,26 @@ def test_a_slow_step_is_told_with_its_stack(name, caplog):
     assert "time.sleep(0.3)" in mine[0].getMessage()
 
 
+@pytest.mark.parametrize("name", OURS)
+def test_a_turn_of_many_short_steps_is_told(name, caplog):
+    async def short():
+        time.sleep(0.03)  # none of them is a slow step
+
+    async def main():
+        async with anysock.task_group() as group:
+            for number in range(20):
+                group.spawn(short(), name=f"short-{number}")
+
+    engine = make_engine(name)
+    engine.watch_steps(0.1)
+    with caplog.at_level(logging.WARNING):
+        engine.run(main())
+    told = [record.getMessage() for record in caplog.records]
+    mine = [text for text in told if text.startswith("a turn with many steps, of 'short-")]
+    assert len(mine) == 1, "told once a turn"
+    assert "among others, holds up the loop" in mine[0]
+
+
 def test_many_short_steps_and_long_sleeps_are_no_slow_step(caplog):
     async def busy():
         until = time.monotonic() + 0.2

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from anysock.errors import TlsError, TlsTruncated, UsageError
 from anysock.net.certificates import client_context, server_context
-from anysock.net.tls_session import RECORD, TlsSession
+from anysock.net.tls_session import RECORD, RECORDS_IN_A_ROW, TlsSession
 from tests.pki import TLS12, TLS13, Pki
 
 VERSIONS = pytest.mark.parametrize("version", [TLS12, TLS13], ids=["TLS 1.2", "TLS 1.3"])
@@ -99,6 +99,33 @@ def test_both_ways(ends_of, version):
     assert client.decrypt(1) == b"p"
     assert client.decrypt(ENOUGH) == b"ong"
     assert client.decrypt(ENOUGH) is None
+
+
+@VERSIONS
+def test_no_call_does_more_than_so_many_records(ends_of, version):
+    server, client = ends_of(version).new()
+    client.handshake()
+    hello = client.take_output()
+    # A message may be cut into as many records as it has bytes (RFC 8446, 5.1).
+    server.feed(b"".join(hello[:3] + b"\0\1" + hello[at : at + 1] for at in range(5, len(hello))))
+    calls = 0
+    while server.behind:
+        opened = server.opened
+        assert not server.handshake()
+        assert 0 < server.opened - opened <= RECORDS_IN_A_ROW
+        calls += 1
+    assert calls >= (len(hello) - 5) // RECORDS_IN_A_ROW
+    carry(server, client)
+    shake_hands(server, client)
+
+    server.feed(b"".join(send(client, b"x") for _ in range(1000)))
+    received = 0
+    while server.behind:
+        data = server.decrypt(ENOUGH)
+        assert data is not None
+        assert len(data) <= RECORDS_IN_A_ROW
+        received += len(data)
+    assert received == 1000
 
 
 @VERSIONS

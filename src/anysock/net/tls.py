@@ -8,7 +8,7 @@ import ssl
 from anysock.engines.base import Data, Stream
 from anysock.engines.current import current_engine
 from anysock.errors import AnysockError, StreamBroken, StreamClosed, TlsError
-from anysock.net.tls_session import RECORD, TlsSession
+from anysock.net.tls_session import RECORD, RECORDS_IN_A_ROW, TlsSession
 from anysock.net.turns import Claim, Turn
 from anysock.net.wrapping import WrappedStream
 
@@ -64,6 +64,7 @@ class TlsStream(WrappedStream):
         # Between who sends, and who receives and has to answer.
         self._sending_turn = Turn()
         self._turns = _TURNS
+        self._next_turn_at = RECORDS_IN_A_ROW
         self._lost: TlsError | None = None
         self._receiving_ended = False
         self._eof_sent = False
@@ -104,7 +105,9 @@ class TlsStream(WrappedStream):
         try:
             while not self._session.handshake():
                 await self._flush()
-                if not await self._feed():
+                if self._session.behind:
+                    await current_engine().sleep(0)
+                elif not await self._feed():
                     raise TlsError("ended on our side before the TLS handshake was done")
         except TlsError as error:
             await self._lose(error)
@@ -117,16 +120,20 @@ class TlsStream(WrappedStream):
             with self._one_receives:
                 most = max_bytes or self._most
                 self._turns -= 1
-                if not self._turns:
-                    self._turns = _TURNS
-                    await current_engine().sleep(0)
+                # Records are counted whether or not a receive has waited meanwhile: to have waited
+                # for the network is not to have waited for the others, where there is always more.
+                if not self._turns or self._session.opened >= self._next_turn_at:
+                    await self._let_others_run()
                 # From here on, nothing that was taken from the session waits: a receive that is
                 # cancelled loses nothing.
                 while (data := self._session.decrypt(most)) is None:
                     await self._answer()
-                    if not await self._feed():
+                    if self._session.behind:
+                        await self._let_others_run()
+                    elif await self._feed():
+                        self._turns = _TURNS
+                    else:
                         return b""
-                    self._turns = _TURNS
                 self._check_receivable()
         except TlsError as error:
             await self._lose(error)
@@ -200,6 +207,11 @@ class TlsStream(WrappedStream):
             self._session.encrypt(piece[start : start + RECORD])
             records.append(self._session.take_output())
         return b"".join(records)
+
+    async def _let_others_run(self) -> None:
+        self._turns = _TURNS
+        self._next_turn_at = self._session.opened + RECORDS_IN_A_ROW
+        await current_engine().sleep(0)
 
     async def _feed(self) -> bool:
         """Wait for what the network brings. False when we do not want to hear more."""

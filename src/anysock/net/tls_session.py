@@ -15,12 +15,18 @@ from typing import Any
 from anysock.engines.base import Data
 from anysock.errors import TlsError, TlsTruncated, UsageError
 
-# A record holds at most 16 KiB of plain text, and 256 bytes more as it is sent (RFC 8446, 5.2).
+# A record holds at most 16 KiB of plain text. Before it, five bytes: the last two of them say how
+# much follows (RFC 8446, 5.1).
 RECORD = 16384
-_RECORD_AS_SENT = 5 + RECORD + 256
+_HEAD = 5
 
 # How a TLS stream can begin: a record of type handshake, or alert (RFC 8446, 5.1).
 _BEGINNINGS = (0x16, 0x15)
+
+# How many records are opened in a row before the others get their turn. A record costs as long to
+# open as an operation takes, be it of one byte (RFC 8446, 5.1 allows records without any), and one
+# chunk of the network's may bring ten thousand.
+RECORDS_IN_A_ROW = 64
 
 # How much of what is no TLS is shown.
 _MOST_SHOWN = 20
@@ -30,7 +36,8 @@ class TlsSession:
     """One end of a TLS connection, between what the network brings and what it takes.
 
     `feed` it what comes; take from `take_output` what is to go, after every other call. What it
-    holds is bounded by what it was fed, and by 16 KiB for each call.
+    holds is bounded by what it was fed, and by 16 KiB for each call; so is what it does, by
+    `RECORDS_IN_A_ROW` for each call: see `behind`.
 
     Raises `TlsError` where the peer, or somebody on the way, breaks the protocol; `take_output`
     may then have an alert for the peer. It can be used from several threads. `UsageError` is for a
@@ -54,9 +61,12 @@ class TlsSession:
         self._lock = threading.Lock()
         # What has come and was not handed to OpenSSL yet. Its buffers never shrink: a connection
         # that was once handed 256 KiB at a time would keep as much to its end. So it gets its
-        # input record by record.
+        # input record by record; and what it does with it can be counted.
         self._held = b""
         self._given = 0
+        self._of_record = 0  # so many bytes of the record that it was last given are to follow
+        #: How many records were opened.
+        self.opened = 0
         # What OpenSSL had to give up before its time, see `shut_down`.
         self._decrypted = b""
         self._started = False
@@ -117,12 +127,19 @@ class TlsSession:
         """How many bytes `take_output` would return."""
         return self._outgoing.pending
 
+    @property
+    def behind(self) -> bool:
+        """Whether something has come that was not looked at yet: then `handshake` and `decrypt` are
+        to be called again before more is fed, when the others have had their turn."""
+        return len(self._held) - self._given >= (1 if self._of_record else _HEAD)
+
     # -- the side of the user --------------------------------------------------------------------
 
     def handshake(self) -> bool:
         """Go on with the handshake as far as what has come allows. True once it is done."""
         with self._lock:
             self._check()
+            last = self.opened + RECORDS_IN_A_ROW
             while not self._established:
                 try:
                     self._tls.do_handshake()
@@ -132,6 +149,8 @@ class TlsSession:
                     pass
                 except ssl.SSLError as error:
                     raise self._failed(error) from None
+                if self.opened >= last:
+                    return False
                 if not self._give_more():
                     self._check_cut_off()
                     return False
@@ -139,22 +158,27 @@ class TlsSession:
 
     def decrypt(self, most: int) -> bytes | None:
         """At least 1 and at most `most` bytes of plain text; ``b""`` when the peer has ended its
-        stream; None when more must come from the network first."""
+        stream; None when more must come from the network first, or the session is `behind`."""
         with self._lock:
             if self._decrypted:
                 data, self._decrypted = self._decrypted[:most], self._decrypted[most:]
                 return data
             chunks: list[bytes] = []
+            last = self.opened + RECORDS_IN_A_ROW
             while most > 0 and not self._ended and self._failure is None:
                 # OpenSSL gives one record at a time. To try in vain would cost an exception.
-                if not (self._incoming.pending or self._give_more() or self._tls.pending()):
+                if not (
+                    self._incoming.pending
+                    or (self._held and self._give_more())
+                    or self._tls.pending()
+                ):
                     break
                 try:
                     data = self._tls.read(min(most, RECORD))
                 except ssl.SSLWantReadError:
-                    if self._give_more():
-                        continue
-                    break
+                    if self.opened >= last:
+                        break
+                    continue
                 except ssl.SSLZeroReturnError:
                     # Where close_notify was sent already; CPython returns b"" only where not.
                     data = b""
@@ -164,6 +188,8 @@ class TlsSession:
                 if data:
                     chunks.append(data)
                     most -= len(data)
+                    if self.opened >= last:
+                        break
                 else:
                     self._ended = True
             if chunks:
@@ -171,7 +197,8 @@ class TlsSession:
             if self._ended:
                 return b""
             self._check()
-            self._check_cut_off()
+            if not self.behind:
+                self._check_cut_off()
             return None
 
     def encrypt(self, data: Data) -> None:
@@ -208,22 +235,25 @@ class TlsSession:
     # -- within ----------------------------------------------------------------------------------
 
     def _give_more(self) -> bool:
-        """Hand OpenSSL more of what has come. False when there is no more."""
-        held = self._held
-        if not held:
+        """Hand OpenSSL the next record of what has come, or what there is of it. False when that
+        is nothing, or less than tells how long the record is."""
+        held, start = self._held, self._given
+        size = len(held) - start
+        whole = self._of_record
+        if size < (1 if whole else _HEAD):
             return False
-        if self._given == 0 and len(held) <= _RECORD_AS_SENT:
-            self._incoming.write(held)
-            self._held = b""
-            return True
-        until = self._given + _RECORD_AS_SENT
-        with memoryview(held) as view:
-            self._incoming.write(view[self._given : until])
-        if until < len(held):
-            self._given = until
+        if not whole:
+            whole = _HEAD + (held[start + 3] << 8 | held[start + 4])
+            self.opened += 1
+        if size > whole:
+            self._incoming.write(held[start : start + whole])
+            self._given = start + whole
+            self._of_record = 0
         else:
+            self._incoming.write(held[start:] if start else held)
             self._held = b""
             self._given = 0
+            self._of_record = whole - size
         return True
 
     def _check_cut_off(self) -> None:

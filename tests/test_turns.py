@@ -1,0 +1,120 @@
+"""Whoever has much to do at once lets the others have their turn: counted in work, not in calls."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+import anysock
+from anysock.connection import _IN_A_ROW, Connection
+from anysock.net.tls_session import RECORDS_IN_A_ROW
+from tests.harness import CONCURRENT_ENGINES
+from tests.pki import TLS13, Pki
+from tests.test_streams import two_ends
+from tests.test_tls_stream import tls_ends
+
+# Where each client has a thread, turns are the operating system's affair.
+WITH_TURNS = [engine for engine in CONCURRENT_ENGINES if engine != "threads"]
+with_turns = pytest.mark.parametrize("engine", WITH_TURNS)
+
+MANY = 3000
+
+# A loop may run a task last in one turn, and first in the next; and for trio a turn of the one may
+# be two of the other.
+AT_MOST = 4
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory) -> Pki:
+    return Pki(tmp_path_factory.mktemp("pki"))
+
+
+async def most_in_a_turn(
+    work: Callable[[], Coroutine[Any, Any, None]], done: Callable[[], int]
+) -> int:
+    """The most that `done` rises, during ``work()``, between two turns of another task."""
+    most, last = 0, done()
+    working = anysock.spawn(work())
+    while not working.done:
+        await anysock.sleep(0)
+        now = done()
+        most, last = max(most, now - last), now
+    await working.join()
+    return most
+
+
+@with_turns
+def test_small_records_are_opened_some_at_a_time(engine, pki):
+    async def main():
+        async with tls_ends(pki, TLS13) as (near, far):
+            records = []
+            for _ in range(MANY):
+                near._session.encrypt(b"x")
+                records.append(near._session.take_output())
+
+            async def work():
+                received = 0
+                while received < MANY:
+                    received += len(await far.recv())
+
+            await near._inner.send_all(b"".join(records))
+            most = await most_in_a_turn(work, lambda: far._session.opened)
+            assert 0 < most <= AT_MOST * RECORDS_IN_A_ROW
+
+    anysock.run(main, engine=engine)
+
+
+@with_turns
+@pytest.mark.parametrize("how", ["lines", "exactly", "bytes"])
+def test_what_has_come_is_handed_out_some_at_a_time(engine, how):
+    async def main():
+        async with two_ends(lambda stream: stream) as (near, far):
+            connection, taken = Connection(far), 0
+
+            async def work():
+                nonlocal taken
+                await connection.recv_line()
+                while taken + 1 < MANY:
+                    taken += 1
+                    if how == "lines":
+                        assert await connection.recv_line() == b"\n"
+                    elif how == "exactly":
+                        assert await connection.recv_exactly(1) == b"\n"
+                    else:
+                        assert await connection.recv(1) == b"\n"
+
+            await near.send_all(b"\n" * MANY)
+            assert 0 < await most_in_a_turn(work, lambda: taken) <= AT_MOST * _IN_A_ROW
+
+    anysock.run(main, engine=engine)
+
+
+@with_turns
+def test_who_is_cancelled_while_the_others_have_their_turn_loses_no_line(engine):
+    lines = [b"%d\n" % number for number in range(1000)]
+
+    async def main():
+        async with two_ends(lambda stream: stream) as (near, far):
+            connection, cancelled = Connection(far), 0
+            came: list[bytes] = []
+
+            async def read():
+                while len(came) < len(lines):
+                    came.append(await connection.recv_line())
+
+            await near.send_all(b"".join(lines))
+            while len(came) < len(lines):
+                reading = anysock.spawn(read())
+                await anysock.sleep(0)
+                reading.cancel()
+                with contextlib.suppress(anysock.Cancelled):
+                    await reading.join()
+                    cancelled -= 1
+                cancelled += 1
+            assert came == lines
+            assert cancelled > 1
+
+    anysock.run(main, engine=engine)
