@@ -126,6 +126,45 @@ def test_a_killed_worker_loses_its_own_clients_alone(start_server):
         assert server.ask(b"after") == b"after"
 
 
+def test_a_worker_that_can_not_be_started_takes_nobody_along(start_server):
+    """There is no descriptor for it; fork(2) without memory or processes fails the same way."""
+    server = start(start_server)
+    server.expected_errors = ["was killed by SIGKILL", "can't start a worker: Too many open files"]
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(server.connect()) for _ in range(10)]
+        assert all(served(client) for client in clients)
+        server.limit_fds(max(int(name) for name in os.listdir(f"/proc/{server.pid}/fd")) + 1)
+        victim, survivor = workers_of(server)
+        os.kill(victim, signal.SIGKILL)
+        server.wait_for("can't start a worker")
+        left = [client for client in clients if not _is_gone(client)]
+        assert all(served(client) for client in left)
+        assert server.ask(b"a new one") == b"a new one"
+        # It can't be replaced, either, and goes on.
+        server.signal(signal.SIGHUP)
+        server.wait_for("replacing 1 workers")
+        assert server.ask(b"a new one") == b"a new one"
+        assert workers_of(server) == [survivor]
+        server.limit_fds(1000)
+        server.wait_for(r"is started, after \d+ tries that failed")
+        wait_until(
+            lambda: len(workers_of(server)) == 2 and survivor not in workers_of(server)
+            if not left else len(workers_of(server)) == 3,
+            "two new ones; the old one, while it has clients",
+        )  # fmt: skip
+        assert all(served(client) for client in left)
+    assert len(server.matching("can't start a worker")) == 1
+
+
+def test_a_signal_without_a_name_ends_one_worker(start_server):
+    server = start(start_server)
+    server.expected_errors = ["was killed by signal"]
+    os.kill(workers_of(server)[0], signal.SIGRTMIN + 1)
+    server.wait_for(f"was killed by signal {signal.SIGRTMIN + 1}")
+    wait_until(lambda: len(workers_of(server)) == 2, "another is started")
+    assert server.ask(b"after") == b"after"
+
+
 def _is_gone(client: socket.socket) -> bool:
     client.setblocking(False)
     try:

@@ -7,7 +7,11 @@ worker is free, and loses nothing when one is replaced. (With SO_REUSEPORT each 
 of its own, and take it along when it goes: granian 567.)
 
     supervisor.py   starts, replaces, ends the workers; answers signals
+    staffing.py     how many workers there should be, and what is to be done about it
+    hiring.py       starting one: what it is told to do
     process.py      a worker, as the supervisor sees it
+    waking.py       signals, and calls from other threads
+    ending.py       by when all must be over
     sockets.py      what the supervisor opens, and the workers inherit
     figures.py      the figures of all together, for the admin endpoint
     worker.py       what runs in a worker

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from anysock import metrics
 from anysock.logs import lines_lost
 from anysock.metrics import Snapshot
+from anysock.workers.process import WorkerProcess
 
 # How long the workers may take to answer: they do on a thread of their own, whatever their engine
 # does. Who has not by then is left out.
@@ -40,6 +41,46 @@ class Question:
         self.missing.discard(pid)
         if not self.missing:
             self.done.set()
+
+
+class Questions:
+    """What has been asked, as the supervisor keeps it: on its own thread alone."""
+
+    def __init__(self) -> None:
+        # The figures of the workers that have ended.
+        self._gone: Snapshot = {}
+        self._open: dict[int, Question] = {}
+        self._next = 0
+
+    def ask(self, question: Question, workers: list[WorkerProcess]) -> None:
+        """Ask `workers`, who are those that serve. Who does not hear now is left out."""
+        number = self._next
+        self._next += 1
+        self._open = {
+            number: question for number, question in self._open.items() if question.missing
+        } | {number: question}
+        question.missing = {worker.pid for worker in workers}
+        question.gone = self._gone
+        question.last = {worker.pid: worker.figures for worker in workers}
+        for worker in workers:
+            if not worker.control.hint(do=question.kind, id=number, most=question.most):
+                question.leave_out(worker.pid)
+        if not workers:
+            question.done.set()
+
+    def answered(self, number: int, worker: WorkerProcess, value: Any) -> None:
+        """A worker has answered the question with that number."""
+        question = self._open.get(number)
+        if question is not None:
+            question.answer(worker.pid, value)
+            if question.kind == "figures":
+                worker.figures = value
+
+    def is_gone(self, worker: WorkerProcess) -> None:
+        """A worker has ended. What it had told when it was last asked still counts."""
+        for question in self._open.values():
+            question.leave_out(worker.pid)
+        self._gone = metrics.add([self._gone, metrics.what_remains(worker.figures)])
 
 
 class Asked(Protocol):

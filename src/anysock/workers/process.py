@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import signal
 import subprocess
@@ -15,65 +16,106 @@ from anysock.metrics import Snapshot
 from anysock.workers.control import ToWorker, pair
 from anysock.workers.worker import Job
 
+#: What fails when a worker can't be started, by no fault of anybody here: no descriptor, process
+#: (fork(2): EAGAIN) or memory is left, or the interpreter is not where it was.
+NOT_STARTED = (OSError, MemoryError, subprocess.SubprocessError)
+
 
 class WorkerProcess:
     """A worker that was started."""
 
-    def __init__(self, process: subprocess.Popen[bytes], control: ToWorker, line: int) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], control: ToWorker, line: int, generation: int
+    ) -> None:
         self.process = process
         self.pid = process.pid
         self.control = control
+        #: Its line in the table of slots.
         self.line = line
+        # What `anysock.workers.staffing.Member` says of these.
+        self.generation = generation
         self.started_at = time.monotonic()
         self.ready = False
-        #: Told to end, for good: it is not replaced.
         self.ending = False
         #: Why it could not begin, and the exit code that this means.
         self.failure: tuple[str, int] | None = None
         self.aborted = 0
         #: What it has done, when it was last asked.
         self.figures: Snapshot = {}
-        #: The one that it will replace once it is ready.
-        self.replaces: WorkerProcess | None = None
 
     @classmethod
     def start(
-        cls, server: tuple[Any, Any, Any], inherited: Iterable[int], **job: Any
+        cls,
+        server: tuple[Any, Any, Any],
+        inherited: Iterable[int],
+        *,
+        generation: int,
+        **job: Any,
     ) -> WorkerProcess:
         """Start a worker that serves ``handler, options, events``, with those descriptors; `job`
-        are further fields of `Job`."""
+        are further fields of `Job`.
+
+        Raises one of `NOT_STARTED` when that can't be done now; then nothing is left of it.
+        """
         handler, _, events = server
-        control, theirs = pair()
-        with theirs:
-            process = subprocess.Popen(
-                [
-                    sys.executable,
-                    # The flags that we were started with, such as -X dev.
-                    *subprocess._args_from_interpreter_flags(),  # type: ignore[attr-defined]
-                    *("-m", "anysock.workers.worker", str(theirs.fileno())),
-                ],
-                pass_fds=[theirs.fileno(), *inherited],
-                stdin=subprocess.DEVNULL,
-            )
         module, path = _main_of(handler, events)
-        control.send_job(
-            Job(
-                server=pickle.dumps(server),
-                main_module=module,
-                main_path=path,
-                import_path=sys.path,
-                **job,
+        control, theirs = pair()
+        try:
+            with theirs:
+                process = subprocess.Popen(
+                    [
+                        sys.executable,
+                        # The flags that we were started with, such as -X dev.
+                        *subprocess._args_from_interpreter_flags(),  # type: ignore[attr-defined]
+                        *("-m", "anysock.workers.worker", str(theirs.fileno())),
+                    ],
+                    pass_fds=[theirs.fileno(), *inherited],
+                    stdin=subprocess.DEVNULL,
+                )
+        except BaseException:
+            control.sock.close()
+            raise
+        worker = cls(process, control, job["line"], generation)
+        try:
+            control.send_job(
+                Job(
+                    server=pickle.dumps(server),
+                    main_module=module,
+                    main_path=path,
+                    import_path=sys.path,
+                    **job,
+                )
             )
-        )
-        return cls(process, control, job["line"])
+        except BaseException:
+            worker.kill()
+            raise
+        return worker
+
+    def kill(self) -> None:
+        """End it at once, and wait until it has: nothing is left of it."""
+        self.process.kill()
+        self.process.wait()
+        self.control.sock.close()
 
     @property
     def how_it_ended(self) -> str:
         """In words, for one that has ended."""
         code = self.process.returncode
-        if code < 0:
+        if code >= 0:
+            return f"ended with code {code}"
+        try:
             return f"was killed by {signal.Signals(-code).name}"
-        return f"ended with code {code}"
+        except ValueError:  # a real-time signal between the first and the last has no name
+            return f"was killed by signal {-code}"
+
+
+def cause_of(error: BaseException) -> str:
+    """Why a worker could not be started, in words that are the same each time."""
+    if isinstance(error, OSError) and error.errno:
+        # Of the files that a start needs, the interpreter is the one that may be missing.
+        where = f": {error.filename}" if error.filename else ""
+        return f"{os.strerror(error.errno)}{where}"
+    return str(error) or type(error).__name__
 
 
 def _main_of(*things: object) -> tuple[str | None, str | None]:

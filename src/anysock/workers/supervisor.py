@@ -2,64 +2,35 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
-import dataclasses
 import logging
-import pickle
 import selectors
 import signal
-import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NoReturn
 
-from anysock import metrics, systemd
+from anysock import systemd
 from anysock.admission import connections_that_fit
-from anysock.engines.signals import is_ignored
 from anysock.errors import AnysockError, StartError, UsageError
 from anysock.events import Events
 from anysock.handlers import Handler
 from anysock.logs import last_words
-from anysock.metrics import Snapshot
 from anysock.net.addresses import Address
 from anysock.net.certificates import server_context
-from anysock.options import LEAST_UDP_RATE, ServeOptions
+from anysock.options import ServeOptions
 from anysock.units import format_duration
-from anysock.workers.figures import Question
-from anysock.workers.process import WorkerProcess
-from anysock.workers.slots import MOST_WORKERS, SlotTable
+from anysock.workers import hiring
+from anysock.workers.ending import Ending
+from anysock.workers.figures import Question, Questions
+from anysock.workers.process import NOT_STARTED, WorkerProcess, cause_of
+from anysock.workers.slots import SlotTable
 from anysock.workers.sockets import SharedSockets
+from anysock.workers.staffing import Retire, Staffing
+from anysock.workers.waking import Bell
 
 _log = logging.getLogger("anysock")
 _ready_log = logging.getLogger("anysock.ready")
-
-# A worker that dies sooner after its start than this, or before it serves, has not worked.
-QUICK_SECONDS = 1.0
-
-# After so many deaths of that kind in a row, the supervisor gives up.
-MOST_QUICK_DEATHS = 5
-
-# How long to wait before a worker is started again, at first and at most; it doubles each time.
-FIRST_BACK_OFF = 0.1
-MOST_BACK_OFF = 5.0
-
-# What workers may take to end besides what they give their connections.
-END_MARGIN_SECONDS = 3.0
-
-TELL_SECONDS = 1.0
-
-# What wakes the supervisor without a signal: no signal has that number.
-_NO_SIGNAL = b"\0"
-
-_SIGNALS = (
-    signal.SIGINT,
-    signal.SIGTERM,
-    signal.SIGHUP,
-    signal.SIGTTIN,
-    signal.SIGTTOU,
-    signal.SIGCHLD,
-)
 
 
 class Supervisor:
@@ -71,33 +42,27 @@ class Supervisor:
         self._options = options
         self._handler = handler
         self._events = events
-        self._wanted = options.workers
-        self._workers: list[WorkerProcess] = []
+        self._staffing: Staffing[WorkerProcess] = Staffing(options.workers)
         self._most = options.max_connections or connections_that_fit() * options.workers
         self._selector = selectors.DefaultSelector()
-        self._next_number = 0
-        self._quick_deaths = 0
-        self._start_at: float | None = None
-        self._to_replace: list[WorkerProcess] = []
+        self._bell = Bell()
+        self._questions = Questions()
         self._paused = False
         self._announced = False
-        self._aborted = 0
-        # The figures of the workers that have ended.
-        self._gone: Snapshot = {}
-        self._wakeup: socket.socket | None = None
-        self._calls: collections.deque[Callable[[], object]] = collections.deque()
-        self._questions: dict[int, Question] = {}
-        self._next_question = 0
-        # Once it ends: why, when that began, when the workers drain, and by when all must be over.
-        self._failure: AnysockError | None = None
-        self._ending_since: float | None = None
-        self._drain_at = 0.0
-        self._draining = False
-        self._deadline = 0.0
-        self._told_at = 0.0
-        self._serving = ""
         self._reloading = False
+        self._aborted = 0
+        # Once it ends; and why, where that is a failure.
+        self._ending: Ending | None = None
+        self._failure: AnysockError | None = None
+        # Of the last that failed: why it could not be started, or how it died.
+        self._last_cause = ""
+        self._last_death = ""
+        self._serving = ""
         self._ping_at = 0.0
+
+    @property
+    def _workers(self) -> list[WorkerProcess]:
+        return self._staffing.members
 
     # -- the life of a supervisor ----------------------------------------------------------------
 
@@ -107,7 +72,7 @@ class Supervisor:
         Raises `UsageError` and `StartError` when the workers can't begin, or die at once again and
         again.
         """
-        self._check()
+        hiring.check(self._handler, self._options, self._events)
         self._table = SlotTable()
         # From here on nothing of it is in the environment, which the workers inherit.
         self._notifier = systemd.Notifier()
@@ -117,61 +82,28 @@ class Supervisor:
             self._table.close()
             self._notifier.close()
             raise
+        self._hiring = hiring.Hiring(
+            (self._handler, self._options, self._events), self._table, self._sockets, self._most
+        )
         try:
             self._check_what_is_read_again()
-            with self._signals(), self._admin():
-                for _ in range(self._wanted):
-                    self._start()
-                while self._workers or self._ending_since is None:
+            with self._bell.hung_up() as hear, self._admin():
+                self._selector.register(hear, selectors.EVENT_READ, None)
+                self._staff_up()
+                while self._workers or self._ending is None:
                     self._turn()
         finally:
             for worker in self._workers:
-                worker.process.kill()
-                worker.process.wait()
-                worker.control.sock.close()
+                worker.kill()
             self._sockets.close()
             self._selector.close()
             self._table.close()
             self._notifier.close()
         if self._failure is not None:
             raise self._failure
-        began = self._ending_since or 0.0
+        began = self._ending.began if self._ending else 0.0
         self._tell_drained(time.monotonic() - began)
         return self._aborted
-
-    def _check(self) -> None:
-        if self._options.workers > MOST_WORKERS // 2:
-            raise UsageError(f"--workers: at most {MOST_WORKERS // 2}")
-        try:
-            pickle.dumps((self._handler, self._events))
-        except (pickle.PicklingError, AttributeError, TypeError) as error:
-            raise UsageError(
-                "--workers: the handler must be a function of a module, so that the workers can "
-                f"import it ({error})"
-            ) from None
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Signals become bytes on a socket, which the selector waits for."""
-        hear, tell = socket.socketpair()
-        hear.setblocking(False)
-        tell.setblocking(False)
-        # What is ignored stays so; but that a worker has died must be heard.
-        wanted = [each for each in _SIGNALS if each == signal.SIGCHLD or not is_ignored(each)]
-        previous = {signum: signal.signal(signum, lambda *_: None) for signum in wanted}
-        self._wakeup = tell
-        previous_fd = signal.set_wakeup_fd(tell.fileno(), warn_on_full_buffer=False)
-        self._selector.register(hear, selectors.EVENT_READ, None)
-        try:
-            yield
-        finally:
-            self._selector.unregister(hear)
-            signal.set_wakeup_fd(previous_fd)
-            for signum, handler in previous.items():
-                signal.signal(signum, handler)
-            hear.close()
-            self._wakeup = None
-            tell.close()
 
     def _admin(self) -> contextlib.AbstractContextManager[object]:
         """The admin endpoint of all workers, if there is to be one."""
@@ -187,21 +119,15 @@ class Supervisor:
         self._wait_for_the_deaf()
         for key, _ in self._selector.select(self._patience_with_watchdog()):
             if key.data is None:
-                with contextlib.suppress(BlockingIOError):
-                    for signum in key.fileobj.recv(4096):  # type: ignore[union-attr]
-                        self._heard(signum)
-                while self._calls:
-                    self._calls.popleft()()
+                self._bell.answer(key.fileobj, self._heard)  # type: ignore[arg-type]
             else:
                 self._listen_to(key.data)
         self._bury_the_dead()
         now = time.monotonic()
-        if self._ending_since is not None:
-            self._end_turn(now)
-        elif self._start_at is not None and now >= self._start_at:
-            self._start_at = None
-            while len(self._living()) < self._wanted:
-                self._start()
+        if self._ending is None:
+            self._staff_up()
+        else:
+            self._end_turn(self._ending, now)
 
     def _wait_for_the_deaf(self) -> None:
         """Besides the rest, wait until those can hear who were told more than they could take."""
@@ -229,56 +155,37 @@ class Supervisor:
     def _patience(self) -> float | None:
         """How long nothing but news can make a difference, in seconds."""
         now = time.monotonic()
-        if self._ending_since is None:
-            return None if self._start_at is None else max(self._start_at - now, 0.0)
-        if not self._draining:
-            return max(self._drain_at - now, 0.0)
-        return max(min(self._deadline, self._told_at + TELL_SECONDS) - now, 0.0)
+        if self._ending is not None:
+            return self._ending.patience(now)
+        start_at = self._staffing.start_at
+        return None if start_at is None else max(start_at - now, 0.0)
 
     def _heard(self, signum: int) -> None:
         match signum:
             case signal.SIGINT | signal.SIGTERM:
-                if self._ending_since is not None:
+                if self._ending is not None:
                     self._end_at_once(signum)
                 self._end()
-            case signal.SIGHUP if self._ending_since is None:
-                self._replace_all()
-            case signal.SIGTTIN if self._ending_since is None:
-                self._wanted = min(self._wanted + 1, MOST_WORKERS // 2)
-                _log.info("one worker more: %d", self._wanted)
+            case signal.SIGHUP if self._ending is None:
+                self._reload()
+            case signal.SIGTTIN if self._ending is None:
+                self._staffing.want_more()
+                _log.info("one worker more: %d", self._staffing.wanted)
                 self._tell_all(do="udp", **self._udp_rates())
-                self._start()
-            case signal.SIGTTOU if self._ending_since is None and self._wanted > 1:
-                self._wanted -= 1
-                _log.info("one worker less: %d", self._wanted)
-                self._retire(self._living()[-1])
-                self._tell_all(do="udp", **self._udp_rates())
+            case signal.SIGTTOU if self._ending is None:
+                if self._staffing.want_less():
+                    _log.info("one worker less: %d", self._staffing.wanted)
+                    self._tell_all(do="udp", **self._udp_rates())
 
     # -- what the admin endpoint asks, from a thread of its own ------------------------------------
 
     def call(self, func: Callable[[], object]) -> None:
         """Let `func` be called on the supervisor's own thread. May be called from any thread."""
-        self._calls.append(func)
-        with contextlib.suppress(OSError):  # full: then it wakes anyway
-            if self._wakeup is not None:
-                self._wakeup.send(_NO_SIGNAL)
+        self._bell.call(func)
 
     def ask(self, question: Question) -> None:
         """Ask the workers something. To be called on the supervisor's own thread."""
-        number = self._next_question
-        self._next_question += 1
-        self._questions = {
-            number: question for number, question in self._questions.items() if question.missing
-        } | {number: question}
-        ready = [worker for worker in self._workers if worker.ready]
-        question.missing = {worker.pid for worker in ready}
-        question.gone = self._gone
-        question.last = {worker.pid: worker.figures for worker in ready}
-        for worker in ready:
-            if not worker.control.hint(do=question.kind, id=number, most=question.most):
-                question.leave_out(worker.pid)
-        if not ready:
-            question.done.set()
+        self._questions.ask(question, [worker for worker in self._workers if worker.ready])
 
     def pause(self) -> None:
         """Let no worker accept anybody until `resume`. On the supervisor's own thread."""
@@ -297,11 +204,11 @@ class Supervisor:
     @property
     def unready(self) -> str | None:
         """Why we should be sent no more clients; None: we are ready for them."""
-        if self._ending_since is not None:
+        if self._ending is not None:
             return "draining"
         if self._paused:
             return "accepting is paused"
-        return None if any(worker.ready for worker in self._living()) else "no worker is ready"
+        return None if self._staffing.serving else "no worker is ready"
 
     @property
     def most_connections(self) -> int:
@@ -310,47 +217,46 @@ class Supervisor:
 
     # -- workers ---------------------------------------------------------------------------------
 
-    def _living(self) -> list[WorkerProcess]:
-        """The workers that are to go on."""
-        return [worker for worker in self._workers if not worker.ending]
+    def _staff_up(self) -> None:
+        """Do what there is to do about the number of workers, and their age."""
+        staffing = self._staffing
+        while (step := staffing.step(time.monotonic())) is not None:
+            if isinstance(step, Retire):
+                self._retire(step.member, step.successor)
+            else:
+                self._start()
+        if not staffing.complete:
+            if staffing.gives_up and self._failure is None:
+                self._fail(self._why_it_gives_up())
+        elif not self._announced:
+            self._announced = True
+            self._announce()
+        else:
+            self._tell_reloaded()
 
-    def _start(self, replaces: WorkerProcess | None = None) -> None:
-        taken = {worker.line for worker in self._workers}
-        line = next(line for line in range(MOST_WORKERS) if line not in taken)
-        worker = WorkerProcess.start(
-            (self._handler, self._worker_options(), self._events),
-            [self._table.fd, *self._sockets.fds],
-            line=line,
-            table_fd=self._table.fd,
-            most=self._most,
-            figures=self._options.admin is not None,
-        )
-        worker.replaces = replaces
-        self._workers.append(worker)
-        self._selector.register(worker.control.sock, selectors.EVENT_READ, worker)
+    def _start(self) -> None:
+        staffing = self._staffing
+        try:
+            worker = self._hiring.start(staffing.generation, staffing.wanted, self._workers)
+            self._register(worker)
+        except NOT_STARTED as error:
+            self._last_cause = cause_of(error)
+            if staffing.not_started(self._last_cause, time.monotonic()):
+                _log.error("can't start a worker: %s; tried again until it works", self._last_cause)
+            return
+        failed = staffing.started(worker)
+        if failed:
+            _log.info("worker %d is started, after %d tries that failed", worker.pid, failed)
 
-    def _worker_options(self) -> ServeOptions:
-        """The options of a worker: it listens on what we have opened, and drains when we say."""
-        options, udp_rates = self._options, self._udp_rates()
-        return dataclasses.replace(
-            options,
-            bind=self._sockets.inherited,
-            workers=1,
-            admin=None,
-            drain_delay=0,
-            drain_timeout=options.drain_timeout - options.drain_delay,
-            udp_rate=udp_rates["udp_rate"],
-            udp_total_rate=udp_rates["udp_total_rate"],
-        )
+    def _register(self, worker: WorkerProcess) -> None:
+        try:
+            self._selector.register(worker.control.sock, selectors.EVENT_READ, worker)
+        except BaseException:
+            worker.kill()
+            raise
 
     def _udp_rates(self) -> dict[str, float]:
-        """The share of a worker in the rates of UDP. Each counts for itself, and a source may be
-        served by any: together, no more than the options say. (And none is less than an option may
-        be.)"""
-        return {
-            name: max(getattr(self._options, name) / self._wanted, LEAST_UDP_RATE)
-            for name in ("udp_rate", "udp_total_rate")
-        }
+        return self._hiring.udp_rates(self._staffing.wanted)
 
     def _listen_to(self, worker: WorkerProcess) -> None:
         worker.control.go_on()
@@ -369,11 +275,7 @@ class Supervisor:
                     worker.aborted = aborted
                     worker.figures = figures or worker.figures
                 case {"answer": int(number), "value": value}:
-                    if number in self._questions:
-                        question = self._questions[number]
-                        question.answer(worker.pid, value)
-                        if question.kind == "figures":
-                            worker.figures = value
+                    self._questions.answered(number, worker, value)
                 case {"freed": True}:
                     self._hint_at_room(besides=worker)
 
@@ -394,17 +296,8 @@ class Supervisor:
         worker.control.tell(do="udp", **self._udp_rates())
         if self._paused:
             worker.control.tell(do="pause")
-        if self._draining:
+        if self._ending is not None and self._ending.draining:
             worker.control.tell(do="end")
-            return
-        if worker.replaces is not None:
-            _log.info("worker %d takes the place of %d", worker.pid, worker.replaces.pid)
-            self._retire(worker.replaces)
-            worker.replaces = None
-            self._replace_next()
-        elif not self._announced and all(each.ready for each in self._living()):
-            self._announced = True
-            self._announce()
 
     def _announce(self) -> None:
         addresses = self._sockets.addresses
@@ -417,11 +310,13 @@ class Supervisor:
         )
         _log.info("at most %d connections, all workers together", self._most)
 
-    def _retire(self, worker: WorkerProcess) -> None:
+    def _retire(self, worker: WorkerProcess, successor: WorkerProcess | None) -> None:
+        if successor is not None:
+            _log.info("worker %d takes the place of %d", successor.pid, worker.pid)
         worker.ending = True
         worker.control.tell(do="retire")
 
-    def _replace_all(self) -> None:
+    def _reload(self) -> None:
         """SIGHUP: one by one, start a new worker, and when it is ready let the old one go."""
         self._reloading = True
         self._notifier.reloading()
@@ -431,25 +326,13 @@ class Supervisor:
             _log.error("the workers stay as they are: %s", error)
             self._tell_reloaded(f"; not reloaded: {error}")
             return
-        _log.info("replacing %d workers, one by one", len(self._living()))
-        running = bool(self._to_replace) or any(worker.replaces for worker in self._workers)
-        self._to_replace = [worker for worker in self._living() if worker.replaces is None]
-        if not running:
-            self._replace_next()
+        _log.info("replacing %d workers, one by one", self._staffing.reload())
 
     def _check_what_is_read_again(self) -> None:
         """Raises `StartError` if new workers could not begin, for what they read anew."""
         options = self._options
         if options.tls_cert is not None:
             server_context(options.tls_cert, options.tls_key, options.tls_client_ca)
-
-    def _replace_next(self) -> None:
-        while self._to_replace:
-            old = self._to_replace.pop(0)
-            if not old.ending and old in self._workers:
-                self._start(replaces=old)
-                return
-        self._tell_reloaded()
 
     def _tell_reloaded(self, how: str = "") -> None:
         if self._reloading and self._announced:
@@ -469,16 +352,13 @@ class Supervisor:
         with contextlib.suppress(KeyError):
             self._selector.unregister(worker.control.sock)
         worker.control.sock.close()
-        self._workers.remove(worker)
-        for question in self._questions.values():
-            question.leave_out(worker.pid)
-        # Of one that was killed, what it had told when it was last asked.
-        self._gone = metrics.add([self._gone, metrics.what_remains(worker.figures)])
+        reload_failed = self._staffing.died(worker, time.monotonic())
+        self._questions.is_gone(worker)
         lost = self._table.of(worker.line)
         self._table.clear(worker.line)
         self._hint_at_room()
-        how = worker.how_it_ended
-        if worker.ending or self._ending_since is not None:
+        self._last_death = how = worker.how_it_ended
+        if worker.ending or self._ending is not None:
             self._aborted += worker.aborted + lost
             if worker.process.returncode and worker.ready:
                 _log.error("worker %d %s, with %d connections", worker.pid, how, lost)
@@ -489,55 +369,46 @@ class Supervisor:
             return
         why = worker.failure[0] if worker.failure else f"{lost} connections are lost"
         _log.error("worker %d %s: %s", worker.pid, how, why)
-        if worker.replaces is not None:
+        if reload_failed:
             _log.error("the other workers stay as they are")
-            self._to_replace.clear()
             self._tell_reloaded("; not reloaded: a new worker has died")
-            return
-        if time.monotonic() - worker.started_at >= QUICK_SECONDS and worker.ready:
-            self._quick_deaths = 0
-            self._start_at = time.monotonic()
-            return
-        self._quick_deaths += 1
-        if self._quick_deaths >= MOST_QUICK_DEATHS:
-            self._fail(
-                StartError(
-                    f"workers die at once, {self._quick_deaths} times in a row (the last {how}): "
-                    "giving up"
-                )
-            )
-            return
-        wait = min(FIRST_BACK_OFF * 2 ** (self._quick_deaths - 1), MOST_BACK_OFF)
-        _log.info("another is started in %s", format_duration(wait))
-        self._start_at = time.monotonic() + wait
+        start_at = self._staffing.start_at
+        if start_at is not None and len(self._staffing.living) < self._staffing.wanted:
+            wait = max(start_at - time.monotonic(), 0.0)
+            _log.info("another is started in %s", format_duration(round(wait, 1)))
+
+    def _why_it_gives_up(self) -> StartError:
+        if not self._staffing.quick_deaths:
+            return StartError(f"can't start the workers: {self._last_cause}")
+        return StartError(
+            f"workers die at once, {self._staffing.quick_deaths} times in a row (the last "
+            f"{self._last_death}): giving up"
+        )
 
     # -- the end ---------------------------------------------------------------------------------
 
     def _fail(self, error: AnysockError) -> None:
         if self._failure is None:
             self._failure = error
-        if self._ending_since is None:
+        if self._ending is None:
             self._end()
 
     def _end(self) -> None:
         """Let all workers drain, after the delay."""
         now = time.monotonic()
-        self._ending_since = now
-        self._deadline = now + self._options.drain_timeout + END_MARGIN_SECONDS
-        self._to_replace.clear()
         delay = self._options.drain_delay if self._failure is None else 0.0
-        self._drain_at = now + delay
+        self._ending = Ending.at(now, delay, self._options.drain_timeout)
         if delay:
             _log.info("not ready any more: draining begins in %g s", delay)
             self._notifier.stopping(f"draining begins in {delay:g} s", delay)
         else:
-            self._drain(now)
+            self._drain(self._ending, now)
 
-    def _drain(self, now: float) -> None:
+    def _drain(self, ending: Ending, now: float) -> None:
         """Let all workers drain, now."""
-        self._draining = True
-        self._told_at = now
-        left, seconds = self._table.total(), self._seconds_left(now)
+        ending.draining = True
+        ending.told_at = now
+        left, seconds = self._table.total(), ending.seconds_left(now)
         self._notifier.stopping(f"draining: {left} connections left", seconds)
         if self._failure is None:
             _log.info("draining: %d connections left, for at most %g s", left, seconds)
@@ -551,26 +422,18 @@ class Supervisor:
             else:
                 worker.process.terminate()
 
-    def _seconds_left(self, now: float) -> float:
-        """How long the connections have, from `now` on."""
-        return round(max(self._deadline - END_MARGIN_SECONDS - now, 0.0), 2)
-
-    def _end_turn(self, now: float) -> None:
-        if not self._draining:
-            if now >= self._drain_at:
-                self._drain(now)
-        elif now >= self._deadline:
+    def _end_turn(self, ending: Ending, now: float) -> None:
+        if not ending.draining:
+            if now >= ending.drain_at:
+                self._drain(ending, now)
+        elif ending.is_late(now):
             for worker in self._workers:
                 _log.error("worker %d does not end: it is killed", worker.pid)
                 worker.process.kill()
-            self._deadline = now + END_MARGIN_SECONDS
-        elif now - self._told_at >= TELL_SECONDS:
-            self._told_at = now
-            left = self._table.total()
-            if left:
-                seconds = self._seconds_left(now)
-                _log.info("draining: %d connections left, %.0f s left", left, seconds)
-                self._notifier.status(f"draining: {left} connections left", seconds)
+        elif ending.may_tell(now) and (left := self._table.total()):
+            seconds = ending.seconds_left(now)
+            _log.info("draining: %d connections left, %.0f s left", left, seconds)
+            self._notifier.status(f"draining: {left} connections left", seconds)
 
     def _tell_drained(self, seconds: float) -> None:
         if self._aborted:

@@ -1,0 +1,52 @@
+"""The end of a server of several workers: when it drains, and by when all must be over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# What workers may take to end besides what they give their connections.
+END_MARGIN_SECONDS = 3.0
+
+# How often it is told how many are left.
+TELL_SECONDS = 1.0
+
+
+@dataclass
+class Ending:
+    """Times by the supervisor's clock, in seconds."""
+
+    began: float
+    #: When the workers begin to drain, and by when the last must have ended.
+    drain_at: float
+    deadline: float
+    draining: bool = False
+    told_at: float = 0.0
+
+    @classmethod
+    def at(cls, now: float, delay: float, timeout: float) -> Ending:
+        """One that begins `now`, drains after `delay`, and may take `timeout` in all."""
+        return cls(now, now + delay, now + timeout + END_MARGIN_SECONDS)
+
+    def patience(self, now: float) -> float:
+        """For how long there is nothing to do, unless something happens."""
+        if not self.draining:
+            return max(self.drain_at - now, 0.0)
+        return max(min(self.deadline, self.told_at + TELL_SECONDS) - now, 0.0)
+
+    def seconds_left(self, now: float) -> float:
+        """How long the connections have, from `now` on."""
+        return round(max(self.deadline - END_MARGIN_SECONDS - now, 0.0), 2)
+
+    def is_late(self, now: float) -> bool:
+        """Whether who is left must be killed. If so, it is for a while not asked again."""
+        if now < self.deadline:
+            return False
+        self.deadline = now + END_MARGIN_SECONDS
+        return True
+
+    def may_tell(self, now: float) -> bool:
+        """Whether it is time to tell how many are left; if so, it is told."""
+        if now - self.told_at < TELL_SECONDS:
+            return False
+        self.told_at = now
+        return True

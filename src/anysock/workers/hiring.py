@@ -1,0 +1,88 @@
+"""Starting workers: what each is told to do, and what it shares with the others."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+import sys
+
+from anysock.errors import UsageError
+from anysock.events import Events
+from anysock.handlers import Handler
+from anysock.options import LEAST_UDP_RATE, ServeOptions
+from anysock.workers.process import WorkerProcess
+from anysock.workers.slots import MOST_WORKERS, SlotTable
+from anysock.workers.sockets import SharedSockets
+from anysock.workers.staffing import MOST_WANTED
+
+
+def check(handler: Handler | str, options: ServeOptions, events: Events | None) -> None:
+    """Raises `UsageError` when workers could not be started with that, ever."""
+    if options.workers > MOST_WANTED:
+        raise UsageError(f"--workers: at most {MOST_WANTED}")
+    if not sys.executable:
+        raise UsageError("--workers: this Python does not know its interpreter (sys.executable)")
+    try:
+        pickle.dumps((handler, events))
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise UsageError(
+            "--workers: the handler must be a function of a module, so that the workers can "
+            f"import it ({error})"
+        ) from None
+
+
+class Hiring:
+    """Starts workers that serve ``handler, options, events`` on `sockets`: at most `most`
+    connections, all together."""
+
+    def __init__(
+        self,
+        server: tuple[Handler | str, ServeOptions, Events | None],
+        table: SlotTable,
+        sockets: SharedSockets,
+        most: int,
+    ) -> None:
+        self._handler, self._options, self._events = server
+        self._table = table
+        self._sockets = sockets
+        self._most = most
+
+    def start(self, generation: int, wanted: int, workers: list[WorkerProcess]) -> WorkerProcess:
+        """One more, besides `workers`, who are all that there are. Raises one of `NOT_STARTED` when
+        that can't be done now."""
+        taken = {worker.line for worker in workers}
+        line = next((line for line in range(MOST_WORKERS) if line not in taken), None)
+        if line is None:
+            raise OSError(f"{MOST_WORKERS} are there already, with those that come to their end")
+        return WorkerProcess.start(
+            (self._handler, self._options_of_one(wanted), self._events),
+            [self._table.fd, *self._sockets.fds],
+            generation=generation,
+            line=line,
+            table_fd=self._table.fd,
+            most=self._most,
+            figures=self._options.admin is not None,
+        )
+
+    def _options_of_one(self, wanted: int) -> ServeOptions:
+        """It listens on what we have opened, and drains when we say."""
+        options, udp_rates = self._options, self.udp_rates(wanted)
+        return dataclasses.replace(
+            options,
+            bind=self._sockets.inherited,
+            workers=1,
+            admin=None,
+            drain_delay=0,
+            drain_timeout=options.drain_timeout - options.drain_delay,
+            udp_rate=udp_rates["udp_rate"],
+            udp_total_rate=udp_rates["udp_total_rate"],
+        )
+
+    def udp_rates(self, wanted: int) -> dict[str, float]:
+        """The share of one of `wanted` workers in the rates of UDP. Each counts for itself, and a
+        source may be served by any: together, no more than the options say. (And none is less than
+        an option may be.)"""
+        return {
+            name: max(getattr(self._options, name) / wanted, LEAST_UDP_RATE)
+            for name in ("udp_rate", "udp_total_rate")
+        }

@@ -1,0 +1,67 @@
+"""What wakes the supervisor besides its workers: signals, and calls from other threads."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import signal
+import socket
+from collections.abc import Callable, Iterator
+
+from anysock.engines.signals import is_ignored
+
+# What wakes it without a signal: no signal has that number.
+_NO_SIGNAL = b"\0"
+
+_SIGNALS = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+    signal.SIGCHLD,
+)
+
+
+class Bell:
+    """Signals become bytes on a socket, which can be waited for."""
+
+    def __init__(self) -> None:
+        self._wakeup: socket.socket | None = None
+        self._calls: collections.deque[Callable[[], object]] = collections.deque()
+
+    @contextlib.contextmanager
+    def hung_up(self) -> Iterator[socket.socket]:
+        """The socket. Within the block, signals ring; on the main thread only."""
+        hear, tell = socket.socketpair()
+        hear.setblocking(False)
+        tell.setblocking(False)
+        # What is ignored stays so; but that a worker has died must be heard.
+        wanted = [each for each in _SIGNALS if each == signal.SIGCHLD or not is_ignored(each)]
+        previous = {signum: signal.signal(signum, lambda *_: None) for signum in wanted}
+        self._wakeup = tell
+        previous_fd = signal.set_wakeup_fd(tell.fileno(), warn_on_full_buffer=False)
+        try:
+            yield hear
+        finally:
+            signal.set_wakeup_fd(previous_fd)
+            for signum, handler in previous.items():
+                signal.signal(signum, handler)
+            hear.close()
+            self._wakeup = None
+            tell.close()
+
+    def call(self, func: Callable[[], object]) -> None:
+        """Let `func` be called by `answer`. May be called from any thread."""
+        self._calls.append(func)
+        with contextlib.suppress(OSError):  # full: then it wakes anyway
+            if self._wakeup is not None:
+                self._wakeup.send(_NO_SIGNAL)
+
+    def answer(self, hear: socket.socket, heard: Callable[[int], None]) -> None:
+        """Tell `heard` of the signals that have come, and do what was called for."""
+        with contextlib.suppress(BlockingIOError):
+            for signum in hear.recv(4096):
+                heard(signum)
+        while self._calls:
+            self._calls.popleft()()
