@@ -47,7 +47,8 @@ def concurrent_engine(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
     """An authority that issues certificates."""
-    from tests.pki import Pki  # noqa: PLC0415: cryptography takes its time, and few need it
+    # Here, since cryptography takes its time, and few need it.
+    from tests.pki import Pki
 
     return Pki(tmp_path_factory.mktemp("pki"))
 

@@ -134,6 +134,24 @@ class Served:
             self.progress_at = now
         self.moved, self.progress = moved, progress
 
+    def is_silent(self, now: float, limits: TimeLimits) -> bool:
+        """Whether a look would end it because of what has not come or gone."""
+        if self.ended is not None or not self.begun:
+            return False
+        self._observe(now)
+        return (limits.write is not None and now - self.progress_at >= limits.write) or (
+            limits.idle is not None and now - self.moved_at >= limits.idle
+        )
+
+    def excuse(self, seconds: float, now: float) -> None:
+        """We were held up for so long: that it was silent meanwhile, nobody can say. (How long it
+        has been here counts all the same.)"""
+        self.moved_at = min(self.moved_at + seconds, now)
+        self.progress_at = min(self.progress_at + seconds, now)
+        self.busy_at = min(self.busy_at + seconds, now)
+        self.mark_at = min(self.mark_at + seconds, now)
+        self.ended_at = min(self.ended_at + seconds, now)
+
     def look(self, now: float, limits: TimeLimits) -> None:
         """End the connection if it has taken too long for something."""
         if self.ended is not None:

@@ -3,7 +3,7 @@
 serve_forever
   ├─ _accept_clients      one a listener: accept, and decide what an error means
   │    └─ _serve_client   one a connection: prepare it, run the handler, account for its end, close
-  ├─ _look_after_clients  now and then: has somebody had too much time?
+  ├─ Housekeeping         now and then: has somebody had too much time?
   └─ drain                stop listening, let the busy finish, end the quiet, abort the late
 
 When somebody may come in is `anysock.door`'s affair; who it is, and what it speaks,
@@ -13,6 +13,7 @@ When somebody may come in is `anysock.door`'s affair; who it is, and what it spe
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import signal
@@ -34,6 +35,7 @@ from anysock.errors import AnysockError, ListenerClosed, NotServed, StartError, 
 from anysock.events import CloseReason, Counters, EventGroup, Events
 from anysock.greeting import Greeting, Refused
 from anysock.handlers import Handler, prepare
+from anysock.housekeeping import Housekeeping, Punctuality
 from anysock.logs import LogEvents, last_words
 from anysock.net.accept_policy import (
     BACK_OFF_SECONDS,
@@ -79,10 +81,6 @@ OUR_TASKS = frozenset({"main", "bell", "drain", "retire", "accept", "limits", "h
 
 # How many peers are accepted in a row before the others get their turn.
 ACCEPT_BATCH = 64
-
-# How many connections are looked at in a row before the others get their turn: a look costs 1 to 2
-# µs, and one at 10,000 of them would hold up everybody for a hundredth of a second.
-LOOKS_IN_A_ROW = 256
 
 _ONCE = "a server is entered once, and this one serves already, or has ended: make another"
 
@@ -140,7 +138,6 @@ class Server:
         self._limits = TimeLimits.of(self.options)
         self._clients: dict[Connection, Served] = {}
         self._acceptors: list[Task] = []
-        self._housekeeping: list[Task] = []
         self._failure: Exception | None = None
         # Whose handlers did not end when they were aborted.
         self._left: list[str] = []
@@ -243,6 +240,7 @@ class Server:
             self._engine = current_engine()
             self._all_gone = self._engine.event()
             self._drained = self._engine.event()
+            self._housekeeping = Housekeeping(self._engine, self.events)
         return self._engine
 
     @property
@@ -500,8 +498,7 @@ class Server:
             self._abort_late()
             raise
         finally:
-            for task in self._housekeeping:
-                task.cancel()
+            self._housekeeping.end()
             self._drained.set()
 
     async def _drain(self, timeout: float | None) -> int:
@@ -517,10 +514,16 @@ class Server:
             await self._until_all_accepted()
         self.events.drain_begun(len(self._clients), seconds)
 
+        punctuality, planned = Punctuality(engine.now()), 0.0
         while self._busy and (left := began + seconds - engine.now()) > 0:
+            held_up = punctuality.held_up(engine.now(), planned)
+            planned = min(left, LOOK_SECONDS)
             for connection, client in list(self._clients.items()):
                 connection.draining = True
-                client.rest(engine.now())
+                if held_up:
+                    client.excuse(held_up, engine.now())
+                else:
+                    client.rest(engine.now())
             await self._until_all_gone(min(left, LOOK_SECONDS))
             if self._clients and engine.now() - told >= TELL_SECONDS:
                 told = engine.now()
@@ -590,18 +593,24 @@ class Server:
 
     def _accept_in_background(self) -> None:
         engine = self._enter_engine()
-        between = self._limits.between_looks
-        if between is not None and not self._draining:
-            look = engine.spawn_aside(self._look_after_clients(between), name="limits")
-            self._housekeeping.append(look)
-        if self._udp is not None and not self._draining:
-            for endpoint in self._udp.endpoints:
-                engine.spawn_aside(self._udp.serve(endpoint), name="udp")
+        if not self._draining:
+            self._keep_house(self._housekeeping)
         # Where the engine does one thing at a time, there is one listener, and this returns when
         # it is closed.
         for listener in self._listeners:
             task = engine.spawn(self._accept_clients(listener), name="accept")
             self._acceptors.append(task)
+
+    def _keep_house(self, house: Housekeeping) -> None:
+        limits = self._limits
+        if (between := limits.between_looks) is not None:
+            house.keep("limits", lambda: house.look_after(self._all_clients, limits, between))
+        if self._udp is not None:
+            for endpoint in self._udp.endpoints:
+                house.keep("udp", functools.partial(self._udp.serve, endpoint))
+
+    def _all_clients(self) -> list[Served]:
+        return list(self._clients.values())
 
     async def _accept_clients(self, listener: Listener) -> None:
         """Accept until the listener is closed. An error never ends this, unless it is final."""
@@ -776,16 +785,6 @@ class Server:
             self._door.leave(client.connection.peer)
         if client.has_slot:
             self._door.give_back()
-
-    async def _look_after_clients(self, seconds: float) -> None:
-        """Every so many seconds, end the connections that have had their time."""
-        engine = self._enter_engine()
-        while True:
-            await engine.sleep(seconds)
-            for number, client in enumerate(list(self._clients.values()), 1):
-                client.look(engine.now(), self._limits)
-                if number % LOOKS_IN_A_ROW == 0:
-                    await engine.sleep(0)
 
     @property
     def _busy(self) -> bool:

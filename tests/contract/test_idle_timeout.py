@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+
 from tests.harness import receive_exactly, wait_until
 
 
@@ -67,3 +71,27 @@ def test_0_is_no_limit(start_server):
     )
     server.base_threads -= 1  # nobody looks
     assert server.ask(b"hello") == b"hello"
+
+
+def test_who_sent_while_the_process_was_stopped_is_not_idle(engine, start_server):
+    """A container that is frozen (cgroup v2, cgroup.freeze) is stopped like this, as one looks at a
+    process under a debugger."""
+    server = start_server("echo", "--idle-timeout", "500ms", "-v", engine=engine)
+    clients = [server.connect() for _ in range(1 if engine == "blocking" else 10)]
+    for _ in range(3):
+        for client in clients:
+            client.sendall(b"before")
+            assert receive_exactly(client, 6) == b"before"
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            for client in clients:
+                client.sendall(b"meanwhile")
+            time.sleep(0.7)  # longer than the limit, which is what is tested
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        for client in clients:
+            assert receive_exactly(client, 9) == b"meanwhile"
+    # Who stays silent from now on has had its time all the same.
+    for client in clients:
+        assert client.recv(1) == b""
+        client.close()

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from anysock.connection import Connection
 from anysock.engines.base import Data, Stream
 from anysock.engines.current import current_engine
-from anysock.engines.nonblocking import NonblockingEngine
 from anysock.errors import StreamAborted, StreamBroken, StreamBusy, StreamClosed
 from anysock.faults import _OPTIONS, with_faults
 from anysock.faults.close_after import CloseAfter
@@ -28,26 +27,9 @@ from anysock.faults.reset_after import ResetAfter
 from anysock.faults.slice import SlicedStream
 from anysock.faults.throttle import ThrottledStream
 from anysock.handlers import prepare
-from anysock.loop.kernel import Kernel
-from anysock.loop.pollers import Poller
 from anysock.options import ServeOptions
 from anysock.served import Served, TimeLimits
-from tests.unit.test_kernel import FakePoller
-
-
-class VirtualEngine(NonblockingEngine):
-    """Our own loop, by a clock that jumps to whatever comes next."""
-
-    name = "virtual"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._kernel.close()
-        poller = FakePoller()
-        self._kernel = Kernel(poller, clock=lambda: poller.now)
-
-    def _make_poller(self) -> Poller:
-        return FakePoller()
+from tests.virtual import VirtualEngine
 
 
 def run(main: Callable[[], Coroutine[Any, Any, Any]]) -> Any:

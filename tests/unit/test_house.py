@@ -24,7 +24,7 @@ FLOORS = [
     {"handlers"},
     {"option_values"},
     {"options"},
-    {"door", "greeting", "udp", "verdicts"},
+    {"door", "greeting", "housekeeping", "udp", "verdicts"},
     {"server"},
     {"admin"},
     {"workers"},
