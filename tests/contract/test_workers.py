@@ -370,6 +370,50 @@ def test_a_worker_that_is_stopped_holds_up_nobody_else(start_server):
     assert not server.matching("does not end")
 
 
+def test_one_that_is_stopped_while_it_counts_holds_up_nobody_else(start_server, tmp_path):
+    """For the one number of connections there is a lock. Nobody waits for its holder."""
+    (tmp_path / "mine.py").write_text(
+        "import fcntl, os, signal\n"
+        "from anysock.handlers.echo import echo\n"
+        "lock = fcntl.lockf\n"
+        "def lockf(fd, how, *more):\n"
+        "    lock(fd, how, *more)\n"
+        "    if how & fcntl.LOCK_EX and os.path.exists('stop'):\n"
+        "        os.rename('stop', str(os.getpid()))\n"
+        "        os.kill(os.getpid(), signal.SIGSTOP)\n"
+        "fcntl.lockf = lockf\n"
+    )
+    port = free_port()
+    options = ("--workers", "3", "--max-connections", "50", "--admin", f":{port}")
+    server = start_server("mine:echo", *options, cwd=tmp_path)
+    server.wait_for("all workers together")
+    server.expected_errors = ["was killed by SIGKILL"]
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(server.connect()) for _ in range(9)]
+        assert all(served(client) for client in clients)
+        (tmp_path / "stop").touch()
+        with server.connect():
+            pid = wait_until(
+                lambda: next((int(path.name) for path in tmp_path.glob("[0-9]*")), 0),
+                "one is stopped",
+            )
+            try:
+                for _ in range(50):
+                    assert server.ask(b"hello") == b"hello"
+                # The supervisor, too, goes on: it clears the slots of one that dies.
+                victim = next(each for each in workers_of(server) if each != pid)
+                os.kill(victim, signal.SIGKILL)
+                server.wait_for(f"worker {victim} was killed by SIGKILL")
+                wait_until(lambda: len(workers_of(server)) == 3, "another is started")
+                assert server.ask(b"hello") == b"hello"
+                assert get(port, "/readyz") == (200, "ready\n")
+            finally:
+                os.kill(pid, signal.SIGCONT)
+    assert server.ask(b"hello") == b"hello"
+    server.signal()
+    assert server.wait() == 0
+
+
 def test_accepting_is_paused_and_resumed_for_all(start_server):
     port = free_port()
     server = start(start_server, "--admin", f":{port}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import threading
 from typing import Any
 
@@ -99,6 +100,24 @@ def test_a_worker_waits_for_no_supervisor_when_it_only_hints(ends):
     assert all(message == {"freed": True} for message in found)
     theirs.hint(freed=True)
     assert ours.receive() == [{"freed": True}]
+
+
+def test_a_hint_waits_for_no_other_thread_that_waits_for_the_supervisor(ends):
+    """Which may be stopped while it is told something long, such as who is connected."""
+    ours, theirs = ends
+    teller = threading.Thread(target=theirs.tell, kwargs={"value": "x" * 3_000_000}, daemon=True)
+    teller.start()
+    select.select([ours.sock], [], [])
+    hinting = threading.Thread(target=theirs.hint, kwargs={"freed": True}, daemon=True)
+    hinting.start()
+    hinting.join(15)
+    assert not hinting.is_alive()
+    found: list[dict[str, Any]] = []
+    while not found:
+        select.select([ours.sock], [], [])
+        found += ours.receive()
+    teller.join(15)
+    assert found == [{"value": "x" * 3_000_000}]
 
 
 def test_to_one_that_is_gone_nothing_is_told(ends):

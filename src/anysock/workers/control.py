@@ -104,9 +104,13 @@ class ToSupervisor(_End):
             self.sock.sendall(_line(words))
 
     def hint(self, **words: Any) -> None:
-        """Send a message, if the supervisor hears now."""
-        with self._lock:
-            _sent_at_once(self.sock, _line(words))
+        """Send a message, if the supervisor hears now. Waits for nobody: another thread may be
+        telling it something long, and the supervisor may be stopped."""
+        if self._lock.acquire(blocking=False):
+            try:
+                _sent_at_once(self.sock, _line(words))
+            finally:
+                self._lock.release()
 
     def messages(self) -> Iterator[dict[str, Any]]:
         """What comes, until the other end is gone. Sleeps in between."""

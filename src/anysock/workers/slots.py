@@ -8,6 +8,7 @@ import mmap
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 #: The most workers at once, with those that are being replaced.
@@ -16,11 +17,19 @@ MOST_WORKERS = 1024
 _BYTES = 4 * MOST_WORKERS
 
 
+# How long who wants the lock waits for another, in seconds. It is held for some microseconds; for
+# longer only by one that is stopped (SIGSTOP, a frozen container) or whose processor others have.
+PATIENCE = 0.005
+
+
 class SlotTable:
     """A table in memory that all workers share: how many connections each of them has.
 
-    Each writes its own line only. The supervisor clears the line of one that has died; so nothing
-    is lost with it, as it would be from a count that all share.
+    Each writes its own line only, and adds to it before it looks at the sum; so there are never too
+    many, lock or no lock. The lock is for that two who come at once for the last slot do not both
+    see the other's claim, and both go without. Nobody waits for it for long: who holds it may be
+    stopped. The supervisor clears the line of one that has died; so nothing is lost with it, as it
+    would be from a count that all share.
     """
 
     def __init__(self, fd: int | None = None) -> None:
@@ -35,16 +44,36 @@ class SlotTable:
         # A lock on a file is between processes, and the kernel takes it from one that dies; between
         # the threads of one it is no lock at all (fcntl_locking(2)).
         self._between_threads = threading.Lock()
+        # Whether the last who waited did so in vain: then one look is enough, until it is free.
+        self._stuck = False
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[memoryview]:
-        """The counts, a line a worker, while nobody else changes them."""
+    def locked(self) -> Iterator[tuple[memoryview, bool]]:
+        """The counts, a line a worker, and whether no other process changes them meanwhile: it is
+        so unless one that has the lock does not go on."""
+        # Its holders wait for nothing but the lock on the file, and for that within bounds.
         with self._between_threads:
-            fcntl.lockf(self.fd, fcntl.LOCK_EX)
+            alone = self._lock_file()
             try:
-                yield self._counts
+                yield self._counts, alone
             finally:
-                fcntl.lockf(self.fd, fcntl.LOCK_UN)
+                if alone:
+                    fcntl.lockf(self.fd, fcntl.LOCK_UN)
+
+    def _lock_file(self) -> bool:
+        end = None if self._stuck else time.monotonic() + PATIENCE
+        while True:
+            try:
+                fcntl.lockf(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:  # another has it, or there are no locks (ENOLCK)
+                if end is None or time.monotonic() >= end:
+                    self._stuck = True
+                    return False
+                # There is no way to wait for such a lock for some time only.
+                os.sched_yield()
+            else:
+                self._stuck = False
+                return True
 
     def total(self) -> int:
         """How many connections all workers have."""
@@ -54,9 +83,9 @@ class SlotTable:
         return self._counts[line]
 
     def clear(self, line: int) -> None:
-        """A worker is gone, and its connections with it."""
-        with self.locked() as counts:
-            counts[line] = 0
+        """A worker is gone, and its connections with it. (That makes room at any time: a lock is of
+        no use.)"""
+        self._counts[line] = 0
 
     def close(self) -> None:
         self._counts.release()
@@ -78,17 +107,20 @@ class SharedSlots:
         self._freed = freed
 
     def take(self) -> bool:
-        with self._table.locked() as counts:
-            if sum(counts) >= self.most or counts[self._line] >= self._own:
+        with self._table.locked() as (counts, _):
+            if counts[self._line] >= self._own:
                 return False
             counts[self._line] += 1
+            if sum(counts) > self.most:
+                counts[self._line] -= 1
+                return False
             return True
 
     def give_back(self) -> None:
-        with self._table.locked() as counts:
+        with self._table.locked() as (counts, alone):
             was_full = sum(counts) >= self.most
             counts[self._line] -= 1
-        if was_full:
+        if was_full or not alone:
             self._freed()
 
     @property
