@@ -30,6 +30,7 @@ from anysock.errors import (
     TlsError,
     TlsTruncated,
     UsageError,
+    WrongType,
 )
 from anysock.events import CloseReason, Counters, Events
 from anysock.groups import TaskGroup, task_group
@@ -75,6 +76,7 @@ __all__ = [
     "TlsError",
     "TlsTruncated",
     "UsageError",
+    "WrongType",
     "connect",
     "move_on_after",
     "observe",

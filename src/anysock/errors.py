@@ -19,6 +19,11 @@ class UsageError(AnysockError, ValueError):
     """
 
 
+class WrongType(UsageError, TypeError):
+    """What was given is of a kind that can't be used there: a handler that is no ``async def``, a
+    number for an address. The message says what is taken, and what was given."""
+
+
 class StartError(AnysockError, OSError):
     """The server cannot start: an address in use, a port without the right to it.
 

@@ -15,6 +15,7 @@ from anysock.engines.last_deadline import LastDeadline
 from anysock.engines.signals import is_ignored
 from anysock.events import EventGroup, Events
 from anysock.handlers import Handler
+from anysock.handlers.checking import checked
 from anysock.logs import configure_logging, flush_log, has_handlers
 from anysock.net.addresses import Address
 from anysock.options import ServeOptions
@@ -55,6 +56,8 @@ def serve(
     if options is not None and keywords:
         raise TypeError("give ServeOptions or keywords, not both")
     options = options or ServeOptions(**keywords)
+    if not isinstance(handler, str):
+        checked(handler)  # before anything is changed, and before workers are started
     if not has_handlers():
         configure_logging(options.log_level, options.log_format, options.log_time)
     open_standard_descriptors()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import os
 import sys
 from collections.abc import Awaitable, Callable
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from anysock.connection import Connection
 from anysock.errors import UsageError
 from anysock.faults import with_faults
+from anysock.handlers.checking import checked
 from anysock.net.tracing import TracingStream
 from anysock.units import raw_bytes
 
@@ -36,7 +36,7 @@ def load_handler(name: str, options: ServeOptions) -> Handler:
     """The handler of that name: a standard one, or ``package.module:function`` of the user's.
 
     The user's module is looked for in the current folder, too. Raises `UsageError` when there is
-    none. `options` are for the handlers that have some.
+    none, and `WrongType` when it is no handler. `options` are for the handlers that have some.
     """
     if name in HANDLERS:
         module = importlib.import_module(f"anysock.handlers.{name}")
@@ -56,8 +56,8 @@ def load_handler(name: str, options: ServeOptions) -> Handler:
 
 def prepare(handler: Handler | str, options: ServeOptions) -> Handler:
     """The handler as the server is to call it: loaded, if it is a name, with what `options` put
-    around its connections. Raises as `load_handler` does."""
-    found = load_handler(handler, options) if isinstance(handler, str) else handler
+    around its connections. Raises as `load_handler` does, and `WrongType` for what can't be one."""
+    found = load_handler(handler, options) if isinstance(handler, str) else checked(handler)
     found = with_faults(found, options)
     if not options.verbose:
         return found
@@ -89,9 +89,4 @@ def _load_own(name: str) -> Handler:
     found = getattr(module, function_name, None)
     if found is None:
         raise UsageError(f"the module {module_name!r} has no {function_name!r}")
-    if not callable(found) or not inspect.iscoroutinefunction(
-        found if inspect.isroutine(found) else type(found).__call__
-    ):
-        raise UsageError(f"{name!r} is not a handler: it must be an async def function")
-    handler: Handler = found
-    return handler
+    return checked(found, repr(name))
