@@ -10,6 +10,8 @@ import pytest
 
 import anysock
 from anysock.connection import _IN_A_ROW, Connection
+from anysock.engines.current import current_engine
+from anysock.net.costly import MOST_IN_A_TURN, CostlyWork
 from anysock.net.tls_session import RECORDS_IN_A_ROW
 from tests.harness import CONCURRENT_ENGINES
 from tests.pki import TLS13, Pki
@@ -118,3 +120,83 @@ def test_who_is_cancelled_while_the_others_have_their_turn_loses_no_line(engine)
             assert cancelled > 1
 
     anysock.run(main, engine=engine)
+
+
+class Clocked:
+    """The engine, with a clock that goes on with the work that is done, and with nothing else."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+
+    def now(self) -> float:
+        return self.time
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(current_engine(), name)
+
+
+@with_turns
+@pytest.mark.parametrize("seconds", [0.0005, 0.001, 0.01])
+def test_of_costly_work_so_much_is_done_in_a_turn(engine, seconds):
+    async def main():
+        engine: Any = Clocked()
+        costly, order = CostlyWork(engine), []
+
+        async def worker(number: int) -> None:
+            def work() -> str:
+                engine.time += seconds
+                order.append(number)
+                return "done"
+
+            assert await costly.do(work) == "done"
+
+        async def work():
+            async with anysock.task_group() as group:
+                for number in range(200):
+                    group.spawn(worker(number))
+
+        most = await most_in_a_turn(work, lambda: len(order))
+        assert len(order) == 200
+        assert 0 < most <= AT_MOST * max(1, MOST_IN_A_TURN / seconds)
+        assert abs(costly._spent) < 1e-9
+        if current_engine().name != "trio":  # which runs what is ready in an order of its own
+            assert order == sorted(order)
+
+    anysock.run(main, engine=engine)
+
+
+@with_turns
+def test_costly_work_that_fails_or_is_given_up_leaves_its_place_to_others(engine):
+    async def main():
+        engine: Any = Clocked()
+        costly, done = CostlyWork(engine), 0
+
+        def work() -> None:
+            nonlocal done
+            engine.time += 0.01
+            done += 1
+            if done % 3 == 0:
+                raise ValueError
+
+        tasks = [anysock.spawn(costly.do(work)) for _ in range(60)]
+        for number, task in enumerate(tasks):
+            if number % 4 == 0:
+                await anysock.sleep(0)
+                task.cancel()
+        for task in tasks:
+            with contextlib.suppress(ValueError, anysock.Cancelled):
+                await task.join()
+        assert 30 < done < 60
+        assert not costly._waiting
+        assert abs(costly._spent) < 1e-9
+
+    anysock.run(main, engine=engine)
+
+
+def test_where_each_task_has_a_thread_costly_work_is_done_at_once():
+    async def main():
+        costly = CostlyWork(current_engine())
+        costly._spent = 1.0
+        assert await costly.do(lambda: "done") == "done"
+
+    anysock.run(main, engine="threads")

@@ -9,6 +9,7 @@ from anysock.connection import Connection
 from anysock.engines.base import Binding, Engine
 from anysock.errors import StreamAborted
 from anysock.events import CloseReason, Events
+from anysock.net.costly import CostlyWork
 from anysock.net.limiting import LimitedStream
 from anysock.net.networks import contains
 from anysock.net.proxy_protocol import BadProxyHeader, read_header
@@ -51,6 +52,7 @@ class Greeting:
         self._options = options
         self._events = events
         self._judge = judge
+        self._costly = CostlyWork(engine)
 
     @property
     def by_proxies(self) -> bool:
@@ -109,7 +111,8 @@ class Greeting:
         connection = client.connection
         outside = connection.stream
         heard = outside.bytes_received
-        stream = TlsStream(outside, self.certificates.context, server_side=True)
+        context = self.certificates.context
+        stream = TlsStream(outside, context, server_side=True, costly=self._costly)
         connection.wrap(lambda _: stream)
         try:
             await stream.handshake()

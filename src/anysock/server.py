@@ -80,7 +80,7 @@ MOST_NAMED = 5
 OUR_TASKS = frozenset({"main", "bell", "drain", "retire", "accept", "limits", "handshakes", "udp"})
 
 # How many peers are accepted in a row before the others get their turn.
-ACCEPT_BATCH = 64
+ACCEPT_BATCH = 16
 
 _ONCE = "a server is entered once, and this one serves already, or has ended: make another"
 

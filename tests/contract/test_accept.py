@@ -147,7 +147,8 @@ def test_a_shortage_is_waited_out_and_told_once_a_second(name):
     code = getattr(errno, name)
     server, engine, told = accept_all([code] * 25 + ["peer"])
     assert server.counters.accepted == 1
-    assert engine.slept == [0.1] * 25
+    # (The others have their turn now and then, which is no wait.)
+    assert [seconds for seconds in engine.slept if seconds] == [0.1] * 25
     # Met ten times a second, told at 0, 1 and 2 s; and how often it was not told in between.
     assert [left_out for _, left_out in told.failures] in ([0, 9, 9], [0, 10, 9], [0, 9, 10])
     # What is missing is named, and who knocks has lost nothing.

@@ -341,6 +341,7 @@ class AsyncioEngine:
 
     name = "asyncio"
     concurrent = True
+    one_thread = True
     cancellations: tuple[type[BaseException], ...] = (Cancelled, asyncio.CancelledError)
     _loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
 

@@ -294,6 +294,8 @@ class Engine(Protocol):
     #: Whether a spawned task runs beside the one that spawned it. Where not, `spawn` runs it to
     #: its end, and a second client waits for the first to leave.
     concurrent: bool
+    #: Whether all tasks share one thread: while one runs, it holds up all others.
+    one_thread: bool
     #: What a cancellation is raised as: `Cancelled`, and the loop's own exception.
     cancellations: tuple[type[BaseException], ...]
     #: How often a peer that did not read has made a task wait in `send_all`; see `Pauses`.

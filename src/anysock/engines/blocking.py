@@ -254,6 +254,7 @@ class BlockingEngine:
 
     name = "blocking"
     concurrent = False
+    one_thread = False
     cancellations: tuple[type[BaseException], ...] = (Cancelled,)
 
     def __init__(self) -> None:

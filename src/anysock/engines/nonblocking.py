@@ -320,6 +320,7 @@ class NonblockingEngine:
 
     name: str
     concurrent = True
+    one_thread = True
     cancellations: tuple[type[BaseException], ...] = (Cancelled,)
 
     def __init__(self) -> None:

@@ -362,6 +362,7 @@ class TrioEngine:
 
     name = "trio"
     concurrent = True
+    one_thread = True
     cancellations: tuple[type[BaseException], ...] = (Cancelled, trio.Cancelled)
 
     def __init__(self) -> None:

@@ -8,6 +8,7 @@ import ssl
 from anysock.engines.base import Data, Stream
 from anysock.engines.current import current_engine
 from anysock.errors import AnysockError, StreamBroken, StreamClosed, TlsError
+from anysock.net.costly import CostlyWork
 from anysock.net.tls_session import RECORD, RECORDS_IN_A_ROW, TlsSession
 from anysock.net.turns import Claim, Turn
 from anysock.net.wrapping import WrappedStream
@@ -44,6 +45,8 @@ class TlsStream(WrappedStream):
     - `TlsError` is what any other fault of TLS is raised as; then `lost` holds it.
     - A `send_all` that was cancelled in the middle has always sent part of its data.
 
+    Those of a server share `costly`: a handshake is a signature.
+
     `bytes_received` and `bytes_sent` count what was moved before it, and from then on plain text.
     """
 
@@ -54,9 +57,11 @@ class TlsStream(WrappedStream):
         *,
         server_side: bool,
         hostname: str | None = None,
+        costly: CostlyWork | None = None,
     ) -> None:
         super().__init__(inner)
         self._session = TlsSession(context, server_side=server_side, hostname=hostname)
+        self._costly = costly
         self._most = _MOST_RECEIVED
         self._received = inner.bytes_received
         self._sent = inner.bytes_sent
@@ -103,7 +108,7 @@ class TlsStream(WrappedStream):
         no TLS. Takes as long as the peer does: put a deadline around it.
         """
         try:
-            while not self._session.handshake():
+            while not await self._step():
                 await self._flush()
                 if self._session.behind:
                     await current_engine().sleep(0)
@@ -113,6 +118,11 @@ class TlsStream(WrappedStream):
             await self._lose(error)
             raise
         await self._flush()
+
+    async def _step(self) -> bool:
+        if self._costly is None:
+            return self._session.handshake()
+        return await self._costly.do(self._session.handshake)
 
     async def recv(self, max_bytes: int | None = None) -> bytes:
         self._check_receivable()
