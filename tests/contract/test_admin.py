@@ -221,7 +221,7 @@ def test_a_limit_that_is_met_is_counted(start):
 def test_silent_and_slow_clients_of_it_keep_no_place_and_cost_the_server_nothing(start):
     server, admin = start()
     with contextlib.ExitStack() as stack:
-        silent = [stack.enter_context(admin.connect()) for _ in range(12)]
+        silent = [stack.enter_context(admin.connect()) for _ in range(5)]
         slow = silent[0]
         slow.sendall(b"GET / HTTP/1.1\r\n")
         client = stack.enter_context(server.connect())
@@ -233,6 +233,38 @@ def test_silent_and_slow_clients_of_it_keep_no_place_and_cost_the_server_nothing
         assert b" 408 " in receive_all(slow)
         for each in silent[1:]:
             receive_all(each)
+
+
+def test_a_probe_is_answered_at_once_beside_200_silent_clients(start):
+    """Who probes gives up after a second, and would have the server restarted."""
+    server, admin = start()
+    with contextlib.ExitStack() as stack:
+        for round in range(4):
+            for number in range(50):
+                silent = stack.enter_context(admin.connect())
+                if number % 3:  # half a request is none; and who is answered may stay
+                    silent.sendall([b"", b"GET / HTTP/1.1\r\nHost:", b"?\r\n\r\n"][number % 3])
+            begun = time.monotonic()
+            assert admin.ask("/healthz") == (200, "alive\n"), round
+            # Not the 2 s that the silent ones have.
+            assert time.monotonic() - begun < 1
+        assert server.fds() <= server.base_fds + 12
+
+
+def test_a_probe_is_answered_at_once_beside_clients_that_do_not_read(start):
+    server, admin = start("echo", "--idle-timeout", "0")
+    with contextlib.ExitStack() as stack:
+        for _ in range(400):
+            stack.enter_context(server.connect())
+        wait_until(lambda: len(admin.connections()) == 400, "all are there")
+        for _ in range(30):
+            deaf = stack.enter_context(socket.socket())
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            deaf.connect(("127.0.0.1", admin.port))
+            deaf.sendall(b"GET /connections HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        begun = time.monotonic()
+        assert admin.ask("/healthz") == (200, "alive\n")
+        assert time.monotonic() - begun < 1
 
 
 def test_what_is_no_http_is_answered_and_told_to_nobody(start):

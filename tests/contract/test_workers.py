@@ -10,12 +10,14 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
 
+from anysock.workers.figures import ASK_SECONDS
 from tests.harness import (
     STRICT,
     ServerProcess,
@@ -358,7 +360,15 @@ def test_a_worker_that_is_stopped_holds_up_nobody_else(start_server):
             assert served(another)
             for _ in range(500):
                 assert server.ask(b"hello") == b"hello"
-        # What the stopped one has told last still counts, after a second in which it is asked.
+        # A probe gives up after a second; and not each of them waits for the one that is stopped.
+        begun = time.monotonic()
+        assert get(port, "/healthz")[0] == 200
+        assert time.monotonic() - begun < 1
+        again = time.monotonic()
+        for _ in range(10):
+            assert get(port, "/healthz")[0] == 200
+        assert time.monotonic() - again < 10 * ASK_SECONDS / 2
+        # What the stopped one has told last still counts.
         assert metric(port, "anysock_received_bytes_total") >= 100 + 500 * 5
         assert metric(port, "anysock_workers") == 1
         server.signal()
@@ -407,8 +417,10 @@ def test_one_that_is_stopped_while_it_counts_holds_up_nobody_else(start_server, 
                 wait_until(lambda: len(workers_of(server)) == 3, "another is started")
                 assert server.ask(b"hello") == b"hello"
                 assert get(port, "/readyz") == (200, "ready\n")
+                wait_until(lambda: metric(port, "anysock_workers") == 2, "two answer")
             finally:
                 os.kill(pid, signal.SIGCONT)
+            wait_until(lambda: metric(port, "anysock_workers") == 3, "it answers again")
     assert server.ask(b"hello") == b"hello"
     server.signal()
     assert server.wait() == 0

@@ -17,10 +17,6 @@ from anysock.net.addresses import Address
 from anysock.options import ServeOptions
 from anysock.server import Server
 
-# How many clients are answered at once; others wait. Each is a descriptor, of those that a server
-# keeps to spare when it counts how many connections it has room for.
-MOST_CLIENTS = 8
-
 _log = logging.getLogger("anysock.admin")
 _ready_log = logging.getLogger("anysock.ready")
 
@@ -52,12 +48,14 @@ def admin_server(address: Address | str, figures: Figures) -> Server:
     if isinstance(address, str):
         address = Address.parse(address, default_host="127.0.0.1")
     with needs():
-        from anysock.admin.http import HttpHandler
+        from anysock.admin.http import MOST_CLIENTS, HttpHandler
         from anysock.admin.pages import Pages
     # The times that its clients may take are kept by the handler, to the point.
     options = ServeOptions(
         bind=(address,),
-        max_connections=MOST_CLIENTS,
+        # Room for who comes, while others leave. (Each is a descriptor, of those that a server
+        # keeps to spare when it counts how many connections it has room for.)
+        max_connections=MOST_CLIENTS + MOST_CLIENTS // 2,
         idle_timeout=0,
         write_timeout=0,
         min_rate=0,

@@ -10,13 +10,16 @@ from http import HTTPStatus
 import h11
 
 from anysock.admin.pages import Answer, Pages, Request, line
+from anysock.admin.places import Places
 from anysock.connection import Connection
 from anysock.engines.current import current_engine
 
-# How long a client may take for its request, and for reading the answer, in seconds. There are
-# few places, and who is slow must not keep one from the next.
+# How long a client may take for its request, and for reading the answer, in seconds.
 REQUEST_SECONDS = 2.0
 ANSWER_SECONDS = 10.0
+
+# How many clients are answered at once.
+MOST_CLIENTS = 8
 
 _log = logging.getLogger("anysock.admin")
 
@@ -26,8 +29,15 @@ class HttpHandler:
 
     def __init__(self, pages: Pages) -> None:
         self._pages = pages
+        self._places = Places(MOST_CLIENTS)
 
     async def __call__(self, connection: Connection) -> None:
+        with self._places.one(connection):
+            await self._converse(connection)
+            # Here, since who does not leave has the place until then.
+            await connection.close()
+
+    async def _converse(self, connection: Connection) -> None:
         http = h11.Connection(h11.SERVER)
         engine = current_engine()
         answer: Answer | None = None
@@ -44,6 +54,7 @@ class HttpHandler:
         if patience.fired:
             answer = line(408, f"the request took more than {REQUEST_SECONDS:g} s")
         assert answer is not None
+        self._places.has_asked(connection)
         date = email.utils.formatdate(engine.time(), usegmt=True)
         async with engine.scope(ANSWER_SECONDS):
             await connection.send_all(_to_bytes(http, answer, date, head=head))

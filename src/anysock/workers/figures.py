@@ -12,8 +12,9 @@ from anysock.metrics import Snapshot
 from anysock.workers.process import WorkerProcess
 
 # How long the workers may take to answer: they do on a thread of their own, whatever their engine
-# does. Who has not by then is left out.
-ASK_SECONDS = 1.0
+# does. Who has not by then is left out, and not waited for again until it answers: one that is
+# stopped may cost one probe that time, which is less than a probe has, and not every one.
+ASK_SECONDS = 0.5
 
 
 class Question:
@@ -51,35 +52,39 @@ class Questions:
         self._gone: Snapshot = {}
         self._open: dict[int, Question] = {}
         self._next = 0
+        # The processes of which no answer is waited for.
+        self._deaf: set[int] = set()
 
     def ask(self, question: Question, workers: list[WorkerProcess]) -> None:
         """Ask `workers`, who are those that serve. Who does not hear now is left out."""
         number = self._next
         self._next += 1
-        self._open = {
-            number: question for number, question in self._open.items() if question.missing
-        } | {number: question}
-        question.missing = {worker.pid for worker in workers}
+        # Questions come one after the other: who has not answered the last has had its time.
+        for other in self._open.values():
+            self._deaf |= other.missing
+        self._open = {number: question}
+        question.missing = {worker.pid for worker in workers} - self._deaf
         question.gone = self._gone
         question.last = {worker.pid: worker.figures for worker in workers}
         for worker in workers:
             if not worker.control.hint(do=question.kind, id=number, most=question.most):
                 question.leave_out(worker.pid)
-        if not workers:
+        if not question.missing:
             question.done.set()
 
     def answered(self, number: int, worker: WorkerProcess, value: Any) -> None:
-        """A worker has answered the question with that number."""
-        question = self._open.get(number)
-        if question is not None:
-            question.answer(worker.pid, value)
-            if question.kind == "figures":
-                worker.figures = value
+        """A worker has answered the question with that number, perhaps too late."""
+        self._deaf.discard(worker.pid)
+        if isinstance(value, dict):  # figures; connections are a list
+            worker.figures = value
+        if number in self._open:
+            self._open[number].answer(worker.pid, value)
 
     def is_gone(self, worker: WorkerProcess) -> None:
         """A worker has ended. What it had told when it was last asked still counts."""
         for question in self._open.values():
             question.leave_out(worker.pid)
+        self._deaf.discard(worker.pid)
         self._gone = metrics.add([self._gone, metrics.what_remains(worker.figures)])
 
 
