@@ -80,6 +80,10 @@ class Events:
     def listening(self, addresses: Sequence[str], engine: str) -> None:
         """The server listens on `addresses`, each like ``tcp://127.0.0.1:8000``."""
 
+    def address_left_out(self, address: str, reason: str) -> None:
+        """A name, or no host, stands for `address` besides others that the server listens on; and
+        this machine does not have it."""
+
     def connection_opened(self, connection: Connection) -> None:
         """A peer was accepted; its handler is about to run.
 

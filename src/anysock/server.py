@@ -47,11 +47,10 @@ from anysock.net.accept_policy import (
 )
 from anysock.net.addresses import (
     Address,
-    binding_of,
     explain_bind_error,
     format_sockaddr,
-    resolve,
 )
+from anysock.net.bindings import binding_here
 from anysock.net.printable import printable
 from anysock.options import ServeOptions
 from anysock.served import Served, TimeLimits
@@ -170,7 +169,7 @@ class Server:
             return  # a signal came before we had begun, or somebody has begun already
         options = self.options
         addresses = systemd.expand(options.addresses)
-        wanted = [binding_of(each) for each in addresses if each.kind != "udp"]
+        wanted = [self._binding(each) for each in addresses if each.kind != "udp"]
         self._greeting = Greeting(engine, options, self.events, self._judge)
         if any(binding.tls for binding in wanted):
             # OpenSSL is loaded by those who need it.
@@ -213,14 +212,15 @@ class Server:
                 f"{' and '.join(UDP_HANDLERS)}"
             )
         engine, endpoints = self._enter_engine(), []
+        bindings = [None if each.fd >= 0 else self._binding(each) for each in addresses]
         try:
-            for address in addresses:
-                if address.fd >= 0:
+            for address, binding in zip(addresses, bindings, strict=True):
+                if binding is None:
                     endpoints.append(engine.datagrams(adopt_datagrams(address.fd)))
-                else:
-                    for family, sockaddr in resolve(address, passive=True):
-                        sock = open_datagrams(family, sockaddr, connect=False)
-                        endpoints.append(engine.datagrams(sock))
+                    continue
+                for family, sockaddr in binding.addresses:
+                    sock = open_datagrams(family, sockaddr, connect=False)
+                    endpoints.append(engine.datagrams(sock))
         except OSError as error:
             for endpoint in endpoints:
                 endpoint.close()
@@ -233,6 +233,13 @@ class Server:
             events=self.events,
             counters=self.counters,
         )
+
+    def _binding(self, address: Address) -> Binding:
+        """What to listen on for `address`, as far as this machine has it."""
+        binding, missing = binding_here(address)
+        for each in missing:
+            self.events.address_left_out(format_sockaddr(each.address, address.scheme), each.reason)
+        return binding
 
     def _enter_engine(self) -> Engine:
         """The engine that the caller runs under is the server's, from the first call on."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
 import stat
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -27,7 +29,7 @@ def served(client: socket.socket) -> bool:
         return exchange(client, b"hello" * 100) == b"hello" * 100
 
 
-def refused(*arguments: str, code: int = 1) -> str:
+def refused(*arguments: str, code: int = 1, environment: Mapping[str, str] = {}) -> str:
     """``anysock serve`` that does not start: its one line."""
     done = subprocess.run(
         [sys.executable, "-m", "anysock", "serve", *arguments],
@@ -35,6 +37,7 @@ def refused(*arguments: str, code: int = 1) -> str:
         text=True,
         timeout=30,
         check=False,
+        env={**os.environ, **environment},
     )
     assert done.returncode == code, done.stderr
     [line] = done.stderr.splitlines()
@@ -208,3 +211,130 @@ def test_when_one_can_not_be_had_none_is(tmp_path):
         line = refused("--bind", f"unix://{path}", "--bind", f"127.0.0.1:{port}")
     assert "another program listens there" in line
     wait_until(lambda: not path.exists(), "the other is gone again")
+
+
+# -- what a name stands for ------------------------------------------------------------------------
+
+# A kernel without IPv6, and interfaces that do not have ::1: as the socket module would tell it.
+# (And localhost is both, whatever this machine's hosts file says.)
+_NOT_HERE = """
+import errno, os, socket
+class Socket(socket.socket):
+    def __init__(self, family=-1, *more, **others):
+        if family == socket.AF_INET6 and {no_ipv6}:
+            raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+        super().__init__(family, *more, **others)
+    def bind(self, address):
+        if address[0] == "::1":
+            raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+        super().bind(address)
+socket.socket = Socket
+found = socket.getaddrinfo
+def getaddrinfo(host, port, *more, **others):
+    if host != "localhost" or others.get("flags", 0) & socket.AI_NUMERICHOST:
+        return found(host, port, *more, **others)
+    return [answer for each in LOCALHOST for answer in found(each, port, *more, **others)]
+socket.getaddrinfo = getaddrinfo
+LOCALHOST = ["::1", "127.0.0.1"]
+"""
+
+
+@pytest.fixture(params=[False, True], ids=["no ::1", "no IPv6"])
+def elsewhere(tmp_path, request):
+    """The environment of a process on such a machine; and what is said of ::1 there."""
+    (tmp_path / "sitecustomize.py").write_text(_NOT_HERE.format(no_ipv6=request.param))
+    code = errno.EAFNOSUPPORT if request.param else errno.EADDRNOTAVAIL
+    return {"PYTHONPATH": str(tmp_path)}, os.strerror(code)
+
+
+def test_of_what_a_name_stands_for_the_rest_is_served(engine, start_server, elsewhere):
+    environment, why = elsewhere
+    options = ("--admin", "localhost:0")
+    server = start_server(
+        "echo", *options, engine=engine, bind="localhost:0", environment=environment
+    )
+    assert server.host == "127.0.0.1"
+    assert server.ask(b"hello") == b"hello"
+    assert len(server.matching(rf"not listening on tcp://\[::1\]:0: {why}$")) == 1
+    server.base_threads += 2 if engine in ("blocking", "threads") else 1
+    server.wait_for(r"admin endpoint on http://127\.0\.0\.1:\d+")
+    assert len(server.matching(rf"no admin endpoint on tcp://\[::1\]:0: {why}$")) == 1
+
+
+@pytest.mark.parametrize("elsewhere", [True], indirect=True, ids=["no IPv6"])
+def test_without_a_host_it_is_all_that_there_is(engine, start_server, elsewhere):
+    server = start_server(engine=engine, bind=":0", environment=elsewhere[0])
+    assert server.host == "0.0.0.0"
+    server.wait_for(r"not listening on tcp://\[::\]:0: ")
+
+
+def test_workers_serve_the_rest_and_it_is_told_once(start_server, elsewhere):
+    environment, why = elsewhere
+    options = ("--workers", "2", "--admin", "localhost:0")
+    server = start_server("echo", *options, bind="localhost:0", environment=environment)
+    server.wait_for("all workers together")
+    server.base_threads = server.threads()
+    assert server.ask(b"hello") == b"hello"
+    assert len(server.matching(f"not listening on .*{why}$")) == 1
+    assert len(server.matching(f"no admin endpoint on .*{why}$")) == 1
+
+
+def test_over_udp_too(start_server, elsewhere):
+    environment, why = elsewhere
+    server = start_server("echo", bind="udp://localhost:0", environment=environment)
+    server.wait_for(rf"not listening on udp://\[::1\]:0: {why}$")
+    assert server.addresses[0].startswith("udp://127.0.0.1:")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("scheme", ["tcp", "udp"])
+def test_an_address_that_was_written_is_an_error(elsewhere, workers, scheme):
+    environment, why = elsewhere
+    line = refused(
+        *("--workers", workers, "-b", f"{scheme}://[::1]:0", "-b", "127.0.0.1:0"),
+        environment=environment,
+    )
+    assert f"can't listen on {scheme}://[::1]:0: {why}: " in line
+
+
+@pytest.mark.parametrize("elsewhere", [True], indirect=True, ids=["no IPv6"])
+def test_a_name_of_which_nothing_is_left_is_an_error(elsewhere, tmp_path):
+    environment, why = elsewhere
+    with (tmp_path / "sitecustomize.py").open("a") as file:
+        file.write("LOCALHOST = ['::1']\n")
+    for workers in ("1", "2"):
+        line = refused("--workers", workers, "-b", "localhost:80", environment=environment)
+        assert line.endswith(
+            f"can't listen on tcp://[::1]:80: {why}: the kernel of this machine has none of its "
+            "kind, IPv6"
+        )
+
+
+_HOSTS = "127.0.0.1 localhost\n::1 localhost\n"
+_CONTAINER = ("unshare", "--user", "--map-root-user", "--net", "--mount", "sh", "-c")
+_WITHOUT_IPV6 = (
+    "ip link set lo up && mount --bind {hosts} /etc/hosts"
+    " && echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6"
+)
+
+
+def test_a_container_whose_hosts_file_promises_more_than_its_interface(tmp_path):
+    """Docker's default: the hosts file has ::1, and the interface does not."""
+    hosts = tmp_path / "hosts"
+    hosts.write_text(_HOSTS)
+    prepare = _WITHOUT_IPV6.format(hosts=hosts)
+    may = subprocess.run([*_CONTAINER, prepare], capture_output=True, text=True, check=False)
+    if may.returncode != 0:
+        pytest.skip(f"no namespace of our own: {may.stderr.strip()}")
+    command = f"{prepare} && exec {sys.executable} -m anysock serve -b localhost:8007"
+    process = subprocess.Popen([*_CONTAINER, command], stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        first, second = process.stderr.readline(), process.stderr.readline()
+        assert "not listening on tcp://[::1]:8007" in first
+        assert "listening on tcp://127.0.0.1:8007" in second
+        process.terminate()
+        assert process.wait(15) == 0
+    finally:
+        process.kill()
+        process.communicate()

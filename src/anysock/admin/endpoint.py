@@ -35,6 +35,9 @@ class _AdminEvents(Events):
                     shown.short,
                 )
 
+    def address_left_out(self, address: str, reason: str) -> None:
+        _log.info("no admin endpoint on %s: %s", address, reason)
+
     def handler_failed(self, connection: Connection, error: BaseException) -> None:
         _log.error("the admin endpoint failed", exc_info=error)
 

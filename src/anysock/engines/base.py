@@ -44,6 +44,9 @@ class Binding:
     #: An inherited descriptor. Others may listen on it, too: what waits in its backlog when we stop
     #: is theirs, and stays there.
     fd: int | None = None
+    #: Whether the addresses are what a name stands for, or no host at all, and not what the user
+    #: wrote: then some of them may be missing on this machine.
+    named: bool = False
     #: The permissions of a Unix socket's file; None leaves them to the umask.
     mode: int | None = None
     #: Whether peers speak TLS here. The engine only keeps it.

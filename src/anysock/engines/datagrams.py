@@ -143,7 +143,11 @@ def open_datagrams(
 
     Raises OSError, with `filename` set to the address.
     """
-    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        sock = socket.socket(family, socket.SOCK_DGRAM)
+    except OSError as error:
+        error.filename = address
+        raise
     try:
         if connect:
             sock.connect(address)

@@ -121,6 +121,9 @@ class LogEvents(Events):
     def housekeeping_failed(self, name: str, error: Exception, left_out: int) -> None:
         _log.error("%s failed, and goes on%s", name, not_told(left_out), exc_info=error)
 
+    def address_left_out(self, address: str, reason: str) -> None:
+        _log.info("not listening on %s: %s", address, reason)
+
     def most_connections(self, most: int, derived: bool) -> None:
         why = "as many as there are descriptors for, ulimit -n" if derived else "--max-connections"
         _log.info("at most %d connections (%s)", most, why)

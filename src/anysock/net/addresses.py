@@ -206,7 +206,8 @@ def binding_of(address: Address) -> Binding:
     if address.kind == "fd":
         return Binding(str(address), fd=address.fd, tls=address.tls)
     found = tuple(resolve(address, passive=True))
-    return Binding(str(address), found, mode=address.mode, tls=address.tls)
+    named = address.kind != "unix" and (not address.host or address.is_name)
+    return Binding(str(address), found, named=named, mode=address.mode, tls=address.tls)
 
 
 def format_sockaddr(sockaddr: SockAddr, scheme: str = "tcp") -> str:
@@ -243,6 +244,8 @@ def explain_bind_error(error: OSError, scheme: str = "tcp") -> StartError:
         if unix
         else "a port below 1024 needs the right to it (CAP_NET_BIND_SERVICE); choose a higher one",
         errno.EADDRNOTAVAIL: "no interface of this machine has that address",
+        errno.EAFNOSUPPORT: "the kernel of this machine has none of its kind"
+        + (", IPv6" if isinstance(where, tuple) and ":" in where[0] else ""),
         errno.ENOENT: "there is no such folder",
         errno.ENOTSOCK: "a file is there that is no socket; remove it, or choose another path",
     }.get(code)

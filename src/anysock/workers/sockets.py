@@ -3,37 +3,44 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 
 from anysock import systemd
+from anysock.engines.base import Binding
 from anysock.engines.datagrams import open_datagrams
 from anysock.engines.listening import ListeningSocket, open_sockets
 from anysock.net.addresses import (
     Address,
-    binding_of,
     explain_bind_error,
     format_sockaddr,
-    resolve,
 )
+from anysock.net.bindings import binding_here
 from anysock.options import ServeOptions
 
 
 class SharedSockets:
-    """All that listens, and the UDP sockets, of several processes.
+    """All that listens, and the UDP sockets, of several processes. `left_out` is told of addresses
+    as `Events.address_left_out` is.
 
     Raises `StartError` when one of the addresses can't be had; then none is.
     """
 
-    def __init__(self, options: ServeOptions) -> None:
+    def __init__(self, options: ServeOptions, left_out: Callable[[str, str], object]) -> None:
         self._listening: list[ListeningSocket] = []
         self._datagrams: list[socket.socket] = []
         addresses = systemd.expand(options.addresses)
-        bindings = [binding_of(address) for address in addresses if address.kind != "udp"]
+        bindings: list[Binding] = []
+        over_udp: list[Binding] = []
+        for address in addresses:
+            binding, missing = binding_here(address)
+            for each in missing:
+                left_out(format_sockaddr(each.address, address.scheme), each.reason)
+            (over_udp if address.kind == "udp" else bindings).append(binding)
         scheme = "udp"
         try:
-            for address in addresses:
-                if address.kind == "udp":
-                    for family, sockaddr in resolve(address, passive=True):
-                        self._datagrams.append(open_datagrams(family, sockaddr, connect=False))
+            for binding in over_udp:
+                for family, sockaddr in binding.addresses:
+                    self._datagrams.append(open_datagrams(family, sockaddr, connect=False))
             scheme = "tcp"
             self._listening = open_sockets(bindings, options.backlog, options.socket_buffer)
         except OSError as error:

@@ -15,7 +15,7 @@ from anysock.admission import connections_that_fit
 from anysock.errors import AnysockError, StartError, UsageError
 from anysock.events import Events
 from anysock.handlers import Handler
-from anysock.logs import last_words
+from anysock.logs import LogEvents, last_words
 from anysock.net.addresses import Address
 from anysock.net.certificates import server_context
 from anysock.options import ServeOptions
@@ -77,7 +77,7 @@ class Supervisor:
         # From here on nothing of it is in the environment, which the workers inherit.
         self._notifier = systemd.Notifier()
         try:
-            self._sockets = SharedSockets(self._options)
+            self._sockets = SharedSockets(self._options, LogEvents().address_left_out)
         except BaseException:
             self._table.close()
             self._notifier.close()
