@@ -89,7 +89,7 @@ class Greeting:
         """Learn from the header of the PROXY protocol who the client is, and judge that one."""
         connection = client.connection
         try:
-            header = await read_header(connection.stream)
+            header = await read_header(connection.stream, self._costly)
             itself = header.command == "LOCAL"
             connection.speaks_for(header.source, header.size, itself=itself)
         except BadProxyHeader as error:

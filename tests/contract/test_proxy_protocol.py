@@ -85,8 +85,9 @@ def test_every_engine_echoes_what_follows_and_nothing_of_the_header(engine, star
         (b"hello\r\n" * 3, "no PROXY header: it begins with b'hello"),
         (b"PROXY TCP4 1.2.3.4 1.2.3.4 1 99999\r\n", "PROXY line: '1.2.3.4 99999'"),
         (encode_v2(CLIENT, SERVER)[:12] + b"\x31" + bytes(20), "PROXY version 3 is unknown"),
+        (encode_v2(CLIENT, SERVER, [(0xE0, bytes(4096))]), "PROXY header of 4127 bytes: the most"),
     ],
-    ids=["http", "text", "v1", "v2"],
+    ids=["http", "text", "v1", "v2", "long"],
 )
 def test_what_is_no_header_is_closed_with_one_line(engine, start_server, tmp_path, data, says):
     server = start(start_server, tmp_path, engine=engine)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import struct
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -258,6 +259,35 @@ def test_any_bytes_behind_the_signature(body, command, family):
 def test_more_than_is_wanted_is_a_mistake_of_the_callers():
     with pytest.raises(ValueError, match="more than are wanted"):
         HeaderParser().feed(b"x" * 16)
+
+
+def test_a_header_is_shorter_than_4_kib(monkeypatch):
+    """Nobody keeps more of it, or computes a checksum of more; and that once."""
+    summed: list[int] = []
+
+    def counted(data: bytes) -> int:
+        summed.append(len(data))
+        return crc32c(data)
+
+    for source, destination in ((("1.1.1.1", 1), ("2.2.2.2", 2)), (None, None)):
+
+        def header_of(padding: int, source: Any = source, destination: Any = destination) -> bytes:
+            return encode_v2(source, destination, [(0xE0, bytes(padding))], checksum=True)
+
+        size = len(header_of(0))
+        longest, longer = header_of(4095 - size), header_of(4096 - size)
+        with monkeypatch.context() as patch:
+            patch.setattr("anysock.net.proxy_protocol.crc32c", counted)
+            for sizes in (None, [1] * 4095):
+                header, rest = parse(longest + b"x", sizes)
+                assert header is not None
+                assert header.size == 4095
+                assert rest == b"x"
+            parser = HeaderParser()
+            parser.feed(longer[:15])
+            with pytest.raises(BadProxyHeader, match="header of 4096 bytes: the most is 4095"):
+                parser.feed(longer[15:16])  # nobody waits for the rest
+    assert summed == [4095, 4095], "what a proxy says of itself is ignored"
 
 
 def test_the_end_of_the_stream_is_told():

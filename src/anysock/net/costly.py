@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 # How much costly work may be done in one turn of the loop, in seconds; and what is none: it costs
 # about as much as the turn itself.
-MOST_IN_A_TURN = 0.004
+MOST_IN_A_TURN = 0.002
 _CHEAP = 0.000_05
 
 # What work is taken to cost until some was done; from then on, as much as any has of late.

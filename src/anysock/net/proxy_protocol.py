@@ -7,12 +7,14 @@ a header, and passes what does not, lets anybody claim to be anyone).
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 import struct
 from dataclasses import dataclass, field
 
 from anysock.engines.base import SockAddr, Stream
+from anysock.net.costly import CostlyWork
 
 _V2_SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 _V2_HEAD = struct.Struct("!12sBBH")
@@ -27,6 +29,12 @@ _SHORTEST = len(b"PROXY UNKNOWN\r\n")
 
 # The longest line of version 1, with its CRLF (section 2.1).
 _LONGEST_LINE = 107
+
+# A header of version 2 may say of itself that it has 65 kB. Those of proxies are much shorter (of
+# HAProxy, with all that it can tell, under 4 KiB), and a checksum over so much, in Python, takes 6
+# ms. So from here on it is too long; and from there on, checking it is costly.
+TOO_LONG = 4096
+_LONG = 512
 
 # A TLV (type, length, value) of version 2 with a checksum of the header: CRC-32C (section 2.2.3).
 _TLV_CRC32C = 0x03
@@ -84,8 +92,13 @@ class HeaderParser:
         if self._data.startswith(_V2_SIGNATURE):
             if have < _V2_HEAD.size:
                 return _V2_HEAD.size - have
-            return _V2_HEAD.size + int.from_bytes(self._data[14:16], "big") - have
+            return self._v2_size() - have
         return _least_to_come(self._data)
+
+    @property
+    def long(self) -> bool:
+        """Whether the header is so long that it costs something to check it."""
+        return len(self._data) >= _V2_HEAD.size and self._v2_size() > _LONG
 
     def feed(self, data: bytes) -> Header | None:
         """Take what has come; returns the header when it is whole.
@@ -112,6 +125,9 @@ class HeaderParser:
             raise BadProxyHeader(f"no PROXY header: it begins with {_shown(data)}")
         return None
 
+    def _v2_size(self) -> int:
+        return _V2_HEAD.size + int.from_bytes(self._data[14:16], "big")
+
     def end(self) -> BadProxyHeader:
         """The stream has ended before the header was whole."""
         if not self._data:
@@ -119,8 +135,9 @@ class HeaderParser:
         return BadProxyHeader(f"it ended in its PROXY header, after {_shown(self._data)}")
 
 
-async def read_header(stream: Stream) -> Header:
-    """Receive a header from the beginning of `stream`, and nothing beyond it.
+async def read_header(stream: Stream, costly: CostlyWork) -> Header:
+    """Receive a header from the beginning of `stream`, and nothing beyond it. A long one is checked
+    when `costly`, which is shared by all connections, has time for it.
 
     Raises `BadProxyHeader`, and what the stream raises.
     """
@@ -129,7 +146,10 @@ async def read_header(stream: Stream) -> Header:
         data = await stream.recv(parser.wanted)
         if not data:
             raise parser.end()
-        header = parser.feed(data)
+        if parser.long:
+            header = await costly.do(functools.partial(parser.feed, data))
+        else:
+            header = parser.feed(data)
         if header is not None:
             return header
 
@@ -197,6 +217,9 @@ def _check_v2_head(data: bytes) -> None:
         raise BadProxyHeader(f"PROXY version {version_and_command >> 4} is unknown")
     if version_and_command & 0xF > 1:
         raise BadProxyHeader(f"PROXY command {version_and_command & 0xF} is unknown")
+    size = _V2_HEAD.size + length
+    if size >= TOO_LONG:
+        raise BadProxyHeader(f"a PROXY header of {size} bytes: the most is {TOO_LONG - 1}")
     if version_and_command & 0xF == 0:
         return  # LOCAL: what else it says is to be ignored
     if family >> 4 > 3 or family & 0xF > 2:
