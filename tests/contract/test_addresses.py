@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import socket
 import stat
@@ -14,7 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import STRICT, ServerProcess, exchange, receive_all, receive_exactly, wait_until
+from tests.harness import (
+    CONCURRENT_ENGINES,
+    STRICT,
+    ServerProcess,
+    exchange,
+    receive_all,
+    receive_exactly,
+    wait_until,
+)
 
 
 def connect_unix(path: Path | str) -> socket.socket:
@@ -310,8 +319,46 @@ def test_a_name_of_which_nothing_is_left_is_an_error(elsewhere, tmp_path):
         )
 
 
-_HOSTS = "127.0.0.1 localhost\n::1 localhost\n"
 _CONTAINER = ("unshare", "--user", "--map-root-user", "--net", "--mount", "sh", "-c")
+
+_LINK_LOCAL = """
+import anysock, sys
+async def main():
+    for scheme, handler in ("tcp", "echo"), ("udp", "echo"):
+        async with anysock.Server(handler, bind=f"{scheme}://[fe80::1%lo]:0") as server:
+            print(server.addresses[0])
+            if scheme == "tcp":
+                async with await anysock.connect(server.addresses[0]) as connection:
+                    await connection.send_all(b"hello")
+                    assert await connection.recv() == b"hello"
+for engine in sys.argv[1:]:
+    anysock.run(main, engine=engine)
+"""
+
+
+def test_a_link_local_address_can_be_connected_to_as_it_is_told():
+    """Without its interface it is no address: EINVAL."""
+    prepare = "ip link set lo up && ip addr add fe80::1/64 dev lo nodad"
+    command = f'{prepare} && exec {sys.executable} - "$@"'
+    done = subprocess.run(
+        [*_CONTAINER, command, "sh", *CONCURRENT_ENGINES],
+        input=_LINK_LOCAL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    if "unshare" in done.stderr or "RTNETLINK" in done.stderr:
+        pytest.skip(f"no interface of our own: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stderr
+    told = done.stdout.splitlines()
+    assert len(told) == 2 * len(CONCURRENT_ENGINES)
+    for tcp, udp in zip(told[::2], told[1::2], strict=True):
+        assert re.fullmatch(r"tcp://\[fe80::1%lo\]:\d+", tcp)
+        assert re.fullmatch(r"udp://\[fe80::1%lo\]:\d+", udp)
+
+
+_HOSTS = "127.0.0.1 localhost\n::1 localhost\n"
 _WITHOUT_IPV6 = (
     "ip link set lo up && mount --bind {hosts} /etc/hosts"
     " && echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6"

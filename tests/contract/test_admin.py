@@ -267,6 +267,15 @@ def test_a_probe_is_answered_at_once_beside_clients_that_do_not_read(start):
         assert time.monotonic() - begun < 1
 
 
+def test_a_target_as_a_proxy_is_sent_it_is_served(start):
+    """RFC 9112, section 3.2.2."""
+    _, admin = start()
+    assert admin.ask(f"http://127.0.0.1:{admin.port}/healthz") == (200, "alive\n")
+    assert admin.ask("http://localhost/readyz", Host="elsewhere.example") == (200, "ready\n")
+    # A name that was made to point here is refused, whatever Host says.
+    assert admin.ask("http://elsewhere.example/readyz", Host="localhost")[0] == 403
+
+
 def test_what_is_no_http_is_answered_and_told_to_nobody(start):
     _, admin = start()
     chance = random.Random(862)

@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anysock.errors import StartError, UsageError
-from anysock.net.addresses import Address, explain_bind_error, format_sockaddr, resolve
+from anysock.net.addresses import (
+    Address,
+    explain_bind_error,
+    format_peer,
+    format_sockaddr,
+    resolve,
+)
 
 
 @pytest.mark.parametrize(
@@ -193,3 +199,16 @@ def test_socket_addresses_are_written_like_addresses():
     assert format_sockaddr("@a") == "unix://@a"
     assert format_sockaddr(("127.0.0.1", 8000)) == "tcp://127.0.0.1:8000"
     assert format_sockaddr(("::1", 8000, 0, 0)) == "tcp://[::1]:8000"
+
+
+def test_a_link_local_address_has_its_interface_with_it():
+    index, name = socket.if_nameindex()[0]
+    local = ("fe80::1", 8000, 0, index)
+    assert format_sockaddr(local) == f"tcp://[fe80::1%{name}]:8000"
+    assert format_peer(local) == f"[fe80::1%{name}]:8000"
+    # As Python told it before 3.7, and as a proxy may.
+    assert format_peer(("fe80::1%x", 8000, 0, index)) == "[fe80::1%x]:8000"
+    gone = max(each for each, _ in socket.if_nameindex()) + 1000
+    assert format_sockaddr(("fe80::1", 8000, 0, gone), "tls") == f"tls://[fe80::1%{gone}]:8000"
+    [(family, sockaddr)] = resolve(Address.parse(format_sockaddr(local)), passive=False)
+    assert (family, sockaddr) == (socket.AF_INET6, local)

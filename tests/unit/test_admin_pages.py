@@ -50,6 +50,26 @@ def ask(figures: MadeUp, target: str, method: str = "GET", **headers: str) -> tu
 
 
 @pytest.mark.parametrize(
+    ("target", "host", "origin"),
+    [
+        ("/metrics?most=3", "told", "/metrics?most=3"),
+        ("http://localhost:9000/metrics?most=3", "localhost:9000", "/metrics?most=3"),
+        ("HTTPS://[::1]:9000/", "[::1]:9000", "/"),
+        ("http://localhost", "localhost", "/"),
+        ("http://localhost?most=3", "localhost", "/?most=3"),
+        ("http://a/http://b/", "a", "/http://b/"),
+        ("ftp://localhost/metrics", "told", "ftp://localhost/metrics"),
+        ("/?http://localhost/metrics", "told", "/?http://localhost/metrics"),
+        ("*", "told", "*"),
+    ],
+)
+def test_a_target_with_a_host_has_the_last_word_on_it(target, host, origin):
+    """RFC 9112, section 3.2.2."""
+    request = Request.parse("GET", target, {"host": "told", "accept": "*/*"})
+    assert request == Request("GET", origin, {"host": host, "accept": "*/*"})
+
+
+@pytest.mark.parametrize(
     ("workers", "stuck", "status"),
     [(1, 0, 200), (1, 1, 503), (4, 3, 200), (4, 4, 503), (0, 0, 200)],
 )

@@ -79,7 +79,7 @@ async def _receive(http: h11.Connection, connection: Connection) -> Request | No
             http.receive_data(await connection.recv())
         elif isinstance(event, h11.Request):
             headers = {name.decode(): value.decode("latin-1") for name, value in event.headers}
-            return Request(event.method.decode(), event.target.decode(), headers)
+            return Request.parse(event.method.decode(), event.target.decode(), headers)
         else:
             return None
 

@@ -26,6 +26,22 @@ class Request:
     #: By their names in lower case.
     headers: Mapping[str, str] = field(default_factory=dict)
 
+    @classmethod
+    def parse(cls, method: str, target: str, headers: Mapping[str, str]) -> Request:
+        """A request as it was sent. A `target` such as ``http://localhost:9000/metrics``, as a
+        proxy is sent it, means what ``/metrics`` and a Host of ``localhost:9000`` mean, whatever
+        Host there is (RFC 9112, section 3.2.2)."""
+        scheme, separator, rest = target.partition("://")
+        if not separator or scheme.lower() not in ("http", "https"):
+            return cls(method, target, headers)
+        end = min((rest + mark).index(mark) for mark in "/?")
+        path = rest[end:]
+        return cls(
+            method,
+            path if path.startswith("/") else f"/{path}",
+            {**headers, "host": rest[:end]},
+        )
+
     @property
     def path(self) -> str:
         return self.target.partition("?")[0]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from anysock.connection import Connection
 from anysock.engines.base import SockAddr
 from anysock.errors import StartError, StreamClosed
-from anysock.net.addresses import Address
+from anysock.net.addresses import Address, format_host
 from anysock.net.printable import printable
 from anysock.runtime import connect, connect_datagrams, run, sleep, spawn
 
@@ -246,7 +246,7 @@ def _escape_ends_a_line() -> Iterator[None]:
 
 
 def _say_trying(address: SockAddr) -> None:
-    _say(f"Trying {address if isinstance(address, str) else address[0]}...")
+    _say(f"Trying {format_host(address)}...")
 
 
 def _say(text: str) -> None:

@@ -242,6 +242,13 @@ class UvloopEngine(AsyncioEngine):
         # libuv's clock is that of the beginning of its turn, in whole milliseconds.
         return time.monotonic()
 
+    async def connect(self, family: socket.AddressFamily, address: SockAddr) -> Stream:
+        # uvloop looks up what is an address already, by its host and port alone: the interface of a
+        # link-local one would be lost.
+        if not isinstance(address, str) and len(address) > 3 and address[3]:
+            address = (f"{address[0].partition('%')[0]}%{address[3]}", *address[1:])
+        return await super().connect(family, address)
+
     async def _stream(self, sock: socket.socket, peer: SockAddr) -> Stream:
         stream = UvloopStream(self, sock, peer)
         await asyncio.get_running_loop().connect_accepted_socket(lambda: stream, sock)

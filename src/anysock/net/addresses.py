@@ -210,13 +210,30 @@ def binding_of(address: Address) -> Binding:
     return Binding(str(address), found, named=named, mode=address.mode, tls=address.tls)
 
 
+def format_host(sockaddr: SockAddr) -> str:
+    """The host of ``('127.0.0.1', 8000)``; of a Unix socket, its path.
+
+    A link-local address of IPv6 is one host on each link: it has its interface with it, as in
+    ``fe80::1%eth0`` (RFC 4007, section 11), and is no address without.
+    """
+    if isinstance(sockaddr, str):
+        return sockaddr
+    host, scope = str(sockaddr[0]), sockaddr[3] if len(sockaddr) > 3 else 0
+    if not scope or "%" in host:
+        return host
+    try:
+        return f"{host}%{socket.if_indextoname(scope)}"
+    except OSError:  # the interface is gone; or there is no descriptor to ask with
+        return f"{host}%{scope}"
+
+
 def format_sockaddr(sockaddr: SockAddr, scheme: str = "tcp") -> str:
     """``tcp://127.0.0.1:8000`` for what the socket module calls ``('127.0.0.1', 8000)``, and
     ``unix:///run/echo`` for a path. With `scheme` ``tls``, the same with TLS."""
     if isinstance(sockaddr, str):
         tls = "tls+" if scheme == "tls" else ""
         return str(Address(path=sockaddr, scheme=f"{tls}unix"))
-    return str(Address(sockaddr[0], sockaddr[1], scheme))
+    return str(Address(format_host(sockaddr), sockaddr[1], scheme))
 
 
 def format_peer(sockaddr: SockAddr) -> str:
@@ -224,7 +241,7 @@ def format_peer(sockaddr: SockAddr) -> str:
     socket, the path. A peer may have chosen it, so it is `printable`."""
     if isinstance(sockaddr, str):
         return printable(sockaddr)
-    return printable(f"{_bracketed(sockaddr[0])}:{sockaddr[1]}")
+    return printable(f"{_bracketed(format_host(sockaddr))}:{sockaddr[1]}")
 
 
 def explain_bind_error(error: OSError, scheme: str = "tcp") -> StartError:
