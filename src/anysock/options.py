@@ -174,13 +174,15 @@ class ServeOptions:
     per_source: int | None = option(
         None,
         "The most connections of one source: an IPv4 address, or an IPv6 network of 64 bits. More "
-        "are closed. Unset, as many as of all.",
+        "are closed. Each worker counts its own: --workers 4 lets in up to four times as many. "
+        "Unset, as many as of all.",
         values.whole(1),
         metavar="N",
     )
     accept_rate: float | None = option(
         20_000.0,
-        "The most connections accepted a second, by each worker.",
+        "The most connections accepted a second, by each worker: --workers 4 accepts up to four "
+        "times as many.",
         values.number(0.001, 1e9),
         format="{:g}".format,
         metavar="N",
@@ -231,14 +233,14 @@ class ServeOptions:
     )
     udp_rate: float = option(
         1000.0,
-        "udp://: the most answers a second to one source.",
+        "udp://: the most answers a second to one source, of all workers together.",
         values.number(LEAST_UDP_RATE, 1e9),
         format="{:g}".format,
         metavar="N",
     )
     udp_total_rate: float = option(
         20_000.0,
-        "udp://: the most answers a second to all.",
+        "udp://: the most answers a second to all, of all workers together.",
         values.number(LEAST_UDP_RATE, 1e9),
         format="{:g}".format,
         metavar="N",
