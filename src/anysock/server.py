@@ -499,9 +499,7 @@ class Server:
             return await self._drain(timeout)
         except BaseException:
             # Given up: then for all, so that nobody waits for it for ever.
-            if self._started:
-                self._door.late = True
-            self.there_is_room()
+            self._let_go()
             self._abort_late()
             raise
         finally:
@@ -534,12 +532,10 @@ class Server:
             await self._until_all_gone(min(left, LOOK_SECONDS))
             if self._clients and engine.now() - told >= TELL_SECONDS:
                 told = engine.now()
-                self.events.drain_left(len(self._clients), began + seconds - told)
+                self.events.drain_left(len(self._clients), max(began + seconds - told, 0.0))
 
         # Now who still waits for room is let go, and nobody comes in any more.
-        if self._started:
-            self._door.late = True
-        self.there_is_room()
+        self._let_go()
         await self._until_all_accepted()
         if self._abort_late():
             await self._until_all_gone(CLEAN_UP_SECONDS)
@@ -565,6 +561,14 @@ class Server:
             # Counted here, and told as aborted when it is closed: no other end is counted.
             self.aborted += client.abort_late()
         return left
+
+    def _let_go(self) -> None:
+        """Turn away who still waits to come in."""
+        if self._started:
+            self._door.late = True
+        for listener in self._listeners:
+            listener.let_go()
+        self.there_is_room()
 
     def _stop_listening(self) -> None:
         """Close the listening sockets. Who was connected already is still accepted, when there is

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import threading
@@ -239,3 +240,60 @@ def test_who_waits_in_the_backlog_is_still_served(concurrent_engine, start_serve
             assert receive_all(client) == b"served"
             client.close()
     assert server.wait() == 0
+
+
+def leave_no_descriptors(server: ServerProcess) -> None:
+    server.limit_fds(1 + max(int(number) for number in os.listdir(f"/proc/{server.pid}/fd")))
+
+
+def test_who_waits_for_want_of_descriptors_is_served_while_draining(
+    concurrent_engine, start_server
+):
+    """What nobody can accept when the server stops listening stays in the backlog, until others
+    have left."""
+    server = start_server(
+        "echo", "--drain-timeout", "60", engine=concurrent_engine, python_flags=()
+    )
+    server.expected_errors.append("can't accept a connection: Too many open files")
+    served = [server.connect() for _ in range(2)]
+    for client in served:
+        client.sendall(b"here")
+        receive_exactly(client, 4)
+    leave_no_descriptors(server)
+    late = [server.connect() for _ in range(5)]
+    for number, client in enumerate(late):
+        client.sendall(b"late %d" % number)
+    server.wait_for("can't accept a connection: Too many open files")
+    server.signal()
+    for client in served:
+        assert receive_all(client) == b""
+        client.close()
+    for number, client in enumerate(late):
+        assert receive_all(client) == b"late %d" % number
+        client.close()
+    assert server.wait() == 0
+
+
+def test_who_waits_for_want_of_descriptors_is_let_go_at_the_deadline(
+    concurrent_engine, start_server, tmp_path
+):
+    (tmp_path / "mine.py").write_text(
+        "import anysock\nasync def stay(connection):\n    await anysock.sleep(60)\n"
+    )
+    server = start_server(
+        *("mine:stay", "--drain-timeout", "1"),
+        engine=concurrent_engine,
+        python_flags=(),
+        cwd=tmp_path,
+    )
+    server.expected_code = 1
+    server.expected_errors += ["can't accept a connection", "abort"]
+    with server.connect():
+        server.wait_for("I got a connection")
+        leave_no_descriptors(server)
+        with server.connect() as waiting:
+            server.wait_for("can't accept a connection: Too many open files")
+            server.signal()
+            assert server.wait() == 1
+            with pytest.raises(ConnectionResetError):
+                waiting.recv(1)

@@ -207,7 +207,14 @@ class Listener(Protocol):
         `Engine.accept` returns them first, and then ends with `ListenerClosed`. (Where the engine
         is not `concurrent`, nobody could serve them in time, and they are reset.) On an inherited
         descriptor they are left to whoever else listens there.
+
+        For whom there is no descriptor, or no memory, `Engine.accept` raises OSError, and may be
+        tried again, until `let_go`.
         """
+        ...
+
+    def let_go(self) -> None:
+        """After `close`: turn away, with a reset, whoever could not be accepted so far."""
         ...
 
 

@@ -288,7 +288,10 @@ class BlockingEngine:
                 # The sockets that listen do not block: between poll(2) and accept(2) the peer
                 # may have gone again, and accept(2) would then sleep until the next one.
                 try:
-                    connection, peer = listening.sock.accept()
+                    if listener.closed:
+                        connection, peer = listener.next_waiting()
+                    else:
+                        connection, peer = listening.sock.accept()
                 except BlockingIOError:
                     continue
                 except OSError:

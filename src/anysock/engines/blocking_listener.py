@@ -46,7 +46,9 @@ class BlockingListener:
     def has_waiting(self) -> bool:
         with self._lock:
             if self.closed:
-                return bool(self._backlog)
+                return bool(self._backlog) or any(
+                    listening.shortage is not None for listening in self.opened
+                )
             return any(has_waiting(listening.sock) for listening in self.opened)
 
     def take_waiting(self) -> None:
@@ -69,9 +71,18 @@ class BlockingListener:
             if not self._waiting:
                 self._woken.close()
 
+    def let_go(self) -> None:
+        with self._lock:
+            for listening in self.opened:
+                if listening.shortage is not None:
+                    listening.let_go()
+
     def next_waiting(self) -> tuple[socket.socket, SockAddr]:
         """The next peer of those who waited when the listener was closed."""
         with self._lock:
+            for listening in self.opened:
+                if not self._backlog:
+                    self._backlog += listening.accept_rest()
             if not self._backlog:
                 raise ListenerClosed
             return self._backlog.popleft()

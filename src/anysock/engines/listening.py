@@ -26,6 +26,9 @@ Waiting: TypeAlias = collections.deque[tuple[socket.socket, SockAddr]]
 # no interface has.
 _NOT_HERE = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
+# With these accept(2) leaves everybody in the backlog, and succeeds when others have left.
+_SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
 # How often to look for one port that is free on all addresses, when port 0 was asked for.
 _PORT_TRIES = 10
 
@@ -44,33 +47,66 @@ class ListeningSocket:
         self.shared = binding.fd is not None
         #: Whether `accept_waiting` accepts nobody.
         self.leaves_waiting = self.shared
+        #: Why `accept_waiting` could not accept all of them; those wait on, past `close`.
+        self.shortage: OSError | None = None
         self._file = None if self.shared else _identity(self.address)
 
     def close(self) -> None:
+        """Stop listening, unless somebody waits for whom there is a `shortage`: with the socket, he
+        would be reset. Then `accept_waiting` is to be tried again, or `let_go` to be called."""
         # By now the file may be another server's, which has replaced us. (While the socket is open,
         # no other file has its number.)
         if self._file is not None and _identity(self.address) == self._file:
             with contextlib.suppress(OSError):
                 os.unlink(str(self.address))
-        self.sock.close()
+        self._file = None
+        if self.shortage is None:
+            self.sock.close()
+
+    def let_go(self) -> None:
+        """Close, whoever waits."""
+        self.shortage = None
+        self.close()
 
     def accept_waiting(self) -> Waiting:
         """Accept everybody who waits in the backlog, unless they are for others; nobody else."""
         waiting: Waiting = collections.deque()
-        # BlockingIOError: that was the last. Any other error: the rest can't be helped.
-        with contextlib.suppress(OSError):
+        self.shortage = None
+        try:
             while not self.leaves_waiting:
                 waiting.append(self.sock.accept())
+        except BlockingIOError:
+            pass  # that was the last
+        except OSError as error:
+            # With any other, the rest can't be helped.
+            if error.errno in _SHORTAGES:
+                self.shortage = error
+                # Beside those who wait, nobody else is let in (listen(2)).
+                with contextlib.suppress(OSError):
+                    self.sock.listen(0)
+        return waiting
+
+    def accept_rest(self) -> Waiting:
+        """After `close`: those who had to wait on for want of something. Raises OSError while it is
+        still wanting."""
+        if self.shortage is None:
+            return collections.deque()
+        waiting = self.accept_waiting()
+        if self.shortage is None:
+            self.close()
+        elif not waiting:
+            raise self.shortage
         return waiting
 
     def shut_down(self) -> bool:
         """Stop listening while somebody still waits for the socket; false where who waits is not
         woken by that.
 
-        Of what is shared, others would be shut out with us; and only Linux can do it at all. On a
+        Of what is shared, others would be shut out with us, and so would those who have to wait on
+        for want of something; and only Linux can do it at all. On a
         Unix socket accept(2) then says EAGAIN for ever, while poll(2) says that it is worth a try.
         """
-        if self.shared:
+        if self.shared or self.shortage is not None:
             return False
         try:
             self.sock.shutdown(socket.SHUT_RDWR)
@@ -318,7 +354,9 @@ class SocketListener:
         self._waiting: Waiting = collections.deque()
 
     def has_waiting(self) -> bool:
-        return bool(self._waiting) if self.closed else has_waiting(self.sock)
+        if self.closed:
+            return bool(self._waiting) or self.listening.shortage is not None
+        return has_waiting(self.sock)
 
     def take_waiting(self) -> None:
         self.listening.leaves_waiting = False
@@ -329,8 +367,14 @@ class SocketListener:
             self._waiting = self.listening.accept_waiting()
             self.listening.close()
 
+    def let_go(self) -> None:
+        if self.listening.shortage is not None:
+            self.listening.let_go()
+
     def next_waiting(self) -> tuple[socket.socket, SockAddr]:
         """The next peer of those who waited when the listener was closed."""
+        if not self._waiting:
+            self._waiting = self.listening.accept_rest()
         if not self._waiting:
             raise ListenerClosed
         return self._waiting.popleft()
