@@ -17,11 +17,13 @@ import pytest
 import anysock
 from anysock import CloseReason, Server
 from anysock.engines.base import Binding
+from anysock.engines.blocking import BlockingStream
 from anysock.engines.current import current_engine
 from anysock.engines.listening import open_sockets
 from anysock.events import EventGroup
 from anysock.net.addresses import binding_of
 from tests.harness import PATIENCE, receive_all, reset, wait_until
+from tests.test_streams import two_ends
 
 MANY_BYTES = bytes(50_000_000)
 
@@ -340,3 +342,38 @@ def test_of_two_servers_that_find_a_dead_ones_socket_one_listens(tmp_path):
         assert "in use" in told[0]
         assert not os.path.exists(path)
     wait_until(lambda: not os.listdir(tmp_path), "nothing is left")
+
+
+def test_a_reset_that_another_thread_is_told_of_is_no_end_of_the_stream(monkeypatch):
+    """The kernel tells of a reset once. When that is the thread that sends, recv(2) says ``b""`` to
+    the other, before anybody has written down what has happened."""
+    told, received_nothing = threading.Event(), threading.Event()
+    explain = BlockingStream._explain
+    receive = BlockingStream._recv
+
+    def slow_to_write_it_down(stream, error):
+        told.set()
+        received_nothing.wait(PATIENCE)
+        return explain(stream, error)
+
+    def once_it_is_told(stream, asked):
+        assert told.wait(PATIENCE)
+        data = receive(stream, asked)
+        received_nothing.set()
+        return data
+
+    async def main():
+        async with two_ends(lambda stream: stream) as (near, far):
+            await far.send_all(b"unread")
+            monkeypatch.setattr(BlockingStream, "_explain", slow_to_write_it_down)
+            monkeypatch.setattr(BlockingStream, "_recv", once_it_is_told)
+            far.abort()
+            await far.close()
+            sending = anysock.spawn(near.send_all(bytes(10_000_000)))
+            with pytest.raises(ConnectionResetError):
+                while await near.recv():
+                    pass
+            with pytest.raises(ConnectionError):
+                await sending.join()
+
+    anysock.run(main, engine="threads")

@@ -54,6 +54,9 @@ _POLLRDHUP = getattr(select, "POLLRDHUP", 0)
 # How often a thread looks whether its stream was aborted, where nothing would wake it.
 _LOOK_SECONDS = 0.25
 
+# How long a thread leaves the others for what takes them no longer than some lines of Python.
+_MOMENT_SECONDS = 0.000_1
+
 
 class BlockingStream(SocketStream):
     """A `Stream` over a blocking socket: it sleeps in recv(2), and where a send has to wait for the
@@ -66,6 +69,8 @@ class BlockingStream(SocketStream):
         self._one_sends = threading.Lock()
         # How many operations more a task may do that is late for something.
         self._turns = TURNS
+        # Whether who sends waits for the peer to read.
+        self._waits_to_send = False
 
     @property
     def receiving(self) -> bool:
@@ -92,6 +97,7 @@ class BlockingStream(SocketStream):
             self._one_receives.release()
         size = len(data)
         if not size or self._aborted:
+            self._hear_who_sends()
             return self._received_nothing()
         if size == asked:
             self._grow(asked)
@@ -142,6 +148,12 @@ class BlockingStream(SocketStream):
                 if self._poll(select.POLLIN, patience):
                     return self._sock.recv(asked, socket.MSG_DONTWAIT)
 
+    def _hear_who_sends(self) -> None:
+        """Let another thread write down why its send(2) has failed just now. The kernel tells of a
+        reset once: recv(2) has told of an end of the stream then, which it is not."""
+        while self._one_sends.locked() and not self._waits_to_send and self.lost is None:
+            time.sleep(_MOMENT_SECONDS)
+
     def _send(self, data: memoryview) -> int:
         """send(2), for as long as the running task's deadlines allow, and until an abort."""
         task = running_task()
@@ -152,7 +164,11 @@ class BlockingStream(SocketStream):
                 return self._sock.send(data, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 with self._engine.pauses:
-                    self._until_writable()
+                    self._waits_to_send = True
+                    try:
+                        self._until_writable()
+                    finally:
+                        self._waits_to_send = False
                 self.check_sendable()
 
     def _may_go_on(self) -> bool:
