@@ -43,8 +43,10 @@ class TaskGroup:
     returns. Under `blocking`, each task runs to its end before `spawn` returns.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, aside: bool = False) -> None:
         self._engine = current_engine()
+        # What `Engine.spawn_aside` is for is the toolkit's own affair.
+        self._spawn = self._engine.spawn_aside if aside else self._engine.spawn
         self._scope = self._engine.scope()
         # In the order of spawning, which is that in which they are cancelled: a set has one by
         # address, and a run could not be repeated.
@@ -64,7 +66,7 @@ class TaskGroup:
         child = GroupTask(self, name)
         self._children[child] = None
         try:
-            child.task = self._engine.spawn(child.run(coro), name=name)
+            child.task = self._spawn(child.run(coro), name=name)
         except BaseException:
             self._children.pop(child, None)
             coro.close()

@@ -16,6 +16,7 @@ from anysock.connection import Connection
 from anysock.engines.base import Scope, SockAddr, Task
 from anysock.engines.current import current_engine
 from anysock.errors import TlsError, UsageError
+from anysock.happy_eyeballs import connect_to_any
 from anysock.net.addresses import Address, resolve
 
 if TYPE_CHECKING:
@@ -127,13 +128,17 @@ async def connect(
     """Connect to `address`, such as ``"example.com:7"``, ``"tls://[::1]:7"`` or
     ``"unix:///run/echo"``.
 
-    When the name has several addresses they are tried in turn; `trying`, if given, is called with
-    each before it is tried. For an address that begins with ``tls``, `tls` says whom to trust; None
-    trusts whom the system does, and wants a certificate for the host that is asked for.
+    When the name has several addresses, the first that answers is taken: an IPv6 and an IPv4 one
+    are tried in turn, each once the one before has failed, or has not answered for 250 ms (RFC
+    8305, happy eyeballs). `trying`, if given, is called with each before it is tried. For an
+    address that begins with ``tls``, `tls` says whom to trust; None trusts whom the system does,
+    and wants a certificate for the host that is asked for.
 
     Raises `UsageError` for an address that makes no sense, `StartError` for a name that is not
-    known, the OSError of the last try when none answers, and `TlsError` when the handshake of TLS
-    fails: when there is somebody whom we can't trust, no other address is tried.
+    known, OSError when none answers, which names the addresses that were tried, and `TlsError` when
+    the handshake of TLS fails: when there is somebody whom we can't trust, no other address is
+    tried. Who connects to a port where nobody listens, and is given that very port for its own end,
+    has met only itself (RFC 9293, 3.5): that is a ConnectionRefusedError.
     """
     engine = current_engine()
     if isinstance(address, str):
@@ -149,21 +154,12 @@ async def connect(
         from anysock.net.certificates import default_client_context
 
         tls = default_client_context()
-    refused: OSError | None = None
-    for family, sockaddr in candidates:
-        if trying is not None:
-            trying(sockaddr)
-        try:
-            connection = Connection(await engine.connect(family, sockaddr))
-        except OSError as error:
-            refused = error
-            continue
-        if address.tls:
-            assert tls is not None
-            await _shake_hands(connection, tls, address.host)
-        return connection
-    assert refused is not None, "resolve() returns at least one address, or raises"
-    raise refused
+    _, stream = await connect_to_any(engine, candidates, trying=trying)
+    connection = Connection(stream)
+    if address.tls:
+        assert tls is not None
+        await _shake_hands(connection, tls, address.host)
+    return connection
 
 
 async def connect_datagrams(address: str | Address) -> Datagrams:

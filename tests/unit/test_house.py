@@ -19,7 +19,7 @@ FLOORS = [
     {"net"},
     {"connection"},
     {"faults"},
-    {"events", "groups", "queues", "runtime"},
+    {"events", "groups", "happy_eyeballs", "queues", "runtime"},
     {"admission", "logs", "metrics", "served", "systemd"},
     {"handlers"},
     {"option_values"},

@@ -37,9 +37,10 @@ from anysock.engines.base import Stream
 from anysock.engines.datagrams import Datagrams, connect_datagrams
 from anysock.engines.nonblocking import NonblockingEngine, NonblockingStream
 from anysock.errors import StartError, TlsError
+from anysock.happy_eyeballs import connect_to_any
 from anysock.loop.pollers import Poller, default_poller
 from anysock.loop.waits import Descriptor, Event, ReadWait, pause
-from anysock.net.addresses import resolve
+from anysock.net.addresses import ResolvedAddress, resolve
 
 if TYPE_CHECKING:
     import ssl
@@ -104,6 +105,7 @@ class _Worker:
             self._context = client_context(plan.tls_ca, plan.insecure, plan.tls_cert, plan.tls_key)
         self._patterns: dict[int, bytes] = {}
         self._addresses = resolve(plan.address, passive=False)
+        self._answered: ResolvedAddress | None = None
         # Of an open loop: the connections, in the order in which they are to send; with churn, what
         # is due and the slots that have nothing to do.
         self._ring: collections.deque[Talk] = collections.deque()
@@ -302,16 +304,15 @@ class _Worker:
         return tls
 
     async def _connect_to_any(self) -> Stream:
-        """Connect to the first address that answers; that is the first one to try from then on."""
-        for place, (family, address) in enumerate(self._addresses):
+        """Connect to the address that has answered before; the first time, and when it refuses, to
+        the first that answers."""
+        if self._answered is not None:
             try:
-                stream = await self._engine.connect(family, address)
+                return await self._engine.connect(*self._answered)
             except OSError:
-                if place == len(self._addresses) - 1:
+                if len(self._addresses) == 1:
                     raise
-            else:
-                self._addresses.insert(0, self._addresses.pop(place))
-                break
+        self._answered, stream = await connect_to_any(self._engine, self._addresses)
         return stream
 
     @contextlib.asynccontextmanager

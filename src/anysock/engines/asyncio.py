@@ -13,6 +13,7 @@ import functools
 import inspect
 import logging
 import math
+import os
 import socket
 import time
 import types
@@ -411,7 +412,11 @@ class AsyncioEngine:
         try:
             sock.setblocking(False)
             no_delay(sock)
-            await asyncio.get_running_loop().sock_connect(sock, address)
+            try:
+                await asyncio.get_running_loop().sock_connect(sock, address)
+            except OSError as error:
+                # asyncio puts words of its own in the place of the reason.
+                raise OSError(error.errno, os.strerror(error.errno or 0)) from None
             return await self._stream(sock, name_of_peer(sock, address))
         except BaseException:
             sock.close()

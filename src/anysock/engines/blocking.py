@@ -320,17 +320,25 @@ class BlockingEngine:
             listener.wait(running_task().patience())
 
     async def connect(self, family: socket.AddressFamily, address: SockAddr) -> Stream:
+        task = running_task()
+        patience = task.patience()
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
             no_delay(sock)
-            sock.settimeout(running_task().patience())
-            try:
+            if family == socket.AF_UNIX:
+                # Without waiting it would fail where the backlog is full, and no poll(2) tells when
+                # it no longer is. (With a deadline, Python does not wait either.)
+                sock.settimeout(patience)
                 sock.connect(address)
-            except TimeoutError as error:
-                if error.errno is None:
-                    running_task().patience()
-                raise
-            sock.settimeout(None)
+            else:
+                sock.setblocking(False)
+                code = sock.connect_ex(address)
+                if code == errno.EINPROGRESS:
+                    task.await_writable(sock)
+                    code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                if code:
+                    raise OSError(code, os.strerror(code))
+            sock.setblocking(True)
             return BlockingStream(self, sock, name_of_peer(sock, address))
         except BaseException:
             sock.close()

@@ -11,11 +11,14 @@ import contextlib
 import contextvars
 import logging
 import math
+import select
+import socket
 import threading
 import time
 from collections.abc import Coroutine, Iterator
 from typing import Any, Self, TypeVar
 
+from anysock.engines.blocking_listener import milliseconds
 from anysock.errors import Cancelled
 
 T = TypeVar("T")
@@ -25,6 +28,9 @@ T = TypeVar("T")
 NEVER = 1e9
 
 _log = logging.getLogger("anysock.engines")
+
+# Held while a bell is rung, so that it is not taken down meanwhile.
+_bells = threading.Lock()
 
 
 def run_to_its_end(coro: Coroutine[Any, Any, T]) -> T:
@@ -43,8 +49,8 @@ def run_to_its_end(coro: Coroutine[Any, Any, T]) -> T:
 class BlockingTask:
     """A coroutine that a thread runs, and the means to end its waiting from another thread.
 
-    `cancel` reaches a task that sleeps or waits for an event at once. One that waits to receive
-    or to send notices when that returns: nothing wakes it but its peer, or `Stream.abort`.
+    `cancel` reaches a task that sleeps, connects, or waits for an event at once. One that waits to
+    receive or to send notices when that returns: nothing wakes it but its peer, or `Stream.abort`.
     """
 
     def __init__(self, coro: Coroutine[Any, Any, Any] | None, name: str) -> None:
@@ -56,6 +62,8 @@ class BlockingTask:
         # What the task sets is its own; what was set where it was spawned is there.
         self._context = contextvars.copy_context()
         self._wake = threading.Event()
+        # What wakes it while it sleeps in poll(2).
+        self._bell: socket.socket | None = None
         self._cancelled = False
         self._told = False
         self._finished = BlockingEvent()
@@ -91,7 +99,7 @@ class BlockingTask:
 
     def cancel(self) -> None:
         self._cancelled = True
-        self._wake.set()
+        self.wake()
 
     @property
     def cancelling(self) -> bool:
@@ -137,8 +145,37 @@ class BlockingTask:
         self._wake.clear()
         self.patience()
 
+    def await_writable(self, sock: socket.socket) -> None:
+        """Sleep until `sock` is writable, or has failed, or the task must be told something."""
+        hear, ring = socket.socketpair()
+        with hear, ring:
+            ring.setblocking(False)
+            poller = select.poll()
+            poller.register(sock, select.POLLOUT)
+            poller.register(hear, select.POLLIN)
+            self._bell = ring
+            try:
+                while True:
+                    # In this order: what is told before the bell hangs is seen here, and what is
+                    # told after rings it.
+                    patience = self.patience()
+                    timeout = None if patience is None else milliseconds(patience)
+                    ready = dict(poller.poll(timeout))
+                    if sock.fileno() in ready:
+                        return
+                    if ready:
+                        hear.recv(64)
+            finally:
+                with _bells:
+                    self._bell = None
+
     def wake(self) -> None:
         self._wake.set()
+        with _bells:
+            if self._bell is not None:
+                # It rings already.
+                with contextlib.suppress(BlockingIOError):
+                    self._bell.send(b"!")
 
 
 class BlockingScope:

@@ -76,12 +76,24 @@ def not_our_loop(name: str) -> UsageError:
 
 
 def name_of_peer(sock: socket.socket, address: SockAddr) -> SockAddr:
-    """The name of the peer that `sock` has connected to at `address`."""
+    """The name of the peer that `sock` has connected to at `address`.
+
+    Raises ConnectionRefusedError when it has connected to itself. That happens where nobody listens
+    at `address`, and the kernel has chosen that very port for our end: two ends that open at once
+    are a connection, even if they are one (RFC 9293, 3.5), and it echoes whatever is sent.
+    """
     try:
-        return readable_name(sock.getpeername())
+        peer = sock.getpeername()
     except OSError:
         # It was there, and is gone again: who receives hears of its reset, as at any other time.
         return readable_name(address)
+    if sock.family != socket.AF_UNIX and peer == sock.getsockname():
+        # Closed without a reset, it would keep the port from its server for a minute (TIME-WAIT).
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
+        raise ConnectionRefusedError(
+            errno.ECONNREFUSED, "Connection refused (nobody listens there: it met only itself)"
+        )
+    return readable_name(peer)
 
 
 class SocketStream:
