@@ -52,8 +52,8 @@ format: $(VENV)/ready-to-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs/options.md: $(VENV)/ready-to-run src/anysock/options.py
-	$(BIN)/python -c 'from anysock.options import reference; print(reference(), end="")' > $@
+docs/options.md: $(VENV)/ready-to-run src/anysock/options.py src/anysock/option_texts.py
+	$(BIN)/python -c 'from anysock.option_texts import reference; print(reference(), end="")' > $@
 
 docs/reference/metrics.md: $(VENV)/ready-to-run src/anysock/metrics.py src/anysock/events.py
 	$(BIN)/python -c 'from anysock.metrics import reference; print(reference(), end="")' > $@

@@ -38,6 +38,8 @@ class Option:
     many: bool = False
     #: Whether it is a switch, without a value.
     switch: bool = False
+    #: Whether an environment variable gives it, too.
+    environment: bool = True
     #: The heading above it, where one begins.
     group: str = ""
 
@@ -46,6 +48,11 @@ def option(default: Any, help: str, parse: Callable[[Any], Any], **more: Any) ->
     """A field of a dataclass of options. `more` are fields of `Option`."""
     spec = Option(help, parse, **more)
     return dataclasses.field(default=default, metadata={"option": spec})
+
+
+def flag(name: str) -> str:
+    """The option's name on the command line: ``drain_timeout`` is ``--drain-timeout``."""
+    return "--" + name.replace("_", "-")
 
 
 def text(value: Any) -> str:
@@ -139,6 +146,18 @@ def engine(value: Any) -> str:
 
 def address(value: Any) -> Address:
     return value if isinstance(value, Address) else Address.parse(text(value))
+
+
+def host(value: Any) -> str:
+    """The name of a host, or an IP address; one of IPv6 may stand in brackets."""
+    found = text(value)
+    inner = found[1:-1] if found.startswith("[") and found.endswith("]") else found
+    try:
+        return Address.parse(f"[{inner}]:0" if ":" in inner else f"{found}:0").host
+    except UsageError:
+        raise UsageError(
+            f"expected a host, such as localhost, 0.0.0.0 or ::1, not {value!r}"
+        ) from None
 
 
 def admin_address(value: Any) -> Address:

@@ -18,7 +18,7 @@ from anysock.connection import MAX_LINE
 from anysock.errors import UsageError
 from anysock.net.addresses import FORMS, Address
 from anysock.net.networks import Network
-from anysock.option_values import Option, option
+from anysock.option_values import Option, flag, option
 from anysock.units import (
     format_duration,
     format_rate,
@@ -48,7 +48,8 @@ class ServeOptions:
 
     Values may be given as text, as on the command line: ``drain_timeout="500ms"``,
     ``max_line="64KiB"``, ``bind="127.0.0.1:0"``. Raises `UsageError` for a value that makes no
-    sense, and TypeError for an option that does not exist.
+    sense, and TypeError for an option that does not exist. `host` and `port` become a `bind`, and
+    are None then.
     """
 
     bind: str | Address | Sequence[str | Address] = option(
@@ -61,6 +62,24 @@ class ServeOptions:
         short="-b",
         many=True,
         group="What to serve, and how",
+    )
+    # No environment gives these two: for a service that is called anysock, Kubernetes sets
+    # ANYSOCK_PORT=tcp://10.0.0.1:8000 in every container.
+    port: int | None = option(
+        None,
+        "Listen on this port of --host: short for --bind HOST:N, and not beside it.",
+        values.whole(0, 65535),
+        metavar="N",
+        short="-p",
+        environment=False,
+    )
+    host: str | None = option(
+        None,
+        "Listen on this host, by its name or an IP address, and on --port: short for --bind. "
+        "0.0.0.0 is all of IPv4. Unset, it is 127.0.0.1 (and --port 8000).",
+        values.host,
+        metavar="HOST",
+        environment=False,
     )
     engine: str = option(
         engines.DEFAULT,
@@ -351,6 +370,7 @@ class ServeOptions:
     )
 
     def __post_init__(self) -> None:
+        given_bind = self.bind
         for name, spec in OPTIONS.items():
             given = getattr(self, name)
             if given is None and not spec.many:
@@ -366,11 +386,28 @@ class ServeOptions:
             except UsageError as error:
                 raise UsageError(f"{flag(name)}: {error}") from None
             object.__setattr__(self, name, value)
+        self._bind_host_and_port(given_bind is not DEFAULTS["bind"])
         if self.production:
             object.__setattr__(self, "slow_step", 0.0)
         if self.verbose:  # the chunks are logged at that level
             object.__setattr__(self, "log_level", "debug")
         self._check_together()
+
+    def _bind_host_and_port(self, bind_is_given: bool) -> None:
+        names = [name for name in ("host", "port") if getattr(self, name) is not None]
+        if not names:
+            return
+        if bind_is_given:
+            raise UsageError(
+                f"{flag(names[0])}: --bind says all of where to listen; give that alone, or "
+                "--host and --port"
+            )
+        [usual] = self.addresses
+        host = usual.host if self.host is None else self.host
+        port = usual.port if self.port is None else self.port
+        object.__setattr__(self, "bind", (Address(host, port),))
+        for name in names:  # from here on there is one truth
+            object.__setattr__(self, name, None)
 
     def _check_together(self) -> None:
         """Raises `UsageError` for what makes no sense together."""
@@ -423,53 +460,3 @@ OPTIONS: dict[str, Option] = {
     field.name: field.metadata["option"] for field in dataclasses.fields(ServeOptions)
 }
 DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(ServeOptions)}
-
-
-def flag(name: str) -> str:
-    """The option's name on the command line: ``drain_timeout`` is ``--drain-timeout``."""
-    return "--" + name.replace("_", "-")
-
-
-def switches(name: str) -> str:
-    """`flag`; of a switch that is on, or may be, with the one that turns it off."""
-    may_be_on = OPTIONS[name].switch and DEFAULTS[name] is not False
-    return f"{flag(name)}/--no-{flag(name)[2:]}" if may_be_on else flag(name)
-
-
-def variable(name: str) -> str:
-    """The option's environment variable: ``drain_timeout`` is ``ANYSOCK_DRAIN_TIMEOUT``."""
-    return "ANYSOCK_" + name.upper()
-
-
-def default_text(name: str) -> str:
-    """The default as it would be written on the command line; empty where there is none."""
-    default, spec = DEFAULTS[name], OPTIONS[name]
-    if default is None or default == () or spec.switch:
-        return ""
-    return " ".join(default) if spec.many else spec.format(default)
-
-
-def reference() -> str:
-    """``docs/options.md``: the table of all options, in Markdown."""
-    rows = [
-        "# Options of `anysock serve`",
-        "",
-        "Made from the declarations in `src/anysock/options.py` by `make docs/options.md`.",
-        "Durations take `us`, `ms`, `s`, `m`, `h`: `500ms`; a bare number is seconds.",
-        "Sizes take `B`, `KiB`, `MiB`, `GiB`, `kB`, `MB`, `GB`: `64KiB`; a bare number is bytes.",
-    ]
-    for name, spec in OPTIONS.items():
-        if spec.group:
-            rows += [
-                "",
-                f"## {spec.group}",
-                "",
-                "| command line | environment | keyword | default | meaning |",
-                "|---|---|---|---|---|",
-            ]
-        flags = ", ".join(f"`{each}`" for each in (spec.short, switches(name)) if each)
-        value = f" {spec.metavar}" if spec.metavar else ""
-        default = f"`{default_text(name)}`" if default_text(name) else ""
-        meaning = spec.help.replace("|", "\\|") + (" Repeatable." if spec.many else "")
-        rows.append(f"| {flags}{value} | `{variable(name)}` | `{name}` | {default} | {meaning} |")
-    return "\n".join(rows) + "\n"

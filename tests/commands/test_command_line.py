@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 import sys
 
 import click
 import pytest
+from click.testing import CliRunner
 
-from anysock.cli import COMMANDS
+from anysock.cli import COMMANDS, anysock
+from anysock.option_values import flag
+from anysock.options import OPTIONS
 
 
 def command(name: str) -> click.Command:
@@ -32,6 +36,44 @@ def test_options_of_tls_come_in_the_order_of_thinking(name):
     if name != "serve":
         wanted = ["tls_ca", "tls_cert", "tls_key"]
     assert tls in (wanted, [])
+
+
+def help_of(name: str, columns: int, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    done = CliRunner().invoke(anysock, [name, "--help"])
+    assert done.exit_code == 0
+    return done.output
+
+
+def test_the_options_of_serve_stand_under_the_headings_of_their_reference(monkeypatch):
+    text = help_of("serve", 80, monkeypatch)
+    groups = [spec.group for spec in OPTIONS.values() if spec.group]
+    headings = [line.rstrip(":") for line in text.splitlines() if line and line[0] != " "]
+    assert headings[1:] == [*groups, "Other options"]
+    sections = re.split(r"^(\S.*):$", text, flags=re.MULTILINE)
+    for name in OPTIONS:
+        before = list(OPTIONS)[: list(OPTIONS).index(name) + 1]
+        group = next(OPTIONS[each].group for each in reversed(before) if OPTIONS[each].group)
+        assert f" {flag(name)} " in sections[sections.index(group) + 1], name
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 200])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_fits_the_terminal_and_breaks_no_name(name, columns, monkeypatch):
+    text = help_of(name, columns, monkeypatch)
+    table = r"    \w+ +.*\(RFC \d+\)|    lines .*"  # of handlers, which is not reflowed
+    lines = [line for line in text.splitlines() if not re.fullmatch(table, line)]
+    assert [line for line in lines if len(line) > min(columns, 80)] == []
+    assert [line for line in lines if re.search(r"\w-$", line)] == []
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_the_list_of_commands_is_not_cut(columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    shown = CliRunner().invoke(anysock, ["--help"]).output.partition("Commands:")[2]
+    for name in COMMANDS:
+        assert re.search(rf"^  {name}\b", shown, re.MULTILINE)
+    assert "..." not in shown
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ FLOORS = [
     {"handlers"},
     {"option_values"},
     {"options"},
+    {"option_texts"},
     {"door", "greeting", "housekeeping", "udp", "verdicts"},
     {"server"},
     {"admin"},

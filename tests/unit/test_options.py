@@ -14,15 +14,9 @@ from click.testing import CliRunner
 from anysock.cli.options import with_options
 from anysock.errors import UsageError
 from anysock.net.addresses import Address
-from anysock.options import (
-    OPTIONS,
-    ServeOptions,
-    default_text,
-    flag,
-    reference,
-    switches,
-    variable,
-)
+from anysock.option_texts import default_text, reference, switches, variable
+from anysock.option_values import flag
+from anysock.options import OPTIONS, ServeOptions
 
 
 def from_command_line(*arguments: str, **environment: str) -> ServeOptions:
@@ -106,15 +100,19 @@ BESIDE: dict[str, dict[str, Any]] = {
 }
 
 
+# These become a --bind.
+ALIASES = {"port", "host"}
+
+
 def test_every_option_is_tried_here():
-    assert set(GIVEN) == set(OPTIONS)
+    assert set(GIVEN) | ALIASES == set(OPTIONS)
 
 
 def test_the_defaults_are_the_same_everywhere():
     assert from_command_line() == ServeOptions()
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", GIVEN)
 def test_each_way_to_give_an_option_means_the_same(name):
     text, value = GIVEN[name]
     beside: dict[str, Any] = {
@@ -150,8 +148,60 @@ def test_bind_may_be_given_several_times_and_in_several_ways():
 
 
 @pytest.mark.parametrize(
+    ("arguments", "bound"),
+    [
+        (["--port", "9000"], Address("127.0.0.1", 9000)),
+        (["-p", "0"], Address("127.0.0.1", 0)),
+        (["--host", "0.0.0.0"], Address("0.0.0.0", 8000)),
+        (["--host", "localhost", "--port", "9000"], Address("localhost", 9000)),
+        (["--host", "::1", "-p", "9000"], Address("::1", 9000)),
+        (["--host", "[::1]"], Address("::1", 8000)),
+        (["--host", "fe80::1%eth0"], Address("fe80::1%eth0", 8000)),
+        (["--host", ""], Address("", 8000)),
+    ],
+    ids=str,
+)
+def test_host_and_port_are_short_for_a_bind(arguments, bound):
+    made = from_command_line(*arguments)
+    assert made == ServeOptions(bind=bound)
+    names = {"--host": "host", "--port": "port", "-p": "port"}
+    keywords: dict[str, Any] = {
+        names[given]: value for given, value in zip(arguments[::2], arguments[1::2], strict=True)
+    }
+    assert ServeOptions(**keywords) == made
+    # As the supervisor makes the options of its workers.
+    assert dataclasses.replace(made, workers=1) == made
+
+
+@pytest.mark.parametrize("short", ["host", "port"])
+@pytest.mark.parametrize("bind", ["127.0.0.1:8000", "tls://:8443"])
+def test_beside_a_bind_they_make_no_sense(short, bind):
+    given = {"host": "localhost", "port": "9000"}[short]
+    says = f"--{short}: --bind says all of where to listen"
+    with pytest.raises(UsageError, match=says):
+        from_command_line(f"--{short}", given, "--bind", bind)
+    with pytest.raises(UsageError, match=says):
+        ServeOptions(**{"bind": bind, short: given})
+
+
+def test_what_is_typed_counts_more_than_the_environment_says():
+    assert from_command_line("-p", "7", ANYSOCK_BIND="h:1").bind == (Address("127.0.0.1", 7),)
+    assert from_command_line("-b", ":7", ANYSOCK_BIND="h:1").bind == (Address("", 7),)
+
+
+def test_what_kubernetes_sets_for_a_service_of_our_name_is_nothing_to_us():
+    links = {"ANYSOCK_PORT": "tcp://10.0.0.1:8000", "ANYSOCK_SERVICE_HOST": "10.0.0.1"}
+    assert from_command_line(**links, ANYSOCK_HOST="10.0.0.1") == ServeOptions()
+
+
+@pytest.mark.parametrize(
     ("name", "value", "says"),
     [
+        ("port", "65536", "--port: expected at most 65535"),
+        ("port", "http", "--port: expected a whole number"),
+        ("host", "h:80", "--host: expected a host, such as localhost"),
+        ("host", "tls://h", "--host: expected a host, such as localhost"),
+        ("host", "a b", "--host: expected a host, such as localhost"),
         ("bind", "nowhere", "--bind: bad address 'nowhere'"),
         ("bind", [], "--bind: expected at least one"),
         ("engine", "warp", "--engine: unknown engine 'warp': choose one of blocking, threads"),

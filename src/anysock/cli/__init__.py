@@ -21,6 +21,7 @@ try:
 except ModuleNotFoundError:
     sys.exit("anysock: the command line needs the package click: pip install anysock")
 
+from anysock.cli.helping import Commands
 from anysock.errors import StartError, UsageError
 from anysock.net.printable import printable
 from anysock.process import prepare
@@ -28,7 +29,7 @@ from anysock.process import prepare
 COMMANDS = ("serve", "talk", "ping", "load", "bench", "lab", "engines")
 
 
-class _Commands(click.Group):
+class _Commands(Commands):
     """Finds ``anysock NAME`` in ``anysock/cli/NAME.py``, and imports no other."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

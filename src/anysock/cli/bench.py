@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from anysock.cli.consoles import wide_console
+from anysock.cli.helping import Command
 from anysock.cli.values import COUNT, DURATION, OUTPUT_FILE, SIZE, Value
 from anysock.errors import UsageError
 from anysock.extras import needs
@@ -26,7 +27,9 @@ def _list_of(each: Value | click.IntRange) -> Value:
     return Value("list", parse)
 
 
-@click.command("bench")
+@click.command(
+    "bench", cls=Command, short_help="Compare I/O models and other servers on this machine."
+)
 @click.option(
     "-c",
     "--connections",

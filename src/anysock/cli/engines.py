@@ -6,10 +6,11 @@ import json
 
 import click
 
+from anysock.cli.helping import Command
 from anysock.engines import DEFAULT, ENGINES
 
 
-@click.command("engines")
+@click.command("engines", cls=Command, short_help="Show the engines, and which are available.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON instead of a table.")
 def command(as_json: bool) -> None:
     """Show the engines: how each waits, and whether it is available here."""

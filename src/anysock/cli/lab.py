@@ -10,11 +10,12 @@ from pathlib import Path
 import click
 
 from anysock.cli.consoles import wide_console
+from anysock.cli.helping import Command
 from anysock.cli.values import OUTPUT_FILE
 from anysock.extras import needs
 
 
-@click.command("lab")
+@click.command("lab", cls=Command, short_help="Measure what is said about I/O models.")
 @click.argument("claims", nargs=-1, metavar="[CLAIM]...")
 @click.option("--list", "only_list", is_flag=True, help="Show the claims, and measure nothing.")
 @click.option(

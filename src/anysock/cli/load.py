@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from anysock.cli.consoles import wide_console
+from anysock.cli.helping import Command
 from anysock.cli.trust import with_trust
 from anysock.cli.values import ADDRESS, COUNT, DURATION, OUTPUT_FILE, SIZE, Value
 from anysock.errors import UsageError
@@ -23,7 +24,7 @@ def _bound(text: Any) -> Any:
     return Bound.parse(text)
 
 
-@click.command("load")
+@click.command("load", cls=Command, short_help="Load an echo server, and tell how it takes it.")
 @click.argument("address", type=ADDRESS)
 @click.option(
     "-c",

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
+from anysock.cli.helping import GroupedOption
 from anysock.cli.values import Value
-from anysock.options import DEFAULTS, OPTIONS, default_text, switches, variable
+from anysock.option_texts import default_text, switches, variable
+from anysock.options import DEFAULTS, OPTIONS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def with_options(command: F) -> F:
-    """Give `command` every option of `ServeOptions`."""
-    for name, spec in reversed(OPTIONS.items()):
+    """Give `command` every option of `ServeOptions`; it is called with those that were given."""
+    command = _with_what_is_given(command)
+    groups = [spec.group for spec in OPTIONS.values()]
+    for number, (name, spec) in reversed(list(enumerate(OPTIONS.items()))):
         default = default_text(name)
         help = f"{spec.help}{' Repeatable.' if spec.many else ''}"
-        notes = [f"default: {default}"] if default else []
         command = click.option(
             *([spec.short] if spec.short else []),
             switches(name),
             name,
-            help=f"{help} [{'; '.join([*notes, variable(name)])}]",
-            envvar=variable(name),
+            cls=GroupedOption,
+            group=next(filter(None, reversed(groups[: number + 1]))),
+            help=f"{help}  [default: {default}]" if default else help,
+            envvar=variable(name) or None,
             default=DEFAULTS[name],
             multiple=spec.many,
             is_flag=spec.switch,
@@ -32,3 +39,20 @@ def with_options(command: F) -> F:
             metavar=spec.metavar or None,
         )(command)
     return command
+
+
+def _with_what_is_given(command: F) -> F:
+    @functools.wraps(command)
+    def called(**keywords: Any) -> Any:
+        source = click.get_current_context().get_parameter_source
+        given = {
+            name: value
+            for name, value in keywords.items()
+            if name not in OPTIONS or source(name) is not ParameterSource.DEFAULT
+        }
+        # What is typed beats what the environment says, also where it says it in other words.
+        if {"host", "port"} & given.keys() and source("bind") is ParameterSource.ENVIRONMENT:
+            del given["bind"]
+        return command(**given)
+
+    return called  # type: ignore[return-value]

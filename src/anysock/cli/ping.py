@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from anysock.cli.helping import Command
 from anysock.cli.trust import trusted, with_trust
 from anysock.cli.values import ADDRESS, COUNT, DURATION, SIZE
 from anysock.clients.ping import Plan, ping
@@ -18,7 +19,7 @@ from anysock.net.addresses import Address
 MOST_IN_A_DATAGRAM = 65_507
 
 
-@click.command("ping")
+@click.command("ping", cls=Command, short_help="Probe an echo server, and check its answers.")
 @click.argument("address", type=ADDRESS)
 @click.option("-c", "--count", type=COUNT, metavar="N", help="End after N probes.")
 @click.option(

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from anysock.cli.helping import Command
 from anysock.cli.options import with_options
 from anysock.handlers import HANDLERS
 from anysock.options import ServeOptions
@@ -16,11 +17,14 @@ _HELP = (
     "Serve HANDLER until SIGTERM or SIGINT, then drain: exit code 0 when every connection came "
     "to its end, 1 when some had to be aborted.\n\n\b\nHANDLER is one of\n"
     + "".join(f"  {name:9}{what}\n" for name, what in HANDLERS.items())
-    + "or package.module:function, an async def function of your own."
+    + "\nor package.module:function, an async def function of your own.\n\n"
+    "Each option but --port and --host is an environment variable, too: --drain-timeout is "
+    "ANYSOCK_DRAIN_TIMEOUT. What is typed counts more. Durations take us, ms, s, m, h, and a bare "
+    "number is seconds; sizes take B, KiB, MiB, GiB, kB, MB, GB."
 )
 
 
-@click.command("serve", help=_HELP)
+@click.command("serve", cls=Command, short_help="Run a server.", help=_HELP)
 @click.argument("handler", default="echo")
 @with_options
 def command(handler: str, **keywords: Any) -> None:

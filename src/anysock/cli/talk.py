@@ -6,12 +6,13 @@ from typing import Any
 
 import click
 
+from anysock.cli.helping import Command
 from anysock.cli.trust import trusted, with_trust
 from anysock.clients.talk import talk
 from anysock.net.addresses import Address
 
 
-@click.command("talk")
+@click.command("talk", cls=Command, short_help="Talk to a server, as telnet does.")
 @click.argument("address")
 @click.argument("port", required=False)
 @with_trust
