@@ -446,6 +446,60 @@ def test_accepting_is_paused_and_resumed_for_all(start_server):
     assert len(server.matching("accepting is paused")) == 1
 
 
+def test_a_probe_is_answered_before_any_worker_is_ready(tmp_path):
+    """And while all of them are dead, or stopped."""
+    (tmp_path / "mine.py").write_text(
+        "import os, time\n"
+        "from anysock.handlers.echo import echo\n"
+        "while not os.path.exists('go'): time.sleep(0.01)\n"
+    )
+    port = free_port()
+    command = ("serve", "mine:echo", "-b", "127.0.0.1:0", "--workers", "2", "--admin", f":{port}")
+    server = subprocess.Popen(
+        [sys.executable, "-m", "anysock", *command],
+        cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert server.stderr is not None
+        assert "admin endpoint" in server.stderr.readline()
+        assert get(port, "/healthz") == (200, "alive\n")
+        assert get(port, "/readyz") == (503, "no worker is ready\n")
+        assert metric(port, "anysock_workers") == metric(port, "anysock_connections_open") == 0
+        assert json.loads(get(port, "/connections")[1])["open"] == 0
+        (tmp_path / "go").touch()
+        wait_until(lambda: metric(port, "anysock_workers") == 2, "they are ready")
+        server.terminate()
+        assert server.wait(15) == 0
+    finally:
+        server.kill()
+        server.communicate()
+
+
+def test_a_worker_whose_answer_fails_still_does_what_it_is_told(start_server, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from anysock.admin.figures import ServerFigures\n"
+        "from anysock.handlers.echo import echo\n"
+        "ServerFigures.connections = lambda self, most: 1 / 0\n"
+    )
+    port = free_port()
+    options = ("--workers", "2", "--admin", f":{port}")
+    server = start_server("mine:echo", *options, cwd=tmp_path)
+    server.wait_for("all workers together")
+    server.base_threads = server.threads()
+    server.expected_errors = ["what the supervisor said failed: connections", "Traceback"]
+    server.expected_errors += ["ZeroDivisionError"]
+    with server.connect() as client:
+        assert served(client)
+        assert json.loads(get(port, "/connections")[1])["connections"] == []
+        server.wait_for("what the supervisor said failed", times=2)
+        assert get(port, "/pause", "POST")[0] == 200
+        assert get(port, "/resume", "POST")[0] == 200
+        server.signal()
+        assert receive_all(client) == b""
+    assert server.wait() == 0
+    assert not server.matching("does not end")
+
+
 def test_it_answers_while_all_workers_are_blocked(start_server, tmp_path):
     (tmp_path / "mine.py").write_text(
         "import time\n"

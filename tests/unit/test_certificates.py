@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import ssl
 from datetime import timedelta
 from pathlib import Path
@@ -113,6 +115,22 @@ def test_a_file_without_the_right_to_it(pki, monkeypatch):
     monkeypatch.setattr(Path, "read_bytes", refuse)
     with pytest.raises(StartError, match=r"can't read the certificate file .*: Permission denied"):
         server_context(pki.folder / "any.pem")
+
+
+def test_no_descriptor_is_left_when_openssl_opens_a_file(pki, monkeypatch):
+    """Then an old certificate stays, and nobody is taken along."""
+
+    def load(self, *_):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    certificates = Certificates(pki.server.cert, pki.server.key, pki.ca)
+    before = certificates.context
+    for method in "load_cert_chain", "load_verify_locations":
+        with monkeypatch.context() as patch:
+            patch.setattr(ssl.SSLContext, method, load)
+            with pytest.raises(StartError, match="Too many open files"):
+                certificates.reload()
+    assert certificates.context is before
 
 
 def test_certificates_are_replaced_only_by_good_ones(pki):

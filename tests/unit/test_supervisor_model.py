@@ -9,8 +9,10 @@ import logging
 import os
 import signal
 import subprocess
+from itertools import chain, repeat
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import settings
@@ -137,7 +139,9 @@ class Fleet:
 
     def __init__(self, wanted: int, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
-        monkeypatch.setattr(supervised, "time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr(
+            supervised, "time", SimpleNamespace(monotonic=lambda: self.now, sleep=lambda _: None)
+        )
         supervisor: Any = Supervisor("echo", ServeOptions(bind="127.0.0.1:0", workers=wanted))
         supervisor._selector.close()
         supervisor._selector = Selector()
@@ -337,7 +341,7 @@ class Deaths(RuleBasedStateMachine):
 def test_the_number_of_workers_comes_back_whoever_dies_when():
     logging.getLogger("anysock").setLevel(logging.CRITICAL)
     try:
-        run_machine(Deaths, settings=settings(max_examples=200, stateful_step_count=40))
+        run_machine(Deaths, settings=settings(max_examples=100, stateful_step_count=40))
     finally:
         logging.getLogger("anysock").setLevel(logging.NOTSET)
 
@@ -481,6 +485,30 @@ def test_where_too_many_old_ones_are_left_it_waits_for_one_to_end(fleet):
     hiring = Hiring(("echo", ServeOptions(), None), table, sockets, 1)
     with pytest.raises(OSError, match="are there already"):
         hiring.start(0, 2, workers)
+
+
+def test_a_turn_that_fails_ends_nobody(fleet, caplog):
+    """There may be no memory for a moment; or it is a fault of ours."""
+    fleet = fleet(2)
+    supervisor = fleet.supervisor
+    supervisor._table.clear = Mock(side_effect=chain([MemoryError], repeat(None)))
+    fleet.processes[0].returncode = -9
+    for _ in range(3):
+        supervisor._survive(supervisor._turn)
+    fleet.settle()
+    assert len(fleet.serving) == 2
+    assert [each.getMessage() for each in caplog.records if each.exc_info] == [
+        "the supervisor failed, and goes on"
+    ]
+
+
+def test_a_turn_that_always_fails_is_given_up(fleet):
+    supervisor = fleet(2).supervisor
+    turn = Mock(side_effect=MemoryError)
+    with pytest.raises(MemoryError):
+        for _ in range(10 * MOST_FAILURES):
+            supervisor._survive(turn)
+    assert 10 <= turn.call_count <= 100
 
 
 @pytest.mark.parametrize(

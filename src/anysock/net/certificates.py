@@ -208,7 +208,11 @@ def _load_ca(context: ssl.SSLContext, ca: File) -> None:
     """Let `context` trust the CAs in `ca`."""
     if _CERTIFICATE not in _read(ca, "CA"):
         raise StartError(f"no certificate in {_name(ca)}: a PEM file is wanted")
-    if _is_damaged(lambda: context.load_verify_locations(ca)):
+    try:
+        damaged = _is_damaged(lambda: context.load_verify_locations(ca))
+    except OSError as error:  # it was there a moment ago; or there is no descriptor left
+        raise _unreadable(ca, "CA", error) from None
+    if damaged:
         raise StartError(f"the CA in {_name(ca)} is damaged: OpenSSL can't read it")
 
 

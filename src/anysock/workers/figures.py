@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from anysock import metrics
-from anysock.logs import lines_lost
+from anysock.events import Counters
 from anysock.metrics import Snapshot
 from anysock.workers.process import WorkerProcess
 
@@ -124,9 +124,10 @@ class FleetFigures:
         question = Question("figures")
         answers = self._ask(question)
         # Of a worker that does not answer, what it told last: no counter goes back.
-        found = metrics.add([question.gone, *(question.last | answers).values()])
-        # Each worker knows the one number for all; of none, there is nobody who could tell.
-        found["log_lines_lost"] = found.get("log_lines_lost", 0) + lines_lost()
+        # The supervisor's own are those of a server without a client: there is an answer also when
+        # no worker has one. (And each worker knows the one number for all.)
+        ours = metrics.snapshot(Counters(), None, lag=0.0, highest_lag=0.0, stuck=0)
+        found = metrics.add([ours, question.gone, *(question.last | answers).values()])
         return found | {
             "most_connections": self._supervisor.most_connections,
             "workers": len(answers),

@@ -16,6 +16,7 @@ from anysock.errors import AnysockError, StartError, UsageError
 from anysock.events import Events
 from anysock.handlers import Handler
 from anysock.logs import LogEvents, last_words
+from anysock.net.accept_policy import BACK_OFF_SECONDS
 from anysock.net.addresses import Address
 from anysock.net.certificates import server_context
 from anysock.options import ServeOptions
@@ -31,6 +32,10 @@ from anysock.workers.waking import Bell
 
 _log = logging.getLogger("anysock")
 _ready_log = logging.getLogger("anysock.ready")
+
+
+# A turn of the supervisor that fails so often in a row will not work again.
+MOST_FAILURES = 50
 
 
 class Supervisor:
@@ -57,6 +62,8 @@ class Supervisor:
         # Of the last that failed: why it could not be started, or how it died.
         self._last_cause = ""
         self._last_death = ""
+        # How often in a row a turn has failed.
+        self._failures = 0
         self._serving = ""
         self._ping_at = 0.0
 
@@ -91,7 +98,7 @@ class Supervisor:
                 self._selector.register(hear, selectors.EVENT_READ, None)
                 self._staff_up()
                 while self._workers or self._ending is None:
-                    self._turn()
+                    self._survive(self._turn)
         finally:
             for worker in self._workers:
                 worker.kill()
@@ -114,6 +121,19 @@ class Supervisor:
         from anysock.workers.figures import FleetFigures
 
         return AdminEndpoint(address, FleetFigures(self))
+
+    def _survive(self, turn: Callable[[], object]) -> None:
+        """Whatever fails here, for want of memory or by a fault of ours, the workers serve on."""
+        try:
+            turn()
+            self._failures = 0
+        except Exception as error:
+            self._failures += 1
+            if self._ending is not None or self._failures >= MOST_FAILURES:
+                raise
+            if self._failures == 1:
+                _log.error("the supervisor failed, and goes on", exc_info=error)
+            time.sleep(BACK_OFF_SECONDS)
 
     def _turn(self) -> None:
         self._wait_for_the_deaf()

@@ -6,6 +6,7 @@ python -m anysock.workers.worker CONTROL_FD
 from __future__ import annotations
 
 import contextlib
+import logging
 import pickle
 import runpy
 import signal
@@ -32,6 +33,9 @@ from anysock.workers.slots import SharedSlots, SlotTable
 
 if TYPE_CHECKING:
     from anysock.admin.figures import ServerFigures
+
+
+_log = logging.getLogger("anysock")
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,10 @@ class Worker:
         # Until then a SIGTERM ends it at once: it serves nobody yet.
         await self.server.start()
         with self.server.signals((signal.SIGTERM,)):
-            threading.Thread(target=self._obey, name="control", daemon=True).start()
+            try:
+                threading.Thread(target=self._obey, name="control", daemon=True).start()
+            except RuntimeError as error:  # there is no room for another
+                raise StartError(f"can't start the thread of its supervisor: {error}") from None
             self._control.tell(ready=True)
             await self.server.serve_forever()
 
@@ -135,7 +142,11 @@ class Worker:
         """Do what the supervisor says. When it is gone, nobody would restart us: come to an end."""
         leave_signals_to_the_main_thread()
         for message in self._control.messages():
-            self._do(message)
+            try:
+                self._do(message)
+            except Exception:  # noqa: BLE001
+                # The next word may be that all is to end in good order.
+                _log.exception("what the supervisor said failed: %s", message.get("do"))
         self._do({"do": "end"})
 
     def _do(self, message: dict[str, Any]) -> None:
