@@ -15,6 +15,7 @@ Each connection has exactly one `connection_opened` and one `connection_closed`.
 from __future__ import annotations
 
 import enum
+import inspect
 import itertools
 import logging
 import threading
@@ -22,6 +23,8 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+from anysock.errors import WrongType
 
 if TYPE_CHECKING:
     from anysock.connection import Connection
@@ -157,6 +160,21 @@ class Events:
 
     def drained(self, aborted: int, seconds: float) -> None:
         """All connections are gone after `seconds`, `aborted` of them by force."""
+
+
+def check_events(events: object) -> None:
+    """Raises `WrongType` if `events` is no object of `Events`, or would not be called: what is
+    ``async`` nobody would await."""
+    if events is None:
+        return
+    if not isinstance(events, Events):
+        raise WrongType(f"events= takes an object of a class made from Events, not {events!r}")
+    for name in vars(Events):
+        if not name.startswith("_") and inspect.iscoroutinefunction(getattr(events, name)):
+            raise WrongType(
+                f"{type(events).__name__}.{name} is async, and would never run: events are told "
+                "with an ordinary call"
+            )
 
 
 class EventGroup(Events):

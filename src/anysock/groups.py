@@ -6,9 +6,11 @@ from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, Self
 
+from anysock import arguments
 from anysock.engines.base import Task
 from anysock.engines.current import current_engine
-from anysock.errors import Cancelled, is_only
+from anysock.errors import Cancelled, WrongType, is_only
+from anysock.hints import add_hint
 
 _ENDS_ALL = (KeyboardInterrupt, SystemExit)
 
@@ -60,9 +62,15 @@ class TaskGroup:
     def spawn(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> Task:
         """Run `coro` as a task of the group. In a group that is being cancelled, it is cancelled
         at its first await. Raises RuntimeError when the block has ended."""
+        arguments.check_coroutine(coro, "spawn")
         if self._ended:
             coro.close()
             raise RuntimeError("the task group has ended")
+        try:
+            arguments.check_name(name, "spawn")
+        except WrongType:
+            coro.close()
+            raise
         child = GroupTask(self, name)
         self._children[child] = None
         try:
@@ -194,6 +202,7 @@ class GroupTask:
                 raise
             # Not for the engine, which would report it, or end with it: for the block.
             self._failure = error
+            add_hint(error, self._group._engine.name)
         finally:
             self.done = True
             self._finished.set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import os
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,10 @@ from anysock.units import parse_rate, parse_size, raw_bytes
 
 # ::ffff:0:0/96 is IPv4 in IPv6's clothes (RFC 4291, section 2.5.5.2).
 _MAPPED_BITS = 96
+
+# int() and float() would read the digits of every script, and underscores between them.
+_WHOLE = re.compile(r"\s*([+-]?\d{1,19})\s*", re.ASCII)
+_NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?\s*", re.ASCII | re.IGNORECASE)
 
 #: The most that setsockopt(2) and listen(2) take: an int of C.
 MOST_OF_AN_INT = 2**31 - 1
@@ -75,10 +80,11 @@ def whole(least: int, most: int | None = None) -> Callable[[Any], int]:
     """A whole number of at least `least`, and at most `most`."""
 
     def parse(value: Any) -> int:
-        try:
-            number = int(value)
-        except (TypeError, ValueError, OverflowError):
-            raise UsageError(f"expected a whole number, not {value!r}") from None
+        number = value if isinstance(value, int) and not isinstance(value, bool) else None
+        if isinstance(value, str) and (written := _WHOLE.fullmatch(value)):
+            number = int(written[1])
+        if number is None:
+            raise UsageError(f"expected a whole number, not {value!r}")
         if number < least:
             raise UsageError(f"expected at least {least}, not {value}")
         if most is not None and number > most:
@@ -93,8 +99,11 @@ def number(least: float, most: float) -> Callable[[Any], float]:
 
     def parse(value: Any) -> float:
         try:
+            written = isinstance(value, str) and _NUMBER.fullmatch(value)
+            if not written and (isinstance(value, bool) or not isinstance(value, int | float)):
+                raise ValueError
             found = float(value)
-        except (TypeError, ValueError, OverflowError):
+        except (ValueError, OverflowError):
             raise UsageError(f"expected a number, not {value!r}") from None
         if not least <= found <= most:
             raise UsageError(f"expected a number from {least:g} to {most:g}, not {value!r}")
@@ -145,7 +154,7 @@ def engine(value: Any) -> str:
 
 
 def address(value: Any) -> Address:
-    return value if isinstance(value, Address) else Address.parse(text(value))
+    return Address.of(text(value) if isinstance(value, str) else value)
 
 
 def host(value: Any) -> str:

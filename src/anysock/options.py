@@ -373,7 +373,7 @@ class ServeOptions:
         given_bind = self.bind
         for name, spec in OPTIONS.items():
             given = getattr(self, name)
-            if given is None and not spec.many:
+            if given is None and name in OPTIONAL:
                 continue
             try:
                 if spec.many:
@@ -459,4 +459,8 @@ class ServeOptions:
 OPTIONS: dict[str, Option] = {
     field.name: field.metadata["option"] for field in dataclasses.fields(ServeOptions)
 }
+#: Those that may be None.
+OPTIONAL = frozenset(
+    field.name for field in dataclasses.fields(ServeOptions) if str(field.type).endswith("None")
+)
 DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(ServeOptions)}

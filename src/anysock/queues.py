@@ -8,7 +8,7 @@ from typing import Generic, Self, TypeVar
 
 from anysock.engines import base
 from anysock.engines.current import current_engine
-from anysock.errors import QueueClosed, QueueEmpty, QueueFull
+from anysock.errors import QueueClosed, QueueEmpty, QueueFull, WrongType
 
 T = TypeVar("T")
 
@@ -66,6 +66,8 @@ class Queue(Generic[T]):
     """
 
     def __init__(self, max_items: int) -> None:
+        if not isinstance(max_items, int):
+            raise WrongType(f"a queue holds a whole number of items, not {max_items!r}")
         if max_items < 1:
             raise ValueError(f"a queue holds at least 1 item, not {max_items}")
         self.max_items = max_items

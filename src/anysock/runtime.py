@@ -7,16 +7,18 @@ every engine that can.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from anysock import engines
+from anysock import arguments, engines
 from anysock.connection import Connection
 from anysock.engines.base import Scope, SockAddr, Task
 from anysock.engines.current import current_engine
-from anysock.errors import TlsError, UsageError
+from anysock.errors import AnysockError, TlsError, UsageError, WrongType
 from anysock.happy_eyeballs import connect_to_any
+from anysock.hints import add_hint
 from anysock.net.addresses import Address, resolve
 
 if TYPE_CHECKING:
@@ -33,7 +35,9 @@ def run(
 ) -> T:
     """Run ``main(*args)`` under the engine of that name, and return its result.
 
-    Raises `UsageError` for an engine that is unknown or not available, and what `main` raises.
+    Raises `UsageError` for an engine that is unknown or not available, `WrongType` when `main` is
+    no async function, and what `main` raises. An error that comes of the loop of another library,
+    which does not run here, has a note that says which engine has it.
 
     >>> async def main():
     ...     await sleep(0)
@@ -41,7 +45,16 @@ def run(
     >>> run(main, engine="asyncio")
     'done'
     """
-    return engines.make_engine(engine).run(main(*args))
+    make_engine = engines.engine_class(engine)
+    coro = arguments.started(main, args, "run")
+    try:
+        return make_engine().run(coro)
+    except Exception as error:
+        add_hint(error, engine)
+        raise
+    finally:
+        if inspect.iscoroutine(coro) and inspect.getcoroutinestate(coro) == inspect.CORO_CREATED:
+            coro.close()  # no engine has got that far
 
 
 def observe(observer: Observer) -> None:
@@ -55,6 +68,7 @@ def observe(observer: Observer) -> None:
 
 async def sleep(seconds: float) -> None:
     """Let `seconds` pass while others run. ``sleep(0)`` lets each of the others run once."""
+    arguments.check_seconds(seconds, "sleep")
     await current_engine().sleep(seconds)
 
 
@@ -64,7 +78,13 @@ def spawn(coro: Coroutine[Any, Any, Any], name: str | None = None) -> Task:
     Under an engine that runs one thing at a time (`blocking`) it runs now, and to its end. A
     task that fails, and that nobody is joining, is reported in the log at once.
     """
-    return current_engine().spawn(coro, name)
+    arguments.check_coroutine(coro, "spawn")
+    try:
+        arguments.check_name(name, "spawn")
+        return current_engine().spawn(coro, name)
+    except AnysockError:
+        coro.close()  # nobody will run it
+        raise
 
 
 def move_on_after(seconds: float | None) -> Scope:
@@ -82,6 +102,7 @@ def move_on_after(seconds: float | None) -> Scope:
     >>> run(main)
     True
     """
+    arguments.check_seconds(seconds, "move_on_after", none=True)
     return current_engine().scope(seconds)
 
 
@@ -90,6 +111,7 @@ def timeout(seconds: float | None) -> Timeout:
 
     Otherwise as `move_on_after`.
     """
+    arguments.check_seconds(seconds, "timeout", none=True)
     return Timeout(seconds)
 
 
@@ -116,6 +138,7 @@ class Timeout:
 
 async def to_thread(func: Callable[..., T], *args: Any) -> T:
     """Call a function that blocks, and return its result, while others run."""
+    arguments.check_function(func, "to_thread")
     return await current_engine().to_thread(func, *args)
 
 
@@ -141,10 +164,13 @@ async def connect(
     has met only itself (RFC 9293, 3.5): that is a ConnectionRefusedError.
     """
     engine = current_engine()
-    if isinstance(address, str):
-        address = Address.parse(address)
+    address = Address.of(address)
     if address.kind == "udp":
         raise UsageError(f"{address}: over UDP there are no connections")
+    if trying is not None and not callable(trying):
+        raise WrongType(f"trying= takes a function, not {trying!r}")
+    if tls is not None:
+        _check_context(tls, address)
     if address.is_name:
         # The resolver blocks, perhaps for seconds.
         candidates = await engine.to_thread(functools.partial(resolve, address, passive=False))
@@ -172,10 +198,19 @@ async def connect_datagrams(address: str | Address) -> Datagrams:
     from anysock.engines import datagrams
 
     engine = current_engine()
-    if isinstance(address, str):
-        address = Address.parse(address)
+    address = Address.of(address)
     candidates = await engine.to_thread(functools.partial(resolve, address, passive=False))
     return engine.datagrams(datagrams.connect_datagrams(candidates))
+
+
+def _check_context(context: Any, address: Address) -> None:
+    import ssl
+
+    if not isinstance(context, ssl.SSLContext):
+        raise WrongType(f"tls= takes an ssl.SSLContext, not {context!r}")
+    if not address.tls:
+        # Who says whom to trust must not be left with plain text.
+        raise UsageError(f"{address}: tls= is for an address that begins with tls, as tls://host:7")
 
 
 async def _shake_hands(connection: Connection, context: ssl.SSLContext, host: str) -> None:

@@ -32,10 +32,12 @@ from anysock.engines.datagrams import adopt_datagrams, open_datagrams
 from anysock.engines.last_deadline import LastDeadline, exit_after
 from anysock.engines.signals import bounded_once_told, heard_at_once, held_back
 from anysock.errors import AnysockError, ListenerClosed, NotServed, StartError, UsageError
-from anysock.events import CloseReason, Counters, EventGroup, Events
+from anysock.events import CloseReason, Counters, EventGroup, Events, check_events
 from anysock.greeting import Greeting, Refused
 from anysock.handlers import Handler, prepare
+from anysock.hints import add_hint
 from anysock.housekeeping import Housekeeping, Punctuality
+from anysock.keywords import options_of
 from anysock.logs import LogEvents, last_words
 from anysock.net.accept_policy import (
     BACK_OFF_SECONDS,
@@ -111,9 +113,8 @@ class Server:
         slots: Slots | None = None,
         **keywords: Any,
     ) -> None:
-        if options is not None and keywords:
-            raise TypeError("give ServeOptions or keywords, not both")
-        self.options = options or ServeOptions(**keywords)
+        self.options = options_of(options, keywords)
+        check_events(events)
         self._handler_name = handler if isinstance(handler, str) else None
         self.handler = prepare(handler, self.options)
         self.events: Events = EventGroup(events or LogEvents.of(self.options))
@@ -764,6 +765,7 @@ class Server:
                 reason, lost = end
             else:
                 reason = CloseReason.FAILED
+                add_hint(error, self._enter_engine().name)
                 events.handler_failed(connection, error)
         finally:
             await self._part_with(client, reason, lost)

@@ -13,9 +13,10 @@ from anysock.engines import make_engine
 from anysock.engines.base import Engine
 from anysock.engines.last_deadline import LastDeadline
 from anysock.engines.signals import is_ignored
-from anysock.events import EventGroup, Events
+from anysock.events import EventGroup, Events, check_events
 from anysock.handlers import Handler
 from anysock.handlers.checking import checked
+from anysock.keywords import options_of
 from anysock.logs import configure_logging, flush_log, has_handlers
 from anysock.net.addresses import Address
 from anysock.options import ServeOptions
@@ -53,11 +54,11 @@ def serve(
     ...         await connection.send_all(line.upper())
     >>> serve(shout, bind="127.0.0.1:8000")  # doctest: +SKIP
     """
-    if options is not None and keywords:
-        raise TypeError("give ServeOptions or keywords, not both")
-    options = options or ServeOptions(**keywords)
+    options = options_of(options, keywords)
+    # Before anything is changed, and before workers are started.
+    check_events(events)
     if not isinstance(handler, str):
-        checked(handler)  # before anything is changed, and before workers are started
+        checked(handler)
     if not has_handlers():
         configure_logging(options.log_level, options.log_format, options.log_time)
     open_standard_descriptors()

@@ -13,7 +13,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "anysock"
 
 # From the ground up. A module may import from its own floor and from those below.
 FLOORS = [
-    {"errors", "extras", "process", "units"},
+    {"arguments", "errors", "extras", "hints", "process", "units"},
     {"loop"},
     {"engines"},
     {"net"},
@@ -24,6 +24,7 @@ FLOORS = [
     {"handlers"},
     {"option_values"},
     {"options"},
+    {"keywords"},
     {"option_texts"},
     {"door", "greeting", "housekeeping", "udp", "verdicts"},
     {"server"},

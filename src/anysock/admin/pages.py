@@ -49,10 +49,10 @@ class Request:
     def number(self, name: str, default: int) -> int:
         """A number of the query. Raises ValueError when it is none."""
         query = urllib.parse.parse_qs(self.target.partition("?")[2])
-        found = int(query.get(name, [str(default)])[-1])
-        if found < 0:
+        found = query.get(name, [str(default)])[-1]
+        if not (found.isascii() and found.isdigit()):
             raise ValueError
-        return found
+        return int(found)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from anysock.engines.base import Engine
@@ -102,12 +103,17 @@ ENGINES: dict[str, EngineEntry] = {
 
 def make_engine(name: str) -> Engine:
     """A new engine of that name. Raises `UsageError` when it is unknown, or not available here."""
-    entry = ENGINES.get(name)
+    return engine_class(name)()
+
+
+def engine_class(name: str) -> Callable[[], Engine]:
+    """What makes an engine of that name. Raises as `make_engine` does."""
+    entry = ENGINES.get(name) if isinstance(name, str) else None
     if entry is None:
         raise UsageError(f"unknown engine {name!r}: choose one of {', '.join(ENGINES)}")
     reason = entry.why_not()
     if reason is not None:
         raise UsageError(f"the engine {name!r} is not available here: it {reason}")
     module, _, class_name = entry.path.partition(":")
-    engine: Engine = getattr(importlib.import_module(module), class_name)()
-    return engine
+    make: Callable[[], Engine] = getattr(importlib.import_module(module), class_name)
+    return make

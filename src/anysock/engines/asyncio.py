@@ -42,6 +42,7 @@ from anysock.engines.sockets import (
     second_sender,
 )
 from anysock.errors import Cancelled, StreamAborted
+from anysock.hints import add_hint
 
 T = TypeVar("T")
 
@@ -297,6 +298,8 @@ class AsyncioTask:
     def report(self, task: asyncio.Task[Any]) -> None:
         """Tell of a failure that nobody waits for, at once; and keep nothing of it."""
         error = None if task.cancelled() else task.exception()
+        if error is not None:
+            add_hint(error, "asyncio")
         if error is None or self._joined or isinstance(error, _NO_FAILURES):
             return
         _log.error("task %r failed", self.name, exc_info=error)

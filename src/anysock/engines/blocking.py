@@ -25,6 +25,7 @@ from anysock.engines import current
 from anysock.engines.base import NOTHING, Binding, Data, Engine, Pauses, SockAddr, Stream
 from anysock.engines.blocking_listener import BlockingListener, milliseconds
 from anysock.engines.blocking_tasks import (
+    NEVER,
     BlockingEvent,
     BlockingScope,
     BlockingTask,
@@ -106,10 +107,10 @@ class BlockingStream(SocketStream):
 
     async def send_all(self, data: Data) -> None:
         self.check_sendable()
+        rest = memoryview(data)
         # Before the next check: `abort` says that it is so, and then looks at this.
         if not self._one_sends.acquire(blocking=False):
             raise second_sender()
-        rest = memoryview(data)
         try:
             self.check_sendable()
             while rest:
@@ -400,7 +401,7 @@ class BlockingEngine:
             return
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
-            task.doze(left)
+            task.doze(min(left, NEVER))
 
     def scope(self, seconds: float | None = None) -> BlockingScope:
         return BlockingScope(seconds)

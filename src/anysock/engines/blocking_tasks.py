@@ -20,6 +20,7 @@ from typing import Any, Self, TypeVar
 
 from anysock.engines.blocking_listener import milliseconds
 from anysock.errors import Cancelled
+from anysock.hints import add_hint, not_ours
 
 T = TypeVar("T")
 
@@ -36,14 +37,13 @@ _bells = threading.Lock()
 def run_to_its_end(coro: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine that never suspends."""
     try:
-        coro.send(None)
+        awaited = coro.send(None)
+        # It is told where it awaits, as by a loop.
+        coro.throw(TypeError(not_ours(awaited)))
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
     coro.close()
-    raise RuntimeError(
-        "a handler under a blocking engine awaited something that is not Anysock's own; "
-        "was it written for another event loop, such as asyncio?"
-    )
+    raise RuntimeError("a coroutine went on to await what is not Anysock's after it was told")
 
 
 class BlockingTask:
@@ -82,6 +82,7 @@ class BlockingTask:
             raise
         except BaseException as error:  # noqa: BLE001
             self._exception = error
+            add_hint(error)
             if not self._joined and not isinstance(error, Cancelled):
                 # Told here and now; and its traceback, which holds its frames and those their
                 # sockets, is not kept.

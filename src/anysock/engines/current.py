@@ -28,8 +28,17 @@ def current_engine() -> Engine:
 
         engine = engine_of_running_loop()
     if engine is None:
-        raise UsageError("no engine runs here: call this inside anysock.run() or a handler")
+        raise UsageError(f"no engine runs here: {_what_to_do()}")
     return engine
+
+
+def _what_to_do() -> str:
+    trio = sys.modules.get("trio")
+    if trio is not None:
+        with contextlib.suppress(RuntimeError):
+            trio.lowlevel.current_trio_token()
+            return 'instead of trio.run(main), call anysock.run(main, engine="trio")'
+    return "call this inside anysock.run() or a handler"
 
 
 @contextlib.contextmanager

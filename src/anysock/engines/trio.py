@@ -40,6 +40,7 @@ from anysock.engines.sockets import (
     second_sender,
 )
 from anysock.errors import Cancelled, StreamClosed, is_only
+from anysock.hints import add_hint
 
 T = TypeVar("T")
 
@@ -150,6 +151,7 @@ class TrioTask:
             self._result = await self._coro
         except BaseException as raised:  # noqa: BLE001
             error = raised
+            add_hint(error, "trio")
         try:
             if self._own.leave(error):
                 self._exception = Cancelled()
@@ -281,8 +283,8 @@ class TrioStream(SocketStream):
         self.check_sendable()
         if self._sending:
             raise second_sender()
-        self._sending = True
         rest = memoryview(data)
+        self._sending = True
         try:
             await self._let_others_run()
             while True:

@@ -28,6 +28,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from anysock.hints import add_hint, not_ours
 from anysock.loop.pollers import FAILED, READABLE, WRITABLE, Poller, default_poller
 from anysock.loop.tasks import Task
 from anysock.loop.timers import Timers
@@ -264,10 +265,7 @@ class Kernel:
                     task.cancellations = tuple(later)
                     raise cancelled
                 if not isinstance(wait, Wait):
-                    raise TypeError(
-                        f"a task under Anysock's own loop awaited {wait!r}; was it written for "
-                        "another event loop, such as asyncio?"
-                    )
+                    raise TypeError(not_ours(wait))
                 task.wait = wait
                 wait.enter(task)
                 return
@@ -288,6 +286,7 @@ class Kernel:
         if isinstance(ended, StopIteration):
             task.finish(ended.value, None)
         else:
+            add_hint(ended)
             task.finish(None, ended)
             if isinstance(ended, (KeyboardInterrupt, SystemExit)) and not task.owned:
                 raise ended

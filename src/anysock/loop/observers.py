@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
+from anysock.errors import WrongType
 from anysock.loop.pollers import Poller
 from anysock.loop.tasks import Task
 from anysock.loop.waits import Wait
@@ -50,6 +51,10 @@ class Observation:
         self._observers: list[Observer] = []
 
     def add(self, observer: Observer) -> None:
+        if not isinstance(observer, Observer):
+            raise WrongType(
+                f"observe() takes an object of a class made from Observer, not {observer!r}"
+            )
         if not self._observers:
             self._kernel.poller = _ObservedPoller(self._poller, self.tell, self._kernel.clock)
             self._kernel.on_spawn = self._spawned

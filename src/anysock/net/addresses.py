@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from anysock.engines.base import Binding, SockAddr
-from anysock.errors import StartError, UsageError
+from anysock.errors import StartError, UsageError, WrongType
 from anysock.net.printable import printable
 
 #: The schemes, with what each is for.
@@ -115,6 +115,23 @@ class Address:
                 f"bad address {text!r}: brackets are for IPv6 addresses, as in [::1]:8000"
             )
         return cls(match["host"] or default_host if v6 is None else v6, port, scheme)
+
+    @classmethod
+    def of(cls, value: object) -> Address:
+        """`value`, if it is an address; a text is read by `parse`. Raises `UsageError`, and
+        `WrongType` for what is neither."""
+        if isinstance(value, cls):
+            return value
+        if isinstance(value, str):
+            return cls.parse(value)
+        match value:
+            case (str() as host, int() as port, *_):
+                hint = f'"{_bracketed(host)}:{port}"'
+            case int():
+                hint = f'"127.0.0.1:{value}"'
+            case _:
+                hint = '"127.0.0.1:8000"'
+        raise WrongType(f"expected an address as a text, such as {hint}, not {value!r}")
 
     @property
     def is_name(self) -> bool:

@@ -1,0 +1,74 @@
+"""What an error that another library has raised says only to those who know that library."""
+
+from __future__ import annotations
+
+#: Under which engines the loop of a library runs.
+_ENGINES = {
+    "asyncio": ("asyncio", "uvloop"),
+    "trio": ("trio",),
+    # They find out which of these runs.
+    "anyio": ("asyncio", "uvloop", "trio"),
+    "sniffio": ("asyncio", "uvloop", "trio"),
+}
+
+# What the libraries say themselves, also where it is the user's code that has asked them.
+_SAYINGS = {
+    "no running event loop": "asyncio",
+    "There is no current event loop": "asyncio",
+    "trio.run received unrecognized yield message": "asyncio",
+    "must be called from async context": "trio",
+    "Task got bad yield: <class 'trio.": "trio",
+    "unknown async library": "anyio",
+}
+
+# As the one of which there is none is looked for in different ways, it is missed in several.
+_KINDS = (RuntimeError, AttributeError, TypeError)
+
+
+def what_to_do(library: str) -> str:
+    """In words, how to run what needs the loop of `library`."""
+    engines = _ENGINES.get(library)
+    ours = "anysock.sleep(), anysock.Event and the like run under every engine"
+    if engines is None:
+        return ours
+    one_of = " or ".join(f'engine="{each}"' for each in engines)
+    return f"what needs the loop of {library} runs under {one_of}; {ours}"
+
+
+def not_ours(awaited: object) -> str:
+    """What to say of a coroutine that has yielded `awaited`, which is meant for another's loop."""
+    owner = awaited if isinstance(awaited, type) else type(awaited)
+    library = owner.__module__.partition(".")[0]
+    if awaited is None or hasattr(awaited, "_asyncio_future_blocking"):
+        library = "asyncio"  # of asyncio.sleep(0), None is all that is seen
+    return f"awaited {awaited!r}, which was written for another event loop; {what_to_do(library)}"
+
+
+def add_hint(error: BaseException, engine: str = "") -> None:
+    """If `error` comes of a loop that does not run here, note on it (PEP 678) which engine has it.
+
+    `engine` is the one that runs here, if the loop is another library's. The note is part of every
+    traceback.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            add_hint(each, engine)
+    elif isinstance(error, _KINDS):
+        library = _raised_by(error)
+        if library and engine not in _ENGINES[library]:
+            told = what_to_do(library)
+            if all(told not in each for each in (str(error), *getattr(error, "__notes__", ()))):
+                error.add_note(f"(Anysock: {told}.)")
+
+
+def _raised_by(error: BaseException) -> str:
+    text = str(error)
+    for saying, library in _SAYINGS.items():
+        if text.startswith(saying):
+            return library
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    module = str(trace.tb_frame.f_globals.get("__name__", "")) if trace is not None else ""
+    library = module.partition(".")[0]
+    return library if library in _ENGINES else ""

@@ -1,0 +1,155 @@
+"""What needs the loop of another library, where that does not run: the error says which engine has
+it, wherever it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+
+import pytest
+import trio
+
+import anysock
+
+
+async def sleep_of_asyncio():
+    await asyncio.sleep(0.01)
+
+
+async def turn_of_asyncio():
+    await asyncio.sleep(0)
+
+
+async def queue_of_asyncio():
+    await asyncio.Queue().get()
+
+
+async def event_of_asyncio():
+    await asyncio.Event().wait()
+
+
+async def loop_of_asyncio():
+    asyncio.get_running_loop()
+
+
+async def timeout_of_asyncio():
+    async with asyncio.timeout(1):
+        await anysock.sleep(0)
+
+
+async def group_of_asyncio():
+    async with asyncio.TaskGroup():
+        pass
+
+
+async def open_connection_of_asyncio():
+    await asyncio.open_connection("127.0.0.1", 1)
+
+
+async def sleep_of_trio():
+    await trio.sleep(0.01)
+
+
+async def turn_of_trio():
+    await trio.lowlevel.checkpoint()
+
+
+async def event_of_trio():
+    await trio.Event().wait()
+
+
+async def timeout_of_trio():
+    with trio.move_on_after(1):
+        await anysock.sleep(0)
+
+
+async def nursery_of_trio():
+    async with trio.open_nursery():
+        pass
+
+
+USES = {
+    use: (("asyncio", "uvloop") if "asyncio" in use.__name__ else ("trio",))
+    for use in (
+        sleep_of_asyncio,
+        turn_of_asyncio,
+        queue_of_asyncio,
+        event_of_asyncio,
+        loop_of_asyncio,
+        timeout_of_asyncio,
+        group_of_asyncio,
+        open_connection_of_asyncio,
+        sleep_of_trio,
+        turn_of_trio,
+        event_of_trio,
+        timeout_of_trio,
+        nursery_of_trio,
+    )
+}
+
+
+@pytest.mark.parametrize("use", USES, ids=lambda use: use.__name__)
+def test_the_error_says_which_engine_has_it(engine, use):
+    if engine in USES[use]:
+        pytest.skip("there it runs")
+
+    async def in_a_group():
+        async with anysock.task_group() as group:
+            group.spawn(use())
+
+    for main in (use, in_a_group):
+        with pytest.raises((RuntimeError, TypeError, AttributeError, ExceptionGroup)) as caught:
+            anysock.run(main, engine=engine)
+        told = "".join(traceback.format_exception(caught.value))
+        for name in USES[use]:
+            assert told.count(f'engine="{name}"') == 1, told
+
+
+@pytest.mark.parametrize("engine", ["asyncio", "uvloop", "trio"])
+def test_where_it_runs_nobody_is_told_anything(engine):
+    lock = trio.Lock() if engine == "trio" else asyncio.Lock()
+
+    async def misuse():
+        lock.release()
+
+    with pytest.raises(RuntimeError) as caught:
+        anysock.run(misuse, engine=engine)
+    assert not hasattr(caught.value, "__notes__")
+
+
+def test_a_handler_that_uses_asyncio_is_told_of_in_the_log(start_server, tmp_path, engine):
+    if engine in ("asyncio", "uvloop"):
+        pytest.skip("there it runs")
+    (tmp_path / "mine.py").write_text(
+        "import asyncio\nasync def handler(connection):\n    await asyncio.sleep(0.01)\n"
+    )
+    server = start_server("mine:handler", engine=engine, cwd=tmp_path)
+    server.expected_errors += ["failed", "Traceback", "RuntimeError"]
+    with server.connect() as client:
+        assert client.recv(1) == b""
+    server.wait_for('runs under engine="asyncio" or engine="uvloop"')
+
+
+def test_a_task_that_nobody_joins_is_told_of_in_the_log(engine, caplog):
+    if engine in ("asyncio", "uvloop"):
+        pytest.skip("there it runs")
+
+    async def main():
+        task = anysock.spawn(sleep_of_asyncio())
+        while not task.done:
+            await anysock.sleep(0.001)
+
+    with caplog.at_level(logging.ERROR, logger="anysock"):
+        anysock.run(main, engine=engine)
+    assert 'engine="asyncio"' in caplog.text
+    caplog.clear()
+
+
+def test_under_a_loop_of_the_users_own_the_engine_is_told():
+    async def main():
+        await anysock.sleep(0)
+
+    asyncio.run(main())
+    with pytest.raises(anysock.UsageError, match=r'trio.run.*anysock\.run\(main, engine="trio"\)'):
+        trio.run(main)
