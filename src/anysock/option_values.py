@@ -6,7 +6,7 @@ import dataclasses
 import ipaddress
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ class Option:
     format: Callable[[Any], str] = str
     metavar: str = ""
     short: str | None = None
+    #: The values that can be told beforehand, for shells to complete; with a word on each.
+    choices: Mapping[str, str] = dataclasses.field(default_factory=dict)
     #: Whether it can be given several times.
     many: bool = False
     #: Whether it is a switch, without a value.

@@ -18,6 +18,7 @@ from anysock.connection import MAX_LINE
 from anysock.errors import UsageError
 from anysock.net.addresses import FORMS, Address
 from anysock.net.networks import Network
+from anysock.option_checks import check_together
 from anysock.option_values import Option, flag, option
 from anysock.units import (
     format_duration,
@@ -40,6 +41,11 @@ def _bytes(
     default: int | None, help: str, parse: Callable[[Any], int] = values.size, **more: Any
 ) -> Any:
     return option(default, help, parse, format=format_size, metavar="BYTES", **more)
+
+
+def _one_of(default: str, help: str, choices: Sequence[str], **more: Any) -> Any:
+    told = dict.fromkeys(choices, "")
+    return option(default, help, values.one_of(choices), choices=told, **more)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +91,7 @@ class ServeOptions:
         engines.DEFAULT,
         f"The I/O model: {', '.join(engines.ENGINES)}. See `anysock engines`.",
         values.engine,
+        choices={name: entry.when_no_data for name, entry in engines.ENGINES.items()},
         metavar="NAME",
         short="-e",
     )
@@ -93,6 +100,7 @@ class ServeOptions:
         "How many processes serve, each with an engine of its own, on one shared listening socket; "
         "auto: one a processor. A supervisor replaces those that die.",
         values.workers,
+        choices={"auto": "one a processor"},
         metavar="N",
     )
     recv_size: int | None = _bytes(
@@ -145,11 +153,11 @@ class ServeOptions:
         10.0,
         "How long the handshake of TLS, and the header of the PROXY protocol before it, may take.",
     )
-    proxy_protocol: str = option(
+    proxy_protocol: str = _one_of(
         "off",
         "required: each connection begins with a header of the PROXY protocol, version 1 or 2, "
         "which names the real client. It is never guessed.",
-        values.one_of(("off", "required")),
+        ("off", "required"),
         metavar="off|required",
         group="Behind a load balancer",
     )
@@ -183,11 +191,11 @@ class ServeOptions:
         metavar="N",
         group="Limits",
     )
-    overflow: str = option(
+    overflow: str = _one_of(
         "wait",
         "What happens to clients beyond --max-connections or --accept-rate: wait in the backlog, "
         "or close them.",
-        values.one_of(("wait", "close")),
+        ("wait", "close"),
         metavar="wait|close",
     )
     per_source: int | None = option(
@@ -278,16 +286,16 @@ class ServeOptions:
         values.switch,
         switch=True,
     )
-    log_level: str = option(
+    log_level: str = _one_of(
         "info",
         "The least level that is logged: debug, info, warning or error.",
-        values.one_of(("debug", "info", "warning", "error")),
+        ("debug", "info", "warning", "error"),
         metavar="LEVEL",
     )
-    log_format: str = option(
+    log_format: str = _one_of(
         "text",
         "How log lines are written to standard error: text or json.",
-        values.one_of(("text", "json")),
+        ("text", "json"),
         metavar="FORMAT",
     )
     log_time: bool | None = option(
@@ -391,7 +399,7 @@ class ServeOptions:
             object.__setattr__(self, "slow_step", 0.0)
         if self.verbose:  # the chunks are logged at that level
             object.__setattr__(self, "log_level", "debug")
-        self._check_together()
+        check_together(self)
 
     def _bind_host_and_port(self, bind_is_given: bool) -> None:
         names = [name for name in ("host", "port") if getattr(self, name) is not None]
@@ -408,47 +416,6 @@ class ServeOptions:
         object.__setattr__(self, "bind", (Address(host, port),))
         for name in names:  # from here on there is one truth
             object.__setattr__(self, name, None)
-
-    def _check_together(self) -> None:
-        """Raises `UsageError` for what makes no sense together."""
-        if self.drain_delay and self.drain_delay >= self.drain_timeout:
-            raise UsageError(
-                f"--drain-delay: {format_duration(self.drain_delay)} leaves nothing of "
-                f"--drain-timeout, {format_duration(self.drain_timeout)}, which is for both"
-            )
-        if self.rate_limit is not None and self.min_rate >= self.rate_limit:
-            raise UsageError(
-                f"--min-rate: {format_rate(self.min_rate)} a second is not less than --rate-limit, "
-                f"{format_rate(self.rate_limit)}, so that every connection would be too slow"
-            )
-        self._check_tls()
-        if self.proxy_from and self.proxy_protocol == "off":
-            raise UsageError(
-                "--proxy-from: without --proxy-protocol required, nobody is taken for a proxy"
-            )
-        if self.proxy_protocol == "required" and any(a.kind == "udp" for a in self.addresses):
-            raise UsageError(
-                "--proxy-protocol: it is for connections; a udp:// address, which would go "
-                "without, needs a server of its own"
-            )
-        networked = any(address.kind != "unix" for address in self.addresses)
-        if self.proxy_protocol == "required" and not self.proxy_from and networked:
-            raise UsageError(
-                "--proxy-from: say which networks the proxies are in; whoever can connect from "
-                "there can claim to be anyone"
-            )
-
-    def _check_tls(self) -> None:
-        if any(address.tls for address in self.addresses):
-            if self.tls_cert is None:
-                raise UsageError("--tls-cert: a tls:// address needs a certificate")
-            return
-        # Whoever asks for it must not be left with plain text, and everybody let in.
-        for name in ("tls_cert", "tls_key", "tls_client_ca"):
-            if getattr(self, name) is not None:
-                raise UsageError(
-                    f"{flag(name)}: no address is for TLS; --bind one, such as tls://:8443"
-                )
 
     @property
     def addresses(self) -> Sequence[Address]:

@@ -23,6 +23,7 @@ FLOORS = [
     {"admission", "logs", "metrics", "served", "systemd"},
     {"handlers"},
     {"option_values"},
+    {"option_checks"},
     {"options"},
     {"keywords"},
     {"option_texts"},

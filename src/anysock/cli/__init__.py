@@ -21,6 +21,7 @@ try:
 except ModuleNotFoundError:
     sys.exit("anysock: the command line needs the package click: pip install anysock")
 
+from anysock.cli.completing import check_request
 from anysock.cli.helping import Commands
 from anysock.errors import StartError, UsageError
 from anysock.net.printable import printable
@@ -54,6 +55,7 @@ def main() -> NoReturn:
     prepare()
     code: object
     try:
+        check_request()
         try:
             code = anysock.main(prog_name="anysock", standalone_mode=False)
         except SystemExit as end:

@@ -9,14 +9,23 @@ from pathlib import Path
 
 import click
 
+from anysock.cli.completing import Choices, completing
 from anysock.cli.consoles import wide_console
 from anysock.cli.helping import Command
 from anysock.cli.values import OUTPUT_FILE
 from anysock.extras import needs
 
 
+def _claims() -> Choices:
+    try:
+        from anysock.lab.catalogue import CLAIMS
+    except ModuleNotFoundError:  # and the command says which, when it is called
+        return {}
+    return {name: claim.says for name, claim in CLAIMS.items()}
+
+
 @click.command("lab", cls=Command, short_help="Measure what is said about I/O models.")
-@click.argument("claims", nargs=-1, metavar="[CLAIM]...")
+@click.argument("claims", nargs=-1, metavar="[CLAIM]...", shell_complete=completing(_claims))
 @click.option("--list", "only_list", is_flag=True, help="Show the claims, and measure nothing.")
 @click.option(
     "--json",

@@ -12,6 +12,7 @@ from click.core import ParameterSource
 from anysock.cli.helping import GroupedOption
 from anysock.cli.values import Value
 from anysock.option_texts import default_text, switches, variable
+from anysock.option_values import Option
 from anysock.options import DEFAULTS, OPTIONS
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -35,10 +36,15 @@ def with_options(command: F) -> F:
             default=DEFAULTS[name],
             multiple=spec.many,
             is_flag=spec.switch,
-            type=None if spec.switch else Value(spec.metavar or "text", spec.parse),
+            type=None if spec.switch else _type_of(spec),
             metavar=spec.metavar or None,
         )(command)
     return command
+
+
+def _type_of(spec: Option) -> Value:
+    is_file = spec.metavar == "FILE"
+    return Value(spec.metavar or "text", spec.parse, spec.choices, is_file=is_file)
 
 
 def _with_what_is_given(command: F) -> F:

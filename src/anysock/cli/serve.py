@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from anysock.cli.completing import completing
 from anysock.cli.helping import Command
 from anysock.cli.options import with_options
 from anysock.handlers import HANDLERS
@@ -25,7 +26,7 @@ _HELP = (
 
 
 @click.command("serve", cls=Command, short_help="Run a server.", help=_HELP)
-@click.argument("handler", default="echo")
+@click.argument("handler", default="echo", shell_complete=completing(lambda: HANDLERS))
 @with_options
 def command(handler: str, **keywords: Any) -> None:
     aborted = serve(handler, ServeOptions(**keywords))

@@ -8,24 +8,41 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
+from anysock.cli.completing import Choices, files, known
 from anysock.errors import UsageError
 from anysock.net.addresses import Address
 from anysock.units import parse_duration, parse_size
 
 
 class Value(click.ParamType[Any]):
-    """A value that `parse` reads, which raises `UsageError` for what it can't."""
+    """A value that `parse` reads, which raises `UsageError` for what it can't. A shell completes
+    `choices`, or files."""
 
-    def __init__(self, name: str, parse: Callable[[Any], Any]) -> None:
+    def __init__(
+        self,
+        name: str,
+        parse: Callable[[Any], Any],
+        choices: Choices | None = None,
+        *,
+        is_file: bool = False,
+    ) -> None:
         self.name = name
         self._parse = parse
+        self._choices = choices or {}
+        self._is_file = is_file
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         try:
             return self._parse(value)
         except UsageError as error:
             self.fail(str(error), param, ctx)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem[Any]]:
+        return files(incomplete) if self._is_file else known(self._choices, incomplete)
 
 
 def _size_of_a_message(value: Any) -> int:
@@ -53,5 +70,5 @@ def _output_file(value: Any) -> Path:
 DURATION = Value("duration", parse_duration)
 SIZE = Value("size", _size_of_a_message)
 ADDRESS = Value("address", _address)
-OUTPUT_FILE = Value("file", _output_file)
+OUTPUT_FILE = Value("file", _output_file, is_file=True)
 COUNT = click.IntRange(min=1)
