@@ -80,6 +80,113 @@ SENDING = (send_small, send_large, send_eof)
 ALL = (*SENDING, receive_some)
 
 
+# -- the table -----------------------------------------------------------------------------------
+
+# What has happened before to a stream, or happens to it, and what each operation meets then; None:
+# it does its work. Each state is entered anew for each operation.
+TABLE: dict[str, dict[Any, type[BaseException] | None]] = {
+    "nothing": dict.fromkeys(ALL),
+    "another sends": {**dict.fromkeys(SENDING, anysock.StreamBusy), receive_some: None},
+    "another receives": {**dict.fromkeys(SENDING), receive_some: anysock.StreamBusy},
+    "the end was sent": {
+        **dict.fromkeys(SENDING, anysock.StreamClosed),
+        send_eof: None,
+        receive_some: None,
+    },
+    "a send was given up": {
+        **dict.fromkeys(SENDING, anysock.StreamBroken),
+        receive_some: None,
+    },
+    "reset by the peer": dict.fromkeys(ALL, ConnectionError),
+    "aborted": dict.fromkeys(ALL, anysock.StreamAborted),
+    "closed": dict.fromkeys(ALL, anysock.StreamClosed),
+    # Of two reasons the one that comes first in the contract.
+    "a send was given up, then reset by the peer": dict.fromkeys(ALL, ConnectionError),
+    "reset by the peer, then aborted": dict.fromkeys(ALL, ConnectionError),
+    "the end was sent, then aborted": dict.fromkeys(ALL, anysock.StreamAborted),
+    "another sends, then aborted": dict.fromkeys(ALL, anysock.StreamAborted),
+    "aborted, then closed": dict.fromkeys(ALL, anysock.StreamClosed),
+}
+
+
+async def enter(state, near, far, tasks):
+    """Let that happen to `near`. Who is at work on it goes to `tasks`."""
+    match state:
+        case "another sends":
+            tasks.append(anysock.spawn(quietly(near.send_all(b"a" * BULK))))
+            await until(lambda: near.sending)
+        case "another receives":
+            tasks.append(anysock.spawn(quietly(receive_some(near))))
+            await until(lambda: near.receiving)
+        case "the end was sent":
+            await near.send_eof()
+        case "a send was given up":
+            async with anysock.move_on_after(0.05):
+                await near.send_all(b"a" * BULK)
+        case "reset by the peer":
+            far.abort()
+            await far.close()
+            await until_lost(near)
+        case "aborted":
+            near.abort()
+        case "closed":
+            tasks.append(anysock.spawn(quietly(follow(far))))
+            await near.close()
+
+
+async def follow(far):
+    """Close, too, once the other has: over TLS, it waits a moment for that."""
+    await receive_all(far)
+    await far.close()
+
+
+async def quietly(operation):
+    with contextlib.suppress(OSError, anysock.AnysockError):
+        await operation
+
+
+async def until_lost(near):
+    while near.lost is None:
+        with contextlib.suppress(OSError, anysock.AnysockError):
+            await near.recv()
+        with contextlib.suppress(OSError, anysock.AnysockError):
+            await near.send_all(b"x")
+
+
+@pytest.mark.parametrize("state", TABLE)
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_each_operation_meets(concurrent_engine, pki, kind, state):
+    async def one(operation, expected):
+        tasks: list[Any] = []
+        async with anysock.timeout(30), ends(kind, pki) as (near, far):
+            try:
+                for each in state.split(", then "):
+                    await enter(each, near, far, tasks)
+                if expected is not None:
+                    with pytest.raises(expected):
+                        await operation(near)
+                else:
+                    # The other end does its part.
+                    tasks.append(anysock.spawn(quietly(far.send_all(b"for it"))))
+                    if operation is not receive_some:
+                        tasks.append(anysock.spawn(quietly(receive_all(far))))
+                    await operation(near)
+            finally:
+                near.abort()
+                far.abort()
+                for task in tasks:
+                    await task.join()
+
+    async def main():
+        for operation, expected in TABLE[state].items():
+            await one(operation, expected)
+
+    anysock.run(main, engine=concurrent_engine)
+
+
+# -- and what comes of it --------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("second", SENDING, ids=lambda each: each.__name__)
 def test_a_second_sender_is_told_so_and_nothing_of_it_is_sent(check, second):
     async def talk(near, far):
