@@ -550,7 +550,7 @@ def test_options_come_as_keywords_or_as_an_object():
     with pytest.raises(TypeError, match="not both"):
         anysock.Server("echo", options, backlog=7)
     with pytest.raises(TypeError, match="bcklog"):
-        anysock.Server("echo", bcklog=7)
+        anysock.Server("echo", bcklog=7)  # type: ignore[call-arg]
     with pytest.raises(anysock.UsageError, match="unknown handler"):
         anysock.Server("nonsense")
 

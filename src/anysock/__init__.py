@@ -14,6 +14,7 @@ from __future__ import annotations
 __version__ = "0.1.0"
 
 from anysock.connection import Connection
+from anysock.engines.base import Scope, Task
 from anysock.errors import (
     AnysockError,
     Cancelled,
@@ -65,6 +66,7 @@ __all__ = [
     "QueueClosed",
     "QueueEmpty",
     "QueueFull",
+    "Scope",
     "ServeOptions",
     "Server",
     "StartError",
@@ -72,6 +74,7 @@ __all__ = [
     "StreamBroken",
     "StreamBusy",
     "StreamClosed",
+    "Task",
     "TaskGroup",
     "TlsError",
     "TlsTruncated",

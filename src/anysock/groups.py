@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Coroutine
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from anysock import arguments
 from anysock.engines.base import Task
 from anysock.engines.current import current_engine
 from anysock.errors import Cancelled, WrongType, is_only
 from anysock.hints import add_hint
+
+T = TypeVar("T")
 
 _ENDS_ALL = (KeyboardInterrupt, SystemExit)
 
@@ -59,7 +61,7 @@ class TaskGroup:
         # Raised by the last task to end; a new one for each time that the group is waited for.
         self._empty = self._engine.event()
 
-    def spawn(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> Task:
+    def spawn(self, coro: Coroutine[Any, Any, T], name: str | None = None) -> Task[T]:
         """Run `coro` as a task of the group. In a group that is being cancelled, it is cancelled
         at its first await. Raises RuntimeError when the block has ended."""
         arguments.check_coroutine(coro, "spawn")
@@ -168,7 +170,7 @@ class GroupTask:
         self._failure: BaseException | None = None
         self._cancelled = False
         self._finished = group._engine.event()
-        self.task: Task | None = None
+        self.task: Task[Any] | None = None
         self.done = False
 
     @property

@@ -52,7 +52,7 @@ class Housekeeping:
     def __init__(self, engine: Engine, events: Events) -> None:
         self._engine = engine
         self._events = events
-        self._tasks: list[Task] = []
+        self._tasks: list[Task[Any]] = []
 
     def keep(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Do ``work()`` until it returns, or `end` is called."""

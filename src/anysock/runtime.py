@@ -72,7 +72,7 @@ async def sleep(seconds: float) -> None:
     await current_engine().sleep(seconds)
 
 
-def spawn(coro: Coroutine[Any, Any, Any], name: str | None = None) -> Task:
+def spawn(coro: Coroutine[Any, Any, T], name: str | None = None) -> Task[T]:
     """Run `coro` as a task beside the caller; the returned task can be joined and cancelled.
 
     Under an engine that runs one thing at a time (`blocking`) it runs now, and to its end. A

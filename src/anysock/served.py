@@ -92,7 +92,7 @@ class Served:
 
     def __init__(self, connection: Connection, now: float) -> None:
         self.connection = connection
-        self.task: Task | None = None
+        self.task: Task[object] | None = None
         #: Whether it has one of the slots, and whether its source is counted: both are to be given
         #: back when it leaves.
         self.has_slot = False
@@ -221,7 +221,7 @@ class Served:
         self._to_cancel = True
         self._cancel()
 
-    def runs_as(self, task: Task) -> None:
+    def runs_as(self, task: Task[object]) -> None:
         """Its task has begun; it may have been aborted before."""
         self.task = task
         if self._to_cancel:

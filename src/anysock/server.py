@@ -20,7 +20,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn, Self, Unpack
 
 from anysock import systemd
 from anysock.admission import OwnSlots, Slots, connections_that_fit
@@ -37,7 +37,7 @@ from anysock.greeting import Greeting, Refused
 from anysock.handlers import Handler, prepare
 from anysock.hints import add_hint
 from anysock.housekeeping import Housekeeping, Punctuality
-from anysock.keywords import options_of
+from anysock.keywords import ServeKeywords, options_of
 from anysock.logs import LogEvents, last_words
 from anysock.net.accept_policy import (
     BACK_OFF_SECONDS,
@@ -111,7 +111,7 @@ class Server:
         *,
         events: Events | None = None,
         slots: Slots | None = None,
-        **keywords: Any,
+        **keywords: Unpack[ServeKeywords],
     ) -> None:
         self.options = options_of(options, keywords)
         check_events(events)
@@ -137,7 +137,7 @@ class Server:
         self._udp: UdpService | None = None
         self._limits = TimeLimits.of(self.options)
         self._clients: dict[Connection, Served] = {}
-        self._acceptors: list[Task] = []
+        self._acceptors: list[Task[Any]] = []
         self._failure: Exception | None = None
         # Whose handlers did not end when they were aborted.
         self._left: list[str] = []

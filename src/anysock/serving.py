@@ -7,7 +7,7 @@ import logging
 import signal
 import threading
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Unpack
 
 from anysock.engines import make_engine
 from anysock.engines.base import Engine
@@ -16,7 +16,7 @@ from anysock.engines.signals import is_ignored
 from anysock.events import EventGroup, Events, check_events
 from anysock.handlers import Handler
 from anysock.handlers.checking import checked
-from anysock.keywords import options_of
+from anysock.keywords import ServeKeywords, options_of
 from anysock.logs import configure_logging, flush_log, has_handlers
 from anysock.net.addresses import Address
 from anysock.options import ServeOptions
@@ -32,7 +32,7 @@ def serve(
     options: ServeOptions | None = None,
     *,
     events: Events | None = None,
-    **keywords: Any,
+    **keywords: Unpack[ServeKeywords],
 ) -> int:
     """Run a server until SIGINT or SIGTERM has drained it. Takes what `Server` takes.
 

@@ -219,7 +219,7 @@ class NotifyEvents(Events):
     def __init__(self, notifier: Notifier) -> None:
         self._notifier = notifier
         self._serving = ""
-        self._watched: Task | None = None
+        self._watched: Task[object] | None = None
 
     def listening(self, addresses: Sequence[str], engine: str) -> None:
         self._serving = f"listening on {', '.join(addresses)} ({engine})"

@@ -61,7 +61,7 @@ class ServerFigures(Events):
     def __init__(self, server: Server, clock: Callable[[], float] = machine_clock) -> None:
         self._server = server
         self._pulse = Pulse(clock)
-        self._beat: Task | None = None
+        self._beat: Task[Any] | None = None
         self._engine: Engine | None = None
         self._most_connections = 0
         self._over = False

@@ -206,7 +206,7 @@ class _Ping:
         kind = self.plan.address.scheme
         self._print(f"PING {self.where} ({kind}) {size} byte{'s' * (size != 1)} of data")
         begun = self.now()
-        probes: dict[Task, None] = {}
+        probes: dict[Task[Any], None] = {}
         self._me = engine.current_task()
         with engine.watch_signals(
             (signal.SIGINT, signal.SIGTERM), lambda _: self._stop(), _exit_at_once
@@ -226,7 +226,7 @@ class _Ping:
             self._print(line)
         return self.summary
 
-    async def _send_all(self, probes: dict[Task, None], begun: float) -> None:
+    async def _send_all(self, probes: dict[Task[Any], None], begun: float) -> None:
         """Send each probe when it is due: how long the answers take does not move the next."""
         plan = self.plan
         numbers = itertools.count(1) if plan.count is None else range(1, plan.count + 1)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from anysock.engines.datagrams import Datagrams
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 NOTHING: Mapping[int, Any] = MappingProxyType({})
 
@@ -218,8 +219,8 @@ class Listener(Protocol):
         ...
 
 
-class Task(Protocol):
-    """A coroutine that an engine runs."""
+class Task(Protocol[T_co]):
+    """A coroutine that runs beside others, with its result. `spawn` returns it."""
 
     @property
     def name(self) -> str: ...
@@ -238,7 +239,7 @@ class Task(Protocol):
         """Raise a cancellation at the task's next await, once. It may clean up and end."""
         ...
 
-    async def join(self) -> Any:
+    async def join(self) -> T_co:
         """Wait until the task is done; return its result, or raise its exception, or `Cancelled`
         when it was cancelled."""
         ...
@@ -345,7 +346,7 @@ class Engine(Protocol):
         """A UDP socket that `engines.datagrams` has opened, for the tasks of this engine."""
         ...
 
-    def spawn(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> Task:
+    def spawn(self, coro: Coroutine[Any, Any, T], name: str | None = None) -> Task[T]:
         """Run `coro` as a task of its own; where the engine is not `concurrent`, now and to its
         end. What it raises is its own affair, and reported when nobody joins it; but SystemExit and
         KeyboardInterrupt end `run`, which raises them. Raises OSError when the machine has no room
@@ -355,7 +356,7 @@ class Engine(Protocol):
         what it sets itself nobody else sees. So do what `run` and `to_thread` are given."""
         ...
 
-    def spawn_aside(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> Task:
+    def spawn_aside(self, coro: Coroutine[Any, Any, T], name: str | None = None) -> Task[T]:
         """As `spawn`; but where the engine is not `concurrent`, on a thread of its own, so that it
         runs beside the handlers. For the server's housekeeping."""
         ...
@@ -376,7 +377,7 @@ class Engine(Protocol):
         from any thread."""
         ...
 
-    def current_task(self) -> Task:
+    def current_task(self) -> Task[Any]:
         """The task that the calling code is part of."""
         ...
 
