@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections import Counter
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from anysock.bench.latencies import Latencies, Samples
 from anysock.bench.load import Outcome
 from anysock.bench.plan import Plan
 from anysock.bench.search import Bound, best, find_rate, judge
+from anysock.bench.text import search_report, step_text
 from anysock.errors import UsageError
 from anysock.net.addresses import Address
 
@@ -19,10 +23,12 @@ PLAN = Plan(Address("127.0.0.1", 1))
 
 
 def outcome(plan, rate, took, **more):
+    messages = int(rate * plan.duration)
     samples = Samples()
-    for _ in range(100):
-        samples.add(took)
-    found = Outcome(plan, seconds=1.0, messages=int(rate), echo=Latencies.of(samples.take()))
+    samples.add(took)
+    [bucket] = samples.take()
+    echo = Latencies.of({bucket: messages} if messages else {})
+    found = Outcome(plan, seconds=plan.duration, messages=messages, echo=echo)
     for name, value in more.items():
         setattr(found, name, value)
     return found
@@ -39,7 +45,7 @@ def server(capacity, knee):
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.floats(100, 1e6), st.floats(0.05, 1.0))
+@given(st.floats(1e4, 1e6), st.floats(0.05, 1.0))
 def test_it_finds_the_knee_to_five_percent(capacity, share):
     knee = capacity * share
     steps = find_rate(PLAN, Bound.parse("p99<1ms"), server(capacity, knee))
@@ -50,10 +56,42 @@ def test_it_finds_the_knee_to_five_percent(capacity, share):
 
 
 def test_a_server_that_never_keeps_it_ends_the_search():
-    steps = find_rate(PLAN, Bound.parse("p99<1ms"), server(1000, 0))
+    bound = Bound.parse("p99<1ms")
+    steps = find_rate(PLAN, bound, server(1000, 0))
     assert steps
     assert best(steps) is None
     assert "p99 is " in str(steps[0].why_not)
+    assert steps[-1].rate == bound.lowest_rate(PLAN.duration)
+    with Console(width=200) as console, console.capture() as told:
+        console.print(search_report(bound, steps))
+    assert "no rate keeps p99<1ms from 102/s on" in told.get()
+    assert "p99 takes 1,000 answers" in told.get()
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.floats(1, 1e4), st.floats(0.05, 1.0), st.floats(0.1, 10), st.sampled_from([50, 99, 99.9]))
+def test_no_rate_is_named_of_which_there_were_too_few_answers(capacity, share, seconds, percent):
+    bound = Bound(percent, 0.001)
+    plan = dataclasses.replace(PLAN, duration=seconds)
+    steps = find_rate(plan, bound, server(capacity, capacity * share))
+    for step in steps:
+        if step.passed:
+            assert len(step.outcome.echo) >= 10 / (1 - percent / 100) - 1e-6
+    passed = [step.rate for step in steps if step.passed]
+    failed = [step.rate for step in steps if not step.passed]
+    assert max(passed, default=0) < min(failed, default=math.inf)
+
+
+def test_too_few_answers_tell_nothing():
+    bound = Bound.parse("p99<5ms")
+    plan = dataclasses.replace(PLAN, rate=9.0, duration=1.0)
+    step = judge(outcome(plan, 9, 0.0001), bound)
+    assert step.untold
+    assert not step.passed
+    with Console(width=200) as console, console.capture() as told:
+        console.print(step_text(step))
+    assert "can't tell: p99 takes 1,000 answers, not 9" in told.get()
+    assert "p99        –" in told.get()
 
 
 def test_an_interrupted_step_does_not_count():
@@ -77,7 +115,7 @@ def test_an_interrupted_step_does_not_count():
     ],
 )
 def test_why_an_outcome_does_not_pass(found, why):
-    told = judge(found, Bound.parse("p99<1ms"))
+    told = judge(found, Bound.parse("p99<1ms")).why_not
     assert told is None if why is None else told is not None and why in told
 
 

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import math
 
-from hypothesis import given
+import pytest
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
-from anysock.bench.latencies import Latencies, Samples, bucket_middle
+from anysock.bench.latencies import PERCENTILES, Latencies, Samples, bucket_middle
+from anysock.bench.text import latency_table
+from anysock.bench.wording import TOO_FEW
+from anysock.clients.percentiles import samples_needed
+from anysock.clients.ping import Times
 
 # From 50 ns to an hour: what the clock can tell, and what anybody waits for.
 SECONDS = st.floats(5e-8, 3600.0)
@@ -82,5 +88,36 @@ def test_a_curve_rises_from_the_lowest_to_the_highest():
     curve = counted([0.001 * number for number in range(1, 1001)]).curve()
     assert curve == sorted(curve)
     assert curve[0][0] == 0
-    assert curve[-1][0] == 100
-    assert math.isclose(curve[-1][1], 1.0, rel_tol=0.01)
+    # Ten of the thousand lie beyond.
+    assert curve[-1][0] == 99
+    assert math.isclose(curve[-1][1], 0.99, rel_tol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("percent", "needed"), [(0, 1), (50, 20), (90, 100), (99, 1000), (99.9, 10_000), (100, 1)]
+)
+def test_a_percentile_is_told_once_ten_samples_lie_beyond_it(percent, needed):
+    assert samples_needed(percent) == needed
+    assert counted([0.001] * needed).told(percent) is not None
+    assert counted([0.001] * (needed - 1)).told(percent) is None
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 20_000))
+@example(10_000)
+def test_nothing_tells_more_than_its_samples_bear(count):
+    """Not the summary, not the table, not the curve."""
+    latencies = Latencies.of({14743: count} if count else {})
+    for percent in PERCENTILES:
+        told = latencies.summary().get(f"p{percent:g}") is not None
+        assert told == (count * (100 - percent) >= 1000 - 1e-6)
+    assert all(count * (100 - percent) >= 1000 - 1e-6 for percent, _ in latencies.curve())
+    with Console(width=200) as console, console.capture() as shown:
+        console.print(latency_table([("echo", latencies)]))
+    assert shown.get().count(TOO_FEW) == len(latencies.lacking())
+    times = Times()
+    for _ in range(min(count, 1200)):
+        times.add(0.001)
+    found = times.summary()
+    assert (found.get("p50") is not None) == (count >= 20)
+    assert (found.get("p99") is not None) == (count >= 1000)

@@ -19,6 +19,8 @@ from typing import Any
 
 from hdrh.histogram import HdrHistogram
 
+from anysock.clients.percentiles import BEYOND, bears
+
 # Which 16 bits of a 32-bit float hold its exponent.
 _UPPER_HALF = 1 if sys.byteorder == "little" else 0
 
@@ -110,24 +112,36 @@ class Latencies:
         nanoseconds = self._histogram.get_value_at_percentile(100 * rank / len(self))
         return float(nanoseconds) / _NANOSECONDS
 
+    def told(self, percent: float) -> float | None:
+        """The percentile, for a report; None where there are too few samples for it."""
+        return self.percentile(percent) if bears(len(self), percent) else None
+
+    def lacking(self) -> list[float]:
+        """Which of `PERCENTILES` there are samples for, but too few."""
+        return [percent for percent in PERCENTILES if len(self) and self.told(percent) is None]
+
     def encode(self) -> str:
         """The histogram as text (HDR's V2 format, compressed), for `decode` and for other tools."""
         return str(self._histogram.encode().decode("ascii"))
 
     def curve(self) -> list[tuple[float, float]]:
-        """(percent, seconds) from the lowest to the highest: what a percentile plot shows."""
-        if not len(self):
+        """(percent, seconds) from the lowest up: what a percentile plot shows. It ends with the
+        last percentile that `BEYOND` samples lie beyond."""
+        if len(self) < BEYOND:
             return []
         nines = [100 - 100 * 10 ** (-step / 8) for step in range(41)]
-        return [(percent, self.percentile(percent)) for percent in [*nines, 100.0]]
+        last = 100 - 100 * BEYOND / len(self)
+        percents = [*(percent for percent in nines if percent < last), last]
+        return [(percent, self.percentile(percent)) for percent in percents]
 
-    def summary(self) -> dict[str, float]:
-        """The figures of a report: count, and seconds at the lowest, p50 to p99.9, the highest."""
+    def summary(self) -> dict[str, float | None]:
+        """The figures of a report: count, and seconds at the lowest, p50 to p99.9, the highest. A
+        percentile that there are too few samples for is None."""
         if not len(self):
             return {"count": 0}
         return {
             "count": len(self),
             "min": self.percentile(0.0),
-            **{f"p{percent:g}": self.percentile(percent) for percent in PERCENTILES},
+            **{f"p{percent:g}": self.told(percent) for percent in PERCENTILES},
             "max": self.percentile(100.0),
         }

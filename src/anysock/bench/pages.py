@@ -20,7 +20,7 @@ from anysock.bench.comparison import Results, Row, Work, this_machine
 from anysock.bench.latencies import PERCENTILES, Latencies
 from anysock.bench.load import Outcome
 from anysock.bench.scale import Scaling
-from anysock.bench.wording import bytes_text, rate_text, time_text
+from anysock.bench.wording import TOO_FEW_MEANS, bytes_text, percentile_text, rate_text
 
 # Colours that can be told apart by everybody (Okabe and Ito); a server keeps its own all over.
 _COLOURS = (
@@ -84,7 +84,7 @@ def load_page(outcome: Outcome) -> str:
     header = ["", "count", "min", *(f"p{percent:g}" for percent in PERCENTILES), "max"]
     times = [
         [name, f"{len(each):,}"]
-        + [time_text(each.percentile(percent)) for percent in (0.0, *PERCENTILES, 100.0)]
+        + [percentile_text(each, percent) for percent in (0.0, *PERCENTILES, 100.0)]
         for name, each in named
     ]
     return _page(
@@ -93,6 +93,7 @@ def load_page(outcome: Outcome) -> str:
             _table(["", ""], [list(fact) for fact in facts]),
             "<h2>Latency</h2>",
             _table(header, times),
+            _note(named),
             _figure(_curves(named, {name: _COLOURS[i] for i, (name, _) in enumerate(named)})),
         ],
         this_machine(),
@@ -131,7 +132,7 @@ def bench_page(results: Results) -> str:
     for work in plain:
         figure = _curves([(row.server, row.echo) for row in rows[work]], colours)
         figure.update_layout(title=work.name)
-        parts.append(_figure(figure))
+        parts += [_figure(figure), _note((row.server, row.echo) for row in rows[work])]
     if results.idle:
         parts.append("<h2>An idle connection</h2>")
         parts.append(_figure(_memory(results, colours)))
@@ -224,10 +225,11 @@ def _cpu(work: Work, rows: list[Row]) -> go.Figure:
 
 
 def _curves(named: Iterable[tuple[str, Latencies]], colours: dict[str, str]) -> go.Figure:
-    """Latency by percentile; the axis stretches the nines, as HDR plots do."""
+    """Latency by percentile; the axis stretches the nines, as HDR plots do. A curve ends where 10
+    samples are left."""
     figure = go.Figure()
     for name, latencies in named:
-        points = [(percent, took) for percent, took in latencies.curve() if percent < 100]
+        points = latencies.curve()
         figure.add_scatter(
             x=[1 / (1 - percent / 100) for percent, _ in points],
             y=[took * 1e3 for _, took in points],
@@ -264,6 +266,14 @@ def _memory(results: Results, colours: dict[str, str]) -> go.Figure:
     return figure
 
 
+def _note(named: Iterable[tuple[str, Latencies]]) -> str:
+    """What a reader of percentiles is told of their samples."""
+    told = "A curve ends where 10 messages are left."
+    if any(latencies.lacking() for _, latencies in named):
+        told = f"{TOO_FEW_MEANS}. {told}"
+    return f"<p class=note>{html.escape(told)}</p>"
+
+
 # -- parts of a page ------------------------------------------------------------------------------
 
 
@@ -287,7 +297,7 @@ def _rows_table(rows: list[Row]) -> str:
                     "" if cpu is None else f"{cpu * 1e6:.2f}"
                     for cpu in (row.cpu, row.user, row.system)
                 ),
-                *(time_text(row.echo.percentile(percent)) for percent in (50, 99, 99.9)),
+                *(percentile_text(row.echo, percent) for percent in (50, 99, 99.9)),
                 str(row.rounds),
             ]
             for row in rows

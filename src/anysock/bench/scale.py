@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from anysock.bench.comparison import Results, Row, Work
-from anysock.bench.wording import rate_text, time_text
+from anysock.bench.wording import percentile_text, rate_text
 
 #: How many connections, unless told otherwise.
 CONNECTIONS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
@@ -57,8 +57,9 @@ class Scaling:
         return [(count, row.rate) for count, row in self._rows(server)]
 
     def p99s(self, server: str) -> list[tuple[int, float]]:
-        """Seconds, by connections."""
-        return [(count, row.echo.percentile(99)) for count, row in self._rows(server)]
+        """Seconds, by connections; where there were enough messages to tell."""
+        told = [(count, row.echo.told(99)) for count, row in self._rows(server)]
+        return [(count, seconds) for count, seconds in told if seconds is not None]
 
     def best(self, server: str) -> tuple[int, float]:
         """At how many connections it is fastest, and how fast."""
@@ -72,11 +73,8 @@ class Scaling:
 
     def breaks(self, server: str) -> int | None:
         """From how many connections on some clients wait far longer than others; None: never."""
-        unfair = [
-            count
-            for count, row in self._rows(server)
-            if row.echo.percentile(99) > _BROKEN * count / row.rate
-        ]
+        rates = dict(self.rates(server))
+        unfair = [count for count, p99 in self.p99s(server) if p99 > _BROKEN * count / rates[count]]
         return min(unfair, default=None)
 
     def table(self) -> list[tuple[str, ...]]:
@@ -84,7 +82,7 @@ class Scaling:
         told: list[tuple[str, ...]] = []
         for server in self.servers:
             at, most = self.best(server)
-            last, rate = self.rates(server)[-1]
+            last, row = list(self._rows(server))[-1]
             told.append(
                 (
                     server,
@@ -92,8 +90,8 @@ class Scaling:
                     f"{at:,}",
                     _or_never(self.bend(server)),
                     _or_never(self.breaks(server)),
-                    f"{rate_text(rate)} with {last:,}",
-                    time_text(self.p99s(server)[-1][1]),
+                    f"{rate_text(row.rate)} with {last:,}",
+                    percentile_text(row.echo, 99),
                 )
             )
         return told

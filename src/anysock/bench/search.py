@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from anysock.bench.load import Outcome
 from anysock.bench.plan import Plan
+from anysock.clients.percentiles import samples_needed
 from anysock.errors import UsageError
 from anysock.units import format_duration, parse_duration
 
@@ -42,9 +43,22 @@ class Bound:
             raise UsageError(f"bad bound {text!r}: nothing takes no time at all")
         return cls(percent, seconds)
 
+    @property
+    def name(self) -> str:
+        return "max" if self.percent == 100 else f"p{self.percent:g}"
+
+    @property
+    def needs(self) -> int:
+        """How many answers it takes to tell whether it is kept. That all of few were fast says
+        nothing of the others: ``max`` takes as many as a p99."""
+        return samples_needed(99.0 if self.percent == 100 else self.percent)
+
+    def lowest_rate(self, seconds: float) -> float:
+        """The lowest rate of which so many seconds can tell."""
+        return self.needs / _KEPT_UP / seconds
+
     def __str__(self) -> str:
-        name = "max" if self.percent == 100 else f"p{self.percent:g}"
-        return f"{name}<{format_duration(self.seconds)}"
+        return f"{self.name}<{format_duration(self.seconds)}"
 
 
 @dataclass(frozen=True)
@@ -55,27 +69,35 @@ class Step:
     outcome: Outcome
     #: Why it does not pass; None: it does.
     why_not: str | None
+    #: Whether there were too few answers to tell.
+    untold: bool = False
 
     @property
     def passed(self) -> bool:
         return self.why_not is None
 
 
-def judge(outcome: Outcome, bound: Bound) -> str | None:
-    """Why `outcome`, of an open loop, does not keep `bound`; None when it does."""
+def judge(outcome: Outcome, bound: Bound) -> Step:
+    """Whether `outcome`, of an open loop, keeps `bound`."""
     asked = outcome.plan.rate
     assert asked is not None
+
+    def no(why: str, **more: bool) -> Step:
+        return Step(asked, outcome, why, **more)
+
     if outcome.errors or outcome.unanswered:
-        return "errors: " + ", ".join(outcome.errors or ["unanswered messages"])
+        return no("errors: " + ", ".join(outcome.errors or ["unanswered messages"]))
     if not outcome.messages:
-        return "nothing was answered"
+        return no("nothing was answered")
     # One message may be on either side of the end.
     if outcome.messages + 1 < asked * _KEPT_UP * outcome.seconds:
-        return f"only {outcome.rate:,.0f}/s came back"
+        return no(f"only {outcome.rate:,.3g}/s came back")
+    if len(outcome.echo) < bound.needs:
+        few = f"{bound.name} takes {bound.needs:,} answers, not {len(outcome.echo):,}"
+        return no(few, untold=True)
     if (took := outcome.echo.percentile(bound.percent)) >= bound.seconds:
-        name = str(bound).partition("<")[0]
-        return f"{name} is {took * 1e3:,.3g} ms"
-    return None
+        return no(f"{bound.name} is {took * 1e3:,.3g} ms")
+    return Step(asked, outcome, None)
 
 
 def find_rate(
@@ -87,7 +109,8 @@ def find_rate(
     """Try rates until the highest that keeps `bound` is known to 5 percent; returns all tried.
 
     It begins at half of what a closed loop reaches, goes up or down by factors of two until one
-    rate passes and one does not, and then halves what lies between. ``run(plan)`` does one load;
+    rate passes and one does not, and then halves what lies between; but never below
+    `Bound.lowest_rate`, where there are too few answers to tell. ``run(plan)`` does one load;
     ``told(step)`` is called after each. Rates may be passed by accident on a noisy machine: the
     steps show how near to the bound each came.
     """
@@ -95,13 +118,14 @@ def find_rate(
     if closed.interrupted or not closed.messages:
         return []
     steps: list[Step] = []
-    rate = closed.rate / 2
+    lowest = bound.lowest_rate(plan.duration)
+    rate = max(closed.rate / 2, lowest)
     passed = failed = 0.0
     for _ in range(_MOST_STEPS):
         outcome = run(dataclasses.replace(plan, rate=rate))
         if outcome.interrupted:
             break
-        steps.append(Step(rate, outcome, judge(outcome, bound)))
+        steps.append(judge(outcome, bound))
         told(steps[-1])
         if steps[-1].passed:
             passed = rate
@@ -110,13 +134,13 @@ def find_rate(
         if not failed:
             rate *= 2
         elif not passed:
-            rate /= 2
+            if rate <= lowest:
+                break
+            rate = max(rate / 2, lowest)
         elif failed / passed <= 1 + _PRECISION:
             break
         else:
             rate = (passed * failed) ** 0.5
-        if rate < 1:
-            break
     return steps
 
 

@@ -15,7 +15,15 @@ from anysock.bench.load import Outcome
 from anysock.bench.scale import Scaling
 from anysock.bench.search import Bound, Step, best
 from anysock.bench.statistics import Estimate
-from anysock.bench.wording import bytes_text, rate_text, time_text
+from anysock.bench.wording import (
+    TOO_FEW,
+    TOO_FEW_MEANS,
+    bytes_text,
+    percentile_text,
+    rate_text,
+    time_text,
+)
+from anysock.units import format_duration
 
 
 def outcome_report(outcome: Outcome) -> RenderableType:
@@ -53,6 +61,8 @@ def outcome_report(outcome: Outcome) -> RenderableType:
     if outcome.unanswered:
         facts.add_row("[red]error[/red]", f"{outcome.unanswered:,} messages were never answered")
     parts: list[RenderableType] = [facts, latency_table(_named(outcome))]
+    if any(latencies.lacking() for _, latencies in _named(outcome)):
+        parts.append(TOO_FEW_MEANS)
     if outcome.bottleneck:
         parts.append(f"[yellow]note:[/yellow] {escape(outcome.bottleneck)}")
     return Group(*parts)
@@ -74,23 +84,42 @@ def latency_table(rows: Iterable[tuple[str, Latencies]]) -> Table:
     for name, latencies in rows:
         if len(latencies):
             points = (0.0, *PERCENTILES, 100.0)
-            times = [time_text(latencies.percentile(percent)) for percent in points]
+            times = [percentile_text(latencies, percent) for percent in points]
             table.add_row(name, f"{len(latencies):,}", *times)
     return table
 
 
 def step_text(step: Step) -> str:
     """One line for a rate that was tried."""
-    p99 = time_text(step.outcome.echo.percentile(99)) if step.outcome.messages else "none"
-    verdict = "[green]passed[/green]" if step.passed else f"[red]no[/red]: {step.why_not}"
+    p99 = percentile_text(step.outcome.echo, 99)
+    if step.passed:
+        verdict = "[green]passed[/green]"
+    else:
+        word = "[yellow]can't tell[/yellow]" if step.untold else "[red]no[/red]"
+        verdict = f"{word}: {escape(step.why_not or '')}"
     return f"{rate_text(step.rate):>14}  p99 {p99:>8}  {verdict}"
+
+
+def _none_found(bound: Bound, steps: list[Step]) -> RenderableType:
+    told = f"[red]no rate keeps {escape(str(bound))}[/red]"
+    lowest = min(steps, key=lambda step: step.rate, default=None)
+    if lowest is None:
+        return f"[red]can't tell of {escape(str(bound))}: nothing was answered[/red]"
+    seconds = lowest.outcome.plan.duration
+    if lowest.rate > bound.lowest_rate(seconds):
+        return told
+    return (
+        f"{told} from {rate_text(lowest.rate)} on. Of lower ones a step of "
+        f"{format_duration(seconds)} can't tell: {bound.name} takes {bound.needs:,} answers. "
+        f"A longer --duration can, or a lower percentile"
+    )
 
 
 def search_report(bound: Bound, steps: list[Step]) -> RenderableType:
     """What a search has found."""
     found = best(steps)
     if found is None:
-        return f"[red]no rate keeps {escape(str(bound))}[/red]"
+        return _none_found(bound, steps)
     return Group(
         f"[bold]{rate_text(found.rate)}[/bold] is the highest rate tried that keeps "
         f"{escape(str(bound))}:\n",
@@ -109,7 +138,7 @@ def ratio_text(ratio: Estimate | None) -> str:
 def comparison_report(results: Results) -> RenderableType:
     """The tables of a comparison."""
     parts: list[RenderableType] = []
-    load_bound = False
+    load_bound = too_few = False
     for work in results.settings.works:
         if not (rows := results.rows(work)):
             continue
@@ -120,6 +149,7 @@ def comparison_report(results: Results) -> RenderableType:
             table.add_column(name, justify="right", no_wrap=True)
         for row in rows:
             load_bound |= row.load_bound
+            too_few |= row.echo.told(99) is None
             table.add_row(
                 row.server + (" *" if row.load_bound else ""),
                 f"{row.rate:,.0f}",
@@ -128,11 +158,13 @@ def comparison_report(results: Results) -> RenderableType:
                     "" if cpu is None else f"{cpu * 1e6:.2f}"
                     for cpu in (row.cpu, row.user, row.system)
                 ),
-                time_text(row.echo.percentile(50)),
-                time_text(row.echo.percentile(99)),
+                percentile_text(row.echo, 50),
+                percentile_text(row.echo, 99),
                 str(row.rounds),
             )
         parts.append(table)
+    if too_few:
+        parts.append(TOO_FEW_MEANS)
     if load_bound:
         parts.append("* the load side was the bottleneck: the server could do more\n")
     if results.idle:
@@ -165,7 +197,7 @@ def scaling_report(scaling: Scaling) -> RenderableType:
             table.add_column(f"{count:,}", justify="right", no_wrap=True)
         for server in scaling.servers:
             points = dict(values(server))
-            table.add_row(server, *(show(points[n]) if n in points else "" for n in counts))
+            table.add_row(server, *(show(points[n]) if n in points else TOO_FEW for n in counts))
         parts.append(table)
     table = Table(box=SIMPLE_HEAD)
     for name in ("", *scaling.header):

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from anysock.bench.latencies import Latencies
+
+#: In the place of a percentile that there are too few samples for.
+TOO_FEW = "–"
+TOO_FEW_MEANS = (
+    f"{TOO_FEW} too few for that percentile: it takes 10 beyond it, so a p50 takes 20, a p99 1,000"
+)
+
 
 def time_text(seconds: float) -> str:
     """Three significant digits, with the unit that fits."""
@@ -9,6 +17,12 @@ def time_text(seconds: float) -> str:
         if seconds * factor >= 1:
             return f"{_three_digits(seconds * factor)} {unit}"
     return f"{_three_digits(seconds * 1e6)} µs"
+
+
+def percentile_text(latencies: Latencies, percent: float) -> str:
+    """The time of a percentile; `TOO_FEW` where there are too few samples for it."""
+    told = latencies.told(percent)
+    return TOO_FEW if told is None else time_text(told)
 
 
 def rate_text(rate: float) -> str:

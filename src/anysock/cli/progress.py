@@ -12,7 +12,7 @@ from rich.progress import Progress as Bar
 from anysock.bench.latencies import Latencies
 from anysock.bench.load import Progress
 from anysock.bench.plan import Plan
-from anysock.bench.wording import rate_text, time_text
+from anysock.bench.wording import percentile_text, rate_text
 from anysock.bench.worker import TICK_SECONDS
 
 
@@ -62,7 +62,11 @@ class LoadProgress(Progress):
         if self._said < self._plan.processes:
             return
         told = f"{rate_text(self._messages / TICK_SECONDS)}  "
-        told += f"p99 {time_text(self._echo.percentile(99))}" if self._messages else "no answers"
+        shown = next((each for each in (99, 90, 50) if self._echo.told(each) is not None), None)
+        if shown is not None:
+            told += f"p{shown} {percentile_text(self._echo, shown)}"
+        elif not self._messages:
+            told += "no answers"
         done = 0.0
         if self._measuring:
             done = self._messages if self._plan.messages else TICK_SECONDS

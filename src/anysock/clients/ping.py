@@ -9,12 +9,13 @@ import itertools
 import math
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from anysock import runtime
 from anysock.clients.echo_check import Answer, EchoCheck, Verdict
+from anysock.clients.percentiles import bears
 from anysock.connection import Connection
 from anysock.engines.base import Event, Task
 from anysock.engines.current import current_engine
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 # Percentiles are of the latest so many round trips: an endless run has an end to its memory.
 MOST_SAMPLES = 100_000
+
+# What is told of the round trips, in percent, once there are enough of them.
+_PERCENTILES = (50, 99)
 
 # As telnet(1) says it.
 _CLOSED = "Connection closed by foreign host"
@@ -90,8 +94,9 @@ class Times:
         ordered = sorted(self._latest)
         return ordered[max(math.ceil(percent / 100 * len(ordered)), 1) - 1]
 
-    def summary(self) -> dict[str, float]:
-        """min, avg, max, mdev (the standard deviation), p50 and p99; empty when there are none."""
+    def summary(self) -> dict[str, float | None]:
+        """min, avg, max, mdev (the standard deviation), p50 and p99 (None where there are too few
+        samples for it); empty when there are none."""
         if not self.count:
             return {}
         mean = self._sum / self.count
@@ -100,8 +105,10 @@ class Times:
             "avg": mean,
             "max": self.highest,
             "mdev": math.sqrt(max(self._squares / self.count - mean * mean, 0.0)),
-            "p50": self.percentile(50),
-            "p99": self.percentile(99),
+            **{
+                f"p{percent}": self.percentile(percent) if bears(self.count, percent) else None
+                for percent in _PERCENTILES
+            },
         }
 
 
@@ -157,10 +164,17 @@ class Summary:
         told += [f"{count} {kind}" for kind, count in sorted((self.bad + self.errors).items())]
         for name, times in (("connect", self.connect), ("rtt", self.rtt)):
             if found := times.summary():
-                four = "/".join(f"{found[key] * 1e3:.3f}" for key in ("min", "avg", "max", "mdev"))
-                two = "/".join(f"{found[key] * 1e3:.3f}" for key in ("p50", "p99"))
-                told.append(f"{name} min/avg/max/mdev = {four} ms, p50/p99 = {two} ms")
+                four = _each(found, ("min", "avg", "max", "mdev"))
+                known = [key for key in map("p{}".format, _PERCENTILES) if found[key] is not None]
+                more = f", {_each(found, known)}" if known else ""
+                told.append(f"{name} {four}{more}")
         return told
+
+
+def _each(found: dict[str, float | None], keys: Sequence[str]) -> str:
+    """``min/max = 1.000/2.000 ms``, of `keys`, all of which are known."""
+    values = "/".join(f"{(found[key] or 0.0) * 1e3:.3f}" for key in keys)
+    return f"{'/'.join(keys)} = {values} ms"
 
 
 def ping(plan: Plan, say: Callable[[str], object]) -> Summary:
