@@ -297,3 +297,67 @@ def test_who_waits_for_want_of_descriptors_is_let_go_at_the_deadline(
             assert server.wait() == 1
             with pytest.raises(ConnectionResetError):
                 waiting.recv(1)
+
+
+# -- while there is no room for another thread -----------------------------------------------------
+
+# As pthread_create(3) has it (EAGAIN), from the moment on when the file is there.
+_NO_THREADS = """
+import os, threading
+start = threading.Thread.start
+def start_if_there_is_room(thread):
+    if os.path.exists("no threads"):
+        raise RuntimeError("can't start new thread")
+    start(thread)
+threading.Thread.start = start_if_there_is_room
+"""
+
+
+def test_it_drains_also_when_clients_have_all_threads(engine, start_server, tmp_path):
+    """A signal must end it; where waiting means to sleep, that takes a thread."""
+    drains_without_another_thread(start_server, tmp_path, engine)
+
+
+@pytest.mark.parametrize("engine", ["blocking", "threads"])
+def test_workers_drain_also_then(engine, start_server, tmp_path):
+    drains_without_another_thread(start_server, tmp_path, engine, workers=2)
+
+
+def drains_without_another_thread(start_server, tmp_path, engine, workers=1) -> None:
+    (tmp_path / "sitecustomize.py").write_text(_NO_THREADS)
+    environment = {"PYTHONPATH": str(tmp_path)}
+    options = ("--workers", str(workers))
+    server = start_server("echo", *options, engine=engine, environment=environment, cwd=tmp_path)
+    server.expected_errors = ["can't start a thread"]
+    if workers > 1:
+        server.wait_for("all workers together")
+    with server.connect() as client:
+        client.sendall(b"hello")
+        assert receive_exactly(client, 5) == b"hello"
+        (tmp_path / "no threads").touch()
+        server.signal()
+        assert receive_all(client) == b""
+    assert server.wait() == 0
+    server.wait_for(r"drained in \d")
+
+
+def test_a_second_signal_ends_it_at_once_even_then(engine, start_server, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(_NO_THREADS)
+    (tmp_path / "mine.py").write_text(
+        "import anysock\n"
+        "async def sleeper(connection):\n"
+        "    await connection.send_all(b'x')\n"
+        "    await anysock.sleep(60)\n"
+    )
+    environment = {"PYTHONPATH": str(tmp_path)}
+    server = start_server(
+        "mine:sleeper", engine=engine, environment=environment, cwd=tmp_path, expected_code=1
+    )
+    server.expected_errors = ["a second signal", "can't start a thread"]
+    with server.connect() as client:
+        receive_exactly(client, 1)
+        (tmp_path / "no threads").touch()
+        server.signal()
+        server.wait_for("draining: 1 connections left")
+        server.signal()
+        assert server.wait() == 1

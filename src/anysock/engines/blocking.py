@@ -18,12 +18,13 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from anysock.engines import current
 from anysock.engines.base import NOTHING, Binding, Data, Engine, Pauses, SockAddr, Stream
 from anysock.engines.blocking_listener import BlockingListener, milliseconds
+from anysock.engines.blocking_signals import heard_on_threads
 from anysock.engines.blocking_tasks import (
     NEVER,
     BlockingEvent,
@@ -35,7 +36,7 @@ from anysock.engines.blocking_tasks import (
 )
 from anysock.engines.datagrams import Control, Datagram, Datagrams
 from anysock.engines.listening import accepted, no_delay, open_sockets
-from anysock.engines.signals import catch_signals, leave_signals_to_the_main_thread
+from anysock.engines.signals import leave_signals_to_the_main_thread
 from anysock.engines.sockets import (
     TURNS,
     SocketStream,
@@ -278,6 +279,8 @@ class BlockingEngine:
         self._spawned = 0
         self.pauses = Pauses()
         self._main: BlockingTask | None = None
+        # The threads that may work off a task that finds no other.
+        self._to_spare: set[int] = set()
         # What a task on another thread has raised that ends all of them.
         self._end: BaseException | None = None
 
@@ -375,6 +378,9 @@ class BlockingEngine:
         try:
             thread.start()
         except RuntimeError as error:
+            if threading.get_ident() in self._to_spare:
+                self._run(task)
+                return
             task.drop()
             raise OSError(errno.ENOMEM, "can't start a thread for it") from error
 
@@ -411,61 +417,28 @@ class BlockingEngine:
         # on a thread.
         return contextvars.copy_context().run(func, *args)
 
-    @contextlib.contextmanager
     def watch_signals(
         self,
         signals: Sequence[int],
         first: Callable[[int], None],
         again: Callable[[int], None],
         others: Mapping[int, Callable[[int], None]] = NOTHING,
-    ) -> Iterator[None]:
-        # The main thread may be asleep in recv(2), for a client that never speaks; and a signal
-        # that arrives while it falls asleep does not even run its handler before it wakes. So
-        # what is waited for here are the bytes that the interpreter's C code writes for each
-        # signal, at once and whatever the main thread does: their value is the signal's number.
-        hear, tell = socket.socketpair()
-        tell.setblocking(False)
+    ) -> contextlib.AbstractContextManager[None]:
+        def here(func: Callable[[int], None]) -> Callable[[int], None]:
+            def do(signum: int) -> None:
+                with current.engine_is(self):
+                    # Whatever is spawned there may keep the thread, if it gets none of its own.
+                    self._to_spare.add(threading.get_ident())
+                    try:
+                        func(signum)
+                    finally:
+                        self._to_spare.discard(threading.get_ident())
 
-        def listen_for_signals() -> None:
-            leave_signals_to_the_main_thread()
-            heard = 0
-            while byte := hear.recv(1):
-                signum = byte[0]
-                # On threads of their own: they may take long, and the next signal may not.
-                if signum in others:
-                    start_thread(do, "signal", others[signum], signum)
-                elif signum in signals:
-                    heard += 1
-                    if heard == 1:
-                        start_thread(do, "first signal", first, signum)
-                    else:
-                        again(signum)
+            return do
 
-        def do(func: Callable[[int], None], signum: int) -> None:
-            leave_signals_to_the_main_thread()
-            with current.engine_is(self):
-                func(signum)
-
-        def start_thread(target: Callable[..., None], name: str, *args: Any) -> threading.Thread:
-            thread = threading.Thread(target=target, args=args, name=name, daemon=True)
-            thread.start()
-            return thread
-
-        thread = start_thread(listen_for_signals, "signals")
-        try:
-            with catch_signals(
-                signals,
-                _leave_to_the_thread,
-                _leave_to_the_thread,
-                _leave_to_the_thread,
-                wakeup=tell,
-                others=others,
-            ):
-                yield
-        finally:
-            tell.close()
-            thread.join()
-            hear.close()
+        return heard_on_threads(
+            signals, here(first), again, {signum: here(func) for signum, func in others.items()}
+        )
 
     @property
     def left(self) -> Sequence[str]:
@@ -488,7 +461,3 @@ class BlockingEngine:
 
     def time(self) -> float:
         return time.time()
-
-
-def _leave_to_the_thread(*_: object) -> None:
-    """A signal handler: what is to be done is done elsewhere, see `watch_signals`."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import pickle
 import runpy
 import signal
@@ -155,7 +156,7 @@ class Worker:
             case {"do": "end"}:
                 # All end: what waits in the backlog would be nobody's.
                 engine.call_from_thread(server.take_backlog)
-                engine.call_from_thread(lambda: engine.spawn_aside(server.end(), "drain"))
+                engine.call_from_thread(self._end)
             case {"do": "retire"}:
                 engine.call_from_thread(lambda: engine.spawn_aside(server.retire(), "retire"))
             case {"do": "pause"}:
@@ -170,6 +171,13 @@ class Worker:
                 self._control.tell(answer=number, value=self._figures.snapshot())
             case {"do": "connections", "id": number, "most": most} if self._figures is not None:
                 self._control.tell(answer=number, value=self._figures.connections(most))
+
+    def _end(self) -> None:
+        try:
+            self.engine.spawn_aside(self.server.end(), "drain")
+        except OSError:
+            # Clients have all threads that there may be. One is kept back, for the first signal.
+            os.kill(os.getpid(), signal.SIGTERM)
 
     @property
     def last_figures(self) -> Snapshot | None:
