@@ -174,10 +174,16 @@ async def _aborts(connection):
     connection.abort()
 
 
-def test_a_reset_that_the_handler_catches_is_a_loss(concurrent_engine):
+async def _catches_and_aborts(connection):
+    await _catches(connection)
+    connection.abort()
+
+
+@pytest.mark.parametrize("handler", [_catches, _catches_and_aborts])
+def test_a_reset_that_the_handler_catches_is_a_loss(concurrent_engine, handler):
     async def main():
         told = Told()
-        async with Server(_catches, bind="127.0.0.1:0", events=told) as server:
+        async with Server(handler, bind="127.0.0.1:0", events=told) as server:
             with client_of(server) as client:
                 client.sendall(b"x")
                 assert await anysock.to_thread(client.recv, 1) == b"x"
@@ -302,7 +308,7 @@ def test_a_signal_while_the_server_starts_is_not_lost(name, monkeypatch):
             assert heard.wait(PATIENCE)
         return binding_of(address)
 
-    monkeypatch.setattr("anysock.server.binding_of", slow)
+    monkeypatch.setattr("anysock.net.bindings.binding_of", slow)
     monkeypatch.setattr(Server, "drain", drained)
     assert anysock.serve("echo", bind="127.0.0.1:0", engine=name) == 0
 

@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
+import collections
+import importlib.util
+import re
+import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
-from tests.harness import exchange, receive_exactly, wait_until
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tests.harness import (
+    ENGINES,
+    PATIENCE,
+    exchange,
+    receive_exactly,
+    reset,
+    wait_until,
+)
 
 HOWTO = Path(__file__).parents[1] / "examples" / "howto"
+
+
+def program(name: str):
+    """A module of its own each time, with nothing of an earlier test in it."""
+    spec = importlib.util.spec_from_file_location(name, HOWTO / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def lines_until(client, wanted: bytes) -> bytes:
@@ -24,7 +51,7 @@ def test_chat(start_server):
     server = start_server("chat:chat", cwd=HOWTO)
     with server.connect() as anna, server.connect() as bob:
         anna.sendall(b"Anna\r\n")
-        assert receive_exactly(anna, 11) == b"Your name? "
+        assert lines_until(anna, b"\n") == b"Your name? * hello Anna\r\n"
         bob.sendall(b"Bob\r\n")
         lines_until(anna, b"* Bob is here\r\n")
         bob.sendall(b"hello\r\n")
@@ -41,7 +68,7 @@ def test_a_chat_client_that_does_not_read_must_leave_and_hurts_nobody(start_serv
     with server.connect() as deaf, server.connect() as anna, server.connect() as bob:
         for client, name in ((deaf, b"Deaf"), (anna, b"Anna"), (bob, b"Bob")):
             client.sendall(name + b"\r\n")
-            lines_until(client, b"Your name? ")
+            lines_until(client, b"* hello %s\r\n" % name)
         lines_until(anna, b"* Bob is here\r\n")
         hears = bob.makefile("rb")
         for number in range(400):
@@ -51,6 +78,31 @@ def test_a_chat_client_that_does_not_read_must_leave_and_hurts_nobody(start_serv
             assert line.startswith(b"Anna: %d " % number)
         lines_until(anna, b"* Deaf has left\r\n")
         hears.close()
+
+
+def test_a_chat_client_can_not_write_on_the_terminals_of_others(start_server):
+    server = start_server("chat:chat", cwd=HOWTO)
+    with server.connect() as anna, server.connect() as eve:
+        anna.sendall(b"Anna\n")
+        lines_until(anna, b"* hello Anna\r\n")
+        eve.sendall(b"\x1b]0;Bob\x07" + b"e" * 100 + b"\n")
+        joined = lines_until(anna, b" is here\r\n")
+        eve.sendall("\x1b[2J\rAnna: hello\u2028\u202e!\n".encode())
+        said = lines_until(anna, b"!\r\n")
+    name = b"?]0;Bob?" + b"e" * 22
+    assert joined == b"* " + name + b" is here\r\n"
+    assert said == name + b": ?[2J?Anna: hello??!\r\n"
+
+
+def test_who_only_looks_whether_the_chat_is_there_is_not_announced(start_server):
+    server = start_server("chat:chat", cwd=HOWTO)
+    with server.connect() as anna:
+        anna.sendall(b"Anna\n")
+        lines_until(anna, b"* hello Anna\r\n")
+        assert server.ask(b"") == b"Your name? "
+        with server.connect() as bob:
+            bob.sendall(b"Bob\n")
+            assert lines_until(anna, b"is here\r\n") == b"* Bob is here\r\n"
 
 
 def test_proxy(start_server):
@@ -70,11 +122,119 @@ def test_proxy_without_a_target_is_one_failure(start_server):
     wait_until(lambda: "ConnectionRefusedError" in proxy.log, "the failure is told")
 
 
+@pytest.mark.parametrize("engine", [each for each in ENGINES if each != "blocking"])
+def test_a_proxy_hands_on_a_reset_in_both_directions(start_server, engine):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(PATIENCE)
+        target = {"PROXY_TARGET": f"127.0.0.1:{listener.getsockname()[1]}"}
+        proxy = start_server("proxy:proxy", engine=engine, cwd=HOWTO, environment=target)
+        proxy.expected_errors.append("aborted the connection")
+        for of_the_client in (True, False):
+            client = proxy.connect()
+            server, _ = listener.accept()
+            server.settimeout(PATIENCE)
+            with client, server:
+                client.sendall(b"question")
+                assert receive_exactly(server, 8) == b"question"
+                gone, left = (client, server) if of_the_client else (server, client)
+                reset(gone)
+                with pytest.raises(ConnectionResetError):
+                    left.recv(1)
+        proxy.wait_for(r"lost after .* \(\[Errno 104\]")  # that of the client
+        proxy.wait_for("aborted after .*")
+        assert len(proxy.matching("aborted the connection")) == 1
+
+
 def test_line_protocol(start_server):
     server = start_server("counter:counter", cwd=HOWTO)
     assert server.ask(b"ADD a 2\r\nADD a 3\nGET a\r\nSING\r\nQUIT\r\nGET a\r\n") == (
         b"OK\r\nOK\r\n5\r\nERR use ADD NAME NUMBER, GET NAME or QUIT\r\n"
     )
+
+
+@pytest.mark.parametrize("engine", ["threads", "selector"])
+def test_no_line_ends_the_line_protocol(start_server, engine):
+    server = start_server("counter:counter", engine=engine, cwd=HOWTO)
+    server.expected_errors.append("line longer than 200 bytes")
+    for line in (
+        b"ADD apples --3",
+        "ADD apples ²".encode(),
+        b"ADD apples",
+        b"",
+        b"\0\xff",
+        b"QUITE",
+    ):
+        told = server.ask(line + b"\nGET apples\nQUIT\n")
+        assert re.fullmatch(rb"ERR [^\r\n]+\r\n0\r\n", told), line
+    assert server.ask(b"ADD \xff 1\nADD \xfe 2\nGET \xff\nQUIT\n") == b"OK\r\nOK\r\n1\r\n"
+    # Cut off, it is no command.
+    assert server.ask(b"ADD pears 1") == b""
+    assert server.ask(b"GET pears\nQUIT\n") == b"0\r\n"
+    assert server.ask(b"ADD " + b"x" * 100_000) == b""
+
+
+# What looks like a number to somebody, in any script.
+digits = st.sampled_from("01²٣-+_.") | st.characters(categories=["Nd", "No"])
+numbers = st.text(digits, min_size=1)
+words = st.sampled_from(["ADD", "GET", "QUIT"]) | st.text()
+commands = st.tuples(st.just("ADD"), st.sampled_from("ab"), numbers).map(" ".join)
+lines = commands | st.lists(words | numbers).map(" ".join)
+NUMBER = st.integers(-(10**18) + 1, 10**18 - 1)
+
+
+counter_of_all = program("counter")
+
+
+@given(st.lists(lines))
+@example(["ADD a --3"])
+@example(["ADD a ²"])
+def test_each_line_of_the_line_protocol_has_one_line_for_an_answer(said):
+    for line in said:
+        assert re.fullmatch(r"OK|-?[0-9]+|ERR [ -~]+", counter_of_all.answer(line)), line
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a", "b"]), NUMBER)))
+def test_the_line_protocol_adds_up(added):
+    counter_of_all.numbers.clear()
+    sums: collections.Counter[str] = collections.Counter()
+    for name, number in added:
+        assert counter_of_all.answer(f"ADD {name} {number}") == "OK"
+        sums[name] += number
+    for name in ("a", "b"):
+        assert counter_of_all.answer(f"GET {name}") == str(sums[name])
+
+
+def test_the_line_protocol_keeps_so_many_names():
+    counter = program("counter")
+    counter.MOST_NAMES = 2
+    answers = [counter.answer(f"ADD {name} 1") for name in ("a", "b", "c", "a")]
+    assert answers == ["OK", "OK", "ERR too many names", "OK"]
+
+
+def test_no_number_is_lost_between_threads():
+    class Slow(collections.Counter[str]):
+        """Lets the others run between the two steps of +=."""
+
+        def __getitem__(self, name: str) -> int:
+            found = super().__getitem__(name)
+            time.sleep(0.001)
+            return found
+
+    counter = program("counter")
+    counter.numbers = Slow()
+    begin = threading.Barrier(4)
+
+    def add() -> None:
+        begin.wait(PATIENCE)
+        for _ in range(10):
+            counter.answer("ADD apples 1")
+
+    threads = [threading.Thread(target=add) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert counter.answer("GET apples") == "40"
 
 
 def test_the_tests_that_are_shown_pass():
@@ -87,4 +247,4 @@ def test_the_tests_that_are_shown_pass():
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 passed" in done.stdout
+    assert "11 passed" in done.stdout

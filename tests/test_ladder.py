@@ -377,6 +377,19 @@ def test_a_failure_is_told_at_once_and_hurts_nobody_else(name, pieces):
         assert "never retrieved" not in program.error
 
 
+@pytest.mark.parametrize("name", ["s12_failing_handler", "s13_tracked_tasks"])
+def test_a_line_that_is_too_long_is_no_other_line(name):
+    with rung(name) as program:
+        with program.connect() as client, contextlib.suppress(ConnectionError):
+            # Of what is kept of it, the last bytes are another line.
+            client.sendall(b"x" * 65536 + b" " * 65532)
+            client.sendall(b"boom\n")
+            receive_all(client)
+        wait_until(lambda: "a line longer than 65536 bytes" in program.error, "it is told")
+        assert "RuntimeError: boom" not in program.error
+        assert program.interrupted() == 0
+
+
 def test_s13_nothing_is_kept_of_a_hundred_failures():
     with rung("s13_tracked_tasks") as program:
         with program.connect() as client:

@@ -5,8 +5,18 @@ import anysock
 # A client that does not read fast enough has so many lines to catch up; then it must leave. Without
 # a bound, it would fill our memory.
 MOST_WAITING = 100
+LONGEST_LINE = 40_000
+LONGEST_NAME = 30
 
+# No lock, though under `threads` each client has a thread: to put somebody in, to take somebody out
+# and to copy the list are one step each; and a queue has a lock of its own.
 people: dict[anysock.Connection, anysock.Queue[bytes]] = {}
+
+
+def readable(line: bytes) -> str:
+    """What may be shown to others: a terminal obeys control characters, whoever has sent them."""
+    text = line.decode(errors="replace").strip()
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def say_to_others(speaker: anysock.Connection, text: str) -> None:
@@ -20,14 +30,18 @@ def say_to_others(speaker: anysock.Connection, text: str) -> None:
 
 async def chat(connection: anysock.Connection) -> None:
     await connection.send_all(b"Your name? ")
-    name = (await connection.recv_line()).strip().decode(errors="replace") or "somebody"
+    line = await connection.recv_line(LONGEST_LINE)
+    if not line:
+        return
+    name = readable(line)[:LONGEST_NAME] or "somebody"
     queue = people[connection] = anysock.Queue(MOST_WAITING)
+    queue.put_nowait(f"* hello {name}\r\n".encode())
     say_to_others(connection, f"* {name} is here")
     try:
         async with anysock.task_group() as group:
             writer = group.spawn(write(connection, queue))
-            async for line in connection.lines():
-                say_to_others(connection, f"{name}: {line.decode(errors='replace').strip()}")
+            async for line in connection.lines(LONGEST_LINE):
+                say_to_others(connection, f"{name}: {readable(line)}")
             writer.cancel()
     finally:
         del people[connection]

@@ -1,22 +1,38 @@
 """A line protocol: ADD NAME NUMBER, GET NAME, QUIT. Answers are OK, a number, or ERR and why."""
 
 import collections
+import re
+import threading
 
 import anysock
 
 IDLE_SECONDS = 60
+LONGEST_LINE = 200
+MOST_NAMES = 10_000  # who may invent names without end would fill our memory
+
+# What int() reads is more than a protocol means: 1_000, ٣, as many digits as one likes. And what
+# isdigit() takes, such as ², it may not read.
+NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 numbers: collections.Counter[str] = collections.Counter()
+
+# Under `threads` each client has a thread, and += is two steps: to read, and to write. Between
+# them, another client's would be lost. Never held across an await; elsewhere nobody waits for it.
+lock = threading.Lock()
 
 
 def answer(line: str) -> str:
     """What to say to one command. No connection in it: so it is tested without one."""
     match line.split():
-        case ["ADD", name, number] if number.lstrip("-").isdigit():
-            numbers[name] += int(number)
+        case ["ADD", name, number] if NUMBER.fullmatch(number):
+            with lock:
+                if name not in numbers and len(numbers) >= MOST_NAMES:
+                    return "ERR too many names"
+                numbers[name] += int(number)
             return "OK"
         case ["GET", name]:
-            return str(numbers[name])
+            with lock:
+                return str(numbers[name])
         case _:
             return "ERR use ADD NAME NUMBER, GET NAME or QUIT"
 
@@ -24,12 +40,14 @@ def answer(line: str) -> str:
 async def counter(connection: anysock.Connection) -> None:
     while True:
         async with anysock.move_on_after(IDLE_SECONDS) as scope:
-            line = await connection.recv_line()
+            line = await connection.recv_line(LONGEST_LINE)
         if scope.fired:
             await connection.send_all(b"ERR you have been silent for too long\r\n")
             return
-        command = line.decode(errors="replace").strip()
-        if not line or command == "QUIT":
+        # Not "replace", which makes one name of many.
+        command = line.decode(errors="backslashreplace").strip()
+        # A line without its end is the last, and may be cut off: ADD apples 1 of ADD apples 100.
+        if not line.endswith(b"\n") or command == "QUIT":
             return
         await connection.send_all(answer(command).encode() + b"\r\n")
 

@@ -10,9 +10,17 @@ CONNECT_SECONDS = 5
 
 async def copy(source: anysock.Connection, target: anysock.Connection) -> None:
     """One direction. Its end is handed on; the other direction may still go on (half-close)."""
-    async for data in source:
-        await target.send_all(data)  # waits while the target does not read: so we do not, either
-    await target.send_eof()
+    try:
+        async for data in source:
+            await target.send_all(
+                data
+            )  # waits while the target does not read: so we do not, either
+        await target.send_eof()
+    except OSError:
+        # A reset is handed on as one: half an answer must not look like a whole one. It also wakes
+        # the other direction, which would wait for its own peer under `threads`.
+        target.abort()
+        raise
 
 
 async def proxy(client: anysock.Connection) -> None:

@@ -13,6 +13,8 @@ import signal
 import socket
 import sys
 
+LONGEST_LINE = 65536
+
 
 class Clients:
     """The tasks of the clients that are there."""
@@ -43,9 +45,11 @@ async def echo(connection):
     begun = b""
     with connection, contextlib.suppress(ConnectionError):
         while data := await loop.sock_recv(connection, 65536):
-            *lines, begun = (begun[-65536:] + data).split(b"\n")
+            *lines, begun = (begun + data).split(b"\n")
             if any(line.strip() == b"boom" for line in lines):
                 raise RuntimeError("boom")
+            if len(begun) > LONGEST_LINE:
+                raise ValueError(f"a line longer than {LONGEST_LINE} bytes")
             await loop.sock_sendall(connection, data)
 
 

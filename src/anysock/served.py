@@ -240,7 +240,8 @@ class Served:
         lost = self.connection.stream.lost
         if isinstance(lost, TooManyBytes):
             return CloseReason.MAX_BYTES
-        if self.connection.aborted or isinstance(lost, StreamAborted):
+        # Who is lost already can't be aborted any more, though a handler may well try.
+        if isinstance(lost, StreamAborted) or (self.connection.aborted and lost is None):
             return CloseReason.ABORTED
         nothing_moved = self.connection.bytes_received == self.connection.bytes_sent == 0
         if nothing_moved and (lost is None or isinstance(lost, ConnectionResetError)):
