@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from anysock.cli import COMMANDS, anysock
 from anysock.option_values import flag
 from anysock.options import OPTIONS
+from tests.commands import running
 
 
 def command(name: str) -> click.Command:
@@ -93,6 +94,28 @@ def test_an_output_that_can_not_be_written_is_one_line(arguments):
         )
     assert done.returncode == 1
     assert done.stderr == "anysock: can't write the output: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["serve", "--por", "7"], " Did you mean --port?"),
+        (["serve", "--tls-c"], " Did you mean --tls-cert, --tls-client-ca?"),
+        (["serve", "--no-log"], " Did you mean --no-log-time?"),
+        (["ping", "--cuont", "3"], " Did you mean --count?"),
+        (["serv"], " Did you mean serve?"),
+        (["--versoin"], " Did you mean --version?"),
+        (["load", "--\x1b[31m"], ""),
+        (["\n"], ""),
+        ([""], ""),
+    ],
+    ids=ascii,
+)
+def test_what_there_is_not_is_one_line_with_what_may_be_meant(arguments, meant):
+    done = running.anysock(*arguments, code=2)
+    given = (arguments * 2)[1]
+    kind = "option" if given.startswith("-") else "command"
+    assert done.stderr == f"anysock: No such {kind} {given!r}.{meant}\n"
 
 
 # The library without what the command line needs: importing it is an error.

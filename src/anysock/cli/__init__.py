@@ -7,11 +7,13 @@ sense, 1 when it could not be done. A traceback is a bug of ours.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import errno
 import importlib
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from typing import NoReturn
 
 from anysock import __version__
@@ -43,6 +45,14 @@ class _Commands(Commands):
         command: click.Command = module.command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name in COMMANDS or name.startswith("-") or ctx.resilient_parsing:
+            return super().resolve_command(ctx, args)
+        raise click.UsageError(f"No such command {name!r}.{_meant(name, COMMANDS)}", ctx)
+
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="anysock")
@@ -66,6 +76,10 @@ def main() -> NoReturn:
     except click.exceptions.NoArgsIsHelpError as error:
         _say(error.format_message())
         code = error.exit_code
+    except click.NoSuchOption as error:
+        meant = _meant(error.option_name, _known(error.ctx))
+        _say(f"anysock: No such option {error.option_name!r}.{meant}")
+        code = error.exit_code
     except click.ClickException as error:
         _say(f"anysock: {error.format_message()}")
         code = error.exit_code
@@ -88,6 +102,21 @@ def main() -> NoReturn:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     sys.exit(code)  # type: ignore[arg-type]
+
+
+def _known(ctx: click.Context | None) -> list[str]:
+    """The long options of the command that was called."""
+    params = [] if ctx is None else ctx.command.get_params(ctx)
+    options = [each for each in params if isinstance(each, click.Option)]
+    names = [name for each in options for name in (*each.opts, *each.secondary_opts)]
+    return [name for name in names if name.startswith("--")]
+
+
+def _meant(given: str, known: Sequence[str]) -> str:
+    """A question, or nothing: what begins like `given` or, if nothing does, what resembles it."""
+    found = [name for name in known if given and name.startswith(given)]
+    found = sorted(found or difflib.get_close_matches(given, known, cutoff=0.7))
+    return f" Did you mean {', '.join(found)}?" if found else ""
 
 
 # A pipe without a reader; a file that is full, too large, or on a broken disk.
