@@ -8,8 +8,10 @@ import errno
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -17,6 +19,7 @@ import pytest
 import anysock
 from anysock import runtime
 from anysock.net.addresses import ResolvedAddress
+from anysock.net.certificates import client_context
 from tests.harness import PATIENCE
 
 V4 = socket.AF_INET
@@ -203,6 +206,36 @@ def test_ping_load_and_talk_call_no_dead_port_healthy():
     assert " 0 received" in told, told
     assert "exit=0" not in told
     assert "Connected to" not in told
+
+
+def test_the_dot_at_the_end_of_a_name_is_not_asked_for_in_tls(monkeypatch, pki):
+    """RFC 6066, 3: the HostName is without it; and no certificate has it."""
+    asked = []
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(pki.server.both)
+    context.sni_callback = lambda _sock, name, _context: asked.append(name)
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    monkeypatch.setattr(
+        runtime, "resolve", lambda *_, **__: [ResolvedAddress(V4, ("127.0.0.1", port))]
+    )
+
+    def serve():
+        client, _ = listener.accept()
+        with client, context.wrap_socket(client, server_side=True) as secure:
+            secure.recv(1)
+
+    async def main():
+        trust = client_context(str(pki.ca), False, None, None)
+        await (await anysock.connect(f"tls://localhost.:{port}", tls=trust)).close()
+
+    with listener:
+        listener.settimeout(PATIENCE)
+        server = threading.Thread(target=serve)
+        server.start()
+        anysock.run(main)
+        server.join()
+    assert asked == ["localhost"]
 
 
 @pytest.fixture

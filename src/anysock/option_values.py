@@ -176,7 +176,8 @@ def admin_address(value: Any) -> Address:
         found = value
     else:
         port_alone = isinstance(value, int | str) and str(value).isdecimal()
-        found = Address.parse(f":{value}" if port_alone else text(value), default_host="127.0.0.1")
+        written = f":{value}" if port_alone else text(value)
+        found = Address.parse(written, default_host="127.0.0.1", schemes=("tcp",))
     if found.scheme != "tcp":
         raise UsageError(f"expected host:port, not {value!r}")
     return found

@@ -19,7 +19,7 @@ from anysock.engines.current import current_engine
 from anysock.errors import AnysockError, TlsError, UsageError, WrongType
 from anysock.happy_eyeballs import connect_to_any
 from anysock.hints import add_hint
-from anysock.net.addresses import Address, resolve
+from anysock.net.addresses import CONNECTABLE, REACHABLE, Address, resolve
 
 if TYPE_CHECKING:
     import ssl
@@ -164,7 +164,7 @@ async def connect(
     has met only itself (RFC 9293, 3.5): that is a ConnectionRefusedError.
     """
     engine = current_engine()
-    address = Address.of(address)
+    address = Address.of(address, schemes=CONNECTABLE)
     if address.kind == "udp":
         raise UsageError(f"{address}: over UDP there are no connections")
     if trying is not None and not callable(trying):
@@ -184,7 +184,7 @@ async def connect(
     connection = Connection(stream)
     if address.tls:
         assert tls is not None
-        await _shake_hands(connection, tls, address.host)
+        await _shake_hands(connection, tls, address.server_name)
     return connection
 
 
@@ -198,7 +198,7 @@ async def connect_datagrams(address: str | Address) -> Datagrams:
     from anysock.engines import datagrams
 
     engine = current_engine()
-    address = Address.of(address)
+    address = Address.of(address, schemes=REACHABLE)
     candidates = await engine.to_thread(functools.partial(resolve, address, passive=False))
     return engine.datagrams(datagrams.connect_datagrams(candidates))
 
@@ -213,13 +213,11 @@ def _check_context(context: Any, address: Address) -> None:
         raise UsageError(f"{address}: tls= is for an address that begins with tls, as tls://host:7")
 
 
-async def _shake_hands(connection: Connection, context: ssl.SSLContext, host: str) -> None:
+async def _shake_hands(connection: Connection, context: ssl.SSLContext, hostname: str) -> None:
     """Speak TLS on a fresh connection. If that fails, it is closed."""
     from anysock.net.tls import TlsStream
 
     try:
-        # No host is this machine; and what comes after a % is the name of one of its interfaces.
-        hostname = host.partition("%")[0] or "localhost"
         stream = TlsStream(connection.stream, context, server_side=False, hostname=hostname)
         connection.wrap(lambda _: stream)
         await stream.handshake()

@@ -40,18 +40,6 @@ def test_it_says_what_telnet_says(start_server):
     assert done.returncode == 0
 
 
-@pytest.mark.parametrize(
-    "address",
-    [[":{}"], ["127.0.0.1", "{}"], ["tcp://127.0.0.1:{}"], ["localhost:{}"], ["localhost", "{}"]],
-    ids=str,
-)
-def test_every_way_to_name_the_server(start_server, address):
-    server = start_server()
-    done = talk(*(part.format(server.port) for part in address), say=b"hello\n")
-    assert done.stdout == b"hello\r\n"
-    assert done.returncode == 0
-
-
 def test_ipv6(start_server):
     server = start_server(bind="[::1]:0")
     for address in ([f"[::1]:{server.port}"], ["::1", str(server.port)]):
@@ -245,12 +233,32 @@ def test_at_a_terminal(start_server):
     terminal.type(b"on we go\n")
     terminal.read_until(b"Buffer: on we go")
     terminal.type(b"\x1d")
-    terminal.type(b"help\n")
-    terminal.read_until(b"quit (or close) ends the conversation")
-    terminal.type(b"\x1d")
     terminal.type(b"quit\n")
     assert terminal.wait() == 0
     assert b"Connection closed.\r\n" in terminal.shown
+
+
+@pytest.mark.parametrize("last", [b"quit\n", b"\x04"], ids=["quit", "ctrl-d"])
+def test_what_is_typed_at_the_prompt_is_for_us_until_an_empty_line(start_server, last):
+    server = start_server("lines", "--prefix", "Buffer: ")
+    terminal = Terminal(f":{server.port}")
+    terminal.read_until(b"Escape character is '^]'.")
+    terminal.type(b"\x1d")
+    terminal.read_until(b"anysock> ")
+    terminal.type(b"help\n")
+    terminal.read_until(b"ends the conversation; an empty line goes on with it.\r\nanysock> ")
+    terminal.type(b"status\n")
+    terminal.read_until(b"?Invalid command\r\n")
+    terminal.type(b"\n")
+    terminal.type(b"on we go\n")
+    terminal.read_until(b"Buffer: on we go")
+    terminal.type(b"\x1d")
+    terminal.type(b"help\n")
+    terminal.type(last)
+    assert terminal.wait() == 0
+    assert b"Connection closed.\r\n" in terminal.shown
+    assert b"Buffer: help" not in terminal.shown
+    assert b"Buffer: quit" not in terminal.shown
 
 
 def test_ctrl_d_at_a_terminal_half_closes(start_server):

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from anysock.errors import StartError, UsageError
 from anysock.net.addresses import (
+    CONNECTABLE,
+    REACHABLE,
     Address,
     explain_bind_error,
     format_peer,
@@ -94,6 +96,39 @@ def test_a_default_stands_in_for_no_host_alone():
     assert Address.parse(":80", default_host="::1") == Address("::1", 80)
     assert Address.parse("tcp://a:80", default_host="::1") == Address("a", 80)
     assert Address.parse("[::2]:80", default_host="::1") == Address("::2", 80)
+
+
+@pytest.mark.parametrize(
+    ("text", "schemes", "says"),
+    [
+        (
+            "udp://a:7",
+            CONNECTABLE,
+            "over UDP there are no connections, use tcp://, tls://, unix://",
+        ),
+        ("fd://3", REACHABLE, "fd:// is for a server, to listen on, use tcp://, tls://, udp://"),
+        ("nowhere", ("tcp",), "write host:port or [v6]:port"),
+        ("nowhere", CONNECTABLE, "write host:port, [v6]:port, tcp:// or tls:// before it, or unix"),
+    ],
+)
+def test_only_what_the_caller_takes_is_offered(text, schemes, says):
+    with pytest.raises(UsageError) as caught:
+        Address.parse(text, schemes=schemes)
+    assert says in str(caught.value)
+    assert "systemd" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("a.example", "a.example"),
+        ("a.example.", "a.example"),  # RFC 6066, 3: without a trailing dot
+        ("fe80::1%eth0", "fe80::1"),
+        ("", "localhost"),
+    ],
+)
+def test_whom_a_client_of_tls_asks_for(host, name):
+    assert Address(host, 7, "tls").server_name == name
 
 
 hosts = st.from_regex(r"[a-z0-9.-]{1,20}", fullmatch=True) | st.ip_addresses().map(str)

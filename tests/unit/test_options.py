@@ -216,7 +216,11 @@ def test_what_kubernetes_sets_for_a_service_of_our_name_is_nothing_to_us():
         ("throttle", "0", "--throttle: expected at least 1 byte a second"),
         ("rate_limit", "0.5", "--rate-limit: expected at least 1 byte a second"),
         ("allow", "10.0.0.0/33", "--allow: expected a network such as 10.0.0.0/8"),
-        ("admin", "unix:///x", "--admin: expected host:port"),
+        (
+            "admin",
+            "unix:///x",
+            "--admin: bad address 'unix:///x': unix:// can't be used here, use host:port",
+        ),
         ("bind", "tls://a:1", "--tls-cert: a tls:// address needs a certificate"),
         ("tls_cert", "cert.pem", "--tls-cert: no address is for TLS; --bind one"),
         ("tls_key", "key.pem", "--tls-key: no address is for TLS; --bind one"),

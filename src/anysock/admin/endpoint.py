@@ -49,7 +49,7 @@ def admin_server(address: Address | str, figures: Figures) -> Server:
     a package is missing that it needs, and `UsageError` for an address that makes no sense.
     """
     if isinstance(address, str):
-        address = Address.parse(address, default_host="127.0.0.1")
+        address = Address.parse(address, default_host="127.0.0.1", schemes=("tcp",))
     with needs():
         from anysock.admin.http import MOST_CLIENTS, HttpHandler
         from anysock.admin.pages import Pages

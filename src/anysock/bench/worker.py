@@ -290,8 +290,8 @@ class _Worker:
         from anysock.net.tls import TlsStream
 
         assert self._context is not None
-        host = self._plan.address.host.partition("%")[0] or "localhost"
-        tls = TlsStream(stream, self._context, server_side=False, hostname=host)
+        hostname = self._plan.address.server_name
+        tls = TlsStream(stream, self._context, server_side=False, hostname=hostname)
         try:
             await tls.handshake()
         except TlsError as error:

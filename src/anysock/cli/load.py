@@ -12,7 +12,8 @@ import click
 from anysock.cli.consoles import wide_console
 from anysock.cli.helping import Command
 from anysock.cli.trust import with_trust
-from anysock.cli.values import ADDRESS, COUNT, DURATION, OUTPUT_FILE, SIZE, Value
+from anysock.cli.values import COUNT, DURATION, OUTPUT_FILE, SIZE, Value
+from anysock.cli.where import with_address
 from anysock.errors import UsageError
 from anysock.extras import needs
 from anysock.net.addresses import Address
@@ -25,7 +26,7 @@ def _bound(text: Any) -> Any:
 
 
 @click.command("load", cls=Command, short_help="Load an echo server, and tell how it takes it.")
-@click.argument("address", type=ADDRESS)
+@with_address
 @click.option(
     "-c",
     "--connections",
@@ -112,7 +113,8 @@ def command(
     quiet: bool,
     **asked: Any,
 ) -> None:
-    """Load the echo server at ADDRESS, check every byte, and tell how long the answers took.
+    """Load the echo server at ADDRESS (host:port), or at ADDRESS PORT, check every byte, and tell
+    how long the answers took.
 
     With --rate, messages are sent on schedule, whatever the server does, and a latency counts from
     the moment that its message was due: a stall of the server is not hidden by sending less

@@ -10,7 +10,8 @@ import click
 
 from anysock.cli.helping import Command
 from anysock.cli.trust import trusted, with_trust
-from anysock.cli.values import ADDRESS, COUNT, DURATION, SIZE
+from anysock.cli.values import COUNT, DURATION, SIZE
+from anysock.cli.where import with_address
 from anysock.clients.ping import Plan, ping
 from anysock.errors import UsageError
 from anysock.net.addresses import Address
@@ -20,7 +21,7 @@ MOST_IN_A_DATAGRAM = 65_507
 
 
 @click.command("ping", cls=Command, short_help="Probe an echo server, and check its answers.")
-@click.argument("address", type=ADDRESS)
+@with_address
 @click.option("-c", "--count", type=COUNT, metavar="N", help="End after N probes.")
 @click.option(
     "-i",
@@ -49,7 +50,8 @@ def command(
     tls_key: str | None,
     **asked: Any,
 ) -> None:
-    """Send probes to the echo server at ADDRESS, and check what comes back.
+    """Send probes to the echo server at ADDRESS (host:port), or at ADDRESS PORT, and check what
+    comes back.
 
     A line a probe, and statistics at the end, or at Ctrl-C. Answers that are corrupt, short,
     reordered, duplicate or late are named and counted.

@@ -8,23 +8,19 @@ import click
 
 from anysock.cli.helping import Command
 from anysock.cli.trust import trusted, with_trust
+from anysock.cli.where import with_address
 from anysock.clients.talk import talk
 from anysock.net.addresses import Address
 
 
 @click.command("talk", cls=Command, short_help="Talk to a server, as telnet does.")
-@click.argument("address")
-@click.argument("port", required=False)
+@with_address
 @with_trust
 @click.option("--lf", is_flag=True, help="End the lines that go out with LF, not with CRLF.")
-def command(address: str, port: str | None, lf: bool, **trust: Any) -> None:
+def command(address: Address, lf: bool, **trust: Any) -> None:
     """Talk to the server at ADDRESS (host:port), or at ADDRESS PORT, as telnet does.
 
     Each line typed goes out with CRLF. At the end of standard input our end is half-closed, and
     what still comes is printed; so it works in a pipe: printf 'hello\\n' | anysock talk :8000
     """
-    if port is not None:
-        host = f"[{address}]" if ":" in address and not address.startswith("[") else address
-        address = f"{host}:{port}"
-    where = Address.parse(address, default_host="127.0.0.1")
-    talk(where, b"\n" if lf else b"\r\n", trusted(where, **trust))
+    talk(address, b"\n" if lf else b"\r\n", trusted(address, **trust))

@@ -12,7 +12,6 @@ from click.shell_completion import CompletionItem
 
 from anysock.cli.completing import Choices, files, known
 from anysock.errors import UsageError
-from anysock.net.addresses import Address
 from anysock.units import parse_duration, parse_size
 
 
@@ -52,10 +51,6 @@ def _size_of_a_message(value: Any) -> int:
     return size
 
 
-def _address(value: Any) -> Address:
-    return value if isinstance(value, Address) else Address.parse(value, default_host="127.0.0.1")
-
-
 def _output_file(value: Any) -> Path:
     """Looked at before the work, so that its result is not lost for want of a place."""
     path = Path(value)
@@ -69,6 +64,5 @@ def _output_file(value: Any) -> Path:
 
 DURATION = Value("duration", parse_duration)
 SIZE = Value("size", _size_of_a_message)
-ADDRESS = Value("address", _address)
 OUTPUT_FILE = Value("file", _output_file, is_file=True)
 COUNT = click.IntRange(min=1)

@@ -150,13 +150,21 @@ class _User:
             await self._end()
 
     def _wants_to_quit(self) -> bool:
-        sys.stderr.write("\nanysock> ")
-        sys.stderr.flush()
-        command = os.read(_STDIN, _MOST).strip()
-        if command in (b"", b"c", b"q", b"close", b"quit"):
-            return command != b""
-        _say("quit (or close) ends the conversation; an empty line goes on with it.")
-        return False
+        """Ask what to do, until that is to quit or to go on: as in telnet(1), what is no such
+        command, or none at all, is no line for the server."""
+        sys.stderr.write("\n")
+        while True:
+            sys.stderr.write("anysock> ")
+            sys.stderr.flush()
+            typed = os.read(_STDIN, _MOST)
+            command = typed.replace(ESCAPE, b"").strip()
+            if command in (b"c", b"q", b"close", b"quit") or not typed:  # ^D
+                return True
+            if not command:
+                return False
+            if command not in (b"?", b"h", b"help"):
+                _say("?Invalid command")
+            _say("quit (or close) ends the conversation; an empty line goes on with it.")
 
 
 class _UdpUser(_User):

@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import urllib.parse
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,9 +28,13 @@ SCHEMES = {
     "tls+systemd": "TLS on that",
 }
 
+#: Those that lead somewhere; the others are where a server listens.
+REACHABLE = ("tcp", "tls", "udp", "unix", "tls+unix")
+#: Those that lead to somebody with whom there is a connection.
+CONNECTABLE = ("tcp", "tls", "unix", "tls+unix")
+
 #: How addresses are written, for messages and help.
 FORMS = "host:port, [v6]:port, tcp://, tls:// or udp:// before it, or unix:///path"
-_ALL_FORMS = f"{FORMS}, fd://3, systemd://"
 
 # Neither blanks nor control characters: getaddrinfo(3) sees a host only up to its first NUL, and
 # would take 127.0.0.1\0.example for 127.0.0.1.
@@ -70,22 +75,33 @@ class Address:
         return self.scheme.startswith("tls")
 
     @classmethod
-    def parse(cls, text: str, *, default_host: str = "") -> Address:
+    def parse(
+        cls, text: str, *, default_host: str = "", schemes: Collection[str] = tuple(SCHEMES)
+    ) -> Address:
         """Read an address: ``host:port``, ``[v6]:port`` or ``:port``, alone or after ``tcp://``,
         ``tls://`` or ``udp://``; ``unix:///path`` (``?mode=660``), ``fd://3``, ``systemd://NAME``;
         ``tls+`` before one of these.
 
         ``:port`` means `default_host`; what no host at all means, `resolve` says. Raises
-        `UsageError`, with what is wrong and what to write instead.
+        `UsageError`, with what is wrong and what to write instead: nothing but what `schemes`
+        allows, which are those that the caller can do something with.
         """
         scheme, separator, rest = text.partition("://")
         if not separator:
             scheme, rest = "tcp", text
-        if scheme not in SCHEMES:
-            raise UsageError(
-                f"bad address {text!r}: unknown scheme {scheme!r}, use "
-                + ", ".join(f"{each}://" for each in SCHEMES)
-            )
+        if scheme not in schemes:
+            if scheme not in SCHEMES:
+                wrong = f"unknown scheme {scheme!r}"
+            elif scheme == "udp":
+                wrong = "over UDP there are no connections"
+            elif scheme in REACHABLE:
+                wrong = f"{scheme}:// can't be used here"
+            else:
+                wrong = f"{scheme}:// is for a server, to listen on"
+            hint = ", ".join(f"{each}://" for each in SCHEMES if each in schemes)
+            if tuple(schemes) == ("tcp",):
+                hint = "host:port"
+            raise UsageError(f"bad address {text!r}: {wrong}, use {hint}")
         kind = "tcp" if scheme == "tls" else scheme.removeprefix("tls+")
         if kind == "unix":
             path, mode = _unix(text, rest)
@@ -102,7 +118,7 @@ class Address:
             return cls(scheme=scheme, name=rest)
         match = _HOST_AND_PORT.fullmatch(rest)
         if match is None:
-            hint = f"write {_ALL_FORMS}"
+            hint = f"write {_forms(schemes)}"
             if rest.count(":") > 1 and "[" not in rest:
                 hint = "put an IPv6 address in brackets, as in [::1]:8000"
             raise UsageError(f"bad address {text!r}: {hint}")
@@ -117,13 +133,13 @@ class Address:
         return cls(match["host"] or default_host if v6 is None else v6, port, scheme)
 
     @classmethod
-    def of(cls, value: object) -> Address:
-        """`value`, if it is an address; a text is read by `parse`. Raises `UsageError`, and
-        `WrongType` for what is neither."""
+    def of(cls, value: object, *, schemes: Collection[str] = tuple(SCHEMES)) -> Address:
+        """`value`, if it is an address; a text is read by `parse`, for `schemes`. Raises
+        `UsageError`, and `WrongType` for what is neither."""
         if isinstance(value, cls):
             return value
         if isinstance(value, str):
-            return cls.parse(value)
+            return cls.parse(value, schemes=schemes)
         match value:
             case (str() as host, int() as port, *_):
                 hint = f'"{_bracketed(host)}:{port}"'
@@ -132,6 +148,13 @@ class Address:
             case _:
                 hint = '"127.0.0.1:8000"'
         raise WrongType(f"expected an address as a text, such as {hint}, not {value!r}")
+
+    @property
+    def server_name(self) -> str:
+        """Whom a client of TLS asks for, and whose certificate it wants: the host, without the dot
+        that may end a name in DNS (RFC 6066, 3), or the interface after the % of an address. No
+        host is this machine."""
+        return self.host.partition("%")[0].removesuffix(".") or "localhost"
 
     @property
     def is_name(self) -> bool:
@@ -160,6 +183,18 @@ class Address:
         if self.kind == "systemd":
             return f"{self.scheme}://{self.name}"
         return f"{self.scheme}://{_bracketed(self.host)}:{self.port}"
+
+
+def _forms(schemes: Collection[str]) -> str:
+    """How addresses of these schemes are written."""
+    before = [f"{each}://" for each in ("tcp", "tls", "udp") if each in schemes]
+    said = ["host:port", "[v6]:port"]
+    if before[1:]:
+        said.append(f"{', '.join(before[:-1])} or {before[-1]} before it")
+    special = {"unix": "unix:///path", "fd": "fd://3", "systemd": "systemd://"}
+    said += [form for scheme, form in special.items() if scheme in schemes]
+    comma = "," if said[2:] else ""
+    return f"{', '.join(said[:-1])}{comma} or {said[-1]}"
 
 
 def _unix(text: str, rest: str) -> tuple[str, int | None]:
