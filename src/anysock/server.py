@@ -374,7 +374,7 @@ class Server:
         if certificates is not None:
             try:
                 certificates.reload()
-            except StartError as error:
+            except (StartError, OSError, MemoryError) as error:
                 self.events.reload_failed(error)
                 return
             self._tell_doubts()

@@ -256,6 +256,7 @@ def elsewhere(tmp_path, request):
     return {"PYTHONPATH": str(tmp_path)}, os.strerror(code)
 
 
+@pytest.mark.parametrize("elsewhere", [False], indirect=True, ids=["no ::1"])
 def test_of_what_a_name_stands_for_the_rest_is_served(engine, start_server, elsewhere):
     environment, why = elsewhere
     options = ("--admin", "localhost:0")

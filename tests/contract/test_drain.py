@@ -341,6 +341,7 @@ def drains_without_another_thread(start_server, tmp_path, engine, workers=1) -> 
     server.wait_for(r"drained in \d")
 
 
+@pytest.mark.parametrize("engine", ["blocking", "threads", "selector"])
 def test_a_second_signal_ends_it_at_once_even_then(engine, start_server, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(_NO_THREADS)
     (tmp_path / "mine.py").write_text(

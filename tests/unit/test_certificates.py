@@ -8,6 +8,7 @@ import os
 import ssl
 from datetime import timedelta
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from cryptography import x509
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from hypothesis import given
 from hypothesis import strategies as st
 
+import anysock
 from anysock.errors import StartError
 from anysock.net.certificates import (
     Certificates,
@@ -131,6 +133,33 @@ def test_no_descriptor_is_left_when_openssl_opens_a_file(pki, monkeypatch):
             with pytest.raises(StartError, match="Too many open files"):
                 certificates.reload()
     assert certificates.context is before
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(errno.EMFILE, "too many")])
+def test_a_reload_that_fails_for_want_of_something_ends_no_server(pki, monkeypatch, error):
+    told: list[Exception] = []
+
+    class Told(anysock.Events):
+        def reload_failed(self, error: Exception) -> None:
+            told.append(error)
+
+    async def main() -> bytes:
+        async with anysock.Server(
+            "echo",
+            bind="tls://127.0.0.1:0",
+            events=Told(),
+            tls_cert=str(pki.server.cert),
+            tls_key=str(pki.server.key),
+        ) as one:
+            monkeypatch.setattr(Certificates, "reload", Mock(side_effect=error))
+            one.reload()
+            context = client_context(insecure=True)
+            async with await anysock.connect(one.addresses[0], tls=context) as connection:
+                await connection.send_all(b"hello")
+                return await connection.recv()
+
+    assert anysock.run(main) == b"hello"
+    assert told == [error]
 
 
 def test_certificates_are_replaced_only_by_good_ones(pki):
