@@ -1,0 +1,171 @@
+"""What goes to a package index: built as a release is, installed where nothing else is, and used.
+
+pip finds packages as this machine has it configured, in the versions that constraints.txt pins.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import signal
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from email import message_from_bytes
+from pathlib import Path
+
+import pytest
+
+import anysock
+from tests.harness import PATIENCE
+
+ROOT = Path(__file__).parents[1]
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def run(
+    *command: str | Path,
+    code: int = 0,
+    cwd: Path | None = None,
+    environment: dict[str, str] | None = None,
+) -> str:
+    """What a command prints to both of its outputs; it must end with `code`."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("ANYSOCK")}
+    done = subprocess.run(
+        [*map(str, command)], env=clean | (environment or {}), cwd=cwd, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=280, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, f"{command}\n{done.stdout}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    """A folder with the sdist, and the wheel that was built from it."""
+    if importlib.util.find_spec("build") is None:
+        assert not os.environ.get("CI"), "build is not installed"
+        pytest.skip("build is not installed")
+    target: Path = tmp_path_factory.mktemp("dist")
+    # With the hatchling that is installed here, pinned by its hash.
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", target, ROOT)
+    return target
+
+
+def wheel_in(folder: Path) -> Path:
+    [found] = folder.glob("anysock-*.whl")
+    return found
+
+
+def sdist_in(folder: Path) -> Path:
+    [found] = folder.glob("anysock-*.tar.gz")
+    return found
+
+
+def test_an_index_takes_them(built):
+    told = run(sys.executable, "-m", "twine", "--no-color", "check", "--strict", *built.iterdir())
+    assert told.count("PASSED") == 2
+
+
+def test_the_page_on_an_index_has_no_link_that_leads_nowhere(built):
+    with zipfile.ZipFile(wheel_in(built)) as wheel:
+        [name] = [each for each in wheel.namelist() if each.endswith(".dist-info/METADATA")]
+        metadata = message_from_bytes(wheel.read(name))
+    page = metadata.get_payload()
+    assert isinstance(page, str)
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert page.startswith("# Anysock")
+    assert "each has a page that says how" in page
+    links = re.findall(r"\]\(([^)]*)\)", page)
+    assert [link for link in links if not link.startswith("https://")] == []
+    # And the README has some, so that this says something.
+    assert "](docs/options.md)" in (ROOT / "README.md").read_text()
+
+
+def test_each_has_all_of_its_files_and_nothing_else(built):
+    with zipfile.ZipFile(wheel_in(built)) as wheel:
+        in_wheel = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    with tarfile.open(sdist_in(built)) as sdist:
+        in_sdist = {name.partition("/")[2] for name in sdist.getnames()}
+    source = {
+        path.relative_to(ROOT / "src").as_posix()
+        for path in (ROOT / "src").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert in_wheel == source
+    assert {f"src/{name}" for name in source} <= in_sdist
+    # What README.md says to type works there, too.
+    assert {"Makefile", "constraints.txt", "hatch_build.py", ".ci/run"} <= in_sdist
+    assert not {name for name in in_sdist if name.endswith((".pyc", ".so")) or "_build/" in name}
+
+
+@pytest.fixture(params=["wheel", "sdist"])
+def installed(request, built, tmp_path) -> Path:
+    """The programs of an environment that has Anysock, what that brings along, and no more."""
+    what = wheel_in(built) if request.param == "wheel" else sdist_in(built)
+    pins = tmp_path / "pins.txt"
+    pinned = re.findall(r"^[\w.-]+==\S+", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    pins.write_text("\n".join(pinned))
+    venv.create(tmp_path / "env", symlinks=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "--python", tmp_path / "env", "install", what],
+        env=os.environ | {"PIP_CONSTRAINT": str(pins), "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
+        capture_output=True, text=True, timeout=280, check=False,
+    )  # fmt: skip
+    if "Could not find a version" in done.stderr and not os.environ.get("CI"):
+        pytest.skip("pip reaches no package index")
+    assert done.returncode == 0, done.stdout + done.stderr
+    programs: Path = tmp_path / "env" / "bin"
+    return programs
+
+
+WITHOUT_THE_COMMAND = """
+import sys
+sys.modules["click"] = sys.modules["rich"] = None
+import anysock
+print(anysock.__version__, anysock.__file__)
+"""
+
+
+def test_installed_where_nothing_else_is_it_runs(installed):
+    program = installed / "anysock"
+    assert run(program, "--version") == f"anysock, version {anysock.__version__}\n"
+    version, file = run(installed / "python", "-c", WITHOUT_THE_COMMAND).split()
+    assert version == anysock.__version__
+    assert Path(file).is_relative_to(installed.parent)
+    with subprocess.Popen(
+        [program, "serve", "--port", "0"], stderr=subprocess.PIPE, text=True
+    ) as server:
+        try:
+            assert server.stderr is not None
+            [port] = re.findall(r"listening on tcp://127.0.0.1:(\d+) ", server.stderr.readline())
+            assert "2 received" in run(program, "ping", f":{port}", "-c", "2", "-i", "10ms")
+            server.send_signal(signal.SIGTERM)
+            assert server.wait(PATIENCE) == 0
+        finally:
+            server.kill()
+    # What needs an extra says which.
+    assert run(program, "load", f":{port}", code=1) == (
+        "anysock: this needs the package hdrh: pip install 'anysock[load]'\n"
+    )
+
+
+def test_the_tests_that_an_sdist_has_run_there(built, tmp_path):
+    """A few of each kind, with the tools that are here."""
+    with tarfile.open(sdist_in(built)) as sdist:
+        sdist.extractall(tmp_path, filter="data")
+    [folder] = tmp_path.iterdir()
+    there = {"PYTHONPATH": str(folder / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+    where = "import anysock; print(anysock.__file__)"
+    found = run(sys.executable, "-c", where, cwd=folder, environment=there)
+    assert Path(found).is_relative_to(folder)
+    told = run(
+        sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
+        "tests/unit/test_docs.py", "tests/unit/test_units.py", "tests/contract/test_bytes.py",
+        "-k", "promise or readme or units or (every_byte and (selector or threads))",
+        cwd=folder, environment=there,
+    )  # fmt: skip
+    assert re.search(r"^\d\d+ passed", told, re.MULTILINE), told
