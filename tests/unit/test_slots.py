@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
 
+from anysock.errors import StartError
 from anysock.workers import slots
 from anysock.workers.slots import SharedSlots, SlotTable
 from tests.harness import PATIENCE
@@ -47,6 +50,20 @@ def slots_of(table: SlotTable, most: int, workers: int = 2) -> tuple[list[Shared
         SharedSlots(table, line, most, 100, lambda line=line: told.append(line))  # type: ignore[misc]
         for line in range(workers)
     ], told
+
+
+def test_no_folder_that_can_be_written_to_is_needed(monkeypatch):
+    """A container's file system is often read-only."""
+
+    def refuse(*_, **__):
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    if hasattr(os, "memfd_create"):
+        SlotTable().close()
+        monkeypatch.delattr(os, "memfd_create")
+    with pytest.raises(StartError, match="--workers: can't have memory for all of them: "):
+        SlotTable()
 
 
 def test_one_number_for_all(table):

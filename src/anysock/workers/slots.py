@@ -11,6 +11,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+from anysock.errors import StartError
+
 #: The most workers at once, with those that are being replaced.
 MOST_WORKERS = 1024
 
@@ -34,9 +36,7 @@ class SlotTable:
 
     def __init__(self, fd: int | None = None) -> None:
         if fd is None:
-            with tempfile.TemporaryFile(buffering=0) as file:
-                os.ftruncate(file.fileno(), _BYTES)
-                fd = os.dup(file.fileno())
+            fd = _file_of(_BYTES)
         #: To be inherited by the workers.
         self.fd = fd
         self._memory = mmap.mmap(fd, _BYTES)
@@ -91,6 +91,20 @@ class SlotTable:
         self._counts.release()
         self._memory.close()
         os.close(self.fd)
+
+
+def _file_of(size: int) -> int:
+    """The descriptor of a file without a name, of zeros. Raises `StartError`."""
+    try:
+        if hasattr(os, "memfd_create"):  # Linux: where the file system is read-only, too
+            fd = os.memfd_create("anysock-slots")
+        else:
+            with tempfile.TemporaryFile(buffering=0) as file:
+                fd = os.dup(file.fileno())
+        os.ftruncate(fd, size)
+    except OSError as error:
+        raise StartError(f"--workers: can't have memory for all of them: {error}") from None
+    return fd
 
 
 class SharedSlots:
