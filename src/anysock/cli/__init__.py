@@ -115,7 +115,7 @@ def _known(ctx: click.Context | None) -> list[str]:
 def _meant(given: str, known: Sequence[str]) -> str:
     """A question, or nothing: what begins like `given` or, if nothing does, what resembles it."""
     found = [name for name in known if given and name.startswith(given)]
-    found = sorted(found or difflib.get_close_matches(given, known, cutoff=0.7))
+    found = sorted(found or difflib.get_close_matches(given, known, cutoff=0.78))
     return f" Did you mean {', '.join(found)}?" if found else ""
 
 
