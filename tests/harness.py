@@ -28,11 +28,11 @@ CONCURRENT_ENGINES = tuple(name for name in ENGINES if name != "blocking")
 
 #: How many threads a server has that serves nobody: the main one; one that waits for signals
 #: where the main one sleeps, and one to do what the first means; one that accepts; one that looks
-#: after the limits of time; the watchdog of our own loop. (The one that writes the log ends when
-#: there is nothing to write.)
+#: after the limits of time, and one after that of memory; the watchdog of our own loop. (The one
+#: that writes the log ends when there is nothing to write.)
 BASE_THREADS = {
-    "blocking": 4,
-    "threads": 5,
+    "blocking": 5,
+    "threads": 6,
     "polling": 2,
     "selector": 2,
     "asyncio": 1,

@@ -196,6 +196,21 @@ def test_a_sender_waits_for_a_peer_that_does_not_read(check):
     check(talk)
 
 
+def test_it_is_known_what_is_kept_for_a_peer_that_does_not_read(check):
+    async def talk(near, far):
+        little = 1000  # the session tickets of TLS, which nobody has received
+        assert near.held + far.held < little
+        sending = anysock.spawn(near.send_all(bytes(2 * BULK)))
+        while near.held < 65536:
+            await anysock.sleep(0.001)
+        assert len(await receive(far, 2 * BULK)) == 2 * BULK
+        await sending.join()
+        while near.held + far.held >= little:
+            await anysock.sleep(0.001)
+
+    check(talk)
+
+
 def test_a_half_close_ends_one_direction_only(check):
     async def talk(near, far):
         await near.send_all(b"the last word")

@@ -124,6 +124,12 @@ class Connection:
         return self._stream.bytes_sent
 
     @property
+    def held(self) -> int:
+        """How many bytes are kept in memory for it: come and not received yet, or handed to a
+        `send_all` that waits. What a handler keeps besides is not known here."""
+        return len(self._buffer or b"") + self._stream.held
+
+    @property
     def stream(self) -> Stream:
         """The stream that it stands on; for the server, and for who builds on `Connection`."""
         return self._stream

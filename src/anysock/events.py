@@ -61,6 +61,9 @@ class CloseReason(enum.Enum):
     LIFETIME = "end of its lifetime"
     #: It had moved as much as `max_bytes` says.
     MAX_BYTES = "too many bytes"
+    #: All connections together held more than `max_memory` says, and this one much for what it
+    #: moved.
+    MEMORY = "too much memory"
     #: There were as many connections as `max_connections` says, and `overflow` is ``close``.
     OVERFLOW = "too many connections"
     #: Its source had as many as `per_source` says.

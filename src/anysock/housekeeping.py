@@ -7,7 +7,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from anysock.engines.base import Engine, Task
-from anysock.events import Events
+from anysock.events import CloseReason, Events
+from anysock.memory import resident
 from anysock.net.accept_policy import BACK_OFF_SECONDS, LOG_INTERVAL_SECONDS, OncePer
 from anysock.served import Served, TimeLimits
 
@@ -26,6 +27,12 @@ SETTLE_SECONDS = 0.05
 # How many connections are looked at in a row before the others get their turn: a look costs 1 to 2
 # µs, and one at 10,000 of them would hold up everybody for a hundredth of a second.
 LOOKS_IN_A_ROW = 256
+
+# How often to look how much memory is used; to what share of the limit it is brought down; and how
+# many connections are ended for that in a row: each costs its reset, and its task a step.
+MEMORY_SECONDS = 1.0
+ENOUGH = 0.9
+ENDS_IN_A_ROW = 16
 
 
 class Punctuality:
@@ -73,6 +80,34 @@ class Housekeeping:
                 if left_out is not None:
                     self._events.housekeeping_failed(name, error, left_out)
             await self._engine.sleep(BACK_OFF_SECONDS)
+
+    async def watch_memory(self, clients: Callable[[], Sequence[Served]], most: int) -> None:
+        """Each second, see to it that what `clients` hold is no more than `most` bytes together."""
+        engine = self._engine
+        while True:
+            await engine.sleep(MEMORY_SECONDS)
+            used = resident()
+            if used is not None and used <= most:
+                continue  # so they can't hold more; and to look at each of them costs something
+            held = 0
+            costs: list[tuple[float, Served]] = []
+            for number, client in enumerate(clients(), 1):
+                if client.ended is None and (its := client.connection.held):
+                    held += its
+                    costs.append((client.cost(), client))
+                if number % LOOKS_IN_A_ROW == 0:
+                    await engine.sleep(0)
+            if held <= most:
+                continue
+            costs.sort(key=lambda each: each[0], reverse=True)
+            for number, (_, client) in enumerate(costs, 1):
+                if held <= most * ENOUGH:
+                    break
+                if client.ended is None:
+                    held -= client.connection.held
+                    client.end_at_once(CloseReason.MEMORY, engine.now())
+                if number % ENDS_IN_A_ROW == 0:
+                    await engine.sleep(0)
 
     async def look_after(
         self, clients: Callable[[], Sequence[Served]], limits: TimeLimits, seconds: float

@@ -47,6 +47,7 @@ class ServeKeywords(TypedDict, total=False):
     max_lifetime: float | str
     rate_limit: float | str | None
     max_bytes: int | str | None
+    max_memory: int | str | None
     udp_rate: float | str
     udp_total_rate: float | str
     admin: Address | str | int | None

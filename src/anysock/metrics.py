@@ -25,6 +25,7 @@ _LIMITS = {
     CloseReason.TOO_SLOW: "min_rate",
     CloseReason.LIFETIME: "max_lifetime",
     CloseReason.MAX_BYTES: "max_bytes",
+    CloseReason.MEMORY: "max_memory",
     CloseReason.OVERFLOW: "max_connections",
     CloseReason.PER_SOURCE: "per_source",
     CloseReason.ACCEPT_RATE: "accept_rate",

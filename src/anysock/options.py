@@ -258,6 +258,13 @@ class ServeOptions:
         "The most that a connection moves, each way; one that would move more is closed. Unset, "
         "--max-lifetime bounds it.",
     )
+    max_memory: int | None = _bytes(
+        None,
+        "The most that all connections may hold in memory, as far as the server knows: what has "
+        "come, and what their peers do not take. Beyond it, those are reset that hold most and "
+        "move least. Unset, half of the memory of the machine, or of the cgroup; 0: no limit.",
+        values.some_size,
+    )
     udp_rate: float = option(
         1000.0,
         "udp://: the most answers a second to one source, of all workers together.",

@@ -165,8 +165,7 @@ class Served:
             return  # the handshake has a deadline of its own
         self._observe(now)
         if limits.write is not None and now - self.progress_at >= limits.write:
-            self.ended, self.ended_at = CloseReason.WRITE_TIMEOUT, now
-            self.abort()
+            self.end_at_once(CloseReason.WRITE_TIMEOUT, now)
         elif limits.idle is not None and now - self.moved_at >= limits.idle:
             self.end(CloseReason.IDLE, now)
             if self.progress is not None:
@@ -199,6 +198,16 @@ class Served:
         self.ended, self.ended_at = reason, now
         self.connection.draining = True
         self.connection.stream.end_receiving()
+
+    def cost(self) -> float:
+        """How much memory it holds for what it has moved since the last look: bytes for each."""
+        stream = self.connection.stream
+        return self.connection.held / (1 + stream.bytes_received + stream.bytes_sent - self.moved)
+
+    def end_at_once(self, reason: CloseReason, now: float) -> None:
+        """It is ended now, and not first told to come to its end."""
+        self.ended, self.ended_at = reason, now
+        self.abort()
 
     @property
     def aborted(self) -> bool:

@@ -39,6 +39,7 @@ from anysock.hints import add_hint
 from anysock.housekeeping import Housekeeping, Punctuality
 from anysock.keywords import ServeKeywords, options_of
 from anysock.logs import LogEvents, last_words
+from anysock.memory import most_for_connections
 from anysock.net.accept_policy import (
     BACK_OFF_SECONDS,
     LOG_INTERVAL_SECONDS,
@@ -78,7 +79,9 @@ SAY_SECONDS = 1.0
 
 # How many of those that are left are named; and what the server's own tasks are called.
 MOST_NAMED = 5
-OUR_TASKS = frozenset({"main", "bell", "drain", "retire", "accept", "limits", "handshakes", "udp"})
+OUR_TASKS = frozenset(
+    {"main", "bell", "drain", "retire", "accept", "limits", "handshakes", "memory", "udp"}
+)
 
 # How many peers are accepted in a row before the others get their turn.
 ACCEPT_BATCH = 16
@@ -617,6 +620,13 @@ class Server:
         limits = self._limits
         if (between := limits.between_looks) is not None:
             house.keep("limits", lambda: house.look_after(self._all_clients, limits, between))
+        most = self.options.max_memory
+        if most is None:
+            most = most_for_connections()
+        if most:
+            # Each worker has its share.
+            most = max(most // self.options.workers, 1)
+            house.keep("memory", lambda: house.watch_memory(self._all_clients, most))
         if self._udp is not None:
             for endpoint in self._udp.endpoints:
                 house.keep("udp", functools.partial(self._udp.serve, endpoint))

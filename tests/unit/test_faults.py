@@ -61,6 +61,10 @@ class Wire:
     def __bytes__(self) -> bytes:
         return b"".join(data for _, data in self.sent)
 
+    @property
+    def held(self) -> int:
+        return 0
+
     def progress(self) -> int:
         return self.bytes_sent - self.unacknowledged
 

@@ -13,7 +13,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "anysock"
 
 # From the ground up. A module may import from its own floor and from those below.
 FLOORS = [
-    {"arguments", "errors", "extras", "hints", "process", "units"},
+    {"arguments", "errors", "extras", "hints", "memory", "process", "units"},
     {"loop"},
     {"engines"},
     {"net"},

@@ -62,6 +62,7 @@ GIVEN: dict[str, tuple[Any, Any]] = {
     "max_lifetime": ("1h", 3600.0),
     "rate_limit": ("1MB", 1e6),
     "max_bytes": ("1MiB", 1 << 20),
+    "max_memory": ("0", 0),
     "udp_rate": ("10", 10.0),
     "udp_total_rate": ("100", 100.0),
     "drain_timeout": ("500ms", 0.5),

@@ -40,6 +40,7 @@ from anysock.engines.sockets import (
     not_our_loop,
     second_receiver,
     second_sender,
+    whole,
 )
 from anysock.errors import Cancelled, StreamAborted
 from anysock.hints import add_hint
@@ -170,12 +171,14 @@ class AsyncioStream(SocketStream):
             self._room = future = send.send(None)
         except StopIteration:
             return
+        self.unsent = whole(data)
         try:
             with self._engine.pauses:
                 yield future
                 yield from send.__await__()
         finally:
             self._room = None
+            self.unsent = 0
             send.close()
 
     def _wake_sender(self) -> None:

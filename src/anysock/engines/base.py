@@ -132,6 +132,12 @@ class Stream(Protocol):
         """The TLS that is spoken on it, as a `net.tls_session.TlsSession`; None without."""
         ...
 
+    @property
+    def held(self) -> int:
+        """How many bytes of the conversation are kept in memory for it, as far as it knows: come
+        and not received yet, or handed to a `send_all` that waits. To be asked for now and then."""
+        ...
+
     def progress(self) -> int:
         """A number that changes while the peer takes what is sent to it, even within one
         `send_all`. To be asked for now and then, while `sending`."""

@@ -44,6 +44,7 @@ from anysock.engines.sockets import (
     not_our_loop,
     second_receiver,
     second_sender,
+    whole,
 )
 from anysock.errors import Cancelled, StreamClosed
 
@@ -165,12 +166,14 @@ class BlockingStream(SocketStream):
             try:
                 return self._sock.send(data, socket.MSG_DONTWAIT)
             except BlockingIOError:
+                self.unsent = whole(data)
                 with self._engine.pauses:
                     self._waits_to_send = True
                     try:
                         self._until_writable()
                     finally:
                         self._waits_to_send = False
+                        self.unsent = 0
                 self.check_sendable()
 
     def _may_go_on(self) -> bool:

@@ -39,7 +39,7 @@ from anysock.engines.listening import (
     open_sockets,
 )
 from anysock.engines.signals import catch_signals, leave_signals_to_the_main_thread
-from anysock.engines.sockets import TURNS, SocketStream, name_of_peer, second_sender
+from anysock.engines.sockets import TURNS, SocketStream, name_of_peer, second_sender, whole
 from anysock.errors import Cancelled, StreamClosed
 from anysock.loop.kernel import Kernel
 from anysock.loop.observers import Observation, Observer
@@ -229,6 +229,7 @@ class NonblockingStream(SocketStream):
 
     async def _send_rest(self, data: memoryview, gone: int) -> None:
         """The peer reads more slowly than we send: `gone` bytes have gone, this is the rest."""
+        self.unsent = whole(data)
         try:
             with self._engine.pauses:
                 while data:
@@ -249,6 +250,7 @@ class NonblockingStream(SocketStream):
                     gone += sent
                     data = data[sent:]
         finally:
+            self.unsent = 0
             self._let_send()
 
     def _let_send(self) -> None:

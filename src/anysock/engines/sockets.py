@@ -15,7 +15,7 @@ import struct
 import termios
 from collections.abc import Awaitable
 
-from anysock.engines.base import Engine, SockAddr
+from anysock.engines.base import Data, Engine, SockAddr
 from anysock.engines.listening import readable_name
 from anysock.errors import (
     AnysockError,
@@ -75,6 +75,11 @@ def not_our_loop(name: str) -> UsageError:
     return UsageError(f"the engine {name!r} has no loop that can be observed: use 'selector'")
 
 
+def whole(data: Data) -> int:
+    """How many bytes are kept in memory by who keeps `data`: a part keeps the whole."""
+    return memoryview(data.obj).nbytes if isinstance(data, memoryview) else len(data)
+
+
 def name_of_peer(sock: socket.socket, address: SockAddr) -> SockAddr:
     """The name of the peer that `sock` has connected to at `address`.
 
@@ -116,6 +121,7 @@ class SocketStream:
         "bytes_received",
         "bytes_sent",
         "lost",
+        "unsent",
     )
 
     def __init__(self, engine: Engine, sock: socket.socket, peer: SockAddr) -> None:
@@ -134,6 +140,12 @@ class SocketStream:
         self.bytes_received = 0
         self.bytes_sent = 0
         self.lost: OSError | None = None
+        #: While a `send_all` waits for its peer, how many bytes it was given.
+        self.unsent = 0
+
+    @property
+    def held(self) -> int:
+        return self.unsent
 
     @property
     def receiving(self) -> bool:

@@ -38,6 +38,7 @@ from anysock.engines.sockets import (
     not_our_loop,
     second_receiver,
     second_sender,
+    whole,
 )
 from anysock.errors import Cancelled, StreamClosed, is_only
 from anysock.hints import add_hint
@@ -297,6 +298,7 @@ class TrioStream(SocketStream):
                 rest = rest[sent:]
                 if not rest:
                     return
+                self.unsent = whole(data)
                 with self._engine.pauses:
                     await self._until(trio.lowlevel.wait_writable)
                 self._turns = TURNS
@@ -307,6 +309,7 @@ class TrioStream(SocketStream):
             raise self._explain(error) from None
         finally:
             self._sending = False
+            self.unsent = 0
 
     async def _until(self, wait: Callable[[socket.socket], Awaitable[None]]) -> None:
         """Wait until the socket is ready, or the stream is aborted."""

@@ -24,6 +24,7 @@ from anysock.engines.sockets import (
     SocketStream,
     second_receiver,
     second_sender,
+    whole,
 )
 from anysock.errors import AnysockError
 
@@ -150,13 +151,14 @@ class UvloopStream(SocketStream, asyncio.Protocol):
             self.check_sendable()
             self._transport.write(data)
             if self._writing_paused:
-                await self._until_room()
+                await self._until_room(whole(data))
         finally:
             self._in_one_send = False
         self.bytes_sent += len(data)
 
-    async def _until_room(self) -> None:
+    async def _until_room(self, size: int) -> None:
         self._sender = self._loop.create_future()
+        self.unsent = size
         try:
             with self._engine.pauses:
                 while self._writing_paused and not self._gone.done():
@@ -167,6 +169,7 @@ class UvloopStream(SocketStream, asyncio.Protocol):
             raise
         finally:
             self._sender = None
+            self.unsent = 0
         self._check_failure()
         self.check_sendable()
 
@@ -187,6 +190,12 @@ class UvloopStream(SocketStream, asyncio.Protocol):
         self._eof_sent = True
         if not self._transport.is_closing():
             self._transport.write_eof()
+
+    @property
+    def held(self) -> int:
+        # What a send that was cancelled has left is still with the transport.
+        left = 0 if self._closed else self._transport.get_write_buffer_size()
+        return self._unasked + max(self.unsent, left)
 
     def progress(self) -> int:
         # What is sent is with the transport, until the socket takes it.

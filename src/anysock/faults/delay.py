@@ -63,6 +63,10 @@ class DelayedStream(PausingStream):
         self._failure: Exception | None = None
         self._turns = _TURNS
 
+    @property
+    def held(self) -> int:
+        return self._inner.held + self._held
+
     async def recv(self, max_bytes: int | None = None) -> bytes:
         if self._closed:
             raise StreamClosed("recv() on a stream that is closed")

@@ -41,6 +41,7 @@ _REFUSED = _AT_THE_DOOR | {
     CloseReason.TOO_SLOW,
     CloseReason.LIFETIME,
     CloseReason.MAX_BYTES,
+    CloseReason.MEMORY,
 }
 
 

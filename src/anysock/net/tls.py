@@ -7,6 +7,7 @@ import ssl
 
 from anysock.engines.base import Data, Stream
 from anysock.engines.current import current_engine
+from anysock.engines.sockets import whole
 from anysock.errors import AnysockError, StreamBroken, StreamClosed, TlsError
 from anysock.net.costly import CostlyWork
 from anysock.net.tls_session import RECORD, RECORDS_IN_A_ROW, TlsSession
@@ -62,6 +63,7 @@ class TlsStream(WrappedStream):
         super().__init__(inner)
         self._session = TlsSession(context, server_side=server_side, hostname=hostname)
         self._costly = costly
+        self._unsent = 0
         self._most = _MOST_RECEIVED
         self._received = inner.bytes_received
         self._sent = inner.bytes_sent
@@ -94,6 +96,10 @@ class TlsStream(WrappedStream):
     @property
     def lost(self) -> OSError | None:
         return self._lost or self._inner.lost
+
+    @property
+    def held(self) -> int:
+        return self._inner.held + self._session.held + self._unsent
 
     def set_recv_size(self, max_bytes: int) -> None:
         self._most = max_bytes
@@ -156,6 +162,7 @@ class TlsStream(WrappedStream):
         with self._one_sends:
             async with self._sending_turn:
                 self._check_sendable("send_all")
+                self._unsent = whole(data)
                 rest = memoryview(data)
                 try:
                     while rest:
@@ -170,6 +177,8 @@ class TlsStream(WrappedStream):
                     elif self._lost is not None and isinstance(error, OSError):
                         raise self._lost from None  # who receives knows better what is wrong
                     raise
+                finally:
+                    self._unsent = 0
 
     async def send_eof(self) -> None:
         if self._check_sendable("send_eof"):

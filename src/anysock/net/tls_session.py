@@ -133,6 +133,12 @@ class TlsSession:
         to be called again before more is fed, when the others have had their turn."""
         return len(self._held) - self._given >= (1 if self._of_record else _HEAD)
 
+    @property
+    def held(self) -> int:
+        """How many bytes are kept here that have come, or are to go."""
+        come = len(self._held) + self._incoming.pending + len(self._decrypted)
+        return come + self._outgoing.pending
+
     # -- the side of the user --------------------------------------------------------------------
 
     def handshake(self) -> bool:

@@ -49,6 +49,10 @@ class WrappedStream:
     def tls(self) -> Any:
         return self._inner.tls
 
+    @property
+    def held(self) -> int:
+        return self._inner.held
+
     def progress(self) -> int:
         return self._inner.progress()
 
