@@ -7,6 +7,7 @@ the loop's own waits, reads and writes the descriptor, and reads the clock once 
 from __future__ import annotations
 
 import collections
+import contextlib
 import itertools
 import math
 import os
@@ -15,8 +16,10 @@ from collections.abc import Callable, Generator
 
 from anysock.bench.faults import Fault
 from anysock.engines.base import Stream
+from anysock.engines.current import current_engine
 from anysock.engines.nonblocking import NonblockingStream
-from anysock.errors import StreamClosed
+from anysock.engines.sockets import LINGER_SECONDS
+from anysock.errors import AnysockError, StreamClosed
 from anysock.loop.kernel import Kernel
 from anysock.loop.waits import ReadWait, Wait, WriteWait, pause
 
@@ -137,9 +140,17 @@ class Bookkeeping:
         return count
 
     async def close(self, reset: bool = False) -> None:
-        """Close the connection; with `reset`, so that no TIME_WAIT is left."""
+        """Close the connection; with `reset`, so that no TIME_WAIT is left. Without, the answer
+        that is still to come is waited for, for a second: a closed socket would meet it with a
+        reset."""
         if reset:
             self._stream.abort()
+        elif self.fault is None and self.waiting_since() < math.inf:
+            with contextlib.suppress(OSError, AnysockError):
+                await self._stream.send_eof()
+                async with current_engine().scope(LINGER_SECONDS):
+                    while await self._stream.recv():
+                        pass
         await self._stream.close()
 
 

@@ -25,6 +25,9 @@ from anysock.net.addresses import resolve
 _BUSY = 0.95
 _NOT_BUSY = 0.90
 
+# How long a worker may take to close its connections.
+_CLOSING_SECONDS = 5.0
+
 # An open loop whose messages leave later than this, in seconds, is not kept up by the load side.
 _LATE = 1e-3
 
@@ -268,6 +271,18 @@ class _Load:
         after = cpu_of(self._server) if self._server else None
         if self._before is not None and after is not None:
             self._outcome.server_cpu = after - self._before
+        await self._dismiss(workers)
+
+    async def _dismiss(self, workers: list[subprocess.Popen[str]]) -> None:
+        """Let the workers close their connections, which they do without a reset."""
+        for worker in workers:
+            assert worker.stdin is not None
+            with contextlib.suppress(BrokenPipeError):
+                worker.stdin.close()
+        for worker in workers:
+            # One that does not end is killed.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                await current_engine().to_thread(worker.wait, _CLOSING_SECONDS)
 
     async def _follow(self, worker: subprocess.Popen[str]) -> None:
         while "end" not in (said := await self._next_line(worker)):

@@ -94,6 +94,8 @@ class _Worker:
         self._errors = Errors()
         self._opened = 0
         self._unanswered = 0
+        #: When the first message that counts was due, in an open loop.
+        self._counts_from = -math.inf
         #: How many messages may still be sent, and how many have come to their end, either way.
         self._remaining = self._plan.messages
         self._settled = 0
@@ -128,18 +130,16 @@ class _Worker:
         if not os.read(0, 1):
             return
         self._kernel.spawn(self._watch(stdin), "stdin")
-        start = self._clock()
         for place in range(plan.connections):
             slot = self._churn(place) if plan.churn else self._slot(place, streams.get(place))
             self._kernel.spawn(slot, f"slot-{place}")
-        if plan.rate is not None:
-            self._kernel.spawn(self._send_on_schedule(start, plan.rate), "schedule")
         self._kernel.spawn(self._tick(), "ticker")
-        await self._phase(plan.warmup)
+        await self._phase(plan.warmup, self._clock())
         self._forget()
         begun, cpu = self._clock(), _cpu_seconds()
+        self._counts_from = begun
         say(begin=begun)
-        await self._phase(plan.duration if plan.messages is None else None)
+        await self._phase(plan.duration if plan.messages is None else None, begun)
         seconds, cpu = self._clock() - begun, _cpu_seconds() - cpu
         if plan.rate is not None:
             await self._wait_for_the_rest()
@@ -165,10 +165,24 @@ class _Worker:
         self._connects.take()
         self._opened = 0
 
-    async def _phase(self, seconds: float | None) -> None:
-        """Let `seconds` pass, or less when the load is over before."""
+    async def _phase(self, seconds: float | None, begun: float) -> None:
+        """Let `seconds` pass, or less when the load is over before. An open loop sends all that is
+        due within them, be it late."""
+        if seconds == 0:
+            return
+        rate = self._plan.rate
+        if rate is None:
+            async with self._engine.scope(seconds):
+                await self._over.wait()
+            return
+        count = None if seconds is None else max(round(rate * seconds), 1)
+        schedule = self._kernel.spawn(self._send_on_schedule(begun, rate, count), "schedule")
         async with self._engine.scope(seconds):
             await self._over.wait()
+        if self._over.is_set():
+            schedule.cancel()
+        else:
+            await schedule.join()
 
     async def _watch(self, stdin: ReadWait) -> None:
         """End early when told so, or when whoever started us is gone."""
@@ -367,11 +381,12 @@ class _Worker:
 
         def take(count: int, now: float) -> None:
             for _ in range(count):
-                add(now - talk.times.popleft())
-            self._settle(count)
+                self._count(talk.times.popleft(), now)
 
         def take_and_send(count: int, now: float) -> None:
-            take(count, now)
+            for _ in range(count):
+                add(now - talk.times.popleft())
+            self._settle(count)
             talk.send(self._allowed(count), now)
 
         if plan.rate is not None:
@@ -385,8 +400,7 @@ class _Worker:
 
     async def _exchange_datagrams(self, talk: DatagramConversation) -> None:
         def take(due: float, now: float) -> None:
-            self._echo.add(now - due)
-            self._settle(1)
+            self._count(due, now)
             if self._plan.rate is None:
                 talk.send(self._allowed(1), now)
 
@@ -412,6 +426,13 @@ class _Worker:
         self._remaining -= allowed
         return allowed
 
+    def _count(self, due: float, now: float) -> None:
+        """A message that was due then is answered now. In an open loop, one of the warm-up does not
+        count, even if its answer was late."""
+        if self._plan.rate is None or due >= self._counts_from:
+            self._echo.add(now - due)
+        self._settle(1)
+
     def _settle(self, count: int) -> None:
         """`count` messages have been answered, or never will be."""
         self._settled += count
@@ -420,18 +441,19 @@ class _Worker:
 
     # -- an open loop --------------------------------------------------------------------------
 
-    async def _send_on_schedule(self, start: float, rate: float) -> None:
-        """Send, of all messages of the load, every one whose number is ours."""
+    async def _send_on_schedule(self, begun: float, rate: float, count: int | None) -> None:
+        """Send, of `count` messages of the load (None: of as many as are allowed), every one whose
+        number is ours."""
         number = self._number
-        while not self._over.is_set():
-            now = self._clock()
-            while (due := start + number / rate) <= now:
-                if not self._allowed(1):
-                    return
-                number += self._plan.processes
-                self._late.add(now - due)
-                self._send_one(due)
-            await self._engine.sleep(max(due - self._clock(), 0))
+        while count is None or number < count:
+            due = begun + number / rate
+            while (now := self._clock()) < due:
+                await self._engine.sleep(due - now)
+            if not self._allowed(1):
+                return
+            number += self._plan.processes
+            self._late.add(now - due)
+            self._send_one(due)
 
     def _send_one(self, due: float) -> None:
         if self._plan.churn:
@@ -469,8 +491,7 @@ class _Worker:
                         first, now = await talk.exchange(due, self._clock)
                         if not number:
                             self._first_bytes.add(first)
-                        self._echo.add(now - due)
-                        self._settle(1)
+                        self._count(due, now)
 
     async def _next_due(self) -> float:
         """When the next message of a slot is due: at once in a closed loop; else wait for one."""
