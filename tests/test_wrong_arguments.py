@@ -120,6 +120,13 @@ def test_inside_of_an_engine(engine):
     gc.collect()
 
 
+def test_what_serves_inside_of_an_engine_is_a_server(engine):
+    async def main():
+        anysock.serve("echo", bind="127.0.0.1:0")
+
+    refused(lambda: anysock.run(main, engine=engine), "async with anysock.Server", ValueError)
+
+
 def test_values_that_make_no_sense(engine):
     nan = float("nan")
 

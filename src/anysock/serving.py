@@ -11,8 +11,10 @@ from typing import Unpack
 
 from anysock.engines import make_engine
 from anysock.engines.base import Engine
+from anysock.engines.current import running_engine
 from anysock.engines.last_deadline import LastDeadline
 from anysock.engines.signals import is_ignored
+from anysock.errors import UsageError
 from anysock.events import EventGroup, Events, check_events
 from anysock.handlers import Handler
 from anysock.handlers.checking import checked
@@ -46,7 +48,8 @@ def serve(
     Then `handler` must be something that they can import; and a program that calls this does so
     under ``if __name__ == "__main__":``, as with multiprocessing.
 
-    Raises `UsageError` and `StartError`, whose messages say what to do, and OSError when a
+    Raises `UsageError` and `StartError`, whose messages say what to do (also where an engine runs
+    already: there, `Server` is what serves), and OSError when a
     listening socket breaks while the server runs.
 
     >>> async def shout(connection):
@@ -54,6 +57,11 @@ def serve(
     ...         await connection.send_all(line.upper())
     >>> serve(shout, bind="127.0.0.1:8000")  # doctest: +SKIP
     """
+    if running_engine() is not None:
+        raise UsageError(
+            "serve() is for a program that is the server, and an engine runs here already: use "
+            "`async with anysock.Server(...)` inside of it"
+        )
     options = options_of(options, keywords)
     # Before anything is changed, and before workers are started.
     check_events(events)

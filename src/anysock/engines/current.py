@@ -21,14 +21,20 @@ def current_engine() -> Engine:
 
     Raises `UsageError` where there is none: outside `anysock.run`, `anysock.serve` and handlers.
     """
+    engine = running_engine()
+    if engine is None:
+        raise UsageError(f"no engine runs here: {_what_to_do()}")
+    return engine
+
+
+def running_engine() -> Engine | None:
+    """`current_engine`; None where there is none."""
     engine: Engine | None = getattr(_thread, "engine", None)
     if engine is None and "asyncio" in sys.modules:
         # Somebody else's asyncio loop may run here: no import, no loop.
         from anysock.engines.asyncio import engine_of_running_loop
 
         engine = engine_of_running_loop()
-    if engine is None:
-        raise UsageError(f"no engine runs here: {_what_to_do()}")
     return engine
 
 
