@@ -33,7 +33,7 @@ FLOORS = [
     {"workers"},
     {"serving"},
     {"__init__"},
-    {"clients"},
+    {"clients", "sheets"},
     {"bench"},
     {"lab"},
     {"cli"},

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.markup import escape
-from rich.table import Table
 
 from anysock.bench.comparison import Results
 from anysock.bench.latencies import PERCENTILES, Latencies
@@ -23,44 +21,43 @@ from anysock.bench.wording import (
     rate_text,
     time_text,
 )
+from anysock.sheets import Sheet, facts
 from anysock.units import format_duration
 
 
 def outcome_report(outcome: Outcome) -> RenderableType:
     """What a load has found."""
     plan = outcome.plan
-    facts = Table.grid(padding=(0, 2))
-    facts.add_column(style="bold")
-    facts.add_column()
+    told = facts()
     if plan.rate is None:
         loop = f"closed, {plan.depth} on the way on each connection"
     else:
         loop = "open: sent on schedule, latencies count from when a message was due"
-    facts.add_row("loop", loop)
+    told.add_row("loop", loop)
     achieved = rate_text(outcome.rate)
     if plan.rate is not None:
         achieved += f" of {rate_text(plan.rate)} asked"
     sent = bytes_text(outcome.rate * plan.size)
-    facts.add_row("rate", f"{achieved}, {sent}/s each way")
+    told.add_row("rate", f"{achieved}, {sent}/s each way")
     length = f"{outcome.messages:,} of {plan.size:,} bytes in {outcome.seconds:.3g} s"
-    facts.add_row("messages", f"{length}{' (interrupted)' if outcome.interrupted else ''}")
+    told.add_row("messages", f"{length}{' (interrupted)' if outcome.interrupted else ''}")
     asked = "" if plan.churn else f" ({plan.connections:,} for a run without errors)"
-    facts.add_row("connections", f"{outcome.opened:,} opened{asked}")
+    told.add_row("connections", f"{outcome.opened:,} opened{asked}")
     load_cpu = ", ".join(f"{share:.0%}" for share in outcome.load_cpu)
-    facts.add_row("load side", f"{load_cpu} of a core")
+    told.add_row("load side", f"{load_cpu} of a core")
     if outcome.server_cpu is not None and outcome.messages:
         cpu = outcome.server_cpu
         each = 1e6 / outcome.messages
-        facts.add_row(
+        told.add_row(
             "server",
             f"{cpu.total / outcome.seconds:.0%} of a core; {cpu.total * each:.3g} µs a message, "
             f"{cpu.user * each:.3g} user and {cpu.system * each:.3g} system",
         )
     for kind, count in sorted(outcome.errors.items()):
-        facts.add_row("[red]error[/red]", f"{count:,} × {escape(kind)}")
+        told.add_row("[red]error[/red]", f"{count:,} × {escape(kind)}")
     if outcome.unanswered:
-        facts.add_row("[red]error[/red]", f"{outcome.unanswered:,} messages were never answered")
-    parts: list[RenderableType] = [facts, latency_table(_named(outcome))]
+        told.add_row("[red]error[/red]", f"{outcome.unanswered:,} messages were never answered")
+    parts: list[RenderableType] = [told, latency_table(_named(outcome))]
     if any(latencies.lacking() for _, latencies in _named(outcome)):
         parts.append(TOO_FEW_MEANS)
     if outcome.bottleneck:
@@ -75,17 +72,16 @@ def _named(outcome: Outcome) -> Iterable[tuple[str, Latencies]]:
     yield "sent late by", outcome.late
 
 
-def latency_table(rows: Iterable[tuple[str, Latencies]]) -> Table:
+def latency_table(rows: Iterable[tuple[str, Latencies]]) -> Sheet:
     """Percentiles, a row for each of `rows` that has any."""
-    table = Table(box=SIMPLE_HEAD)
-    table.add_column("", no_wrap=True)
-    for name in ("count", "min", *(f"p{percent:g}" for percent in PERCENTILES), "max"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = Sheet()
+    for name in ("", "count", "min", *(f"p{percent:g}" for percent in PERCENTILES), "max"):
+        table.column(name)
     for name, latencies in rows:
         if len(latencies):
             points = (0.0, *PERCENTILES, 100.0)
             times = [percentile_text(latencies, percent) for percent in points]
-            table.add_row(name, f"{len(latencies):,}", *times)
+            table.row(name, f"{len(latencies):,}", *times)
     return table
 
 
@@ -142,15 +138,14 @@ def comparison_report(results: Results) -> RenderableType:
     for work in results.settings.works:
         if not (rows := results.rows(work)):
             continue
-        table = Table(title=work.name, title_justify="left", box=SIMPLE_HEAD)
-        table.add_column("server", no_wrap=True)
+        table = Sheet(work.name)
         names = ("messages/s", "ratio, 95 %", "CPU µs", "user", "sys", "p50", "p99", "rounds")
-        for name in names:
-            table.add_column(name, justify="right", no_wrap=True)
+        for name in ("server", *names):
+            table.column(name)
         for row in rows:
             load_bound |= row.load_bound
             too_few |= row.echo.told(99) is None
-            table.add_row(
+            table.row(
                 row.server + (" *" if row.load_bound else ""),
                 f"{row.rate:,.0f}",
                 ratio_text(row.ratio),
@@ -168,12 +163,11 @@ def comparison_report(results: Results) -> RenderableType:
     if load_bound:
         parts.append("* the load side was the bottleneck: the server could do more\n")
     if results.idle:
-        idle = Table(title="an idle connection", title_justify="left", box=SIMPLE_HEAD)
-        idle.add_column("server", no_wrap=True)
-        idle.add_column("bytes", justify="right")
-        idle.add_column(f"CPU of {results.settings.idle:,}", justify="right")
+        idle = Sheet("an idle connection")
+        for name in ("server", "bytes", f"CPU of {results.settings.idle:,}"):
+            idle.column(name)
         for name, cost in results.idle.items():
-            idle.add_row(name, f"{cost['bytes']:,.0f}", f"{cost['cpu']:.2%}")
+            idle.row(name, f"{cost['bytes']:,.0f}", f"{cost['cpu']:.2%}")
         parts.append(idle)
     parts += [
         f"not measured: {escape(name)}: {escape(why)}" for name, why in results.missing.items()
@@ -191,17 +185,16 @@ def scaling_report(scaling: Scaling) -> RenderableType:
         ("messages/s, by connections", scaling.rates, lambda value: f"{value:,.0f}"),
         ("p99, by connections", scaling.p99s, time_text),
     ):
-        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-        table.add_column("", no_wrap=True)
-        for count in counts:
-            table.add_column(f"{count:,}", justify="right", no_wrap=True)
+        table = Sheet(title)
+        for name in ("", *(f"{count:,}" for count in counts)):
+            table.column(name)
         for server in scaling.servers:
             points = dict(values(server))
-            table.add_row(server, *(show(points[n]) if n in points else TOO_FEW for n in counts))
+            table.row(server, *(show(points[n]) if n in points else TOO_FEW for n in counts))
         parts.append(table)
-    table = Table(box=SIMPLE_HEAD)
+    table = Sheet()
     for name in ("", *scaling.header):
-        table.add_column(name, justify="right" if name else "left")
+        table.column(name)
     for row in scaling.table():
-        table.add_row(*row)
+        table.row(*row)
     return Group(*parts, table, scaling.meaning)

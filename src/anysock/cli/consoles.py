@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+import os
+
 from rich.console import Console
 
-# What the widest table takes.
+# What the widest table takes, of those that have a few columns.
 _WIDE = 118
+
+# In a terminal that does not say how wide it is.
+_UNTOLD = 80
 
 
 def wide_console(*, stderr: bool = False) -> Console:
-    """The terminal, as wide as it is; a file or a pipe gets whole tables, however wide."""
+    """The terminal, as wide as it is; a file or a pipe gets lines that are long enough for most
+    tables, however narrow the terminal is."""
     console = Console(stderr=stderr)
-    return console if console.is_terminal else Console(stderr=stderr, width=_WIDE)
+    if not console.is_terminal:
+        return Console(stderr=stderr, width=_WIDE)
+    if console.is_dumb_terminal:
+        # rich takes any such for one of 80 columns.
+        return Console(stderr=stderr, width=_columns(2 if stderr else 1), height=25)
+    return console
+
+
+def _columns(descriptor: int) -> int:
+    """How wide the terminal at `descriptor` is, or as ``COLUMNS`` says."""
+    told = os.environ.get("COLUMNS", "")
+    if told.isdecimal() and int(told):
+        return int(told)
+    try:
+        return os.get_terminal_size(descriptor).columns or _UNTOLD
+    except OSError:
+        return _UNTOLD

@@ -30,27 +30,27 @@ def command(as_json: bool) -> None:
         click.echo(json.dumps(rows, indent=2))
         return
 
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
 
-    table = Table(box=SIMPLE_HEAD)
-    table.add_column("engine", no_wrap=True)
-    table.add_column("when no data is there, recv ...", ratio=1)
-    table.add_column("clients at once", no_wrap=True)
-    table.add_column("idle CPU", no_wrap=True)
-    table.add_column("here")
+    from anysock.cli.consoles import wide_console
+    from anysock.sheets import Sheet
+
+    table = Sheet()
+    table.column("engine")
+    table.column("when no data is there, recv ...", words=True)
+    table.column("clients at once", left=True)
+    table.column("idle CPU", left=True)
+    table.column("here", words=True)
     for entry in ENGINES.values():
         reason = entry.why_not()
         default = " *" if entry.name == DEFAULT else ""
-        table.add_row(
+        table.row(
             entry.name + default,
             entry.when_no_data,
             entry.clients,
             entry.idle_cpu,
             f"no: {escape(reason)}" if reason else "yes",
         )
-    console = Console()
+    console = wide_console()
     console.print(table)
     console.print("* the default")

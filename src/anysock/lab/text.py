@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.markup import escape
-from rich.table import Table
 
 from anysock.lab.claims import Claim, Result, Verdict
+from anysock.sheets import Sheet, facts
 
 _STYLES = {
     Verdict.CONFIRMED: "green",
@@ -25,14 +24,13 @@ def verdict_text(verdict: Verdict) -> str:
 
 def results_table(results: Sequence[Result]) -> RenderableType:
     """A line for each finding, under its claim."""
-    table = Table(box=SIMPLE_HEAD)
-    table.add_column("claim", ratio=5)
-    table.add_column("", ratio=2)
-    table.add_column("measured", ratio=5)
-    table.add_column("verdict", no_wrap=True)
+    table = Sheet()
+    for name in ("claim", "", "measured"):
+        table.column(name, words=True)
+    table.column("verdict", left=True)
     for result in results:
         for place, finding in enumerate(result.findings):
-            table.add_row(
+            table.row(
                 f"{escape(result.claim.says)}\n[dim]{result.claim.name}[/dim]" if not place else "",
                 escape(finding.subject),
                 escape(finding.figure),
@@ -53,25 +51,23 @@ def summary_line(results: Sequence[Result]) -> str:
 def explanation(result: Result) -> RenderableType:
     """One claim at length: what is claimed, how it is measured, what came out, where to read on."""
     claim = result.claim
-    facts = Table.grid(padding=(0, 2))
-    facts.add_column(style="bold", no_wrap=True)
-    facts.add_column()
-    facts.add_row("claim", escape(claim.says))
-    facts.add_row("how", escape(claim.how))
-    facts.add_row("threshold", escape(claim.threshold))
+    told = facts()
+    told.add_row("claim", escape(claim.says))
+    told.add_row("how", escape(claim.how))
+    told.add_row("threshold", escape(claim.threshold))
     for finding in result.findings:
-        told = f"{escape(finding.figure)}  {verdict_text(finding.verdict)}"
-        facts.add_row(escape(finding.subject), told)
-    facts.add_row("verdict", verdict_text(result.verdict))
-    facts.add_row("read on", escape(claim.read_on))
-    return Group(facts, "")
+        figure = f"{escape(finding.figure)}  {verdict_text(finding.verdict)}"
+        told.add_row(escape(finding.subject), figure)
+    told.add_row("verdict", verdict_text(result.verdict))
+    told.add_row("read on", escape(claim.read_on))
+    return Group(told, "")
 
 
 def claims_table(claims: Sequence[Claim]) -> RenderableType:
     """What there is to be measured."""
-    table = Table(box=SIMPLE_HEAD)
-    table.add_column("claim", no_wrap=True)
-    table.add_column("says")
+    table = Sheet()
+    table.column("claim")
+    table.column("says", words=True)
     for claim in claims:
-        table.add_row(claim.name, escape(claim.says))
+        table.row(claim.name, escape(claim.says))
     return table
