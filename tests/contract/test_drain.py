@@ -16,6 +16,7 @@ from tests.harness import (
     receive_all,
     receive_exactly,
     send_until_stuck,
+    wait_until,
 )
 
 
@@ -244,6 +245,17 @@ def test_who_waits_in_the_backlog_is_still_served(concurrent_engine, start_serve
 
 def leave_no_descriptors(server: ServerProcess) -> None:
     server.limit_fds(1 + max(int(number) for number in os.listdir(f"/proc/{server.pid}/fd")))
+
+
+def test_without_descriptors_nobody_is_waited_for_who_is_not_there(engine, start_server):
+    """accept(2) says EMFILE whether anybody waits or not."""
+    server = start_server("echo", "--drain-timeout", "60", engine=engine, python_flags=())
+    server.expected_errors.append("can't accept a connection: Too many open files")
+    assert server.ask(b"hello") == b"hello"
+    wait_until(lambda: server.fds() <= server.base_fds, "it is gone")
+    leave_no_descriptors(server)
+    server.signal()
+    assert server.wait() == 0
 
 
 def test_who_waits_for_want_of_descriptors_is_served_while_draining(

@@ -78,8 +78,9 @@ class ListeningSocket:
         except BlockingIOError:
             pass  # that was the last
         except OSError as error:
-            # With any other, the rest can't be helped.
-            if error.errno in _SHORTAGES:
+            # With any other, the rest can't be helped. (Where there is no descriptor, accept(2)
+            # says so before it looks whether anybody waits.)
+            if error.errno in _SHORTAGES and has_waiting(self.sock):
                 self.shortage = error
                 # Beside those who wait, nobody else is let in (listen(2)).
                 with contextlib.suppress(OSError):
