@@ -15,7 +15,7 @@ from anysock.engines.current import current_engine
 from anysock.engines.datagrams import Datagrams, is_ours, open_datagrams
 from anysock.errors import StreamClosed
 from anysock.runtime import connect_datagrams
-from tests.harness import wait_until
+from tests.harness import PATIENCE, wait_until
 
 
 @pytest.fixture
@@ -34,6 +34,29 @@ def bound(host: str) -> Datagrams:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = open_datagrams(family, (host, 0), connect=False)
     return current_engine().datagrams(sock)
+
+
+def test_nobody_is_given_the_port_that_he_sends_to(monkeypatch):
+    """The kernel gives our end a port by chance; here it is the one that nobody listens on."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as holder:
+        holder.bind(("127.0.0.1", 0))
+        address = holder.getsockname()
+    connect, chances = socket.socket.connect, [address]
+
+    def unlucky(self, to):
+        if chances:
+            self.bind(chances.pop())
+        return connect(self, to)
+
+    monkeypatch.setattr(socket.socket, "connect", unlucky)
+    with open_datagrams(socket.AF_INET, address, connect=True) as sock:
+        assert not chances
+        assert sock.getpeername() == address
+        assert sock.getsockname() != address
+        sock.send(b"is anybody there?")
+        sock.settimeout(PATIENCE)
+        with pytest.raises(ConnectionRefusedError):
+            sock.recv(100)
 
 
 def test_who_waits_is_woken_when_it_is_closed(concurrent_engine, peer):

@@ -199,6 +199,30 @@ def test_a_command_writes_no_longer_lines_than_its_terminal_has(
     assert "…" not in told
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_unit_is_told_in_every_encoding(encoding, start_server):
+    told = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "anysock",
+            "load",
+            f":{start_server().port}",
+            "-c",
+            "1",
+            "--messages",
+            "2",
+        ],
+        capture_output=True,
+        timeout=60,
+        check=True,
+        env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
+    ).stdout.decode(encoding)
+    unit = "us" if encoding == "ascii" else "µs"
+    assert re.search(rf" {unit} a message| [\d.]+ {unit}\b", told)
+    assert "\n- too few for that percentile" in told  # where elsewhere is a dash of its own
+
+
 @pytest.mark.parametrize("command", ["engines", "lab --list"])
 def test_a_pipe_gets_whole_tables_whatever_columns_says(command):
     told = subprocess.run(

@@ -25,6 +25,7 @@ except ModuleNotFoundError:
 
 from anysock.cli.completing import check_request
 from anysock.cli.helping import Commands
+from anysock.cli.plain import take_any_character
 from anysock.errors import StartError, UsageError
 from anysock.net.printable import printable
 from anysock.process import prepare
@@ -63,6 +64,7 @@ def anysock() -> None:
 def main() -> NoReturn:
     """Run the command that `sys.argv` asks for."""
     prepare()
+    take_any_character()
     code: object
     try:
         check_request()

@@ -151,6 +151,11 @@ def open_datagrams(
     try:
         if connect:
             sock.connect(address)
+            if sock.getsockname() == sock.getpeername():
+                # Nobody listens there, so that the kernel could choose that very port for ours, and
+                # what is sent would come back. While it is held, another gets another.
+                with sock:
+                    return open_datagrams(family, address, connect=True)
         else:
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
