@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from anysock.bench.load import Outcome, c_worker, load
+from anysock.bench.load import Outcome, c_worker, load, python_worker
 from anysock.bench.plan import Plan
 from anysock.bench.processes import Cpu, listeners_at
 from anysock.bench.servers import c_tools
@@ -279,6 +279,38 @@ def test_workers_end_with_whoever_started_them(start_server):
         server.wait_for("I got a connection", times=3)
         process.kill()
     server.wait_until_idle()
+
+
+@pytest.fixture
+def worker_that_opens():
+    """A worker that opens connections without end, to where nobody listens."""
+    plan = Plan(Address("127.0.0.1", free_port()), connections=10**12, warmup=0)
+    with subprocess.Popen(
+        python_worker(plan, 0), stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+    ) as process:
+        yield process
+        process.kill()
+
+
+def test_workers_end_with_whoever_started_them_while_they_open_connections(worker_that_opens):
+    worker_that_opens.stdin.close()
+    assert worker_that_opens.wait(PATIENCE) == 0
+    assert worker_that_opens.stdout.read() == b""
+
+
+def test_a_worker_that_opens_connections_is_interrupted(worker_that_opens):
+    worker_that_opens.stdin.write(b".")
+    said = json.loads(worker_that_opens.stdout.readline())
+    assert said["ready"] == 0
+    worker_that_opens.stdin.close()
+    assert worker_that_opens.wait(PATIENCE) == 0
+
+
+@pytest.mark.parametrize("count", [2**31, 2**63, 10**401], ids=["int", "long", "long long"])
+def test_more_connections_than_descriptors_are_one_line(count):
+    done = run(":1", "-c", str(count), code=2)
+    assert "are more than can be opened" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_the_report_in_files_and_on_the_terminal(start_server, tmp_path):

@@ -16,9 +16,9 @@ from typing import Any
 from anysock import groups, runtime
 from anysock.bench.latencies import Latencies
 from anysock.bench.plan import Plan
-from anysock.bench.processes import Cpu, cpu_of, listeners_at
+from anysock.bench.processes import Cpu, cpu_of, listeners_at, most_descriptors
 from anysock.engines.current import current_engine
-from anysock.errors import Cancelled, StartError
+from anysock.errors import Cancelled, StartError, UsageError
 from anysock.net.addresses import resolve
 
 # A core is taken for used up, and for not used up, from these shares on.
@@ -170,9 +170,16 @@ def load(
     machine. `core` is where all the workers run; else the system puts them where it likes. Ctrl-C
     ends it early, and what was measured by then is returned.
 
-    Raises `UsageError` for a plan that makes no sense, `StartError` when nobody answers.
+    Raises `UsageError` for a plan that makes no sense, or for more connections than there are
+    descriptors for; `StartError` when nobody answers.
     """
     plan.check()
+    most = most_descriptors() - _SPARE_DESCRIPTORS
+    if plan.share(0).connections > most:
+        raise UsageError(
+            f"--connections: {plan.connections} are more than can be opened, {most} by each "
+            f"process (ulimit -Hn), of which there are {plan.processes} (--processes)"
+        )
     if plan.address.tls:
         # Said before the workers are started, whatever is wrong.
         from anysock.net.certificates import client_context
@@ -181,6 +188,10 @@ def load(
     if server is None:
         server = [pid for at in resolve(plan.address, passive=False) for pid in listeners_at(at[1])]
     return runtime.run(_Load(plan, progress or Progress(), worker, server, core).run)
+
+
+# What a worker has open besides its connections: the standard three, its poller, a folder.
+_SPARE_DESCRIPTORS = 16
 
 
 class _Load:
@@ -260,9 +271,10 @@ class _Load:
         raise StartError(f"can't connect to {self._plan.address}: {kinds}")
 
     async def _follow_all(self, workers: list[subprocess.Popen[str]]) -> None:
-        self._check([await self._next_line(worker) for worker in workers])
+        ready = [await self._next_line(worker) for worker in workers]
         if self._outcome.interrupted:
             return
+        self._check(ready)
         _tell(workers)
         async with groups.task_group() as group:
             for worker in workers:

@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -136,6 +137,12 @@ def listeners_at(address: SockAddr) -> list[int]:
                 if any(os.readlink(fd) in sockets for fd in (process / "fd").iterdir()):
                     pids.append(int(process.name))
     return pids
+
+
+def most_descriptors() -> int:
+    """How many descriptors a process may have, after `raise_descriptor_limit`."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if most == resource.RLIM_INFINITY else most
 
 
 def raise_descriptor_limit() -> None:

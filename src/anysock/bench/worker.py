@@ -113,6 +113,8 @@ class _Worker:
         self._ring: collections.deque[Talk] = collections.deque()
         self._due: collections.deque[float] = collections.deque()
         self._idle: collections.deque[Event] = collections.deque()
+        self._ready = False
+        self._started = Event(self._kernel)
         self._over = Event(self._kernel)
         self._dismissed = Event(self._kernel)
 
@@ -120,16 +122,18 @@ class _Worker:
 
     async def run(self) -> None:
         plan = self._plan
+        self._kernel.spawn(self._watch(), "stdin")
         # (Over UDP there is nobody whom a connection could teach anything.)
         if plan.warmup and self._number == 0 and plan.address.kind != "udp":
             await self._teach()
         streams = {} if plan.churn else await self._open_all()
-        say(ready=len(streams), errors=dict(self._errors))
-        stdin = ReadWait(Descriptor(self._kernel, 0))
-        await pause(stdin)
-        if not os.read(0, 1):
+        if self._dismissed.is_set():
             return
-        self._kernel.spawn(self._watch(stdin), "stdin")
+        self._ready = True
+        say(ready=len(streams), errors=dict(self._errors))
+        await self._started.wait()
+        if self._dismissed.is_set():
+            return
         for place in range(plan.connections):
             slot = self._churn(place) if plan.churn else self._slot(place, streams.get(place))
             self._kernel.spawn(slot, f"slot-{place}")
@@ -184,12 +188,18 @@ class _Worker:
         else:
             await schedule.join()
 
-    async def _watch(self, stdin: ReadWait) -> None:
-        """End early when told so, or when whoever started us is gone."""
+    async def _watch(self) -> None:
+        """Start when told so, once ready; end early when told so at any other time, or when whoever
+        started us is gone."""
+        stdin = ReadWait(Descriptor(self._kernel, 0))
         while True:
             await pause(stdin)
-            self._over.set()
-            if not os.read(0, 4096):
+            told = os.read(0, 1)
+            if not (told and self._ready and not self._started.is_set()):
+                self._over.set()
+            if self._ready or not told:
+                self._started.set()
+            if not told:
                 self._dismissed.set()
                 return
 
@@ -275,6 +285,8 @@ class _Worker:
 
         async def open_some(places: Iterator[int]) -> None:
             for place in places:
+                if self._over.is_set():
+                    return
                 with self._errors.counted():
                     streams[place] = await self._connect()
 
