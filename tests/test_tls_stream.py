@@ -241,6 +241,22 @@ def test_a_send_that_is_given_up_before_a_byte_has_gone_is_the_end_of_sending_to
     check(talk)
 
 
+def test_no_more_is_taken_at_once_than_64_kib(check):
+    """So much is kept of a peer that does not read what it is sent for it."""
+
+    async def talk(near, far):
+        sending = anysock.spawn(near.send_all(bytes(BULK)))
+        received = most = 0
+        while received < BULK:
+            data = await far.recv()
+            assert len(data) + far._session.held <= 2 * 65536
+            received, most = received + len(data), max(most, len(data))
+        await sending.join()
+        assert 16384 < most <= 65536
+
+    check(talk)
+
+
 def test_a_sender_is_told_what_the_receiver_has_found(check):
     """Both meet the loss, each its own; the server knows a loss by `lost`."""
 

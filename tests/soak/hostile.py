@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from anysock.net.proxy_protocol import encode_v1, encode_v2
-from tests.harness import CONCURRENT_ENGINES, ServerProcess, free_port
+from tests.harness import CONCURRENT_ENGINES, ServerProcess, free_port, wait_until
 from tests.pki import Pki
 from tests.soak.watching import end
 
@@ -302,6 +302,13 @@ def server_for(kind: str, engine: str, tls: tuple[str, ...], *options: str) -> S
     return ServerProcess(handler, *options, engine=engine, bind=binds, python_flags=())
 
 
+def until_under_way(server: ServerProcess) -> None:
+    """Until the hostile client gives it something to do."""
+    begun = server.cpu_seconds()
+    wait_until(lambda: server.cpu_seconds() - begun > 0.1, "the hostile client has begun")
+    time.sleep(0.3)
+
+
 def until_at_rest(server: ServerProcess) -> None:
     """Until it is done with what the hostile client has left; ten seconds at most."""
     for _ in range(50):
@@ -331,7 +338,7 @@ def measure(
         for _ in range(rounds):
             alone.append(round_trips(sock, seconds / 2))
             with hostile(kind, target):
-                time.sleep(0.7)  # until it is under way
+                until_under_way(server)
                 begun = server.cpu_seconds()
                 beside.append(round_trips(sock, seconds))
                 cpu += server.cpu_seconds() - begun

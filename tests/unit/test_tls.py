@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -99,6 +100,49 @@ def test_both_ways(ends_of, version):
     assert client.decrypt(1) == b"p"
     assert client.decrypt(ENOUGH) == b"ong"
     assert client.decrypt(ENOUGH) is None
+
+
+def hello_of(size: int, cut: int) -> bytes:
+    """A ClientHello of `size` bytes, of which nothing but the head makes sense, in records of `cut`
+    bytes."""
+    message = b"\x01" + size.to_bytes(3, "big") + bytes(size)
+    records = [message[at : at + cut] for at in range(0, len(message), cut)]
+    return b"".join(b"\x16\x03\x01" + len(each).to_bytes(2, "big") + each for each in records)
+
+
+@pytest.mark.parametrize("cut", [1, 3, 1000, 16384])
+@pytest.mark.parametrize("piece", [1, 7, 100_000])
+def test_a_client_hello_of_more_than_16_kib_is_refused_before_it_has_come(ends_of, cut, piece):
+    server, _ = ends_of(TLS13).new()
+    hello, fed = hello_of(16385, cut), 0
+    with pytest.raises(TlsError, match="a ClientHello of 16385 bytes: the most is 16384"):
+        while fed < 100:
+            server.feed(hello[fed : fed + piece])
+            fed += piece
+            while not server.handshake() and server.behind:
+                pass
+    server, _ = ends_of(TLS13).new()
+    for each in pieces(hello_of(16384, cut)[:200], [piece]):
+        server.feed(each)
+        with contextlib.suppress(TlsError):
+            while not server.handshake() and server.behind:
+                pass
+        assert "the most" not in str(server._failure)
+
+
+@pytest.mark.parametrize("change", [b"", b"\x14\x03\x03\x00\x01\x01"])
+def test_so_is_a_second_one(pki, change):
+    ends = Ends(pki)
+    ends.server_context.set_ecdh_curve("secp384r1")  # not what the client would rather have
+    server, client = ends.new()
+    client.handshake()
+    carry(client, server)
+    server.handshake()
+    server.take_output()
+    server.feed(change + hello_of(16385, 16384)[:20])
+    with pytest.raises(TlsError, match="a ClientHello of 16385 bytes: the most is 16384"):
+        server.handshake()
+    shake_hands(*ends.new())
 
 
 @VERSIONS

@@ -14,6 +14,7 @@ from typing import Any
 
 from anysock.engines.base import Data
 from anysock.errors import TlsError, TlsTruncated, UsageError
+from anysock.net.tls_hello import MOST_HELLO, HelloWatch
 
 # A record holds at most 16 KiB of plain text. Before it, five bytes: the last two of them say how
 # much follows (RFC 8446, 5.1).
@@ -65,6 +66,8 @@ class TlsSession:
         self._held = b""
         self._given = 0
         self._of_record = 0  # so many bytes of the record that it was last given are to follow
+        # What looks at it before, while clients are not known to be any.
+        self._watch = HelloWatch() if server_side else None
         #: How many records were opened.
         self.opened = 0
         # What OpenSSL had to give up before its time, see `shut_down`.
@@ -251,6 +254,8 @@ class TlsSession:
         if not whole:
             whole = _HEAD + (held[start + 3] << 8 | held[start + 4])
             self.opened += 1
+        if self._watch is not None:
+            self._look_first(held[start : start + min(size, whole)])
         if size > whole:
             self._incoming.write(held[start : start + whole])
             self._given = start + whole
@@ -261,6 +266,20 @@ class TlsSession:
             self._given = 0
             self._of_record = whole - size
         return True
+
+    def _look_first(self, data: bytes) -> None:
+        """Raise `TlsError` for a ClientHello that is too long; before OpenSSL makes room for it."""
+        assert self._watch is not None
+        if not self._of_record:
+            self._watch.begin(data[0], self._first_sent)
+            data = data[_HEAD:]
+        length = self._watch.follow(data)
+        if length is not None:
+            text = f"a ClientHello of {length} bytes: the most is {MOST_HELLO}"
+            self._failure = TlsError(text)
+            raise self._failure
+        if self._watch.over:
+            self._watch = None
 
     def _check_cut_off(self) -> None:
         """More is needed. Raise `TlsTruncated` when there will be none."""
