@@ -144,7 +144,18 @@ class FleetFigures:
         return self._supervisor.unready
 
     def pause(self) -> None:
-        self._supervisor.call(self._supervisor.pause)
+        self._let(self._supervisor.pause)
 
     def resume(self) -> None:
-        self._supervisor.call(self._supervisor.resume)
+        self._let(self._supervisor.resume)
+
+    def _let(self, func: Callable[[], object]) -> None:
+        """Whoever is told that it is done, and asks, must find it so."""
+        done = threading.Event()
+
+        def do() -> None:
+            func()
+            done.set()
+
+        self._supervisor.call(do)
+        done.wait(ASK_SECONDS)
