@@ -241,28 +241,22 @@ def test_a_listener_that_raises_harms_nobody(concurrent_engine, caplog, event, e
 def test_a_drain_that_is_given_up_is_over_for_all():
     """By asyncio, as a program may do that has a server inside."""
 
-    async def talk(server: Server) -> None:
-        host, _, port = server.addresses[0].partition("://")[2].rpartition(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
-        with contextlib.suppress(ConnectionError):
-            while True:
-                writer.write(b"x")
-                await reader.readexactly(1)
-                busy.set()
+    async def handler(connection):
+        busy.set()
+        await anysock.sleep(PATIENCE)
 
     async def main():
-        server = Server("chargen", bind="127.0.0.1:0", drain_timeout=PATIENCE)
+        server = Server(handler, bind="127.0.0.1:0", drain_timeout=PATIENCE)
         await server.start()
         serving = asyncio.create_task(server.serve_forever())
-        talking = asyncio.create_task(talk(server))
-        await busy.wait()
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.2):
+        with client_of(server):
+            await busy.wait()
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await server.drain()
+            async with asyncio.timeout(PATIENCE):
                 await server.drain()
-        async with asyncio.timeout(PATIENCE):
-            await server.drain()
-            await serving
-        talking.cancel()
+                await serving
 
     busy = asyncio.Event()
     asyncio.run(main())
@@ -333,7 +327,7 @@ def _open(path: str, barrier, results) -> None:
 def test_of_two_servers_that_find_a_dead_ones_socket_one_listens(tmp_path):
     path = str(tmp_path / "socket")
     context = multiprocessing.get_context("spawn")
-    for _ in range(5):
+    for _ in range(3):
         with socket.socket(socket.AF_UNIX) as dead:
             dead.bind(path)
         barrier, results = context.Barrier(2), context.Queue()

@@ -46,7 +46,7 @@ def test_a_bucket_is_less_than_one_percent_wide(value):
     assert math.isclose(bucket_middle(bucket), value, rel_tol=0.0045)
 
 
-@given(st.lists(SECONDS, max_size=50), st.lists(SECONDS, max_size=50))
+@given(st.lists(SECONDS, max_size=10), st.lists(SECONDS, max_size=10))
 def test_two_merged_are_one_of_both(some, more):
     merged = counted(some)
     merged.merge(counted(more))
@@ -54,7 +54,7 @@ def test_two_merged_are_one_of_both(some, more):
     assert merged.summary() == together.summary()
 
 
-@given(st.lists(SECONDS, min_size=1, max_size=50))
+@given(st.lists(SECONDS, min_size=1, max_size=10))
 def test_decode_reads_what_encode_wrote(values):
     latencies = counted(values)
     assert Latencies.decode(latencies.encode()).summary() == latencies.summary()
