@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import shutil
 import socket
@@ -257,6 +258,58 @@ def resolver(tmp_path):
         return {**os.environ, "PYTHONPATH": str(tmp_path)}
 
     return lets
+
+
+def test_load_goes_on_to_another_address_when_the_one_that_answered_falls_silent(
+    start_server, resolver
+):
+    """It answers one connection; then its backlog is full, so that the kernel drops each SYN."""
+    server = start_server()
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        listener.settimeout(PATIENCE)
+
+        def answer_once():
+            client, _ = listener.accept()
+            with client:
+                for _ in range(2):
+                    knock = stack.enter_context(socket.socket())
+                    knock.setblocking(False)
+                    knock.connect_ex(listener.getsockname())
+                client.sendall(client.recv(64))
+
+        once = threading.Thread(target=answer_once)
+        once.start()
+        done = subprocess.run(
+            [
+                *ANYSOCK.split(),
+                "load",
+                "two.example:7",
+                "-c",
+                "1",
+                "--churn",
+                "1",
+                "--json",
+                "-",
+                "--duration",
+                "2s",
+                "--warmup",
+                "0s",
+                "--timeout",
+                "500ms",
+            ],
+            capture_output=True,
+            text=True,
+            timeout=8 * PATIENCE,
+            env=resolver(listener.getsockname(), ("127.0.0.1", server.port)),
+            check=False,
+        )
+        once.join()
+    found = json.loads(done.stdout)
+    assert found["errors"] == {"no connection in time": 1}
+    assert found["messages"] > 1
 
 
 @pytest.mark.parametrize(

@@ -307,6 +307,7 @@ class _Worker:
             if self._context is not None:
                 stream = await self._with_tls(stream)
         if scope.fired:
+            self._answered = None  # another address may answer
             raise Fault("no connection in time")
         self._connects.add(self._clock() - begun)
         self._opened += 1
