@@ -187,6 +187,21 @@ def test_the_site_builds_and_every_link_in_it_leads_somewhere(site):
                 assert anchor in pages[there].ids, f"{path.name} links to {target}"
 
 
+def test_the_reference_of_the_command_line_has_a_heading_for_each_command(site):
+    page = (site / "reference" / "cli.html").read_text()
+    headings = re.findall(r"<h3>([^<]*)<", page)
+    from anysock.cli import anysock
+
+    assert headings == sorted(anysock.list_commands(click.Context(anysock)))
+
+
+def test_what_is_code_is_shown_as_it_is_typed(site):
+    """No quotes and dashes that a program would not take."""
+    for path in site.rglob("*.html"):
+        shown = re.sub(r"<(script|style|title).*?</\1>", "", path.read_text(), flags=re.DOTALL)
+        assert not re.findall(r".{0,40}[\u2018-\u201f].{0,40}", shown), path.name
+
+
 def test_the_site_has_a_picture_on_each_rung(site):
     for rung in RUNGS:
         page = (site / "tutorial" / f"{rung.stem}.html").read_text()

@@ -212,6 +212,8 @@ def test_what_nobody_told_is_told_with_any_later_line_and_at_the_end():
         handler.handle(record("lost %s (%.2f %%)", place, 1))
     handler.handle(record("another", at=1005))
     handler.handle(record("another", at=1005.1))
+    for place in "ab":
+        handler.handle(record("the handler failed for %s%s", place, ": why", at=1006))
     handler.close()
     assert stream.getvalue().splitlines() == [
         "error: lost a (1.00 %)",
@@ -219,6 +221,8 @@ def test_what_nobody_told_is_told_with_any_later_line_and_at_the_end():
         "error: 2 like this were not told: lost ... (... %)",
         "error: another",
         "error: 1 like this was not told: another",
+        "error: the handler failed for a: why",
+        "error: 1 like this was not told: the handler failed for ...",
     ]
 
 

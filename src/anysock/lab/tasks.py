@@ -53,7 +53,7 @@ _SILENT = """
     "a-failed-task-is-silent",
     says="A task's exception is silent until somebody asks for it; await raises it again",
     how="An asyncio task fails; 0.1 s pass; it is awaited. A second fails, and is forgotten.",
-    threshold="nothing is said in 0.1 s; await raises; “never retrieved” comes when it is "
+    threshold="nothing is said in 0.1 s; await raises; 'never retrieved' comes when it is "
     "collected",
     read_on="asyncio.Task; docs/tutorial: S12",
 )

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 MOST_A_SECOND = 10
 
 # What stands for an argument in a message of `logging` (printf-style formatting).
-_ARGUMENT = re.compile(r"%[-#0 +]*[\d*]*(?:\.[\d*]+)?[a-zA-Z]")
+_ARGUMENT = r"%[-#0 +]*[\d*]*(?:\.[\d*]+)?[a-zA-Z]"
+# Several without a word between them are one gap.
+_GAP = re.compile(f"(?:{_ARGUMENT})+")
 
 
 _ACCESS = "anysock.access"
@@ -91,7 +93,7 @@ class FloodLimit(logging.Filter):
 def _in_common(record: logging.LogRecord) -> str:
     """What the message of `record` has in common with those of its kind: all but its arguments."""
     text = str(record.msg)
-    return _ARGUMENT.sub("...", text).replace("%%", "%") if record.args else text
+    return _GAP.sub("...", text).replace("%%", "%") if record.args else text
 
 
 def _left_out(second: _Second) -> logging.LogRecord:

@@ -2,7 +2,7 @@
 
 A datagram's source can be forged. Two echo servers that are told by one forged datagram that they
 have heard from each other never stop (CERT CA-1996-01; again in 2024, as CVE-2024-2169); one
-request to a broadcast address is answered by a whole network (“fraggle”). Decided from addresses
+request to a broadcast address is answered by a whole network ("fraggle"). Decided from addresses
 and a clock that the caller reads, without a socket in sight.
 """
 
