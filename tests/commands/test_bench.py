@@ -88,7 +88,7 @@ def measured(file: Path) -> Any:
         (["--server", "nginx"], "no such server: nginx; there are c-epoll, anysock blocking"),
         (["--resume"], "needs the --json FILE"),
         (["--resume", "--json", "/dev/null"], "is not a file that `anysock bench --json` wrote"),
-        (["-c", "1,x"], "is not a valid integer range"),
+        (["-c", "1,x"], "expected a whole number, not 'x'"),
         (["--baseline", "nobody"], "no such server: nobody"),
     ],
 )

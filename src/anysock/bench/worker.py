@@ -33,10 +33,11 @@ from anysock.bench.plan import Plan
 from anysock.bench.pollers import PrecisePoller
 from anysock.bench.processes import raise_descriptor_limit
 from anysock.bench.streams import StreamConversation
-from anysock.engines.base import Stream
+from anysock.engines.base import Scope, Stream
 from anysock.engines.datagrams import Datagrams, connect_datagrams
 from anysock.engines.nonblocking import NonblockingEngine, NonblockingStream
 from anysock.errors import StartError, TlsError
+from anysock.groups import task_group
 from anysock.happy_eyeballs import connect_to_any
 from anysock.loop.pollers import Poller, default_poller
 from anysock.loop.waits import Descriptor, Event, ReadWait, pause
@@ -122,11 +123,14 @@ class _Worker:
 
     async def run(self) -> None:
         plan = self._plan
-        self._kernel.spawn(self._watch(), "stdin")
-        # (Over UDP there is nobody whom a connection could teach anything.)
-        if plan.warmup and self._number == 0 and plan.address.kind != "udp":
-            await self._teach()
-        streams = {} if plan.churn else await self._open_all()
+        streams: dict[int, Way] = {}
+        async with self._engine.scope() as preparing:
+            self._kernel.spawn(self._watch(preparing), "stdin")
+            # (Over UDP there is nobody whom a connection could teach anything.)
+            if plan.warmup and self._number == 0 and plan.address.kind != "udp":
+                await self._teach()
+            if not plan.churn:
+                await self._open_all(streams)
         if self._dismissed.is_set():
             return
         self._ready = True
@@ -188,7 +192,7 @@ class _Worker:
         else:
             await schedule.join()
 
-    async def _watch(self) -> None:
+    async def _watch(self, preparing: Scope) -> None:
         """Start when told so, once ready; end early when told so at any other time, or when whoever
         started us is gone."""
         stdin = ReadWait(Descriptor(self._kernel, 0))
@@ -197,6 +201,8 @@ class _Worker:
             told = os.read(0, 1)
             if not (told and self._ready and not self._started.is_set()):
                 self._over.set()
+            if not self._ready:
+                preparing.cancel()
             if self._ready or not told:
                 self._started.set()
             if not told:
@@ -278,22 +284,18 @@ class _Worker:
 
     # -- connections ---------------------------------------------------------------------------
 
-    async def _open_all(self) -> dict[int, Way]:
-        """The first connection of each slot that could be opened."""
-        streams: dict[int, Way] = {}
+    async def _open_all(self, streams: dict[int, Way]) -> None:
+        """Put there the first connection of each slot that could be opened."""
         places = iter(range(self._plan.connections))
 
         async def open_some(places: Iterator[int]) -> None:
             for place in places:
-                if self._over.is_set():
-                    return
                 with self._errors.counted():
                     streams[place] = await self._connect()
 
-        tasks = [self._kernel.spawn(open_some(places)) for _ in range(CONNECTING_AT_ONCE)]
-        for task in tasks:
-            await task.join()
-        return streams
+        async with task_group() as group:
+            for _ in range(CONNECTING_AT_ONCE):
+                group.spawn(open_some(places))
 
     async def _connect(self) -> Way:
         """Connect; with TLS, that takes until its handshake is done."""

@@ -14,9 +14,10 @@ from anysock.cli.helping import Command
 from anysock.cli.values import COUNT, DURATION, OUTPUT_FILE, SIZE, Value
 from anysock.errors import UsageError
 from anysock.extras import needs
+from anysock.option_values import whole
 
 
-def _list_of(each: Value | click.IntRange) -> Value:
+def _list_of(each: Value) -> Value:
     """A list of such values, with commas between."""
 
     def parse(text: Any) -> tuple[Any, ...]:
@@ -56,8 +57,14 @@ def _list_of(each: Value | click.IntRange) -> Value:
               help="Of one measurement.")  # fmt: skip
 @click.option("--warmup", type=DURATION, default="300ms", show_default=True,
               help="Load for that long before each.")  # fmt: skip
-@click.option("--idle", type=click.IntRange(min=0), default=2000, show_default=True, metavar="N",
-              help="Idle connections whose memory is measured; 0: none.")  # fmt: skip
+@click.option(
+    "--idle",
+    type=Value("number", whole(0)),
+    default=2000,
+    show_default=True,
+    metavar="N",
+    help="Idle connections whose memory is measured; 0: none.",
+)
 @click.option(
     "--generator",
     type=click.Choice(["c", "python"]),

@@ -17,6 +17,9 @@ from anysock.cli.where import with_address
 from anysock.errors import UsageError
 from anysock.extras import needs
 from anysock.net.addresses import Address
+from anysock.option_values import number, whole
+
+MOST_PROCESSES = 1024
 
 
 def _bound(text: Any) -> Any:
@@ -60,7 +63,7 @@ def _bound(text: Any) -> Any:
 )
 @click.option(
     "--rate",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Value("rate", number(0.001, 1e9)),
     metavar="N",
     help="N messages a second, all connections together, sent on schedule: an open loop. Without "
     "it, each connection sends when it has its answer: a closed loop.",
@@ -82,7 +85,7 @@ def _bound(text: Any) -> Any:
 @click.option("--lines", is_flag=True, help="Messages are lines of text, with CRLF.")
 @click.option(
     "--processes",
-    type=COUNT,
+    type=Value("number", whole(1, MOST_PROCESSES)),
     default=1,
     show_default=True,
     metavar="N",

@@ -12,6 +12,7 @@ from click.shell_completion import CompletionItem
 
 from anysock.cli.completing import Choices, files, known
 from anysock.errors import UsageError
+from anysock.option_values import whole
 from anysock.units import parse_duration, parse_size
 
 
@@ -65,4 +66,4 @@ def _output_file(value: Any) -> Path:
 DURATION = Value("duration", parse_duration)
 SIZE = Value("size", _size_of_a_message)
 OUTPUT_FILE = Value("file", _output_file, is_file=True)
-COUNT = click.IntRange(min=1)
+COUNT = Value("number", whole(1))
