@@ -54,3 +54,19 @@ def _end(signum: int, _frame: FrameType | None) -> NoReturn:
             os.write(2, f"anysock: ended by {signal.Signals(signum).name}\n".encode())
     finally:
         os._exit(128 + signum)
+
+
+def sigterm_interrupts() -> None:
+    """Let a SIGTERM do what a Ctrl-C does. For commands that have started processes, which would go
+    on without them; where it was ignored before, it stays so."""
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
+        signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(_signum: int, _frame: object) -> None:
+    # Who holds back a Ctrl-C, or waits for one, does so for this, too. A shell without job control
+    # starts what runs in its background with SIGINT ignored.
+    if callable(signal.getsignal(signal.SIGINT)):
+        signal.raise_signal(signal.SIGINT)
+    else:
+        raise KeyboardInterrupt

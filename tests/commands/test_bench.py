@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -76,6 +77,36 @@ def test_interrupted_it_keeps_what_it_has_and_resumes(tmp_path):
     assert sorted((m["server"], m["round"]) for m in after) == [
         (name, number) for name in ("anysock selector", "asyncio streams") for number in range(3)
     ]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["bench", *SMALL, *SERVERS, "--idle", "0"], ["lab", "polling-burns-a-core"]],
+    ids=["bench", "lab"],
+)
+def test_a_sigterm_leaves_nobody_behind(tmp_path, command):
+    def those_started() -> list[str]:
+        found = []
+        for folder in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                if folder.name.isdigit() and (folder / "cwd").readlink() == tmp_path:
+                    found.append((folder / "cmdline").read_text())
+        return found
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "anysock", *command],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_until(lambda: "\0serve\0" in "".join(those_started()), "it has started a server")
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 128 + signal.SIGINT
+    assert "Traceback" not in error
+    # (A compiler's own children end when they have done their work.)
+    wait_until(lambda: not those_started(), "nobody is left")
 
 
 def measured(file: Path) -> Any:

@@ -15,6 +15,7 @@ from anysock.cli.values import COUNT, DURATION, OUTPUT_FILE, SIZE, Value
 from anysock.errors import UsageError
 from anysock.extras import needs
 from anysock.option_values import whole
+from anysock.process import sigterm_interrupts
 
 
 def _list_of(each: Value) -> Value:
@@ -85,6 +86,7 @@ def command(json_file: Path | None, html_file: Path | None, resume: bool, **aske
 
     Ctrl-C ends it; what was measured is shown, and with --json kept for --resume.
     """
+    sigterm_interrupts()
     with needs("load"):
         from anysock.bench import servers as bench_servers
         from anysock.bench.comparison import Comparison, Results

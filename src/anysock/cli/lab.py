@@ -14,6 +14,7 @@ from anysock.cli.consoles import wide_console
 from anysock.cli.helping import Command
 from anysock.cli.values import OUTPUT_FILE
 from anysock.extras import needs
+from anysock.process import sigterm_interrupts
 
 
 def _claims() -> Choices:
@@ -59,6 +60,7 @@ def command(
     if only_list:
         console.print(text.claims_table(wanted))
         return
+    sigterm_interrupts()
     results = []
     interrupted = False
     with Console(stderr=True).status("starting", refresh_per_second=2) as status:
