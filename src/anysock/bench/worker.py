@@ -38,7 +38,7 @@ from anysock.engines.datagrams import Datagrams, connect_datagrams
 from anysock.engines.nonblocking import NonblockingEngine, NonblockingStream
 from anysock.errors import StartError, TlsError
 from anysock.groups import task_group
-from anysock.happy_eyeballs import connect_to_any
+from anysock.happy_eyeballs import ATTEMPT_DELAY_SECONDS, connect_to_any
 from anysock.loop.pollers import Poller, default_poller
 from anysock.loop.waits import Descriptor, Event, ReadWait, pause
 from anysock.net.addresses import ResolvedAddress, resolve
@@ -309,7 +309,6 @@ class _Worker:
             if self._context is not None:
                 stream = await self._with_tls(stream)
         if scope.fired:
-            self._answered = None  # another address may answer
             raise Fault("no connection in time")
         self._connects.add(self._clock() - begun)
         self._opened += 1
@@ -333,14 +332,16 @@ class _Worker:
         return tls
 
     async def _connect_to_any(self) -> Stream:
-        """Connect to the address that has answered before; the first time, and when it refuses, to
-        the first that answers."""
+        """Connect to the address that has answered before; the first time, and when it refuses or
+        is silent, to the first that answers."""
         if self._answered is not None:
-            try:
-                return await self._engine.connect(*self._answered)
-            except OSError:
-                if len(self._addresses) == 1:
-                    raise
+            alone = len(self._addresses) == 1
+            async with self._engine.scope(None if alone else ATTEMPT_DELAY_SECONDS):
+                try:
+                    return await self._engine.connect(*self._answered)
+                except OSError:
+                    if alone:
+                        raise
         self._answered, stream = await connect_to_any(self._engine, self._addresses)
         return stream
 
