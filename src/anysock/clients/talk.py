@@ -68,8 +68,8 @@ async def _talk(address: Address, line_ending: bytes, tls: ssl.SSLContext | None
         where = f"{host}:{address.port}" if address.host else str(address)
         raise StartError(f"can't connect to {where}: {reason}") from None
     _say(f"Connected to {host}.")
-    _say("Escape character is '^]'.")
     with _escape_ends_a_line():
+        _say("Escape character is '^]'.")  # from now on
         user = _User(connection, line_ending)
         spawn(user.speak(), name="user")
         try:
@@ -91,8 +91,8 @@ async def _talk_udp(address: Address, line_ending: bytes) -> None:
         datagrams = await connect_datagrams(address)
     except OSError as error:
         raise StartError(f"can't send to {address}: {error.strerror or error}") from None
-    _say("Each line is a datagram. Escape character is '^]'.")
     with _escape_ends_a_line():
+        _say("Each line is a datagram. Escape character is '^]'.")
         user = _UdpUser(address, datagrams, line_ending)
         spawn(user.speak(), name="user")
         try:
