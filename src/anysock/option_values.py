@@ -208,7 +208,11 @@ def network(value: Any) -> Network:
 def path(value: Any) -> str:
     """A file that is there."""
     found = os.fspath(value) if isinstance(value, str | Path) else ""
-    if not found or "\0" in found:
+    try:
+        encoded = os.fsencode(found)
+    except UnicodeEncodeError:
+        encoded = b""
+    if not encoded or b"\0" in encoded:
         raise UsageError(f"expected a file, not {value!r}")
     return found
 

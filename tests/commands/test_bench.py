@@ -16,7 +16,7 @@ import pytest
 
 from anysock.bench.comparison import Comparison, Measurement, Results, Settings, Work
 from anysock.bench.latencies import Latencies, Samples
-from anysock.bench.pages import bench_page, scale_page, write
+from anysock.bench.pages import bench_page, scale_page
 from anysock.bench.scale import Scaling
 from anysock.bench.servers import Server, all_servers, running
 from anysock.errors import StartError, UsageError
@@ -287,7 +287,7 @@ def test_a_browser_draws_every_figure(tmp_path, width):
     found.idle = {"base": {"bytes": 100.0, "cpu": 0.0}, "other": {"bytes": 5000.0, "cpu": 1.0}}
     found.missing["third"] = "<not> installed"
     page = tmp_path / "bench.html"
-    write(page, bench_page(found))
+    page.write_text(bench_page(found), encoding="utf-8")
     document = dumped(page, width=width)
     # Throughput, CPU, latency, memory: each is an SVG by now.
     assert document.count('class="main-svg"') >= 4
@@ -299,7 +299,7 @@ def test_a_browser_draws_every_figure(tmp_path, width):
 
 def test_a_browser_draws_a_sweep(tmp_path):
     page = tmp_path / "scale.html"
-    write(page, scale_page(sweep()))
+    page.write_text(scale_page(sweep()), encoding="utf-8")
     document = dumped(page, width=1200)
     assert document.count('class="plotly-graph-div') == 2
     assert "p99 breaks at" in document

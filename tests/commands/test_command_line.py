@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from anysock.cli import COMMANDS, anysock
+from anysock.errors import UsageError
 from anysock.option_values import flag
 from anysock.options import OPTIONS
 from tests.commands import running
@@ -116,6 +117,72 @@ def test_what_there_is_not_is_one_line_with_what_may_be_meant(arguments, meant):
     given = (arguments * 2)[1]
     kind = "option" if given.startswith("-") else "command"
     assert done.stderr == f"anysock: No such {kind} {given!r}.{meant}\n"
+
+
+HOSTILE = [
+    "", "0", "-1", str(2**63), "9" * 401, "9" * 5000, "nan", "inf", "1e400", "²", "1,", ",", "%",
+    "\udcff", "\ud800", "\0", "x" * 100_000, "a\nb", "\x1b[31m", "[", "[::1", "://", "unix:///\0",
+    "unix://", "fd://0", "p99<", "p99<nan", "p99<1e400", "p1e400<1s", "-", "/nope/nope", "/",
+]  # fmt: skip
+
+OF_CLIENTS = [
+    pytest.param(name, param, id=f"{name}-{param.name}")
+    for name in COMMANDS
+    for param in command(name).params
+    if name != "serve" and not (isinstance(param, click.Option) and param.is_flag)
+]
+
+
+@pytest.mark.parametrize(("name", "param"), OF_CLIENTS)
+def test_whatever_is_given_to_a_command_is_a_value_or_one_line(name, param):
+    for given in HOSTILE:
+        arguments = ["--", given]
+        if isinstance(param, click.Option):
+            address = [":1"] if name in ("talk", "ping", "load") else []
+            arguments = [*address, param.opts[-1], given]
+        told = ""
+        try:
+            command(name).make_context(name, arguments)
+        except click.ClickException as error:
+            told = error.format_message()
+        except UsageError as error:
+            told = str(error)
+        assert len(told.splitlines()) <= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("--size 1GiB --depth 2", "--depth 2 times --size 1073741824 is more than 1GiB"),
+        ("--size 2GiB", "a message has at most 1GiB, not 2GiB"),
+        ("--connections 99999999999", "are more than can be opened"),
+        ("--rate 1e10", "expected a number from 0.001 to 1e+09, not '1e10'"),
+        ("--rate nan", "expected a number, not 'nan'"),
+        ("--html -", "standard output is for the report in words"),
+        (f"--json {'x' * 300}", "File name too long"),
+    ],
+)
+def test_a_load_that_no_machine_bears_is_refused_before_it_begins(arguments, says):
+    done = subprocess.run(
+        [sys.executable, "-m", "anysock", "load", "127.0.0.1:1", *arguments.split()],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_report_that_can_not_be_written_in_the_end_is_one_line():
+    """As root, everything seems to be writable, until it is written."""
+    path = "/proc/self/nope"
+    done = subprocess.run(
+        [sys.executable, "-m", "anysock", "lab", "nothing-means-closed", "--json", path],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode in (1, 2)  # 2: without the rights of root, it is told before
+    assert done.stderr.splitlines()[-1].startswith("anysock: ")
+    assert f"can't write {path}: " in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 # The library without what the command line needs: importing it is an error.

@@ -10,7 +10,6 @@ import html
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
@@ -42,11 +41,6 @@ pre { background: #f3f4f6; padding: .7rem; overflow-x: auto; }
 table.claim td { white-space: normal; text-align: left; }
 .note { color: #57606a; } .figure { width: 100%; min-height: 26rem; }
 """
-
-
-def write(path: Path, page: str) -> None:
-    """Write `page` to `path`."""
-    path.write_text(page, encoding="utf-8")
 
 
 def load_page(outcome: Outcome) -> str:

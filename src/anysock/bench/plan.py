@@ -10,6 +10,9 @@ from typing import Self
 from anysock.errors import UsageError
 from anysock.net.addresses import Address
 
+#: Bytes on each connection.
+MOST_ON_THE_WAY = 1 << 30
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -58,6 +61,11 @@ class Plan:
             )
         if self.lines and self.size < 2:
             raise UsageError("a line has at least 2 bytes, CR and LF")
+        if self.depth * self.size > MOST_ON_THE_WAY:
+            raise UsageError(
+                f"--depth {self.depth} times --size {self.size} is more than 1GiB on the way on "
+                "each connection"
+            )
         if self.rate is not None and self.depth != 1:
             raise UsageError(
                 "--depth is for a closed loop; with --rate, messages are sent on schedule, however "

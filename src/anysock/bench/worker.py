@@ -543,6 +543,12 @@ def main() -> None:
     except StartError as error:
         say(failed=str(error))
         sys.exit(1)
+    except MemoryError:
+        say(failed="this machine has not enough memory for that")
+        sys.exit(1)
+    except BrokenPipeError:  # whoever has started us is gone, and nobody is left to be told
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -91,6 +91,9 @@ def main() -> NoReturn:
     except StartError as error:
         _say(f"anysock: {printable(str(error))}")
         code = 1
+    except MemoryError:
+        _say("anysock: this machine has not enough memory for that")
+        code = 1
     except (click.Abort, KeyboardInterrupt):
         code = 128 + signal.SIGINT
     except OSError as error:

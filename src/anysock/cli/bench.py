@@ -11,7 +11,7 @@ import click
 
 from anysock.cli.consoles import wide_console
 from anysock.cli.helping import Command
-from anysock.cli.values import COUNT, DURATION, OUTPUT_FILE, SIZE, Value
+from anysock.cli.values import AT_ONCE, COUNT, DURATION, OWN_FILE, SIZE, Value, write_file
 from anysock.errors import UsageError
 from anysock.extras import needs
 from anysock.option_values import whole
@@ -35,13 +35,13 @@ def _list_of(each: Value) -> Value:
 @click.option(
     "-c",
     "--connections",
-    type=_list_of(COUNT),
+    type=_list_of(AT_ONCE),
     metavar="N,...",
     help="How many at once.  [default: 1,50,500; with --scale: 1 to 5000]",
 )
 @click.option("-s", "--size", "sizes", type=_list_of(SIZE), metavar="SIZE,...",
               default="64,4096,262144", show_default=True, help="Of a message.")  # fmt: skip
-@click.option("--depth", type=COUNT, default=1, show_default=True, metavar="N",
+@click.option("--depth", type=AT_ONCE, default=1, show_default=True, metavar="N",
               help="Messages on the way on each connection.")  # fmt: skip
 @click.option("--churn", is_flag=True, help="Also connect, echo a message, close, over and over.")
 @click.option(
@@ -60,7 +60,7 @@ def _list_of(each: Value) -> Value:
               help="Load for that long before each.")  # fmt: skip
 @click.option(
     "--idle",
-    type=Value("number", whole(0)),
+    type=Value("number", whole(0, 10**6)),
     default=2000,
     show_default=True,
     metavar="N",
@@ -72,10 +72,10 @@ def _list_of(each: Value) -> Value:
     help="The load generator's worker.  [default: c, where there is a compiler]",
 )
 @click.option("--scale", is_flag=True, help="Sweep the connections, and show where it bends.")
-@click.option("--json", "json_file", type=OUTPUT_FILE, metavar="FILE",
+@click.option("--json", "json_file", type=OWN_FILE, metavar="FILE",
               help="Kept up to date after each measurement.")  # fmt: skip
 @click.option("--resume", is_flag=True, help="Go on with what --json FILE holds.")
-@click.option("--html", "html_file", type=OUTPUT_FILE, metavar="FILE", help="A page with figures.")
+@click.option("--html", "html_file", type=OWN_FILE, metavar="FILE", help="A page with figures.")
 def command(json_file: Path | None, html_file: Path | None, resume: bool, **asked: Any) -> None:
     """Compare I/O models and other servers on this machine.
 
@@ -94,7 +94,7 @@ def command(json_file: Path | None, html_file: Path | None, resume: bool, **aske
         from anysock.bench.text import comparison_report, scaling_report
     if html_file is not None:
         with needs("report"):
-            from anysock.bench.pages import bench_page, scale_page, write
+            from anysock.bench.pages import bench_page, scale_page
     from rich.console import Console
 
     if resume and json_file is None:
@@ -129,11 +129,11 @@ def command(json_file: Path | None, html_file: Path | None, resume: bool, **aske
         scaling = Scaling(results)
         console.print(scaling_report(scaling))
         if html_file is not None:
-            write(html_file, scale_page(scaling))
+            write_file(html_file, scale_page(scaling))
     else:
         console.print(comparison_report(results))
         if html_file is not None:
-            write(html_file, bench_page(results))
+            write_file(html_file, bench_page(results))
     sys.exit(0 if complete else 128 + signal.SIGINT)
 
 

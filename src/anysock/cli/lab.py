@@ -12,7 +12,7 @@ import click
 from anysock.cli.completing import Choices, completing
 from anysock.cli.consoles import wide_console
 from anysock.cli.helping import Command
-from anysock.cli.values import OUTPUT_FILE
+from anysock.cli.values import OUTPUT_FILE, OWN_FILE, write_file
 from anysock.extras import needs
 from anysock.process import sigterm_interrupts
 
@@ -35,7 +35,7 @@ def _claims() -> Choices:
     metavar="FILE",
     help="The report as JSON; -: to stdout.",
 )
-@click.option("--html", "html_file", type=OUTPUT_FILE, metavar="FILE", help="The report as a page.")
+@click.option("--html", "html_file", type=OWN_FILE, metavar="FILE", help="The report as a page.")
 def command(
     claims: tuple[str, ...], only_list: bool, json_file: Path | None, html_file: Path | None
 ) -> None:
@@ -80,9 +80,9 @@ def command(
     if to_stdout:
         click.echo(told)
     elif json_file is not None:
-        json_file.write_text(told + "\n")
+        write_file(json_file, told + "\n")
     if html_file is not None:
-        html_file.write_text(lab_page(results), encoding="utf-8")
+        write_file(html_file, lab_page(results))
     if interrupted:
         sys.exit(128 + signal.SIGINT)
     sys.exit(1 if any(result.verdict.value == "refuted" for result in results) else 0)

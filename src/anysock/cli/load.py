@@ -12,7 +12,16 @@ import click
 from anysock.cli.consoles import wide_console
 from anysock.cli.helping import Command
 from anysock.cli.trust import with_trust
-from anysock.cli.values import COUNT, DURATION, OUTPUT_FILE, SIZE, Value
+from anysock.cli.values import (
+    AT_ONCE,
+    COUNT,
+    DURATION,
+    OUTPUT_FILE,
+    OWN_FILE,
+    SIZE,
+    Value,
+    write_file,
+)
 from anysock.cli.where import with_address
 from anysock.errors import UsageError
 from anysock.extras import needs
@@ -42,7 +51,7 @@ def _bound(text: Any) -> Any:
 @click.option("-s", "--size", type=SIZE, default="64", show_default=True, help="Of a message.")
 @click.option(
     "--depth",
-    type=COUNT,
+    type=AT_ONCE,
     default=1,
     show_default=True,
     metavar="N",
@@ -106,7 +115,7 @@ def _bound(text: Any) -> Any:
     metavar="FILE",
     help="The report as JSON; -: to stdout.",
 )
-@click.option("--html", "html_file", type=OUTPUT_FILE, metavar="FILE", help="The report as a page.")
+@click.option("--html", "html_file", type=OWN_FILE, metavar="FILE", help="The report as a page.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
 def command(
     address: Address,
@@ -133,7 +142,7 @@ def command(
         from anysock.bench.text import outcome_report, search_report, step_text
     if html_file is not None:
         with needs("report"):
-            from anysock.bench.pages import load_page, write
+            from anysock.bench.pages import load_page
     from rich.console import Console
 
     from anysock.cli.progress import LoadProgress
@@ -181,7 +190,7 @@ def command(
     if to_stdout:
         click.echo(json.dumps(told, indent=1))
     elif json_file is not None:
-        json_file.write_text(json.dumps(told, indent=1) + "\n")
+        write_file(json_file, json.dumps(told, indent=1) + "\n")
     if html_file is not None and outcome is not None:
-        write(html_file, load_page(outcome))
+        write_file(html_file, load_page(outcome))
     sys.exit(0 if ok else 1)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from anysock.cli.values import INPUT_FILE
 from anysock.errors import UsageError
 from anysock.net.addresses import Address
 
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     import ssl
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-_FILE = click.Path(dir_okay=False)
 
 
 def with_trust(command: F) -> F:
@@ -25,7 +24,7 @@ def with_trust(command: F) -> F:
         (
             click.option(
                 "--tls-ca",
-                type=_FILE,
+                type=INPUT_FILE,
                 metavar="FILE",
                 help="tls://: trust certificates of the authorities in this PEM file only.",
             ),
@@ -34,11 +33,11 @@ def with_trust(command: F) -> F:
             ),
             click.option(
                 "--tls-cert",
-                type=_FILE,
+                type=INPUT_FILE,
                 metavar="FILE",
                 help="tls://: our own certificate, for a server that wants one: PEM.",
             ),
-            click.option("--tls-key", type=_FILE, metavar="FILE", help="Its private key."),
+            click.option("--tls-key", type=INPUT_FILE, metavar="FILE", help="Its private key."),
         )
     ):
         command = decorate(command)

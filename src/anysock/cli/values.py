@@ -11,8 +11,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from anysock.cli.completing import Choices, files, known
-from anysock.errors import UsageError
-from anysock.option_values import whole
+from anysock.errors import StartError, UsageError
+from anysock.option_values import path, whole
 from anysock.units import parse_duration, parse_size
 
 
@@ -45,25 +45,60 @@ class Value(click.ParamType[Any]):
         return files(incomplete) if self._is_file else known(self._choices, incomplete)
 
 
+#: In bytes.
+MOST_OF_A_MESSAGE = 1 << 30
+
+
 def _size_of_a_message(value: Any) -> int:
     size = parse_size(value)
     if not size:
         raise UsageError("a message has at least one byte")
+    if size > MOST_OF_A_MESSAGE:
+        raise UsageError(f"a message has at most 1GiB, not {value}")
     return size
 
 
 def _output_file(value: Any) -> Path:
     """Looked at before the work, so that its result is not lost for want of a place."""
-    path = Path(value)
-    if str(path) != "-":
-        if not path.parent.is_dir():
-            raise UsageError(f"can't write {path}: there is no folder {path.parent}")
-        if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-            raise UsageError(f"can't write {path}: no permission, or it is a folder")
-    return path
+    found = Path(value)
+    if str(found) == "-":
+        return found
+    try:
+        folder, taken = found.parent.is_dir(), found.is_dir()
+        writable = os.access(found if found.exists() else found.parent, os.W_OK)
+    except OSError as error:  # such as a name that is too long
+        raise UsageError(f"can't write {found}: {error.strerror}") from None
+    except ValueError:
+        raise UsageError(f"expected a file, not {value!r}") from None
+    if not folder:
+        raise UsageError(f"can't write {found}: there is no folder {found.parent}")
+    if taken or not writable:
+        raise UsageError(f"can't write {found}: no permission, or it is a folder")
+    return found
+
+
+def _own_file(value: Any) -> Path:
+    found = _output_file(value)
+    if str(found) == "-":
+        raise UsageError("expected a file: standard output is for the report in words")
+    return found
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write what a command has found out. Raises `StartError` if that has become impossible since
+    the file was looked at."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StartError(f"can't write {path}: {error.strerror}") from None
 
 
 DURATION = Value("duration", parse_duration)
 SIZE = Value("size", _size_of_a_message)
+# Or -, standard output.
 OUTPUT_FILE = Value("file", _output_file, is_file=True)
+OWN_FILE = Value("file", _own_file, is_file=True)
+INPUT_FILE = Value("file", path, is_file=True)
 COUNT = Value("number", whole(1))
+#: How many there are at once: more than any machine of today holds.
+AT_ONCE = Value("number", whole(1, 10**6))
