@@ -267,6 +267,11 @@ def test_a_module_that_fails_to_import_shows_its_own_traceback(tmp_path):
     assert "mine.py" in done.stderr
 
 
+def test_a_port_in_the_place_of_the_handler_is_told_where_it_belongs():
+    done = anysock("serve", "9000")
+    assert_one_line(done, 2, "9000 is no handler; to listen on that port: --port 9000")
+
+
 def test_help_tells_every_option_with_its_default_and_its_variable():
     done = anysock("serve", "--help")
     assert done.returncode == 0

@@ -10,6 +10,7 @@ import click
 from anysock.cli.completing import completing
 from anysock.cli.helping import Command
 from anysock.cli.options import with_options
+from anysock.errors import UsageError
 from anysock.handlers import HANDLERS
 from anysock.options import ServeOptions
 from anysock.serving import serve
@@ -29,5 +30,7 @@ _HELP = (
 @click.argument("handler", default="echo", shell_complete=completing(lambda: HANDLERS))
 @with_options
 def command(handler: str, **keywords: Any) -> None:
+    if handler.isdecimal():  # as one would type after `python -m http.server`
+        raise UsageError(f"{handler} is no handler; to listen on that port: --port {handler}")
     aborted = serve(handler, ServeOptions(**keywords))
     sys.exit(1 if aborted else 0)
