@@ -27,9 +27,9 @@ serve: $(VENV)/ready-to-run
 	@exec $(BIN)/anysock serve $(ARGS)
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n 4 --dist worksteal $(ARGS)
 	@# Our own loop once more, on the poller that other platforms have.
-	ANYSOCK_POLLER=selectors $(BIN)/python -m pytest -n 2 --dist worksteal \
+	ANYSOCK_POLLER=selectors $(BIN)/python -m pytest -n 4 --dist worksteal \
 		-k 'selector and not leave_nothing' \
 		tests/contract tests/test_library.py tests/test_streams.py tests/test_tasks.py
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from anysock.errors import Cancelled, StreamBusy, StreamClosed
+from anysock.errors import Cancelled, StreamBusy, StreamClosed, UsageError
 from anysock.loop.kernel import Kernel
-from anysock.loop.pollers import FAILED, READABLE, WRITABLE, SelectorsPoller
+from anysock.loop.pollers import FAILED, READABLE, WRITABLE, SelectorsPoller, default_poller
 from anysock.loop.scopes import Scope
 from anysock.loop.tasks import Task
 from anysock.loop.timers import Timers
@@ -653,3 +653,11 @@ def test_a_task_says_what_it_does(kernel):
         assert isinstance(task, Task)
 
     kernel.run(main())
+
+
+def test_the_variable_that_chooses_a_poller_is_looked_at(monkeypatch):
+    monkeypatch.setenv("ANYSOCK_POLLER", "selectors")
+    assert isinstance(default_poller(), SelectorsPoller)
+    monkeypatch.setenv("ANYSOCK_POLLER", "kqueue")
+    with pytest.raises(UsageError, match="'kqueue': it may be selectors"):
+        default_poller()

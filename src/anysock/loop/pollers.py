@@ -12,6 +12,8 @@ import select
 import selectors
 from typing import Protocol
 
+from anysock.errors import UsageError
+
 # The values of poll(2), which epoll shares. They stand here because `select` does not
 # define them on every platform.
 READABLE = 0x001
@@ -71,8 +73,11 @@ def default_poller() -> Poller:
     """`select.epoll` where there is one, else `SelectorsPoller`.
 
     The environment variable ``ANYSOCK_POLLER=selectors`` chooses the portable one everywhere,
-    so that it can be tested on Linux.
+    so that it can be tested on Linux. Raises `UsageError` for any other value.
     """
-    if os.environ.get("ANYSOCK_POLLER") != "selectors" and hasattr(select, "epoll"):
+    chosen = os.environ.get("ANYSOCK_POLLER", "")
+    if chosen not in ("", "selectors"):
+        raise UsageError(f"ANYSOCK_POLLER is {chosen!r}: it may be selectors, or empty")
+    if not chosen and hasattr(select, "epoll"):
         return select.epoll()
     return SelectorsPoller()
