@@ -158,6 +158,8 @@ def test_so_many_are_sent_as_were_asked_and_no_connection_ends_with_a_reset(
     start_server, more, messages
 ):
     server = start_server("echo", "-v")
+    # Its lines show all data: a busy machine does not read them as fast as they come.
+    server.expected_errors.append("of the log could not be written, or not fast enough")
     options = ("-c", "5", "--duration", "300ms", "--warmup", "100ms")
     report = told(f":{server.port}", *options, *more)
     assert report["errors"] == {}
