@@ -23,6 +23,14 @@ def check_coroutine(coro: Coroutine[Any, Any, T], caller: str) -> None:
     raise WrongType(f"{caller}() takes a coroutine, not {coro!r}{hint}")
 
 
+def check_task(coro: Coroutine[Any, Any, T], name: str | None, caller: str) -> None:
+    """Raises `WrongType` if no task of that `name` can be made of `coro`, which is closed then."""
+    check_coroutine(coro, caller)
+    if name is not None and not isinstance(name, str):
+        coro.close()
+        raise WrongType(f"{caller}() takes a text as the task's name, not {name!r}")
+
+
 def check_seconds(seconds: float | None, caller: str, *, none: bool = False) -> None:
     """Raises `WrongType` if `seconds` is no number, nor None where that may be, and `UsageError`
     for NaN, which is neither before nor after anything."""
@@ -42,12 +50,6 @@ def check_function(func: Callable[..., Any], caller: str) -> None:
         raise WrongType(f"{caller}() takes a function that blocks, not an async one: await it")
     if not callable(func):
         raise WrongType(f"{caller}() takes a function, not {func!r}")
-
-
-def check_name(name: str | None, caller: str) -> None:
-    """Raises `WrongType` if `name` is no name of a task."""
-    if name is not None and not isinstance(name, str):
-        raise WrongType(f"{caller}() takes a text as the task's name, not {name!r}")
 
 
 def started(

@@ -56,6 +56,16 @@ class StreamBroken(AnysockError):
     peer would take for the rest of it; so nothing more can be sent."""
 
 
+def stream_closed(what: str) -> StreamClosed:
+    """What the operation `what` raises on a stream that is closed; see `engines.base.Stream`."""
+    return StreamClosed(f"{what}() on a stream that is closed")
+
+
+def stream_broken() -> StreamBroken:
+    """What a send raises once an earlier one was given up on its way."""
+    return StreamBroken("an earlier send_all was cancelled when part of it had been sent")
+
+
 class TlsError(AnysockError, ConnectionError):
     """TLS has ended the connection: the handshake failed, or what came is no TLS.
 

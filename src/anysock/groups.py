@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 from anysock import arguments
 from anysock.engines.base import Task
 from anysock.engines.current import current_engine
-from anysock.errors import Cancelled, WrongType, is_only
+from anysock.errors import Cancelled, is_only
 from anysock.hints import add_hint
 
 T = TypeVar("T")
@@ -64,15 +64,10 @@ class TaskGroup:
     def spawn(self, coro: Coroutine[Any, Any, T], name: str | None = None) -> Task[T]:
         """Run `coro` as a task of the group. In a group that is being cancelled, it is cancelled
         at its first await. Raises RuntimeError when the block has ended."""
-        arguments.check_coroutine(coro, "spawn")
+        arguments.check_task(coro, name, "spawn")
         if self._ended:
             coro.close()
             raise RuntimeError("the task group has ended")
-        try:
-            arguments.check_name(name, "spawn")
-        except WrongType:
-            coro.close()
-            raise
         child = GroupTask(self, name)
         self._children[child] = None
         try:

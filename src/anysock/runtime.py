@@ -78,9 +78,8 @@ def spawn(coro: Coroutine[Any, Any, T], name: str | None = None) -> Task[T]:
     Under an engine that runs one thing at a time (`blocking`) it runs now, and to its end. A
     task that fails, and that nobody is joining, is reported in the log at once.
     """
-    arguments.check_coroutine(coro, "spawn")
+    arguments.check_task(coro, name, "spawn")
     try:
-        arguments.check_name(name, "spawn")
         return current_engine().spawn(coro, name)
     except AnysockError:
         coro.close()  # nobody will run it

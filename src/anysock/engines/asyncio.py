@@ -35,7 +35,7 @@ from anysock.engines.signals import catch_signals
 from anysock.engines.sockets import (
     MOST_SEND_SIZE,
     TURNS,
-    SocketStream,
+    AwaitingStream,
     name_of_peer,
     not_our_loop,
     second_receiver,
@@ -56,30 +56,15 @@ CLEAN_UP_SECONDS = 5.0
 _log = logging.getLogger("anysock.engines")
 
 
-class AsyncioStream(SocketStream):
+class AsyncioStream(AwaitingStream):
     """A `Stream` over a non-blocking socket, for tasks of asyncio's running loop."""
 
     def __init__(self, engine: Engine, sock: socket.socket, peer: SockAddr) -> None:
         super().__init__(engine, sock, peer)
         self._loop = asyncio.get_running_loop()
-        self._receiving = False
-        self._sending = False
         self._kept: asyncio.Future[bytes] | None = None
         # What a send waits for, while it waits for its peer.
         self._room: asyncio.Future[None] | None = None
-        self._turns = TURNS
-
-    @property
-    def receiving(self) -> bool:
-        return self._receiving
-
-    @property
-    def sending(self) -> bool:
-        return self._sending
-
-    @property
-    def _in_send(self) -> bool:
-        return self._sending
 
     async def recv(self, max_bytes: int | None = None) -> bytes:
         self.check_receivable()

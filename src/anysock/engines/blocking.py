@@ -72,8 +72,6 @@ class BlockingStream(SocketStream):
         self._one_sends = threading.Lock()
         # How many operations more a task may do that is late for something.
         self._turns = TURNS
-        # Whether who sends waits for the peer to read.
-        self._waits_to_send = False
 
     @property
     def receiving(self) -> bool:
@@ -154,7 +152,7 @@ class BlockingStream(SocketStream):
     def _hear_who_sends(self) -> None:
         """Let another thread write down why its send(2) has failed just now. The kernel tells of a
         reset once: recv(2) has told of an end of the stream then, which it is not."""
-        while self._one_sends.locked() and not self._waits_to_send and self.lost is None:
+        while self._one_sends.locked() and not self.unsent and self.lost is None:
             time.sleep(_MOMENT_SECONDS)
 
     def _send(self, data: memoryview) -> int:
@@ -168,11 +166,9 @@ class BlockingStream(SocketStream):
             except BlockingIOError:
                 self.unsent = whole(data)
                 with self._engine.pauses:
-                    self._waits_to_send = True
                     try:
                         self._until_writable()
                     finally:
-                        self._waits_to_send = False
                         self.unsent = 0
                 self.check_sendable()
 

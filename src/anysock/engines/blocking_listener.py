@@ -74,8 +74,7 @@ class BlockingListener:
     def let_go(self) -> None:
         with self._lock:
             for listening in self.opened:
-                if listening.shortage is not None:
-                    listening.let_go()
+                listening.let_go()
 
     def next_waiting(self) -> tuple[socket.socket, SockAddr]:
         """The next peer of those who waited when the listener was closed."""

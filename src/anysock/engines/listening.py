@@ -64,9 +64,10 @@ class ListeningSocket:
             self.sock.close()
 
     def let_go(self) -> None:
-        """Close, whoever waits."""
-        self.shortage = None
-        self.close()
+        """Close, though there was a `shortage` for those who wait."""
+        if self.shortage is not None:
+            self.shortage = None
+            self.close()
 
     def accept_waiting(self) -> Waiting:
         """Accept everybody who waits in the backlog, unless they are for others; nobody else."""
@@ -369,8 +370,7 @@ class SocketListener:
             self.listening.close()
 
     def let_go(self) -> None:
-        if self.listening.shortage is not None:
-            self.listening.let_go()
+        self.listening.let_go()
 
     def next_waiting(self) -> tuple[socket.socket, SockAddr]:
         """The next peer of those who waited when the listener was closed."""

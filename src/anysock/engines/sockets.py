@@ -20,10 +20,11 @@ from anysock.engines.listening import readable_name
 from anysock.errors import (
     AnysockError,
     StreamAborted,
-    StreamBroken,
     StreamBusy,
     StreamClosed,
     UsageError,
+    stream_broken,
+    stream_closed,
 )
 
 # The first receive asks for little: Python allocates what was asked for, and then shrinks it. So
@@ -289,24 +290,21 @@ class SocketStream:
     def check_sendable(self, what: str = "send_all") -> None:
         """Raise what stands against sending, besides another task that does."""
         if self._closed:
-            raise StreamClosed(f"{what}() on a stream that is closed")
+            raise stream_closed(what)
         if self.lost is not None:
             raise self.lost
         if self._cut_short:
-            raise self._broken()
+            raise stream_broken()
         if self._eof_sent:
             raise StreamClosed(f"{what}() after send_eof()")
 
     def check_receivable(self) -> None:
         """Raise what stands against receiving, even where something has arrived."""
         if self._closed:
-            raise StreamClosed("recv() on a stream that is closed")
+            raise stream_closed("recv")
         if self._aborted:
             assert self.lost is not None
             raise self.lost
-
-    def _broken(self) -> StreamBroken:
-        return StreamBroken("an earlier send_all was cancelled when part of it had been sent")
 
     def _shut_down(self, how: int) -> None:
         if not self._closed:
@@ -337,7 +335,7 @@ class SocketStream:
         if self.lost is not None:
             return self.lost
         if self._cut_short and error.errno == errno.EBADF:
-            return self._broken()
+            return stream_broken()
         if self._eof_sent and error.errno in (errno.EBADF, errno.EPIPE):
             return StreamClosed("sent after our end of the stream")
         if error.errno == errno.ENOTCONN:
@@ -354,3 +352,27 @@ def second_receiver() -> StreamBusy:
 
 def second_sender() -> StreamBusy:
     return StreamBusy("another task is already sending here")
+
+
+class AwaitingStream(SocketStream):
+    """The base of those whose `recv` and `send_all` are coroutines of another library's loop: a
+    flag for each says whether a task is within."""
+
+    def __init__(self, engine: Engine, sock: socket.socket, peer: SockAddr) -> None:
+        super().__init__(engine, sock, peer)
+        self._receiving = False
+        self._sending = False
+        # How many operations more may be done in a row before the others get their turn.
+        self._turns = TURNS
+
+    @property
+    def receiving(self) -> bool:
+        return self._receiving
+
+    @property
+    def sending(self) -> bool:
+        return self._sending
+
+    @property
+    def _in_send(self) -> bool:
+        return self._sending

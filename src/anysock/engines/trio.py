@@ -33,7 +33,7 @@ from anysock.engines.listening import (
 from anysock.engines.signals import catch_signals
 from anysock.engines.sockets import (
     TURNS,
-    SocketStream,
+    AwaitingStream,
     name_of_peer,
     not_our_loop,
     second_receiver,
@@ -231,26 +231,8 @@ class TrioEvent:
             await told_once(self._event.wait())
 
 
-class TrioStream(SocketStream):
+class TrioStream(AwaitingStream):
     """A `Stream` over a non-blocking socket, for tasks of trio."""
-
-    def __init__(self, engine: TrioEngine, sock: socket.socket, peer: SockAddr) -> None:
-        super().__init__(engine, sock, peer)
-        self._receiving = False
-        self._sending = False
-        self._turns = TURNS
-
-    @property
-    def receiving(self) -> bool:
-        return self._receiving
-
-    @property
-    def sending(self) -> bool:
-        return self._sending
-
-    @property
-    def _in_send(self) -> bool:
-        return self._sending
 
     async def recv(self, max_bytes: int | None = None) -> bytes:
         self.check_receivable()

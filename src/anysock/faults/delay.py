@@ -8,7 +8,7 @@ import threading
 from typing import NamedTuple
 
 from anysock.engines.base import Data, Event, Stream
-from anysock.errors import AnysockError, StreamBroken, StreamClosed
+from anysock.errors import AnysockError, StreamClosed, stream_broken, stream_closed
 from anysock.faults.pausing import PausingStream
 from anysock.net.limiting import TooManyBytes
 
@@ -69,7 +69,7 @@ class DelayedStream(PausingStream):
 
     async def recv(self, max_bytes: int | None = None) -> bytes:
         if self._closed:
-            raise StreamClosed("recv() on a stream that is closed")
+            raise stream_closed("recv")
         data = await self._inner.recv(max_bytes)
         if not data and isinstance(self._failure, OSError):
             # Who carries has met the loss of the peer first.
@@ -120,14 +120,14 @@ class DelayedStream(PausingStream):
 
     def _stands_against(self, what: str = "send_eof") -> Exception | None:
         if self._closed:
-            return StreamClosed(f"{what}() on a stream that is closed")
+            return stream_closed(what)
         if (gone := self._aborted or self._failure) is not None:
             return gone
         # The peer that has sent too much is still answered.
         if self._inner.lost is not None and not isinstance(self._inner.lost, TooManyBytes):
             return self._inner.lost
         if self._cut_short:
-            return StreamBroken("an earlier send_all was cancelled when part of it was sent")
+            return stream_broken()
         return None
 
     async def _until_room(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from anysock.engines.base import Data, Stream
-from anysock.errors import StreamClosed
+from anysock.errors import stream_closed
 from anysock.net.wrapping import PartingStream
 
 
@@ -36,7 +36,7 @@ class EndingStream(PartingStream):
 
     async def recv(self, max_bytes: int | None = None) -> bytes:
         if self._closed:
-            raise StreamClosed("recv() on a stream that is closed")
+            raise stream_closed("recv")
         if self._end_on_purpose is not None:
             raise self._end_on_purpose
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from anysock.engines.base import Data, Stream
 from anysock.engines.current import current_engine
-from anysock.errors import StreamAborted, StreamClosed
+from anysock.errors import StreamAborted, StreamClosed, stream_closed
 from anysock.faults.ending import EndOnPurpose
 from anysock.net.turns import Claim
 from anysock.net.wrapping import WrappedStream
@@ -65,7 +65,7 @@ class HalfOpenStream(WrappedStream):
 
     def _check(self, what: str) -> None:
         if self._closed:
-            raise StreamClosed(f"{what}() on a stream that is closed")
+            raise stream_closed(what)
         if self._lost is not None:
             raise self._lost
 

@@ -8,7 +8,7 @@ import ssl
 from anysock.engines.base import Data, Stream
 from anysock.engines.current import current_engine
 from anysock.engines.sockets import FIRST_RECV_SIZE, RECV_GROWTH, whole
-from anysock.errors import AnysockError, StreamBroken, StreamClosed, TlsError
+from anysock.errors import AnysockError, StreamClosed, TlsError, stream_broken, stream_closed
 from anysock.net.costly import CostlyWork
 from anysock.net.tls_session import RECORD, RECORDS_IN_A_ROW, TlsSession
 from anysock.net.turns import Claim, Turn
@@ -300,20 +300,20 @@ class TlsStream(WrappedStream):
         """Raise what stands against sending, besides another task that does. True where the end of
         our stream is sent already, and is what was to be sent."""
         if self._closed:
-            raise StreamClosed(f"{what}() on a stream that is closed")
+            raise stream_closed(what)
         if self._lost is not None:
             raise self._lost
         if self._cut_short or self._aborted or self._eof_sent:
             if self._inner.lost is not None:
                 raise self._inner.lost
             if self._cut_short:
-                raise StreamBroken("an earlier send_all was cancelled when part of it was sent")
+                raise stream_broken()
             if self._eof_sent and what != "send_eof":
                 raise StreamClosed(f"{what}() after send_eof()")
         return self._eof_sent
 
     def _check_receivable(self) -> None:
         if self._closed:
-            raise StreamClosed("recv() on a stream that is closed")
+            raise stream_closed("recv")
         if self._aborted and self._inner.lost is not None:
             raise self.lost or self._inner.lost

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Iterator
 from typing import Any
 
 from anysock.engines.base import Data, SockAddr, Stream
-from anysock.errors import AnysockError, StreamBroken, StreamClosed
+from anysock.errors import AnysockError, StreamClosed, stream_broken, stream_closed
 from anysock.net.turns import Claim
 
 
@@ -139,7 +139,7 @@ class PartingStream(WrappedStream):
     def _only_receiver(self) -> Iterator[None]:
         """A block that receives, for one task. Raises what stands against it."""
         if self._closed:
-            raise StreamClosed("recv() on a stream that is closed")
+            raise stream_closed("recv")
         if self._one_receives.taken and self._inner.lost is not None:
             raise self._inner.lost
         with self._one_receives:
@@ -148,10 +148,10 @@ class PartingStream(WrappedStream):
     def _stands_against(self, what: str = "send_eof") -> Exception | None:
         """What stands against sending any more, if anything does, but for our own end."""
         if self._closed:
-            return StreamClosed(f"{what}() on a stream that is closed")
+            return stream_closed(what)
         if self._cut_short or self._eof_sent or self._one_sends.taken:
             if self._inner.lost is not None:
                 return self._inner.lost
             if self._cut_short:
-                return StreamBroken("an earlier send_all was cancelled when part of it was sent")
+                return stream_broken()
         return None
