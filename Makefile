@@ -52,11 +52,11 @@ format: $(VENV)/ready-to-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs/options.md: $(VENV)/ready-to-run src/anysock/options.py src/anysock/option_texts.py
-	$(BIN)/python -c 'from anysock.option_texts import reference; print(reference(), end="")' > $@
+docs/options.md: $(VENV)/ready-to-run src/anysock/options/serve.py src/anysock/options/texts.py
+	$(BIN)/python -c 'from anysock.options.texts import reference; print(reference(), end="")' > $@
 
-docs/reference/metrics.md: $(VENV)/ready-to-run src/anysock/metrics.py src/anysock/events.py
-	$(BIN)/python -c 'from anysock.metrics import reference; print(reference(), end="")' > $@
+docs/reference/metrics.md: $(VENV)/ready-to-run src/anysock/telemetry/metrics.py src/anysock/telemetry/events.py
+	$(BIN)/python -c 'from anysock.telemetry.metrics import reference; print(reference(), end="")' > $@
 
 clean:
 	rm -rf $(VENV) dist build docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis

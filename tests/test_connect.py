@@ -18,9 +18,9 @@ import time
 import pytest
 
 import anysock
-from anysock import runtime
 from anysock.net.addresses import ResolvedAddress
 from anysock.net.certificates import client_context
+from anysock.tasks import runtime
 from tests.harness import PATIENCE
 
 V4 = socket.AF_INET

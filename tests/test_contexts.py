@@ -45,7 +45,7 @@ def serve(engine, handler, clients):
                 running.call_from_thread(end)
 
         def end():
-            with anysock.engines.current.engine_is(running):
+            with anysock.engines.running.engine_is(running):
                 running.spawn_aside(server.drain(), name="drain")
 
         thread = threading.Thread(target=on_a_thread)
@@ -205,13 +205,13 @@ def test_a_step_that_is_thrown_into_sees_the_context_too(concurrent_engine):
 def test_a_group_cancels_its_tasks_in_the_order_of_spawning(concurrent_engine, monkeypatch):
     """Which of them then runs first is the engine's affair: trio shuffles on purpose."""
     cancelled = []
-    cancel = anysock.groups.GroupTask.cancel
+    cancel = anysock.tasks.groups.GroupTask.cancel
 
     def told(task):
         cancelled.append(task.name)
         cancel(task)
 
-    monkeypatch.setattr(anysock.groups.GroupTask, "cancel", told)
+    monkeypatch.setattr(anysock.tasks.groups.GroupTask, "cancel", told)
     names = [f"task {number}" for number in range(50)]
 
     async def main():

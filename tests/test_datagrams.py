@@ -1,4 +1,4 @@
-"""UDP sockets under each engine: `anysock.engines.datagrams`."""
+"""UDP sockets under each engine: `anysock.engines.posix.datagrams`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from collections.abc import Iterator
 import pytest
 
 from anysock import Cancelled, move_on_after, run, sleep, spawn
-from anysock.engines import blocking
+from anysock.engines.blocking import engine as blocking
 from anysock.engines.current import current_engine
-from anysock.engines.datagrams import Datagrams, is_ours, open_datagrams
+from anysock.engines.posix.datagrams import Datagrams, is_ours, open_datagrams
 from anysock.errors import StreamClosed
-from anysock.runtime import connect_datagrams
+from anysock.tasks.runtime import connect_datagrams
 from tests.harness import PATIENCE, wait_until
 
 

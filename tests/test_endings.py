@@ -17,11 +17,11 @@ import pytest
 import anysock
 from anysock import CloseReason, Server
 from anysock.engines.base import Binding
-from anysock.engines.blocking import BlockingStream
+from anysock.engines.blocking.engine import BlockingStream
 from anysock.engines.current import current_engine
-from anysock.engines.listening import open_sockets
-from anysock.events import EventGroup
+from anysock.engines.posix.listening import open_sockets
 from anysock.net.addresses import binding_of
+from anysock.telemetry.events import EventGroup
 from tests.harness import PATIENCE, receive_all, reset, wait_until
 from tests.test_streams import two_ends
 
@@ -302,7 +302,7 @@ def test_a_signal_while_the_server_starts_is_not_lost(name, monkeypatch):
             assert heard.wait(PATIENCE)
         return binding_of(address)
 
-    monkeypatch.setattr("anysock.net.bindings.binding_of", slow)
+    monkeypatch.setattr("anysock.server.bindings.binding_of", slow)
     monkeypatch.setattr(Server, "drain", drained)
     assert anysock.serve("echo", bind="127.0.0.1:0", engine=name) == 0
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import click
 import pytest
 
-from anysock.options import ServeOptions
-from anysock.units import parse_duration
+from anysock.options.serve import ServeOptions
+from anysock.options.units import parse_duration
 from tests.sessions import Session, files, matches
 
 HOWTO = Path(__file__).parents[1] / "docs" / "howto"

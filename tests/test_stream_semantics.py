@@ -14,7 +14,7 @@ import pytest
 import anysock
 from anysock.engines.current import current_engine
 from anysock.faults.delay import DelayedStream
-from anysock.net.limiting import LimitedStream
+from anysock.streams.limiting import LimitedStream
 from tests.test_streams import receive, receive_all, two_ends
 from tests.test_tls_stream import tls_ends
 

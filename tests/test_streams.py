@@ -17,7 +17,7 @@ import pytest
 import anysock
 from anysock.engines.current import current_engine
 from anysock.faults.compose import Chance, faults_of
-from anysock.options import ServeOptions
+from anysock.options.serve import ServeOptions
 from tests.harness import LOOPBACK
 
 BULK = 3_000_000

@@ -17,9 +17,9 @@ from anysock.engines.base import Data
 from anysock.engines.current import current_engine
 from anysock.errors import StreamBroken, TlsError, TlsTruncated
 from anysock.net.certificates import client_context, server_context
-from anysock.net.tls import TlsStream
-from anysock.net.turns import Turn
-from anysock.net.wrapping import WrappedStream
+from anysock.streams.lock import Turn
+from anysock.streams.tls import TlsStream
+from anysock.streams.wrapping import WrappedStream
 from tests import test_streams
 from tests.harness import LOOPBACK, PATIENCE, receive_all, reset
 from tests.pki import TLS12, TLS13, Pki

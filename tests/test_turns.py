@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 import anysock
-from anysock.connection import _IN_A_ROW, Connection
 from anysock.engines.current import current_engine
-from anysock.net.costly import MOST_IN_A_TURN, CostlyWork
 from anysock.net.tls_session import RECORDS_IN_A_ROW
+from anysock.streams.connection import _IN_A_ROW, Connection
+from anysock.streams.costly import MOST_IN_A_TURN, CostlyWork
 from tests.harness import CONCURRENT_ENGINES
 from tests.pki import TLS13, Pki
 from tests.test_streams import two_ends

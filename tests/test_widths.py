@@ -24,12 +24,12 @@ from anysock.bench.load import Outcome
 from anysock.bench.plan import Plan
 from anysock.bench.processes import Cpu
 from anysock.bench.search import Bound, Step
+from anysock.bench.sheets import Sheet
 from anysock.cli.progress import LoadProgress
 from anysock.lab import text as lab_text
 from anysock.lab.catalogue import chosen
 from anysock.lab.claims import Finding, Result, Verdict
 from anysock.net.addresses import Address
-from anysock.sheets import Sheet
 from tests.commands.test_bench import results, sweep
 from tests.harness import PATIENCE
 

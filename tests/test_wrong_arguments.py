@@ -12,7 +12,7 @@ import pytest
 
 import anysock
 from anysock.loop.observers import Observer
-from anysock.options import DEFAULTS, OPTIONAL, OPTIONS
+from anysock.options.serve import DEFAULTS, OPTIONAL, OPTIONS
 from tests.harness import ENGINES
 
 #: What is wrong on purpose is wrong for mypy, too.

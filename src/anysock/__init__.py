@@ -13,7 +13,6 @@ from __future__ import annotations
 
 __version__ = "0.1.0"
 
-from anysock.connection import Connection
 from anysock.engines.base import Scope, Task
 from anysock.errors import (
     AnysockError,
@@ -33,12 +32,13 @@ from anysock.errors import (
     UsageError,
     WrongType,
 )
-from anysock.events import CloseReason, Counters, Events
-from anysock.groups import TaskGroup, task_group
 from anysock.handlers import Handler
-from anysock.options import ServeOptions
-from anysock.queues import Event, Queue
-from anysock.runtime import (
+from anysock.options.serve import ServeOptions
+from anysock.server.server import Server
+from anysock.streams.connection import Connection
+from anysock.tasks.groups import TaskGroup, task_group
+from anysock.tasks.queues import Event, Queue
+from anysock.tasks.runtime import (
     connect,
     move_on_after,
     observe,
@@ -48,8 +48,9 @@ from anysock.runtime import (
     timeout,
     to_thread,
 )
-from anysock.server import Server
-from anysock.serving import serve
+from anysock.telemetry.events import CloseReason, Counters, EventGroup, Events
+from anysock.telemetry.logs import FloodLimit, LogEvents
+from anysock.workers.serving import serve
 
 __all__ = [
     "AnysockError",
@@ -59,9 +60,12 @@ __all__ = [
     "Counters",
     "EndOfStream",
     "Event",
+    "EventGroup",
     "Events",
+    "FloodLimit",
     "Handler",
     "LineTooLong",
+    "LogEvents",
     "Queue",
     "QueueClosed",
     "QueueEmpty",

@@ -1,6 +1,6 @@
 """``anysock``, and ``python -m anysock``: the entry point of the command line."""
 
-from anysock.process import prepare
+from anysock.machine.process import prepare
 
 
 def main() -> None:

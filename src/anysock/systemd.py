@@ -17,9 +17,9 @@ from typing import TypeAlias
 from anysock.engines.base import Task
 from anysock.engines.current import current_engine
 from anysock.errors import StartError, UsageError
-from anysock.events import Events
 from anysock.net.addresses import Address
 from anysock.net.printable import printable
+from anysock.telemetry.events import Events
 
 Environment: TypeAlias = MutableMapping[str, str]
 

@@ -13,8 +13,8 @@ from click.testing import CliRunner
 
 from anysock.cli import COMMANDS, anysock
 from anysock.errors import UsageError
-from anysock.option_values import flag
-from anysock.options import OPTIONS
+from anysock.options.serve import OPTIONS
+from anysock.options.values import flag
 from tests.commands import running
 
 

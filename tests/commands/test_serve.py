@@ -243,7 +243,8 @@ def test_a_privileged_port_without_the_right_is_one_line_and_exit_code_1():
     """In a process that has imported everything while it could still read it."""
     program = (
         "import os, sys\n"
-        "import anysock.server, anysock.cli.serve, anysock.engines.selector, encodings.idna\n"
+        "import anysock.server.server, anysock.cli.serve\n"
+        "import anysock.engines.selector, encodings.idna\n"
         "import anysock.handlers.echo\n"
         "import anysock.cli\n"
         f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n"

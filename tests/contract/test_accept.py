@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from anysock.engines.blocking import BlockingEngine
+from anysock.engines.blocking.engine import BlockingEngine
 from anysock.errors import ListenerClosed
-from anysock.events import CloseReason, Events
-from anysock.logs.events import why_not_accepted
-from anysock.server import Server
+from anysock.server.server import Server
+from anysock.telemetry.events import CloseReason, Events
+from anysock.telemetry.logs.events import why_not_accepted
 from tests.harness import receive_exactly
 
 
@@ -87,7 +87,7 @@ class ScriptedEngine(BlockingEngine):
             raise OSError(said, os.strerror(said))
         ours, theirs = socket.socketpair()
         theirs.close()
-        from anysock.engines.blocking import BlockingStream
+        from anysock.engines.blocking.engine import BlockingStream
 
         return BlockingStream(self, ours, ("peer", 1))
 

@@ -220,7 +220,7 @@ def test_what_was_dropped_is_counted_and_told_in_its_place():
     """A pipe of 64 KiB, the writer's own 4 MiB, and then nothing more; until somebody reads."""
     program = """
 import logging, sys
-from anysock.logs import configure_logging
+from anysock.telemetry.logs import configure_logging
 configure_logging("debug", "text", with_time=False)
 log = logging.getLogger("anysock")
 for number in range(12000):

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 import anysock
-from anysock import CloseReason, Connection, Events, Server, connect, housekeeping
+from anysock import CloseReason, Connection, Events, Server, connect
 from anysock.net.certificates import client_context
+from anysock.server import housekeeping
 from tests.harness import PATIENCE
 from tests.pki import Pki
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 import anysock
 from anysock.admin import ServerFigures, admin_server
 from anysock.admin.figures import STUCK_SECONDS
+from anysock.admin.loop_lag import KEEP_SECONDS, Pulse
 from anysock.admin.pages import Pages, Request
-from anysock.admin.pulse import KEEP_SECONDS, Pulse
-from anysock.metrics import snapshot
 from anysock.net.addresses import Address
+from anysock.telemetry.metrics import snapshot
 
 OURS = {"host": "127.0.0.1:9000"}
 

@@ -10,16 +10,16 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anysock.admission import (
+from anysock.net.networks import source_of
+from anysock.options.serve import ServeOptions
+from anysock.server.admission import (
     SPARE_DESCRIPTORS,
     Admission,
     OwnSlots,
     TokenBucket,
     connections_that_fit,
 )
-from anysock.events import CloseReason
-from anysock.net.networks import source_of
-from anysock.options import ServeOptions
+from anysock.telemetry.events import CloseReason
 
 MANY = 1000
 

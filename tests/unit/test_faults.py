@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anysock.connection import Connection
 from anysock.engines.base import Data, Stream
 from anysock.engines.current import current_engine
 from anysock.errors import StreamAborted, StreamBroken, StreamBusy, StreamClosed
@@ -27,8 +26,9 @@ from anysock.faults.reset_after import ResetAfter
 from anysock.faults.slice import SlicedStream
 from anysock.faults.throttle import ThrottledStream
 from anysock.handlers import prepare
-from anysock.options import ServeOptions
-from anysock.served import Served, TimeLimits
+from anysock.options.serve import ServeOptions
+from anysock.server.session import Served, TimeLimits
+from anysock.streams.connection import Connection
 from tests.virtual import VirtualEngine
 
 

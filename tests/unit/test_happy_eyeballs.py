@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 import anysock
 from anysock.engines.selector import SelectorEngine
-from anysock.happy_eyeballs import ATTEMPT_DELAY_SECONDS, connect_to_any, interleaved
 from anysock.loop.kernel import Kernel
 from anysock.net.addresses import ResolvedAddress
+from anysock.tasks.happy_eyeballs import ATTEMPT_DELAY_SECONDS, connect_to_any, interleaved
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
 

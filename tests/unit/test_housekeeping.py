@@ -7,8 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anysock.engines.current import current_engine
-from anysock.events import CloseReason, Events
-from anysock.housekeeping import ENOUGH, LATE_SECONDS, MOST_EXCUSED, Housekeeping, Punctuality
+from anysock.server.housekeeping import (
+    ENOUGH,
+    LATE_SECONDS,
+    MOST_EXCUSED,
+    Housekeeping,
+    Punctuality,
+)
+from anysock.telemetry.events import CloseReason, Events
 from tests.virtual import VirtualEngine
 
 
@@ -82,7 +88,7 @@ def watch(clients: list[Any], most: int, used: int | None = None, seconds: float
         house.end()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("anysock.housekeeping.resident", lambda: used)
+        patch.setattr("anysock.server.housekeeping.resident", lambda: used)
         VirtualEngine().run(main())
 
 

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 )
 
 import anysock
-from anysock.engines import current
+from anysock.engines.running import engine_is
 from anysock.engines.selector import SelectorEngine
 from anysock.errors import Cancelled
 from anysock.loop.kernel import Kernel
@@ -73,7 +73,7 @@ class Machine(RuleBasedStateMachine):
         self.engine._kernel.close()
         self.kernel = Kernel(StillPoller(), lambda: self.now)
         self.engine._kernel = self.kernel
-        with current.engine_is(self.engine):
+        with engine_is(self.engine):
             self.events = [anysock.Event() for _ in range(EVENTS)]
             self.queue: anysock.Queue[int] = anysock.Queue(max_items=1000)
         self.set: set[int] = set()
@@ -113,7 +113,7 @@ class Machine(RuleBasedStateMachine):
             raise
 
     def settle(self):
-        with current.engine_is(self.engine):
+        with engine_is(self.engine):
             for _ in range(1000):
                 self.kernel.turn()
                 if self.kernel.calculate_timeout() > 0:

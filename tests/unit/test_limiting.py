@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anysock.engines.blocking_tasks import run_to_its_end
+from anysock.engines.blocking.tasks import run_to_its_end
 from anysock.errors import StreamBroken, StreamBusy
-from anysock.net.limiting import LimitedStream, TooManyBytes
+from anysock.streams.limiting import LimitedStream, TooManyBytes
 
 
 class FakeEngine:

@@ -7,8 +7,8 @@ import socket
 
 import pytest
 
-from anysock.engines import listening
 from anysock.engines.base import Binding
+from anysock.engines.posix import listening
 
 V4 = (socket.AF_INET, ("127.0.0.1", 0))
 V6 = (socket.AF_INET6, ("::1", 0, 0, 0))

@@ -21,9 +21,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anysock.engines.line_writer import LineWriter
-from anysock.events import CloseReason
-from anysock.logs import (
+from anysock.machine.line_writer import LineWriter
+from anysock.net.printable import printable
+from anysock.options.serve import ServeOptions
+from anysock.telemetry.events import CloseReason
+from anysock.telemetry.logs import (
     MOST_A_SECOND,
     FloodLimit,
     JsonFormatter,
@@ -31,8 +33,6 @@ from anysock.logs import (
     LogHandler,
     TextFormatter,
 )
-from anysock.net.printable import printable
-from anysock.options import ServeOptions
 
 
 class FakeConnection:
@@ -262,7 +262,7 @@ def test_each_record_is_told_or_counted(steps):
 
 PROGRAM = """
 import logging, sys
-from anysock.logs import configure_logging
+from anysock.telemetry.logs import configure_logging
 configure_logging(sys.argv[1], "text", with_time=False)
 for number in range(1000):
     logging.getLogger("anysock").warning("flood %d", number)
@@ -431,7 +431,7 @@ def test_a_line_may_begin_with_its_time(monkeypatch):
 def told_times(*options: str, stderr: str, **environment: str) -> list[bool]:
     """Whether the lines of a process begin with the time."""
     program = (
-        "import logging, os, sys; from anysock.logs import configure_logging; "
+        "import logging, os, sys; from anysock.telemetry.logs import configure_logging; "
         "status = os.fstat(2); "
         "'journal' in sys.argv and os.environ.update("
         "JOURNAL_STREAM=f'{status.st_dev}:{status.st_ino}'); "
@@ -491,7 +491,7 @@ def test_a_record_that_can_not_be_told_is_told_as_that():
 
 OTHERS = """
 import logging
-from anysock.logs import configure_logging
+from anysock.telemetry.logs import configure_logging
 configure_logging("info", "json")
 logging.getLogger("mine").warning("of another logger\\x1b")
 logging.getLogger("mine").info("not from there")
@@ -509,7 +509,7 @@ def test_what_nobody_else_writes_goes_the_same_way():
 
 FORKED = """
 import logging, os, sys
-from anysock.logs import configure_logging
+from anysock.telemetry.logs import configure_logging
 configure_logging("info", "text", with_time=False)
 log = logging.getLogger("anysock")
 log.info("of both")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from anysock.memory import available, most_for_connections, resident
+from anysock.machine.memory import available, most_for_connections, resident
 
 MACHINE = 8_000_000 * 1024
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from anysock.admin.prometheus import exposition
-from anysock.events import DURATION_BUCKETS, CloseReason, Counters, EventGroup, Events
-from anysock.metrics import METRICS, Kind, add, reference, snapshot, what_remains
+from anysock.telemetry.events import DURATION_BUCKETS, CloseReason, Counters, EventGroup, Events
+from anysock.telemetry.metrics import METRICS, Kind, add, reference, snapshot, what_remains
 
 
 class FakeConnection:

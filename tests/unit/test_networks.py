@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anysock.net.networks import Network, contains, source_of
-from anysock.options import ServeOptions
+from anysock.options.serve import ServeOptions
 
 v4 = st.ip_addresses(v=4).map(str)
 v6 = st.ip_addresses(v=6).map(str).filter(lambda host: not host.startswith("::ffff:"))

@@ -14,9 +14,9 @@ import pytest
 from anysock.cli.options import with_options
 from anysock.errors import UsageError
 from anysock.net.addresses import Address
-from anysock.option_texts import default_text, reference, switches, variable
-from anysock.option_values import flag
-from anysock.options import OPTIONS, ServeOptions
+from anysock.options.serve import OPTIONS, ServeOptions
+from anysock.options.texts import default_text, reference, switches, variable
+from anysock.options.values import flag
 
 
 def from_command_line(*arguments: str, **environment: str) -> ServeOptions:

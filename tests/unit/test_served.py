@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anysock.connection import Connection
-from anysock.events import CloseReason
-from anysock.net.limiting import TooManyBytes
-from anysock.options import ServeOptions
-from anysock.served import GRACE_SECONDS, QUIET_SECONDS, Served, TimeLimits
+from anysock.options.serve import ServeOptions
+from anysock.server.session import GRACE_SECONDS, QUIET_SECONDS, Served, TimeLimits
+from anysock.streams.connection import Connection
+from anysock.streams.limiting import TooManyBytes
+from anysock.telemetry.events import CloseReason
 
 # No limit but the one under test.
 NONE = {"idle_timeout": 0, "write_timeout": 0, "max_lifetime": 0, "min_rate": 0}

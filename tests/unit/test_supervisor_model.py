@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from hypothesis.stateful import run_state_machine_as_test as run_machine
 
-from anysock.options import ServeOptions
+from anysock.options.serve import ServeOptions
 from anysock.workers import supervisor as supervised
 from anysock.workers.process import WorkerProcess
 from anysock.workers.slots import MOST_WORKERS

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from anysock.keywords import ServeKeywords
 from anysock.net.addresses import Address
-from anysock.options import OPTIONS, ServeOptions
+from anysock.options.keywords import ServeKeywords
+from anysock.options.serve import OPTIONS, ServeOptions
 
 # What is taken besides the option's own type and its text.
 _MORE = {"admin": int, "tls_cert": Path, "tls_key": Path, "tls_client_ca": Path}

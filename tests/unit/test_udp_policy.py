@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anysock.udp import policy
-from anysock.udp.policy import Refusal, UdpPolicy
+from anysock.server.udp import policy
+from anysock.server.udp.policy import Refusal, UdpPolicy
 
 OURS = {"127.0.0.1", "192.0.2.1", "::1"}
 

@@ -9,11 +9,11 @@ from typing import Any, cast
 import pytest
 
 from anysock.engines.base import Engine, SockAddr
-from anysock.engines.datagrams import Control, Datagram, Datagrams
+from anysock.engines.posix.datagrams import Control, Datagram, Datagrams
 from anysock.errors import StreamClosed
-from anysock.events import Counters, Events
-from anysock.options import ServeOptions
-from anysock.udp.service import UdpService
+from anysock.options.serve import ServeOptions
+from anysock.server.udp.service import UdpService
+from anysock.telemetry.events import Counters, Events
 
 SOURCE = ("192.0.2.9", 40000)
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anysock.errors import UsageError
-from anysock.units import format_duration, format_size, parse_duration, parse_size
+from anysock.options.units import format_duration, format_size, parse_duration, parse_size
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,13 @@ from types import TracebackType
 from typing import Self
 
 from anysock.admin.figures import Figures
-from anysock.connection import Connection
-from anysock.engines.beside import EngineThread
-from anysock.events import Events
+from anysock.engines.engine_thread import EngineThread
 from anysock.extras import needs
 from anysock.net.addresses import Address
-from anysock.options import ServeOptions
-from anysock.server import Server
+from anysock.options.serve import ServeOptions
+from anysock.server.server import Server
+from anysock.streams.connection import Connection
+from anysock.telemetry.events import Events
 
 _log = logging.getLogger("anysock.admin")
 _ready_log = logging.getLogger("anysock.ready")

@@ -6,17 +6,17 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from anysock import metrics
-from anysock.admin.pulse import Pulse
-from anysock.connection import Connection
+from anysock.admin.loop_lag import Pulse
 from anysock.engines.base import Engine, Task
-from anysock.engines.beside import clock as machine_clock
 from anysock.engines.current import current_engine
+from anysock.engines.engine_thread import clock as machine_clock
 from anysock.errors import AnysockError
-from anysock.events import EventGroup, Events
-from anysock.metrics import Snapshot
 from anysock.net.addresses import format_peer
-from anysock.server import Server
+from anysock.server.server import Server
+from anysock.streams.connection import Connection
+from anysock.telemetry import metrics
+from anysock.telemetry.events import EventGroup, Events
+from anysock.telemetry.metrics import Snapshot
 
 #: After so many seconds in which its engine has not come to what is due, a server counts as dead,
 #: and `/healthz` asks for a restart. That loses all its connections: so it must be more than any
@@ -29,8 +29,8 @@ class Figures(Protocol):
     answers nobody meanwhile: each must return soon, whatever the server does."""
 
     def snapshot(self) -> Snapshot:
-        """The figures now; see `anysock.metrics`. The endpoint is healthy until all `workers` are
-        `stuck`."""
+        """The figures now; see `anysock.telemetry.metrics`. The endpoint is healthy until all
+        `workers` are `stuck`."""
         ...
 
     def connections(self, most: int) -> list[dict[str, Any]]:

@@ -11,8 +11,8 @@ import h11
 
 from anysock.admin.pages import Answer, Pages, Request, line
 from anysock.admin.places import Places
-from anysock.connection import Connection
 from anysock.engines.current import current_engine
+from anysock.streams.connection import Connection
 
 # How long a client may take for its request, and for reading the answer, in seconds.
 REQUEST_SECONDS = 2.0

@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 
-from anysock.connection import Connection
+from anysock.streams.connection import Connection
 
 
 class Places:

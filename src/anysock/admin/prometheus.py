@@ -15,8 +15,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import generate_latest
 
-from anysock.events import DURATION_BUCKETS
-from anysock.metrics import METRICS, Kind, Metric, Snapshot
+from anysock.telemetry.events import DURATION_BUCKETS
+from anysock.telemetry.metrics import METRICS, Kind, Metric, Snapshot
 
 #: The content type of `exposition`. Every Prometheus takes it; what a client would rather have is
 #: not asked for, since the library (0.26) fails at a header Accept that it did not expect.

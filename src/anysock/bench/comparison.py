@@ -27,7 +27,7 @@ from anysock.bench.servers import Server, running
 from anysock.bench.statistics import Estimate
 from anysock.errors import StartError, UsageError
 from anysock.net.addresses import Address
-from anysock.units import format_size
+from anysock.options.units import format_size
 
 #: Within how much of the median its interval must be.
 PRECISION = 0.05

@@ -18,7 +18,7 @@ from anysock.bench.faults import Fault
 from anysock.engines.base import Stream
 from anysock.engines.current import current_engine
 from anysock.engines.nonblocking import NonblockingStream
-from anysock.engines.sockets import LINGER_SECONDS
+from anysock.engines.posix.streams import LINGER_SECONDS
 from anysock.errors import AnysockError, StreamClosed
 from anysock.loop.kernel import Kernel
 from anysock.loop.waits import ReadWait, Wait, WriteWait, pause

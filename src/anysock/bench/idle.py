@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 
-from anysock import runtime
 from anysock.bench.processes import cpu_of, memory_of
-from anysock.connection import Connection
 from anysock.net.addresses import Address
+from anysock.streams.connection import Connection
+from anysock.tasks import runtime
 
 # So many connect first: what a server makes once is made by then.
 _FIRST = 50

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from anysock import groups, runtime
 from anysock.bench.latencies import Latencies
 from anysock.bench.plan import Plan
 from anysock.bench.processes import Cpu, cpu_of, listeners_at, most_descriptors
 from anysock.engines.current import current_engine
 from anysock.errors import Cancelled, StartError, UsageError
 from anysock.net.addresses import resolve
+from anysock.tasks import groups, runtime
 
 # A core is taken for used up, and for not used up, from these shares on.
 _BUSY = 0.95

@@ -11,7 +11,7 @@ from anysock.bench.load import Outcome
 from anysock.bench.plan import Plan
 from anysock.clients.percentiles import samples_needed
 from anysock.errors import UsageError
-from anysock.units import format_duration, parse_duration
+from anysock.options.units import format_duration, parse_duration
 
 _BOUND = re.compile(r"\s*(?:p(?P<percent>\d+(?:\.\d+)?)|(?P<max>max))\s*<\s*(?P<limit>\S+)\s*")
 

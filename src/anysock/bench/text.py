@@ -12,6 +12,7 @@ from anysock.bench.latencies import PERCENTILES, Latencies
 from anysock.bench.load import Outcome
 from anysock.bench.scale import Scaling
 from anysock.bench.search import Bound, Step, best
+from anysock.bench.sheets import Sheet, facts
 from anysock.bench.statistics import Estimate
 from anysock.bench.wording import (
     TOO_FEW,
@@ -21,8 +22,7 @@ from anysock.bench.wording import (
     rate_text,
     time_text,
 )
-from anysock.sheets import Sheet, facts
-from anysock.units import format_duration
+from anysock.options.units import format_duration
 
 
 def outcome_report(outcome: Outcome) -> RenderableType:

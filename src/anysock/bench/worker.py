@@ -34,14 +34,14 @@ from anysock.bench.pollers import PrecisePoller
 from anysock.bench.processes import raise_descriptor_limit
 from anysock.bench.streams import StreamConversation
 from anysock.engines.base import Scope, Stream
-from anysock.engines.datagrams import Datagrams, connect_datagrams
 from anysock.engines.nonblocking import NonblockingEngine, NonblockingStream
+from anysock.engines.posix.datagrams import Datagrams, connect_datagrams
 from anysock.errors import StartError, TlsError
-from anysock.groups import task_group
-from anysock.happy_eyeballs import ATTEMPT_DELAY_SECONDS, connect_to_any
 from anysock.loop.pollers import Poller, default_poller
 from anysock.loop.waits import Descriptor, Event, ReadWait, pause
 from anysock.net.addresses import ResolvedAddress, resolve
+from anysock.tasks.groups import task_group
+from anysock.tasks.happy_eyeballs import ATTEMPT_DELAY_SECONDS, connect_to_any
 
 if TYPE_CHECKING:
     import ssl
@@ -315,7 +315,7 @@ class _Worker:
         return stream
 
     async def _with_tls(self, stream: Stream) -> Stream:
-        from anysock.net.tls import TlsStream
+        from anysock.streams.tls import TlsStream
 
         assert self._context is not None
         hostname = self._plan.address.server_name

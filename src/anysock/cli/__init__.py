@@ -27,8 +27,8 @@ from anysock.cli.completing import check_request
 from anysock.cli.helping import Commands
 from anysock.cli.plain import take_any_character
 from anysock.errors import StartError, UsageError
+from anysock.machine.process import prepare
 from anysock.net.printable import printable
-from anysock.process import prepare
 
 COMMANDS = ("serve", "talk", "ping", "load", "bench", "lab", "engines")
 

@@ -14,8 +14,8 @@ from anysock.cli.helping import Command
 from anysock.cli.values import AT_ONCE, COUNT, DURATION, OWN_FILE, SIZE, Value, write_file
 from anysock.errors import UsageError
 from anysock.extras import needs
-from anysock.option_values import whole
-from anysock.process import sigterm_interrupts
+from anysock.machine.process import sigterm_interrupts
+from anysock.options.values import whole
 
 
 def _list_of(each: Value) -> Value:

@@ -32,8 +32,8 @@ def command(as_json: bool) -> None:
 
     from rich.markup import escape
 
+    from anysock.bench.sheets import Sheet
     from anysock.cli.consoles import wide_console
-    from anysock.sheets import Sheet
 
     table = Sheet()
     table.column("engine")

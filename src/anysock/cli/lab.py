@@ -14,7 +14,7 @@ from anysock.cli.consoles import wide_console
 from anysock.cli.helping import Command
 from anysock.cli.values import OUTPUT_FILE, OWN_FILE, write_file
 from anysock.extras import needs
-from anysock.process import sigterm_interrupts
+from anysock.machine.process import sigterm_interrupts
 
 
 def _claims() -> Choices:

@@ -26,7 +26,7 @@ from anysock.cli.where import with_address
 from anysock.errors import UsageError
 from anysock.extras import needs
 from anysock.net.addresses import Address
-from anysock.option_values import number, whole
+from anysock.options.values import number, whole
 
 MOST_PROCESSES = 1024
 

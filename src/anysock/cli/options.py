@@ -1,4 +1,4 @@
-"""Command-line options made from the declarations of `anysock.options`."""
+"""Command-line options made from the declarations of `anysock.options.serve`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from click.core import ParameterSource
 
 from anysock.cli.helping import GroupedOption
 from anysock.cli.values import Value
-from anysock.option_texts import default_text, switches, variable
-from anysock.option_values import Option
-from anysock.options import DEFAULTS, OPTIONS
+from anysock.options.serve import DEFAULTS, OPTIONS
+from anysock.options.texts import default_text, switches, variable
+from anysock.options.values import Option
 
 F = TypeVar("F", bound=Callable[..., Any])
 

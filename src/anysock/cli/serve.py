@@ -12,8 +12,8 @@ from anysock.cli.helping import Command
 from anysock.cli.options import with_options
 from anysock.errors import UsageError
 from anysock.handlers import HANDLERS
-from anysock.options import ServeOptions
-from anysock.serving import serve
+from anysock.options.serve import ServeOptions
+from anysock.workers.serving import serve
 
 _HELP = (
     "Serve HANDLER until SIGTERM or SIGINT, then drain: exit code 0 when every connection came "

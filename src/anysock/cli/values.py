@@ -12,8 +12,8 @@ from click.shell_completion import CompletionItem
 
 from anysock.cli.completing import Choices, files, known
 from anysock.errors import StartError, UsageError
-from anysock.option_values import path, whole
-from anysock.units import parse_duration, parse_size
+from anysock.options.units import parse_duration, parse_size
+from anysock.options.values import path, whole
 
 
 class Value(click.ParamType[Any]):

@@ -13,22 +13,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from anysock import runtime
 from anysock.clients.echo_check import Answer, EchoCheck, Verdict
 from anysock.clients.percentiles import bears
-from anysock.connection import Connection
 from anysock.engines.base import Event, Task
 from anysock.engines.current import current_engine
 from anysock.errors import AnysockError, Cancelled, QueueClosed, StreamClosed
 from anysock.net.addresses import Address, resolve
 from anysock.net.printable import printable
-from anysock.queues import Queue
-from anysock.units import format_duration
+from anysock.options.units import format_duration
+from anysock.streams.connection import Connection
+from anysock.tasks import runtime
+from anysock.tasks.queues import Queue
 
 if TYPE_CHECKING:
     import ssl
 
-    from anysock.engines.datagrams import Datagrams
+    from anysock.engines.posix.datagrams import Datagrams
 
 # Percentiles are of the latest so many round trips: an endless run has an end to its memory.
 MOST_SAMPLES = 100_000

@@ -16,17 +16,17 @@ import termios
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from anysock.connection import Connection
 from anysock.engines.base import SockAddr
 from anysock.errors import StartError, StreamClosed
 from anysock.net.addresses import Address, format_host
 from anysock.net.printable import printable
-from anysock.runtime import connect, connect_datagrams, run, sleep, spawn
+from anysock.streams.connection import Connection
+from anysock.tasks.runtime import connect, connect_datagrams, run, sleep, spawn
 
 if TYPE_CHECKING:
     import ssl
 
-    from anysock.engines.datagrams import Datagrams
+    from anysock.engines.posix.datagrams import Datagrams
 
 # ^], which telnet(1) uses too: a byte that nobody types by accident.
 ESCAPE = b"\x1d"

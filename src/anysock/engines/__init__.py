@@ -46,14 +46,14 @@ ENGINES: dict[str, EngineEntry] = {
     for entry in (
         EngineEntry(
             name="blocking",
-            path="anysock.engines.blocking:BlockingEngine",
+            path="anysock.engines.blocking.engine:BlockingEngine",
             when_no_data="sleeps in recv(2); nothing else runs until it returns",
             clients="1; others wait",
             idle_cpu="0",
         ),
         EngineEntry(
             name="threads",
-            path="anysock.engines.threads:ThreadsEngine",
+            path="anysock.engines.blocking.threads:ThreadsEngine",
             when_no_data="sleeps in recv(2) on its own thread",
             clients="a thread each",
             idle_cpu="0",

@@ -22,17 +22,11 @@ from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping, S
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
-from anysock.engines import current
 from anysock.engines.base import NOTHING, Binding, Data, Engine, Pauses, SockAddr, Stream
-from anysock.engines.datagrams import Datagrams
-from anysock.engines.listening import (
-    SocketListener,
-    accepted,
-    no_delay,
-    open_sockets,
-)
-from anysock.engines.signals import catch_signals
-from anysock.engines.sockets import (
+from anysock.engines.posix.datagrams import Datagrams
+from anysock.engines.posix.listening import SocketListener, accepted, no_delay, open_sockets
+from anysock.engines.posix.signals import catch_signals
+from anysock.engines.posix.streams import (
     MOST_SEND_SIZE,
     TURNS,
     AwaitingStream,
@@ -42,6 +36,7 @@ from anysock.engines.sockets import (
     second_sender,
     whole,
 )
+from anysock.engines.running import engine_is
 from anysock.errors import Cancelled, StreamAborted
 from anysock.hints import add_hint
 
@@ -346,7 +341,7 @@ class AsyncioEngine:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
-        with current.engine_is(self), asyncio.Runner(loop_factory=self._loop_factory) as runner:
+        with engine_is(self), asyncio.Runner(loop_factory=self._loop_factory) as runner:
             self._loop = runner.get_loop()
             try:
                 return runner.run(main)

@@ -19,7 +19,7 @@ from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
-    from anysock.engines.datagrams import Datagrams
+    from anysock.engines.posix.datagrams import Datagrams
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)

@@ -1,19 +1,13 @@
-"""Which engine runs the code that asks. Kept a thread: each engine's threads know their own."""
+"""Which engine runs the code that asks, whoever has started its loop."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
-import threading
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+from anysock.engines.base import Engine
+from anysock.engines.running import engine_of_thread
 from anysock.errors import UsageError
-
-if TYPE_CHECKING:
-    from anysock.engines.base import Engine
-
-_thread = threading.local()
 
 
 def current_engine() -> Engine:
@@ -29,7 +23,7 @@ def current_engine() -> Engine:
 
 def running_engine() -> Engine | None:
     """`current_engine`; None where there is none."""
-    engine: Engine | None = getattr(_thread, "engine", None)
+    engine = engine_of_thread()
     if engine is None and "asyncio" in sys.modules:
         # Somebody else's asyncio loop may run here: no import, no loop.
         from anysock.engines.asyncio import engine_of_running_loop
@@ -45,14 +39,3 @@ def _what_to_do() -> str:
             trio.lowlevel.current_trio_token()
             return 'instead of trio.run(main), call anysock.run(main, engine="trio")'
     return "call this inside anysock.run() or a handler"
-
-
-@contextlib.contextmanager
-def engine_is(engine: Engine) -> Iterator[None]:
-    """Within the block, `engine` is this thread's engine."""
-    previous: Engine | None = getattr(_thread, "engine", None)
-    _thread.engine = engine
-    try:
-        yield
-    finally:
-        _thread.engine = previous

@@ -28,18 +28,18 @@ from collections.abc import (
 )
 from typing import Any, TypeVar
 
-from anysock.engines import current
 from anysock.engines.base import NOTHING, Binding, Data, Engine, Pauses, SockAddr, Stream
-from anysock.engines.datagrams import Datagrams
-from anysock.engines.listening import (
+from anysock.engines.posix.datagrams import Datagrams
+from anysock.engines.posix.listening import (
     ListeningSocket,
     SocketListener,
     accepted,
     no_delay,
     open_sockets,
 )
-from anysock.engines.signals import catch_signals, leave_signals_to_the_main_thread
-from anysock.engines.sockets import TURNS, SocketStream, name_of_peer, second_sender, whole
+from anysock.engines.posix.signals import catch_signals
+from anysock.engines.posix.streams import TURNS, SocketStream, name_of_peer, second_sender, whole
+from anysock.engines.running import engine_is
 from anysock.errors import Cancelled, StreamClosed
 from anysock.loop.kernel import Kernel
 from anysock.loop.observers import Observation, Observer
@@ -48,6 +48,7 @@ from anysock.loop.scopes import Scope
 from anysock.loop.tasks import Task
 from anysock.loop.waits import Descriptor, Event, ReadWait, Sleep, Wait, WriteWait, pause
 from anysock.loop.watchdog import Watchdog
+from anysock.machine.process import leave_signals_to_the_main_thread
 
 T = TypeVar("T")
 
@@ -338,7 +339,7 @@ class NonblockingEngine:
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         watchdog = None if self._slow_step is None else Watchdog(self._kernel, self._slow_step)
         try:
-            with current.engine_is(self), interrupts_cancel(self._kernel):
+            with engine_is(self), interrupts_cancel(self._kernel):
                 return self._kernel.run(main)
         finally:
             if watchdog is not None:

@@ -21,17 +21,11 @@ from typing import Any, Self, TypeVar
 
 import trio
 
-from anysock.engines import current
 from anysock.engines.base import NOTHING, Binding, Data, Pauses, SockAddr, Stream
-from anysock.engines.datagrams import Datagrams
-from anysock.engines.listening import (
-    SocketListener,
-    accepted,
-    no_delay,
-    open_sockets,
-)
-from anysock.engines.signals import catch_signals
-from anysock.engines.sockets import (
+from anysock.engines.posix.datagrams import Datagrams
+from anysock.engines.posix.listening import SocketListener, accepted, no_delay, open_sockets
+from anysock.engines.posix.signals import catch_signals
+from anysock.engines.posix.streams import (
     TURNS,
     AwaitingStream,
     name_of_peer,
@@ -40,6 +34,7 @@ from anysock.engines.sockets import (
     second_sender,
     whole,
 )
+from anysock.engines.running import engine_is
 from anysock.errors import Cancelled, StreamClosed, is_only
 from anysock.hints import add_hint
 
@@ -359,7 +354,7 @@ class TrioEngine:
         self.pauses = Pauses()
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
-        with current.engine_is(self):
+        with engine_is(self):
             try:
                 return trio.run(self._main, main)
             except BaseExceptionGroup as group:

@@ -18,7 +18,7 @@ import uvloop
 
 from anysock.engines.asyncio import AsyncioEngine
 from anysock.engines.base import Data, SockAddr, Stream
-from anysock.engines.sockets import (
+from anysock.engines.posix.streams import (
     LINGER_SECONDS,
     TURNS,
     SocketStream,

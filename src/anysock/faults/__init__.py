@@ -20,8 +20,8 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from anysock.connection import Connection
-    from anysock.options import ServeOptions
+    from anysock.options.serve import ServeOptions
+    from anysock.streams.connection import Connection
 
 _OPTIONS = (
     "delay",

@@ -8,7 +8,6 @@ import random
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING
 
-from anysock.connection import Connection
 from anysock.engines.base import Stream
 from anysock.faults.close_after import CloseAfter
 from anysock.faults.corrupt import CorruptStream
@@ -18,9 +17,10 @@ from anysock.faults.half_open import HalfOpenStream
 from anysock.faults.reset_after import ResetAfter
 from anysock.faults.slice import SlicedStream
 from anysock.faults.throttle import ThrottledStream
+from anysock.streams.connection import Connection
 
 if TYPE_CHECKING:
-    from anysock.options import ServeOptions
+    from anysock.options.serve import ServeOptions
 
 _log = logging.getLogger("anysock.faults")
 

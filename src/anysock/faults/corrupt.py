@@ -6,7 +6,7 @@ import logging
 import random
 
 from anysock.engines.base import Stream
-from anysock.net.wrapping import PartingStream
+from anysock.streams.wrapping import PartingStream
 
 _log = logging.getLogger("anysock.faults")
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from anysock.engines.base import Data, Event, Stream
 from anysock.errors import AnysockError, StreamClosed, stream_broken, stream_closed
 from anysock.faults.pausing import PausingStream
-from anysock.net.limiting import TooManyBytes
+from anysock.streams.limiting import TooManyBytes
 
 # How much the line holds, in bytes: as much as 700 packets of Ethernet. Through a delay of d
 # seconds go at most 1/d MiB a second. A sender that is faster waits.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from anysock.engines.base import Data, Stream
 from anysock.errors import stream_closed
-from anysock.net.wrapping import PartingStream
+from anysock.streams.wrapping import PartingStream
 
 
 class EndOnPurpose(ConnectionError):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from anysock.engines.base import Stream
-from anysock.net.wrapping import WrappedStream
-from anysock.units import raw_bytes
+from anysock.options.units import raw_bytes
+from anysock.streams.wrapping import WrappedStream
 
 
 class Failure(Exception):

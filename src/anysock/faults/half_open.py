@@ -6,8 +6,8 @@ from anysock.engines.base import Data, Stream
 from anysock.engines.current import current_engine
 from anysock.errors import StreamAborted, StreamClosed, stream_closed
 from anysock.faults.ending import EndOnPurpose
-from anysock.net.turns import Claim
-from anysock.net.wrapping import WrappedStream
+from anysock.streams.lock import Claim
+from anysock.streams.wrapping import WrappedStream
 
 
 class HalfOpenStream(WrappedStream):

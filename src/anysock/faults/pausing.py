@@ -5,7 +5,7 @@ from __future__ import annotations
 from anysock.engines.base import Stream
 from anysock.engines.current import current_engine
 from anysock.errors import StreamAborted
-from anysock.net.wrapping import PartingStream
+from anysock.streams.wrapping import PartingStream
 
 
 class PausingStream(PartingStream):

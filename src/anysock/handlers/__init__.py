@@ -8,15 +8,15 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeAlias
 
-from anysock.connection import Connection
 from anysock.errors import UsageError
 from anysock.faults import with_faults
 from anysock.handlers.checking import checked
-from anysock.net.tracing import TracingStream
-from anysock.units import raw_bytes
+from anysock.options.units import raw_bytes
+from anysock.streams.connection import Connection
+from anysock.streams.tracing import TracingStream
 
 if TYPE_CHECKING:
-    from anysock.options import ServeOptions
+    from anysock.options.serve import ServeOptions
 
 #: A handler: called with each connection; when it returns, the connection is closed.
 Handler: TypeAlias = Callable[[Connection], Awaitable[object]]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 
-from anysock.connection import Connection
 from anysock.engines.current import current_engine
 from anysock.errors import StreamClosed
 from anysock.handlers.discard import discard
+from anysock.streams.connection import Connection
 
 # The 95 printable characters of ASCII, in a ring; a line shows 72 of them, and each line begins
 # one character further on than the last: the pattern that the RFC recommends.

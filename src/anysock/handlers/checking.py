@@ -7,8 +7,8 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from anysock.connection import Connection
 from anysock.errors import WrongType
+from anysock.streams.connection import Connection
 
 _WANTED = "a handler is an `async def handler(connection)`"
 _AWAITABLES = ("Awaitable", "Coroutine", "Future", "Task")

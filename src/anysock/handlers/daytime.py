@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from anysock.connection import Connection
 from anysock.engines.current import current_engine
+from anysock.streams.connection import Connection
 
 
 async def daytime(connection: Connection) -> None:

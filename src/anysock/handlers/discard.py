@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anysock.connection import Connection
+from anysock.streams.connection import Connection
 
 
 async def discard(connection: Connection) -> None:

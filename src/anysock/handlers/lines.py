@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 
-from anysock.connection import MAX_LINE, Connection
 from anysock.errors import LineTooLong
+from anysock.net.lines import MAX_LINE
+from anysock.streams.connection import Connection
 
 _log = logging.getLogger("anysock.lines")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from anysock.connection import Connection
 from anysock.engines.current import current_engine
+from anysock.streams.connection import Connection
 
 # Seconds from 1900-01-01, where the protocol counts from, to 1970-01-01 (RFC 868).
 EPOCH = 2_208_988_800

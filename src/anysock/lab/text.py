@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from rich.console import Group, RenderableType
 from rich.markup import escape
 
+from anysock.bench.sheets import Sheet, facts
 from anysock.lab.claims import Claim, Result, Verdict
-from anysock.sheets import Sheet, facts
 
 _STYLES = {
     Verdict.CONFIRMED: "green",

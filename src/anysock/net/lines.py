@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from anysock.errors import LineTooLong
 
+#: The longest line that is taken when nobody has set another limit, in bytes.
+MAX_LINE = 65536
+
 # When so much of the buffer has been taken, and it is the larger part, the rest is moved down.
 # CPython's bytearray can forget its head without moving the rest, but promises that nowhere; a
 # move at every line would make many small lines out of one large chunk quadratic.

@@ -7,14 +7,12 @@ a header, and passes what does not, lets anybody claim to be anyone).
 
 from __future__ import annotations
 
-import functools
 import ipaddress
 import re
 import struct
 from dataclasses import dataclass, field
 
-from anysock.engines.base import SockAddr, Stream
-from anysock.net.costly import CostlyWork
+from anysock.engines.base import SockAddr
 
 _V2_SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 _V2_HEAD = struct.Struct("!12sBBH")
@@ -133,25 +131,6 @@ class HeaderParser:
         if not self._data:
             return BadProxyHeader("it ended before its first byte", begun=False)
         return BadProxyHeader(f"it ended in its PROXY header, after {_shown(self._data)}")
-
-
-async def read_header(stream: Stream, costly: CostlyWork) -> Header:
-    """Receive a header from the beginning of `stream`, and nothing beyond it. A long one is checked
-    when `costly`, which is shared by all connections, has time for it.
-
-    Raises `BadProxyHeader`, and what the stream raises.
-    """
-    parser = HeaderParser()
-    while True:
-        data = await stream.recv(parser.wanted)
-        if not data:
-            raise parser.end()
-        if parser.long:
-            header = await costly.do(functools.partial(parser.feed, data))
-        else:
-            header = parser.feed(data)
-        if header is not None:
-            return header
 
 
 def _shown(data: bytes | str) -> str:

@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from anysock import metrics
-from anysock.events import Counters
-from anysock.metrics import Snapshot
+from anysock.telemetry import metrics
+from anysock.telemetry.events import Counters
+from anysock.telemetry.metrics import Snapshot
 from anysock.workers.process import WorkerProcess
 
 # How long the workers may take to answer: they do on a thread of their own, whatever their engine

@@ -7,9 +7,9 @@ import pickle
 import sys
 
 from anysock.errors import UsageError
-from anysock.events import Events
 from anysock.handlers import Handler
-from anysock.options import LEAST_UDP_RATE, ServeOptions
+from anysock.options.serve import LEAST_UDP_RATE, ServeOptions
+from anysock.telemetry.events import Events
 from anysock.workers.process import WorkerProcess
 from anysock.workers.slots import MOST_WORKERS, SlotTable
 from anysock.workers.sockets import SharedSockets

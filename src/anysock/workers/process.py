@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from anysock.errors import UsageError
-from anysock.metrics import Snapshot
+from anysock.telemetry.metrics import Snapshot
 from anysock.workers.control import ToWorker, pair
 from anysock.workers.worker import Job
 

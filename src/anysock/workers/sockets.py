@@ -7,15 +7,11 @@ from collections.abc import Callable
 
 from anysock import systemd
 from anysock.engines.base import Binding
-from anysock.engines.datagrams import open_datagrams
-from anysock.engines.listening import ListeningSocket, open_sockets
-from anysock.net.addresses import (
-    Address,
-    explain_bind_error,
-    format_sockaddr,
-)
-from anysock.net.bindings import binding_here
-from anysock.options import ServeOptions
+from anysock.engines.posix.datagrams import open_datagrams
+from anysock.engines.posix.listening import ListeningSocket, open_sockets
+from anysock.net.addresses import Address, explain_bind_error, format_sockaddr
+from anysock.options.serve import ServeOptions
+from anysock.server.bindings import binding_here
 
 
 class SharedSockets:

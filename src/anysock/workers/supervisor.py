@@ -11,16 +11,16 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from anysock import systemd
-from anysock.admission import connections_that_fit
 from anysock.errors import AnysockError, StartError, UsageError
-from anysock.events import Events
 from anysock.handlers import Handler
-from anysock.logs import LogEvents, last_words
-from anysock.net.accept_policy import BACK_OFF_SECONDS
 from anysock.net.addresses import Address
 from anysock.net.certificates import server_context
-from anysock.options import ServeOptions
-from anysock.units import format_duration
+from anysock.options.serve import ServeOptions
+from anysock.options.units import format_duration
+from anysock.server.accept_policy import BACK_OFF_SECONDS
+from anysock.server.admission import connections_that_fit
+from anysock.telemetry.events import Events
+from anysock.telemetry.logs import LogEvents, last_words
 from anysock.workers import hiring
 from anysock.workers.ending import Ending
 from anysock.workers.figures import Question, Questions

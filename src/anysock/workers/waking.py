@@ -8,7 +8,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 
-from anysock.engines.signals import is_ignored
+from anysock.engines.posix.signals import is_ignored
 
 # What wakes it without a signal: no signal has that number.
 _NO_SIGNAL = b"\0"

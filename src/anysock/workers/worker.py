@@ -19,16 +19,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from anysock.admission import connections_that_fit
 from anysock.engines import make_engine
 from anysock.engines.base import Engine
-from anysock.engines.last_deadline import LastDeadline
-from anysock.engines.signals import leave_signals_to_the_main_thread
 from anysock.errors import AnysockError, StartError, UsageError
-from anysock.logs import LogEvents, configure_logging, flush_log
-from anysock.metrics import Snapshot
-from anysock.process import open_standard_descriptors
-from anysock.server import Server
+from anysock.machine.last_deadline import LastDeadline
+from anysock.machine.process import leave_signals_to_the_main_thread, open_standard_descriptors
+from anysock.server.admission import connections_that_fit
+from anysock.server.server import Server
+from anysock.telemetry.logs import LogEvents, configure_logging, flush_log
+from anysock.telemetry.metrics import Snapshot
 from anysock.workers.control import ToSupervisor
 from anysock.workers.slots import SharedSlots, SlotTable
 

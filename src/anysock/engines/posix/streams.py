@@ -1,0 +1,378 @@
+"""What streams over the machine's own sockets share, under whichever engine: naming and closing.
+
+The data path, receiving and sending, is each engine's own.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import struct
+import termios
+from collections.abc import Awaitable
+
+from anysock.engines.base import Data, Engine, SockAddr
+from anysock.engines.posix.listening import readable_name
+from anysock.errors import (
+    AnysockError,
+    StreamAborted,
+    StreamBusy,
+    StreamClosed,
+    UsageError,
+    stream_broken,
+    stream_closed,
+)
+
+# The first receive asks for little: Python allocates what was asked for, and then shrinks it. So
+# much still comes from its own allocator (objects of up to 512 bytes), where 4 KiB come from
+# malloc and cost 0.15 µs more. While reads fill what they asked for, the next asks for four times
+# as much.
+FIRST_RECV_SIZE = 448
+MOST_RECV_SIZE = 262_144
+RECV_GROWTH = 4
+
+# From 128 KiB on, glibc's malloc maps memory, and unmaps it when it is freed: at every receive, if
+# nothing larger was ever freed (mallopt(3), M_MMAP_THRESHOLD). A server that asks for 256 KiB then
+# runs at half its speed. So something larger is freed here, once.
+bytearray(4 * MOST_RECV_SIZE).clear()
+
+# How much is handed over at once, where the operating system, or another's loop, tells no more of a
+# send than that all of it is done: so that `bytes_sent` tells that it gets on.
+MOST_SEND_SIZE = 262_144
+
+# How many operations in a row a task may do on one stream without letting the others run. A
+# peer that always has data ready, or always reads, would otherwise keep the loop for itself.
+TURNS = 16
+
+# The peer, or the network between, is gone: the normal end of a connection. From the errors
+# of recv(2), send(2) and tcp(7).
+PEER_GONE = frozenset(
+    {
+        errno.ECONNRESET,
+        errno.ECONNABORTED,
+        errno.EPIPE,
+        errno.ETIMEDOUT,
+        errno.EHOSTUNREACH,
+        errno.ENETUNREACH,
+        errno.EHOSTDOWN,
+        errno.ENETDOWN,
+        errno.ENETRESET,
+    }
+)
+
+# How long a peer that is still sending may take to notice that we have closed.
+LINGER_SECONDS = 1.0
+
+# struct linger: on, for 0 seconds. Then close(2) sends a reset (socket(7)).
+_LINGER_RESET = struct.pack("ii", 1, 0)
+
+
+def not_our_loop(name: str) -> UsageError:
+    """What an engine raises that has no loop of ours, when that is to be observed."""
+    return UsageError(f"the engine {name!r} has no loop that can be observed: use 'selector'")
+
+
+def whole(data: Data) -> int:
+    """How many bytes are kept in memory by who keeps `data`: a part keeps the whole."""
+    return memoryview(data.obj).nbytes if isinstance(data, memoryview) else len(data)
+
+
+def name_of_peer(sock: socket.socket, address: SockAddr) -> SockAddr:
+    """The name of the peer that `sock` has connected to at `address`.
+
+    Raises ConnectionRefusedError when it has connected to itself. That happens where nobody listens
+    at `address`, and the kernel has chosen that very port for our end: two ends that open at once
+    are a connection, even if they are one (RFC 9293, 3.5), and it echoes whatever is sent.
+    """
+    try:
+        peer = sock.getpeername()
+    except OSError:
+        # It was there, and is gone again: who receives hears of its reset, as at any other time.
+        return readable_name(address)
+    if sock.family != socket.AF_UNIX and peer == sock.getsockname():
+        # Closed without a reset, it would keep the port from its server for a minute (TIME-WAIT).
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
+        raise ConnectionRefusedError(
+            errno.ECONNREFUSED, "Connection refused (nobody listens there: it met only itself)"
+        )
+    return readable_name(peer)
+
+
+class SocketStream:
+    """What every `Stream` over a socket does alike; `recv` and `send_all` are the engines' own."""
+
+    # Of an idle connection, most of the memory is its stream's: without a dict, 0.2 kB less.
+    __slots__ = (
+        "_aborted",
+        "_at_eof",
+        "_closed",
+        "_cut_short",
+        "_engine",
+        "_eof_sent",
+        "_local",
+        "_most_recv_size",
+        "_peer",
+        "_receiving_ended",
+        "_recv_size",
+        "_sock",
+        "bytes_received",
+        "bytes_sent",
+        "lost",
+        "unsent",
+    )
+
+    def __init__(self, engine: Engine, sock: socket.socket, peer: SockAddr) -> None:
+        self._engine = engine
+        self._sock = sock
+        self._peer = readable_name(peer) or "unix"
+        self._local: SockAddr | None = None
+        self._recv_size = FIRST_RECV_SIZE
+        self._most_recv_size = MOST_RECV_SIZE
+        self._aborted = False
+        self._closed = False
+        self._receiving_ended = False
+        self._cut_short = False
+        self._eof_sent = False
+        self._at_eof = False
+        self.bytes_received = 0
+        self.bytes_sent = 0
+        self.lost: OSError | None = None
+        #: While a `send_all` waits for its peer, how many bytes it was given.
+        self.unsent = 0
+
+    @property
+    def held(self) -> int:
+        return self.unsent
+
+    @property
+    def receiving(self) -> bool:
+        raise NotImplementedError
+
+    @property
+    def sending(self) -> bool:
+        raise NotImplementedError
+
+    @property
+    def _in_send(self) -> bool:
+        """Whether a task is within `send_all`, be it that it waits or not."""
+        raise NotImplementedError
+
+    def recv(self, max_bytes: int | None = None) -> Awaitable[bytes]:
+        raise NotImplementedError
+
+    @property
+    def tls(self) -> None:
+        return None
+
+    @property
+    def peer(self) -> SockAddr:
+        return self._peer
+
+    @property
+    def local(self) -> SockAddr:
+        if self._local is None:
+            if self._closed:
+                raise StreamClosed("the local address was first asked for after the close")
+            self._local = readable_name(self._sock.getsockname())
+        return self._local
+
+    def progress(self) -> int:
+        # What the peer's kernel has not acknowledged yet, or not taken from a Unix socket
+        # (tcp(7), SIOCOUTQ): some engines tell what a send has done only when all of it is.
+        waiting = array.array("i", [0])
+        with contextlib.suppress(OSError, ValueError):  # closed meanwhile
+            fcntl.ioctl(self._sock.fileno(), termios.TIOCOUTQ, waiting)
+        return self.bytes_sent - waiting[0]
+
+    def set_recv_size(self, max_bytes: int) -> None:
+        self._recv_size = self._most_recv_size = max_bytes
+
+    async def send_eof(self) -> None:
+        if self._may_end("send_eof"):
+            self._end_sending()
+
+    def _may_end(self, what: str) -> bool:
+        """Whether the end of our stream is still to be sent. Raises what stands against it."""
+        if not self._closed and self.lost is None and not self._cut_short and self._eof_sent:
+            return False
+        self.check_sendable(what)
+        if self._in_send:
+            raise second_sender()
+        return True
+
+    def _end_sending(self) -> None:
+        # Before the deed: another thread may meet it at once.
+        self._eof_sent = True
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            raise self._explain(error) from None
+
+    def end_receiving(self) -> None:
+        self._receiving_ended = True
+        self._shut_down(socket.SHUT_RD)
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        try:
+            if not (self._at_eof or self.lost or self._aborted or self.receiving):
+                await self._let_go()
+        finally:
+            self._closed = True
+            await self._release()
+
+    async def _let_go(self) -> None:
+        """End the stream without a reset.
+
+        close(2) with unread data in the socket sends a reset at once, and throws away what is
+        still on its way to the peer (RFC 2525, 2.17): the answer before the close would be lost.
+        The same happens when data comes after the close. So when the peer has been speaking, and
+        has not ended its stream, our end goes first, and what comes is thrown away until the peer
+        has seen it, or has had its time.
+        """
+        self._sock.setblocking(False)
+        try:
+            if not self._sock.recv(1, socket.MSG_PEEK):
+                return
+        except BlockingIOError:
+            if not self.bytes_received:
+                return
+        except OSError:  # nobody is there any more
+            return
+        with contextlib.suppress(OSError, AnysockError):
+            self._end_sending()
+            async with self._engine.scope(LINGER_SECONDS):
+                while await self.recv(MOST_RECV_SIZE):
+                    pass
+
+    async def _release(self) -> None:
+        """Close the socket, and whatever the engine has tied to it."""
+        if (self.receiving or self.sending) and not self._aborted:
+            # close(2) does not wake a thread that sleeps in recv(2) or send(2), and until that
+            # returns the peer is not even told.
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(socket.SHUT_RDWR)
+        self._sock.close()
+
+    def abort(self) -> None:
+        if self._closed or self._aborted:
+            return
+        self._aborted = True
+        if self.lost is None:
+            self.lost = StreamAborted("aborted on our side")
+        # The reset leaves when the owner closes. Until then nobody may sleep on the socket. Shut
+        # down for receiving, it wakes who receives, even in another thread's recv(2). Shut down for
+        # sending, it would wake who sends; and a peer that reads all that was sent would be told
+        # that the stream has ended well.
+        with contextlib.suppress(OSError):
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
+        self._shut_down(socket.SHUT_RD)
+        if self.sending:
+            self._wake_sender()
+
+    def _wake_sender(self) -> None:
+        """Let who waits to send wake up, and find the stream aborted."""
+        raise NotImplementedError
+
+    def cut_short(self, sent: int | None) -> None:
+        """A `send_all` is cancelled when `sent` bytes of its data have gone (None: some, perhaps).
+
+        The peer would take whatever came next for the rest of it. So nothing more comes.
+        """
+        if sent != 0:
+            self._cut_short = True
+
+    def check_sendable(self, what: str = "send_all") -> None:
+        """Raise what stands against sending, besides another task that does."""
+        if self._closed:
+            raise stream_closed(what)
+        if self.lost is not None:
+            raise self.lost
+        if self._cut_short:
+            raise stream_broken()
+        if self._eof_sent:
+            raise StreamClosed(f"{what}() after send_eof()")
+
+    def check_receivable(self) -> None:
+        """Raise what stands against receiving, even where something has arrived."""
+        if self._closed:
+            raise stream_closed("recv")
+        if self._aborted:
+            assert self.lost is not None
+            raise self.lost
+
+    def _shut_down(self, how: int) -> None:
+        if not self._closed:
+            # ENOTCONN: the peer has reset the connection, which is what we wanted of it.
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(how)
+
+    def _received_nothing(self) -> bytes:
+        """recv(2) has returned ``b""``: is it the end of the stream, or was it our doing?"""
+        self.check_receivable()
+        # Told of a reset once, recv(2) tells of an end of stream from then on: it would be taken
+        # for a good one. (EPIPE is another's, who sends: that we may not, says nothing of what we
+        # have received.)
+        if self.lost is not None and not self._at_eof and self.lost.errno != errno.EPIPE:
+            raise self.lost
+        self._at_eof = not self._receiving_ended
+        return b""
+
+    def _grow(self, asked: int) -> None:
+        """A receive has filled the `asked` bytes: more may be waiting, so ask for more."""
+        if asked == self._recv_size:
+            self._recv_size = min(asked * RECV_GROWTH, self._most_recv_size)
+
+    def _explain(self, error: OSError) -> Exception:
+        """What to raise for an error of recv(2), send(2) or shutdown(2)."""
+        if self._closed:
+            return StreamClosed("used after close()")
+        if self.lost is not None:
+            return self.lost
+        if self._cut_short and error.errno == errno.EBADF:
+            return stream_broken()
+        if self._eof_sent and error.errno in (errno.EBADF, errno.EPIPE):
+            return StreamClosed("sent after our end of the stream")
+        if error.errno == errno.ENOTCONN:
+            # What shutdown(2) says when the peer has reset the connection.
+            error = ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+        if error.errno in PEER_GONE:
+            self.lost = error
+        return error
+
+
+def second_receiver() -> StreamBusy:
+    return StreamBusy("another task is already receiving here")
+
+
+def second_sender() -> StreamBusy:
+    return StreamBusy("another task is already sending here")
+
+
+class AwaitingStream(SocketStream):
+    """The base of those whose `recv` and `send_all` are coroutines of another library's loop: a
+    flag for each says whether a task is within."""
+
+    def __init__(self, engine: Engine, sock: socket.socket, peer: SockAddr) -> None:
+        super().__init__(engine, sock, peer)
+        self._receiving = False
+        self._sending = False
+        # How many operations more may be done in a row before the others get their turn.
+        self._turns = TURNS
+
+    @property
+    def receiving(self) -> bool:
+        return self._receiving
+
+    @property
+    def sending(self) -> bool:
+        return self._sending
+
+    @property
+    def _in_send(self) -> bool:
+        return self._sending

@@ -1,0 +1,28 @@
+"""The engine that a thread runs: each thread knows its own."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+from anysock.engines.base import Engine
+
+_thread = threading.local()
+
+
+def engine_of_thread() -> Engine | None:
+    """The engine that has been started on this thread; None where none has."""
+    engine: Engine | None = getattr(_thread, "engine", None)
+    return engine
+
+
+@contextlib.contextmanager
+def engine_is(engine: Engine) -> Iterator[None]:
+    """Within the block, `engine` is this thread's engine."""
+    previous: Engine | None = getattr(_thread, "engine", None)
+    _thread.engine = engine
+    try:
+        yield
+    finally:
+        _thread.engine = previous

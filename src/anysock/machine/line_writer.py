@@ -1,0 +1,264 @@
+"""Lines, written on a thread of their own: nobody who has something to say waits for who reads it.
+
+A log that nobody reads, a full pipe or a terminal that was stopped with Ctrl-S, makes write(2)
+sleep. On the thread of a loop, all clients would sleep with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import select
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any, TextIO
+
+from anysock.machine.process import leave_signals_to_the_main_thread
+
+#: How many bytes may wait to be written: some 30,000 lines of an access log. Who reads on loses
+#: nothing by it, and who doesn't costs no more.
+MOST_WAITING = 4 * 1024 * 1024
+
+#: How long `LineWriter.flush` waits while nothing can be written, in seconds; and in all.
+STUCK_SECONDS = 1.0
+FLUSH_SECONDS = 5.0
+
+# How long the thread waits for another line before it ends. A server at rest has none.
+_LINGER_SECONDS = 0.25
+
+# What a line costs in memory besides its bytes.
+_COSTS = 64
+
+# As much as goes into a pipe in one piece (pipe(7)): the lines of several processes that write to
+# the same one don't get into each other.
+_PIECE = select.PIPE_BUF
+
+
+_writers: weakref.WeakSet[LineWriter] = weakref.WeakSet()
+
+
+def _begin_anew() -> None:
+    for writer in _writers:
+        writer._begin()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
+
+
+class LineWriter:
+    """Writes lines to `stream`, in their order, while whoever hands them over goes on.
+
+    What does not fit, or can't be written, is dropped and counted, and told in a line of its own
+    as soon as one can be written: ``told_lost(number)`` says how. All methods may be called from
+    any thread, and from a signal handler.
+    """
+
+    def __init__(
+        self, stream: TextIO, told_lost: Callable[[int], str], most: int = MOST_WAITING
+    ) -> None:
+        self._write, self._fd = _writes_to(stream)
+        self._encoding = getattr(stream, "encoding", None) or "utf-8"
+        self._told_lost = told_lost
+        self._most = most
+        #: How many lines were dropped, or could not be written.
+        self.lost = 0
+        self._begin()
+        # A child has none of our threads; and what waits here is the parent's to write.
+        _writers.add(self)
+
+    def _begin(self) -> None:
+        # Lines; numbers of those that were dropped in between; locks that somebody waits for.
+        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        # Who holds it waits for nothing, and may be interrupted by a signal handler that wants it.
+        self._lock = threading.RLock()
+        self._waiting = 0
+        self._dropped = 0
+        # How often something was written; and how often it was when nothing more could be.
+        self._progress = 0
+        self._stuck_at = -1
+        # The thread's own: an item that was taken too early, how many lines are lost since that
+        # was last told, and whether the last that was written has no end.
+        self._following: Any = None
+        self._unsaid = 0
+        self._torn = False
+
+    def put(self, text: str, *, last: bool = False) -> None:
+        """Let the line `text` be written soon, or drop it; with `last`, however many wait."""
+        line = self._encoded(text)
+        cost = len(line) + _COSTS
+        with self._lock:
+            if self._waiting and self._waiting + cost > self._most and not last:
+                self._dropped += 1
+                self.lost += 1
+                return
+            self._tell_dropped()
+            self._waiting += cost
+            self._queue.put(line)
+        self._start()
+
+    def flush(self, stuck: float = STUCK_SECONDS, seconds: float = FLUSH_SECONDS) -> bool:
+        """Wait until all is written; true if it is. For no longer than `seconds`, and than `stuck`
+        in which nothing can be written: no reader holds up the end of a process for longer."""
+        if not self._waiting and not self._dropped:
+            return True
+        written = threading.Lock()
+        written.acquire()
+        with self._lock:
+            self._tell_dropped()
+            self._queue.put(written)
+        self._start()
+        end = time.monotonic() + seconds
+        while True:
+            progress = self._progress
+            patience = 0.0 if progress == self._stuck_at else min(stuck, end - time.monotonic())
+            if written.acquire(timeout=max(patience, 0.0)):
+                return True
+            if progress == self._progress:
+                self._stuck_at = progress  # who has waited that long need not do so again
+                return False
+
+    def _encoded(self, text: str) -> bytes:
+        return text.encode(self._encoding, "backslashreplace") + b"\n"
+
+    def _tell_dropped(self) -> None:
+        """In their place, the number of lines that were dropped."""
+        if self._dropped:
+            self._queue.put(self._dropped)
+            self._dropped = 0
+
+    def _start(self) -> None:
+        """Have the thread that writes."""
+        if self._thread is not None:
+            return
+        with self._lock:
+            if self._thread is not None:
+                return
+            self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+            try:
+                self._thread.start()
+            except RuntimeError:
+                # There is no room for one more, or the interpreter is about to end. Then it is done
+                # here, as far as that can be done at once.
+                while self._can_write_at_once() and (item := self._taken()) is not None:
+                    self._do(item)
+                self._thread = None
+
+    def _can_write_at_once(self) -> bool:
+        return self._fd < 0 or is_heard(self._fd)
+
+    # -- on the thread ---------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        leave_signals_to_the_main_thread()
+        while True:
+            item = self._taken()
+            if item is None and self._unsaid:
+                self._write_lines([])
+            if item is None:
+                try:
+                    item = self._queue.get(timeout=_LINGER_SECONDS)
+                except queue.Empty:
+                    with self._lock:
+                        if self._queue.empty():
+                            self._thread = None
+                            return
+                    continue
+            self._do(item)
+
+    def _taken(self) -> Any:
+        """What comes next; None when there is nothing."""
+        if self._following is not None:
+            item, self._following = self._following, None
+            return item
+        with contextlib.suppress(queue.Empty):
+            return self._queue.get_nowait()
+        with self._lock:
+            dropped, self._dropped = self._dropped, 0
+        return dropped or None
+
+    def _do(self, item: Any) -> None:
+        if isinstance(item, int):
+            self._unsaid += item
+        elif isinstance(item, bytes):
+            self._write_lines(self._piece(item))
+        else:
+            if self._unsaid:
+                self._write_lines([])
+            item.release()
+
+    def _piece(self, line: bytes) -> list[bytes]:
+        """`line`, and those after it that go into one piece with it."""
+        lines, size = [line], len(line)
+        with contextlib.suppress(queue.Empty):
+            while True:
+                item = self._queue.get_nowait()
+                if not isinstance(item, bytes) or size + len(item) > _PIECE:
+                    self._following = item
+                    break
+                lines.append(item)
+                size += len(item)
+        return lines
+
+    def _write_lines(self, lines: list[bytes]) -> None:
+        told = self._encoded(self._told_lost(self._unsaid)) if self._unsaid else b""
+        left = memoryview((b"\n" if self._torn else b"") + told + b"".join(lines))
+        try:
+            while left:
+                left = left[self._write(left) :]
+                self._progress += 1
+                self._torn = bool(left)
+            missing = 0
+        except (OSError, ValueError):
+            # A full disk, a reader that is gone, a stream that was closed. It is told once that is
+            # over; some of them may have come through.
+            missing = min(bytes(left).count(b"\n"), len(lines))
+        if missing < len(lines) or not left:
+            self._unsaid = 0
+        self._unsaid += missing
+        self.lost += missing
+        with self._lock:
+            self._waiting -= sum(len(line) + _COSTS for line in lines)
+
+
+def write_if_heard(text: str) -> None:
+    """Write a line to standard error, if that can be done at once. For who has no `LineWriter`."""
+    with contextlib.suppress(OSError):
+        if is_heard(2):
+            os.write(2, text.encode(errors="backslashreplace") + b"\n")
+
+
+def is_heard(fd: int) -> bool:
+    """Whether a short line can be written to `fd` without waiting (poll(2))."""
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    return any(events & select.POLLOUT for _, events in poll.poll(0))
+
+
+def _writes_to(stream: TextIO) -> tuple[Callable[[memoryview], int], int]:
+    """What writes to `stream`, and returns how many bytes it took; and its descriptor, or -1."""
+    try:
+        fd = stream.fileno()
+    except (OSError, AttributeError, ValueError):  # one that somebody has put there
+        return lambda data: _write_text(stream, data), -1
+    return lambda data: _write_to(fd, data), fd
+
+
+def _write_to(fd: int, data: memoryview) -> int:
+    while True:
+        try:
+            return os.write(fd, data)
+        except BlockingIOError:
+            # Whoever shares the terminal or pipe with us may have set it non-blocking, for all.
+            poll = select.poll()
+            poll.register(fd, select.POLLOUT)
+            poll.poll()
+
+
+def _write_text(stream: TextIO, data: memoryview) -> int:
+    stream.write(bytes(data).decode(getattr(stream, "encoding", None) or "utf-8"))
+    stream.flush()
+    return len(data)

@@ -1,0 +1,80 @@
+"""Which options make no sense together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from anysock.errors import UsageError
+from anysock.net.addresses import Address
+from anysock.net.networks import Network
+from anysock.options.units import format_duration, format_rate
+from anysock.options.values import flag
+
+
+class Options(Protocol):
+    """The options that are looked at here."""
+
+    @property
+    def addresses(self) -> Sequence[Address]: ...
+    @property
+    def drain_delay(self) -> float: ...
+    @property
+    def drain_timeout(self) -> float: ...
+    @property
+    def min_rate(self) -> float: ...
+    @property
+    def proxy_from(self) -> Sequence[Network]: ...
+    @property
+    def proxy_protocol(self) -> str: ...
+    @property
+    def rate_limit(self) -> float | None: ...
+    @property
+    def tls_cert(self) -> str | None: ...
+    @property
+    def tls_client_ca(self) -> str | None: ...
+    @property
+    def tls_key(self) -> str | None: ...
+
+
+def check_together(options: Options) -> None:
+    """Raises `UsageError` for what makes no sense together."""
+    if options.drain_delay and options.drain_delay >= options.drain_timeout:
+        raise UsageError(
+            f"--drain-delay: {format_duration(options.drain_delay)} leaves nothing of "
+            f"--drain-timeout, {format_duration(options.drain_timeout)}, which is for both"
+        )
+    if options.rate_limit is not None and options.min_rate >= options.rate_limit:
+        raise UsageError(
+            f"--min-rate: {format_rate(options.min_rate)} a second is not less than --rate-limit, "
+            f"{format_rate(options.rate_limit)}, so that every connection would be too slow"
+        )
+    _check_tls(options)
+    if options.proxy_from and options.proxy_protocol == "off":
+        raise UsageError(
+            "--proxy-from: without --proxy-protocol required, nobody is taken for a proxy"
+        )
+    if options.proxy_protocol == "required" and any(a.kind == "udp" for a in options.addresses):
+        raise UsageError(
+            "--proxy-protocol: it is for connections; a udp:// address, which would go "
+            "without, needs a server of its own"
+        )
+    networked = any(address.kind != "unix" for address in options.addresses)
+    if options.proxy_protocol == "required" and not options.proxy_from and networked:
+        raise UsageError(
+            "--proxy-from: say which networks the proxies are in; whoever can connect from "
+            "there can claim to be anyone"
+        )
+
+
+def _check_tls(options: Options) -> None:
+    if any(address.tls for address in options.addresses):
+        if options.tls_cert is None:
+            raise UsageError("--tls-cert: a tls:// address needs a certificate")
+        return
+    # Whoever asks for it must not be left with plain text, and everybody let in.
+    for name in ("tls_cert", "tls_key", "tls_client_ca"):
+        if getattr(options, name) is not None:
+            raise UsageError(
+                f"{flag(name)}: no address is for TLS; --bind one, such as tls://:8443"
+            )

@@ -1,0 +1,171 @@
+"""Who may come in, and how many: decided from figures alone, without a socket in sight."""
+
+from __future__ import annotations
+
+import os
+import resource
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from anysock.engines.base import SockAddr
+from anysock.net.networks import Network, is_denied, source_of
+from anysock.telemetry.events import CloseReason
+
+if TYPE_CHECKING:
+    from anysock.options.serve import ServeOptions
+
+# Descriptors that are not for connections: what a handler, the log, the admin endpoint and the
+# interpreter itself may open while the server is full.
+SPARE_DESCRIPTORS = 24
+
+# Where descriptors are unlimited, connections are not.
+_MOST_ANYWHERE = 1_000_000
+
+# A rate may be exceeded for so long, in seconds, by who has been below it before.
+_BURST_SECONDS = 0.1
+
+
+def connections_that_fit() -> int:
+    """How many connections this process has descriptors for (getrlimit(2), RLIMIT_NOFILE), with
+    some to spare."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return _MOST_ANYWHERE
+    try:
+        used = len(os.listdir("/dev/fd"))
+    except OSError:
+        used = 0
+    return min(max(soft - used - SPARE_DESCRIPTORS, 1), _MOST_ANYWHERE)
+
+
+class Slots(Protocol):
+    """How many connections there may be. The workers of a server have one number for all."""
+
+    most: int
+
+    def take(self) -> bool:
+        """Take a slot, and return whether there was one."""
+        ...
+
+    def give_back(self) -> None:
+        """A connection has ended."""
+        ...
+
+    @property
+    def full(self) -> bool: ...
+
+
+class OwnSlots:
+    """The slots of one process."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.taken = 0
+        self._lock = threading.Lock()
+
+    def take(self) -> bool:
+        with self._lock:
+            if self.taken >= self.most:
+                return False
+            self.taken += 1
+            return True
+
+    def give_back(self) -> None:
+        with self._lock:
+            self.taken -= 1
+
+    @property
+    def full(self) -> bool:
+        return self.taken >= self.most
+
+
+class TokenBucket:
+    """Lets through `rate` a second on average, and no more than `burst` at once: in no time of `t`
+    seconds more than ``rate * t + burst``. (For one task, or under a lock.)"""
+
+    def __init__(self, rate: float, burst: float | None = None) -> None:
+        self.rate = rate
+        self.burst = max(rate * _BURST_SECONDS, 1.0) if burst is None else burst
+        self._level = self.burst
+        self._at: float | None = None
+
+    def set_rate(self, rate: float) -> None:
+        """From now on this is the rate, with the burst that goes with it."""
+        self.rate = rate
+        self.burst = max(rate * _BURST_SECONDS, 1.0)
+        self._level = min(self._level, self.burst)
+
+    def take(self, now: float, amount: float = 1.0) -> float:
+        """Let `amount` through; return for how many seconds it has to wait from `now` on."""
+        self._fill(now)
+        self._level -= amount
+        return max(-self._level / self.rate, 0.0)
+
+    def may(self, now: float, amount: float = 1.0) -> bool:
+        """Whether `amount` may pass at time `now`; if so, it has."""
+        self._fill(now)
+        if self._level < amount:
+            return False
+        self._level -= amount
+        return True
+
+    def _fill(self, now: float) -> None:
+        # Of several threads, one may have read the clock before another, and be here after it.
+        if self._at is None or now > self._at:
+            if self._at is not None:
+                self._level = min(self._level + (now - self._at) * self.rate, self.burst)
+            self._at = now
+
+
+class Admission:
+    """Judges who comes in, and keeps count of the sources."""
+
+    def __init__(self, options: ServeOptions, most: int) -> None:
+        self._allow: Sequence[Network] = options.allow
+        self._deny: Sequence[Network] = options.deny
+        self._per_source = options.per_source or most
+        # Without a limit below that for all, there is nothing to count.
+        self._counting = self._per_source < most
+        self._sources: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._rate = None if options.accept_rate is None else TokenBucket(options.accept_rate)
+
+    def pause(self, now: float) -> float:
+        """For how many seconds a peer that comes now has to wait, so that no more come in than the
+        option `accept_rate` says."""
+        if self._rate is None:
+            return 0.0
+        with self._lock:
+            return self._rate.take(now)
+
+    def in_time(self, now: float) -> bool:
+        """Whether a peer that comes now, and can't wait, does not come too soon after the others.
+        One that does leaves the next as much room as it has found."""
+        if self._rate is None:
+            return True
+        with self._lock:
+            return self._rate.may(now)
+
+    def judge(self, peer: SockAddr) -> CloseReason | None:
+        """Why `peer` may not come in; None: it may, and is counted until `leave`."""
+        if (self._allow or self._deny) and is_denied(peer, self._allow, self._deny):
+            return CloseReason.DENIED
+        if self._counting:
+            source = source_of(peer)
+            with self._lock:
+                if self._sources[source] >= self._per_source:
+                    return CloseReason.PER_SOURCE
+                self._sources[source] += 1
+        return None
+
+    def leave(self, peer: SockAddr) -> None:
+        """A peer that was let in has left."""
+        if self._counting:
+            source = source_of(peer)
+            with self._lock:
+                self._sources[source] -= 1
+                if not self._sources[source]:
+                    # Whoever has ever been here must not cost memory for ever.
+                    del self._sources[source]

@@ -1,0 +1,96 @@
+"""Serving echo (RFC 862) and discard (RFC 863) over UDP."""
+
+from __future__ import annotations
+
+from anysock.engines.base import Engine, SockAddr
+from anysock.engines.posix.datagrams import Datagrams, is_ours
+from anysock.errors import StreamClosed
+from anysock.options.serve import ServeOptions
+from anysock.server.accept_policy import BACK_OFF_SECONDS, LOG_INTERVAL_SECONDS, OncePer
+from anysock.server.udp.policy import Refusal, UdpPolicy
+from anysock.telemetry.events import Counters, Events
+
+#: The handlers that make sense without a connection.
+HANDLERS = ("echo", "discard")
+
+# How many datagrams are served in a row before the others get their turn.
+_BATCH = 64
+
+
+class UdpService:
+    """Answers what comes to the UDP sockets of a server, as its policy allows."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        endpoints: list[Datagrams],
+        options: ServeOptions,
+        *,
+        echo: bool,
+        events: Events,
+        counters: Counters,
+    ) -> None:
+        self._engine = engine
+        self.endpoints = endpoints
+        self._echo = echo
+        self._events = events
+        self._counters = counters
+        # One policy for all of them: a flood over two addresses is one flood.
+        ports = [int(endpoint.local[1]) for endpoint in endpoints]
+        self._policy = UdpPolicy(
+            ports,
+            options.udp_rate,
+            options.udp_total_rate,
+            is_ours,
+            allow=options.allow,
+            deny=options.deny,
+        )
+        self._told = {refusal: OncePer(LOG_INTERVAL_SECONDS) for refusal in Refusal}
+
+    async def serve(self, endpoint: Datagrams) -> None:
+        """Serve one socket until it is closed. No datagram, and no error, ends this."""
+        served = 0
+        while True:
+            try:
+                datagram = await endpoint.recv()
+            except StreamClosed:
+                return
+            except OSError:
+                # Nobody tells a socket without a peer of the network's trouble: it is the system
+                # that has no room (recvmsg(2), ENOMEM). What comes waits in its queue.
+                await self._engine.sleep(BACK_OFF_SECONDS)
+                continue
+            self._counters.datagram_received(len(datagram.data))
+            if self._echo:
+                now = self._engine.now()
+                refusal = self._policy.judge(
+                    datagram.source, datagram.destination, now, to_many=datagram.to_many
+                )
+                if refusal is None:
+                    try:
+                        endpoint.send(datagram.data, datagram.source, datagram.origin)
+                        self._counters.datagram_sent(len(datagram.data))
+                    except StreamClosed:
+                        return
+                    except OSError:
+                        refusal = Refusal.NOT_SENT
+                if refusal is not None:
+                    self._refuse(refusal, datagram.source, now)
+            served += 1
+            if served % _BATCH == 0:
+                await self._engine.sleep(0)
+
+    def _refuse(self, refusal: Refusal, source: SockAddr, now: float) -> None:
+        self._counters.datagram_refused(refusal.name.lower())
+        left_out = self._told[refusal].allow(now)
+        if left_out is not None:
+            self._events.datagrams_refused(refusal.value, source, left_out)
+
+    def set_rates(self, rate: float, total_rate: float) -> None:
+        """From now on, these stand for the options. May be called from any thread."""
+        self._policy.set_rates(rate, total_rate)
+
+    def close(self) -> None:
+        """Close the sockets; each `serve` returns."""
+        for endpoint in self.endpoints:
+            endpoint.close()

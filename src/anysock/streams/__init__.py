@@ -1,0 +1,9 @@
+"""What stands on an engine's `Stream`: a `Connection` for handlers, and streams around a stream.
+
+- `connection`: `Connection`, what a handler is given: lines, counters, deadlines;
+- `wrapping`: what streams around another one share;
+- `tls`: TLS; `costly`: how handshakes take turns on one thread;
+- `limiting`: a limit of the rate;
+- `tracing`: bytes in the log;
+- `lock`: who may send, or receive, when several want to.
+"""

@@ -1,0 +1,109 @@
+"""A stream that moves no more than so many bytes, and no more than so many a second."""
+
+from __future__ import annotations
+
+from anysock.engines.base import Engine, Stream
+from anysock.streams.wrapping import PartingStream
+
+# How much is received at once, in bytes, where nobody asks for less. (Not as much as may still
+# come: a receive that asks for a gigabyte is handed a gigabyte of memory first.)
+_USUAL_SIZE = 65536
+
+# How much is moved at once, and how much may be made up for that was not moved before, each as a
+# share of a second at the rate allowed. So much is the longest pause, and a drain waits no longer
+# for one (below 20 bytes a second, it is the time of one byte); and without the second, each sleep
+# that takes longer than it should would cost rate.
+_PIECE_SECONDS = 0.05
+_CREDIT_SECONDS = 0.05
+
+
+class TooManyBytes(ConnectionError):
+    """The connection was to move more bytes than one may."""
+
+
+class Pace:
+    """When the next bytes may move, so that no more than ``rate * t + rate / 10`` move in any time
+    of `t` seconds (or one byte more, where that is less)."""
+
+    def __init__(self, engine: Engine, rate: float) -> None:
+        self._engine = engine
+        self._rate = rate
+        self._next = engine.now()
+
+    async def wait(self) -> None:
+        seconds = self._next - self._engine.now()
+        if seconds > 0:
+            await self._engine.sleep(seconds)
+
+    def moved(self, size: int) -> None:
+        earliest = self._engine.now() - _CREDIT_SECONDS
+        self._next = max(self._next, earliest) + size / self._rate
+
+
+class LimitedStream(PartingStream):
+    """Ends after `most` bytes received, or sent; and moves `rate` bytes a second, each way.
+
+    The peer that sends more than `most` bytes gets the answer to `most` of them, and then the end
+    of the stream; so does one that is sent more. Who moves just as many may go on being silent.
+    """
+
+    def __init__(
+        self, inner: Stream, engine: Engine, *, most: int | None = None, rate: float | None = None
+    ) -> None:
+        super().__init__(inner)
+        self._may_receive = most
+        self._may_send = most
+        self._most_at_once = _USUAL_SIZE
+        self._piece: int | None = None
+        self._receive_pace: Pace | None = None
+        self._send_pace: Pace | None = None
+        if rate is not None:
+            self._piece = max(min(int(rate * _PIECE_SECONDS), _USUAL_SIZE), 1)
+            self._receive_pace, self._send_pace = Pace(engine, rate), Pace(engine, rate)
+        #: Set when the peer has sent, or was to be sent, a byte too many.
+        self.too_many: TooManyBytes | None = None
+
+    @property
+    def lost(self) -> OSError | None:
+        return self.too_many or self._inner.lost
+
+    def set_recv_size(self, max_bytes: int) -> None:
+        self._most_at_once = max_bytes
+        super().set_recv_size(max_bytes)
+
+    async def recv(self, max_bytes: int | None = None) -> bytes:
+        with self._only_receiver():
+            if self.too_many is not None:
+                return b""
+            asked = min(max_bytes or self._most_at_once, self._piece or self._most_at_once)
+            if self._may_receive is not None:
+                # What comes when nothing more may is one byte too many; the end of the stream is
+                # none.
+                asked = min(asked, max(self._may_receive, 1))
+            if self._receive_pace is not None:
+                await self._receive_pace.wait()
+            data = await self._inner.recv(asked)
+        if self._receive_pace is not None:
+            self._receive_pace.moved(len(data))
+        if self._may_receive is not None:
+            if len(data) > self._may_receive:
+                self.too_many = TooManyBytes("the peer has sent more bytes than one may")
+                return b""
+            self._may_receive -= len(data)
+        return data
+
+    async def _send_part(self, data: memoryview) -> int:
+        if self._may_send is not None:
+            if not self._may_send:
+                self.too_many = TooManyBytes("the peer was to be sent more bytes than one may")
+                raise self.too_many
+            data = data[: self._may_send]
+        if self._send_pace is not None:
+            await self._send_pace.wait()
+            data = data[: self._piece]
+        await self._inner.send_all(data)
+        if self._may_send is not None:
+            self._may_send -= len(data)
+        if self._send_pace is not None:
+            self._send_pace.moved(len(data))
+        return len(data)

@@ -1,0 +1,319 @@
+"""A stream that speaks TLS over the one inside: the same under every engine."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+
+from anysock.engines.base import Data, Stream
+from anysock.engines.current import current_engine
+from anysock.engines.posix.streams import FIRST_RECV_SIZE, RECV_GROWTH, whole
+from anysock.errors import AnysockError, StreamClosed, TlsError, stream_broken, stream_closed
+from anysock.net.tls_session import RECORD, RECORDS_IN_A_ROW, TlsSession
+from anysock.streams.costly import CostlyWork
+from anysock.streams.lock import Claim, Turn
+from anysock.streams.wrapping import WrappedStream
+
+# How much is encrypted and sent at a time: so much more than its data a sender takes of memory.
+# From about 128 KiB on, sending more at a time no longer makes it faster.
+_PIECE = 4 * RECORD
+
+# The most that is received from the network at once, and that `recv()` returns, in bytes, if nobody
+# has said: so much is kept of each, where the peer does not read what it is sent for it. More makes
+# it no faster, as it does without TLS: most of the time goes to ciphers.
+_MOST_RECEIVED = 65_536
+
+# A receive may have to say something (see `TlsStream.recv`). So much of that may wait until
+# something is sent anyway.
+_MOST_UNSAID = 4096
+
+# How long the last words, close_notify or an alert, may take to be handed to the operating system
+# when the peer does not read.
+_LAST_WORDS_SECONDS = 1.0
+
+# How many receives may be answered out of what has come already before the others get their turn.
+_TURNS = 16
+
+
+class TlsStream(WrappedStream):
+    """TLS over `inner`. Nothing goes either way before `handshake` is done.
+
+    What differs from a stream without TLS:
+
+    - `send_eof` sends close_notify, and leaves TCP open. Receiving goes on until the peer's own
+      close_notify. So RFC 8446, 6.1 (TLS 1.3) has it. In TLS 1.2 a peer may answer a close_notify
+      with its own at once, and throw away what it had still to send (RFC 5246, 7.2.1); this
+      stream does not do so, whatever the version: what it has to send is sent.
+    - The end of the TCP stream alone is no end: `recv` raises `TlsTruncated`.
+    - `TlsError` is what any other fault of TLS is raised as; then `lost` holds it.
+    - A `send_all` that was cancelled in the middle has always sent part of its data.
+
+    Those of a server share `costly`: a handshake is a signature.
+
+    `bytes_received` and `bytes_sent` count what was moved before it, and from then on plain text.
+    """
+
+    def __init__(
+        self,
+        inner: Stream,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool,
+        hostname: str | None = None,
+        costly: CostlyWork | None = None,
+    ) -> None:
+        super().__init__(inner)
+        self._session = TlsSession(context, server_side=server_side, hostname=hostname)
+        self._costly = costly
+        self._unsent = 0
+        self._most = _MOST_RECEIVED
+        self._asked = FIRST_RECV_SIZE
+        self._received = inner.bytes_received
+        self._sent = inner.bytes_sent
+        self._one_sends, self._one_receives = Claim("sending"), Claim("receiving")
+        # Between who sends, and who receives and has to answer.
+        self._sending_turn = Turn()
+        self._turns = _TURNS
+        self._next_turn_at = RECORDS_IN_A_ROW
+        self._lost: TlsError | None = None
+        self._receiving_ended = False
+        self._eof_sent = False
+        self._cut_short = False
+        self._aborted = False
+        self._closed = False
+
+    # -- what is known of it ---------------------------------------------------------------------
+
+    @property
+    def tls(self) -> TlsSession:
+        return self._session
+
+    @property
+    def bytes_received(self) -> int:
+        return self._received
+
+    @property
+    def bytes_sent(self) -> int:
+        return self._sent
+
+    @property
+    def lost(self) -> OSError | None:
+        return self._lost or self._inner.lost
+
+    @property
+    def held(self) -> int:
+        return self._inner.held + self._session.held + self._unsent
+
+    def set_recv_size(self, max_bytes: int) -> None:
+        self._most = self._asked = max_bytes
+        self._inner.set_recv_size(max_bytes)
+
+    # -- what it does ----------------------------------------------------------------------------
+
+    async def handshake(self) -> None:
+        """Agree with the peer on how to speak. To be called once, before everything else.
+
+        Raises `TlsError`, which says what was wrong, when the two can't agree, or what comes is
+        no TLS. Takes as long as the peer does: put a deadline around it.
+        """
+        try:
+            while not await self._step():
+                await self._flush()
+                if self._session.behind:
+                    await current_engine().sleep(0)
+                elif not await self._feed():
+                    raise TlsError("ended on our side before the TLS handshake was done")
+        except TlsError as error:
+            await self._lose(error)
+            raise
+        await self._flush()
+
+    async def _step(self) -> bool:
+        if self._costly is None:
+            return self._session.handshake()
+        return await self._costly.do(self._session.handshake)
+
+    async def recv(self, max_bytes: int | None = None) -> bytes:
+        self._check_receivable()
+        try:
+            with self._one_receives:
+                most = max_bytes or self._most
+                self._turns -= 1
+                # Records are counted whether or not a receive has waited meanwhile: to have waited
+                # for the network is not to have waited for the others, where there is always more.
+                if not self._turns or self._session.opened >= self._next_turn_at:
+                    await self._let_others_run()
+                # From here on, nothing that was taken from the session waits: a receive that is
+                # cancelled loses nothing.
+                while (data := self._session.decrypt(most)) is None:
+                    await self._answer()
+                    if self._session.behind:
+                        await self._let_others_run()
+                    elif await self._feed():
+                        self._turns = _TURNS
+                    else:
+                        return b""
+                self._check_receivable()
+        except TlsError as error:
+            await self._lose(error)
+            raise
+        self._received += len(data)
+        return data
+
+    async def send_all(self, data: Data) -> None:
+        self._check_sendable("send_all")
+        with self._one_sends:
+            async with self._sending_turn:
+                self._check_sendable("send_all")
+                self._unsent = whole(data)
+                rest = memoryview(data)
+                try:
+                    while rest:
+                        piece, rest = rest[:_PIECE], rest[_PIECE:]
+                        await self._inner.send_all(self._encrypt(piece))
+                        self._sent += len(piece)
+                except BaseException as error:
+                    # The records that were made are gone: the peer would miss them.
+                    self._cut_short = True
+                    if isinstance(error, TlsError):
+                        self._lost = self._lost or error
+                    elif self._lost is not None and isinstance(error, OSError):
+                        raise self._lost from None  # who receives knows better what is wrong
+                    raise
+                finally:
+                    self._unsent = 0
+
+    async def send_eof(self) -> None:
+        if self._check_sendable("send_eof"):
+            return
+        with self._one_sends:
+            async with self._sending_turn:
+                if self._check_sendable("send_eof"):
+                    return
+                self._eof_sent = True
+                try:
+                    self._session.shut_down()
+                except TlsError as error:
+                    self._lost = self._lost or error
+                    raise
+                await self._hand_on()
+
+    def end_receiving(self) -> None:
+        self._receiving_ended = True
+        self._inner.end_receiving()
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if self._can_still_send():
+                # After a fault, only the alert that tells of it.
+                ends_well = self._session.established and self._lost is None
+                await self._say_last_words(close_notify=ends_well and not self._eof_sent)
+        finally:
+            await self._inner.close()
+
+    def abort(self) -> None:
+        self._aborted = True
+        self._inner.abort()
+
+    # -- within ----------------------------------------------------------------------------------
+
+    def _encrypt(self, piece: memoryview) -> bytes:
+        if len(piece) <= RECORD:
+            self._session.encrypt(piece)
+            return self._session.take_output()
+        records = []
+        for start in range(0, len(piece), RECORD):
+            self._session.encrypt(piece[start : start + RECORD])
+            records.append(self._session.take_output())
+        return b"".join(records)
+
+    async def _let_others_run(self) -> None:
+        self._turns = _TURNS
+        self._next_turn_at = self._session.opened + RECORDS_IN_A_ROW
+        await current_engine().sleep(0)
+
+    async def _feed(self) -> bool:
+        """Wait for what the network brings. False when we do not want to hear more."""
+        data = await self._inner.recv(self._asked)
+        if data:
+            if len(data) == self._asked < self._most:
+                self._asked = min(self._asked * RECV_GROWTH, self._most)
+            self._session.feed(data)
+        elif self._receiving_ended:
+            return False
+        else:
+            self._session.end_input()
+        return True
+
+    async def _answer(self) -> None:
+        """Send what a receive has made to be sent, if that can't wait.
+
+        In TLS 1.3 that are answers to a change of keys, and they have time until something is
+        sent (RFC 8446, 4.6.3). So a receive that is cancelled can't cut short what is sent; but a
+        peer that goes on asking, and does not read, must be waited for. In TLS 1.2 it is the no to
+        a renegotiation, for which the peer waits (RFC 5246, 7.2.2).
+        """
+        unsaid = self._session.output_pending
+        if unsaid and (unsaid > _MOST_UNSAID or self._session.version != "TLSv1.3"):
+            await self._flush()
+
+    async def _flush(self) -> None:
+        async with self._sending_turn:
+            await self._hand_on()
+
+    async def _hand_on(self) -> None:
+        """Send what the session has to say. It must be our turn to send."""
+        while (data := self._session.take_output()) and not self._cut_short:
+            try:
+                await self._inner.send_all(data)
+            except BaseException:
+                self._cut_short = True
+                raise
+
+    async def _lose(self, error: TlsError) -> None:
+        """TLS has ended the connection. The peer is told, if it still listens."""
+        if self._lost is None:
+            self._lost = error
+            if self._session.output_pending and self._can_still_send():
+                await self._say_last_words(close_notify=False)
+
+    async def _say_last_words(self, *, close_notify: bool) -> None:
+        with contextlib.suppress(OSError, AnysockError):
+            async with current_engine().scope(_LAST_WORDS_SECONDS):
+                if close_notify:
+                    self._session.shut_down()
+                await self._flush()
+
+    def _can_still_send(self) -> bool:
+        """Whether all that was to be sent so far was sent, and more may follow."""
+        return not (
+            self._cut_short
+            or self._aborted
+            or self._inner.lost is not None
+            or self._sending_turn.taken
+        )
+
+    def _check_sendable(self, what: str) -> bool:
+        """Raise what stands against sending, besides another task that does. True where the end of
+        our stream is sent already, and is what was to be sent."""
+        if self._closed:
+            raise stream_closed(what)
+        if self._lost is not None:
+            raise self._lost
+        if self._cut_short or self._aborted or self._eof_sent:
+            if self._inner.lost is not None:
+                raise self._inner.lost
+            if self._cut_short:
+                raise stream_broken()
+            if self._eof_sent and what != "send_eof":
+                raise StreamClosed(f"{what}() after send_eof()")
+        return self._eof_sent
+
+    def _check_receivable(self) -> None:
+        if self._closed:
+            raise stream_closed("recv")
+        if self._aborted and self._inner.lost is not None:
+            raise self.lost or self._inner.lost

@@ -1,0 +1,157 @@
+"""A Stream around a Stream, which changes nothing: the bases of those that do."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Iterator
+from typing import Any
+
+from anysock.engines.base import Data, SockAddr, Stream
+from anysock.errors import AnysockError, StreamClosed, stream_broken, stream_closed
+from anysock.streams.lock import Claim
+
+
+class WrappedStream:
+    """Hands everything on to the stream inside."""
+
+    def __init__(self, inner: Stream) -> None:
+        self._inner = inner
+
+    @property
+    def bytes_received(self) -> int:
+        return self._inner.bytes_received
+
+    @property
+    def bytes_sent(self) -> int:
+        return self._inner.bytes_sent
+
+    @property
+    def lost(self) -> OSError | None:
+        return self._inner.lost
+
+    @property
+    def peer(self) -> SockAddr:
+        return self._inner.peer
+
+    @property
+    def local(self) -> SockAddr:
+        return self._inner.local
+
+    @property
+    def receiving(self) -> bool:
+        return self._inner.receiving
+
+    @property
+    def sending(self) -> bool:
+        return self._inner.sending
+
+    @property
+    def tls(self) -> Any:
+        return self._inner.tls
+
+    @property
+    def held(self) -> int:
+        return self._inner.held
+
+    def progress(self) -> int:
+        return self._inner.progress()
+
+    def set_recv_size(self, max_bytes: int) -> None:
+        self._inner.set_recv_size(max_bytes)
+
+    def recv(self, max_bytes: int | None = None) -> Awaitable[bytes]:
+        return self._inner.recv(max_bytes)
+
+    def send_all(self, data: Data) -> Awaitable[None]:
+        return self._inner.send_all(data)
+
+    async def send_eof(self) -> None:
+        await self._inner.send_eof()
+
+    def end_receiving(self) -> None:
+        self._inner.end_receiving()
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+    def abort(self) -> None:
+        self._inner.abort()
+
+
+class PartingStream(WrappedStream):
+    """The base of those whose `send_all` does more than one thing, and may be given up in between.
+
+    What the contract says of a second sender, and of sending after this and that, the stream inside
+    can't keep for them: between two parts it does not know that more is to come.
+    """
+
+    def __init__(self, inner: Stream) -> None:
+        super().__init__(inner)
+        self._one_sends = Claim("sending")
+        self._one_receives = Claim("receiving")
+        self._cut_short = False
+        self._eof_sent = False
+        self._closed = False
+
+    async def send_all(self, data: Data) -> None:
+        with self._only_sender("send_all"):
+            rest = memoryview(data)
+            try:
+                while rest:
+                    sent = await self._send_part(rest)
+                    rest = rest[sent:]
+            except (OSError, AnysockError):
+                raise  # it has been told, and will be again
+            except BaseException:
+                # The peer would take whatever came next for the rest of this.
+                self._cut_short = self._cut_short or len(rest) < len(data)
+                raise
+
+    async def _send_part(self, data: memoryview) -> int:
+        """Send as much of `data` as may be sent at once; return how much that was."""
+        raise NotImplementedError
+
+    async def send_eof(self) -> None:
+        if self._eof_sent and not self._stands_against():
+            return
+        with self._only_sender("send_eof"):
+            await self._send_end()
+            self._eof_sent = True
+
+    async def _send_end(self) -> None:
+        await self._inner.send_eof()
+
+    async def close(self) -> None:
+        self._closed = True
+        await self._inner.close()
+
+    @contextlib.contextmanager
+    def _only_sender(self, what: str) -> Iterator[None]:
+        """A block that sends, for one task. Raises what stands against it."""
+        if gone := self._stands_against(what):
+            raise gone
+        if self._eof_sent:
+            raise StreamClosed(f"{what}() after send_eof()")
+        with self._one_sends:
+            yield
+
+    @contextlib.contextmanager
+    def _only_receiver(self) -> Iterator[None]:
+        """A block that receives, for one task. Raises what stands against it."""
+        if self._closed:
+            raise stream_closed("recv")
+        if self._one_receives.taken and self._inner.lost is not None:
+            raise self._inner.lost
+        with self._one_receives:
+            yield
+
+    def _stands_against(self, what: str = "send_eof") -> Exception | None:
+        """What stands against sending any more, if anything does, but for our own end."""
+        if self._closed:
+            return stream_closed(what)
+        if self._cut_short or self._eof_sent or self._one_sends.taken:
+            if self._inner.lost is not None:
+                return self._inner.lost
+            if self._cut_short:
+                return stream_broken()
+        return None

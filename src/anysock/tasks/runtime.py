@@ -1,0 +1,230 @@
+"""What a handler may call besides its connection: `sleep`, `spawn`, `timeout`, `connect`, …
+
+Each asks the engine under which the caller runs, so that a handler that uses them runs under
+every engine that can.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from anysock import engines
+from anysock.engines.base import Scope, SockAddr, Task
+from anysock.engines.current import current_engine
+from anysock.errors import AnysockError, TlsError, UsageError, WrongType
+from anysock.hints import add_hint
+from anysock.net.addresses import CONNECTABLE, REACHABLE, Address, resolve
+from anysock.streams.connection import Connection
+from anysock.tasks import arguments
+from anysock.tasks.happy_eyeballs import connect_to_any
+
+if TYPE_CHECKING:
+    import ssl
+
+    from anysock.engines.posix.datagrams import Datagrams
+    from anysock.loop.observers import Observer
+
+T = TypeVar("T")
+
+
+def run(
+    main: Callable[..., Coroutine[Any, Any, T]], *args: Any, engine: str = engines.DEFAULT
+) -> T:
+    """Run ``main(*args)`` under the engine of that name, and return its result.
+
+    Raises `UsageError` for an engine that is unknown or not available, `WrongType` when `main` is
+    no async function, and what `main` raises. An error that comes of the loop of another library,
+    which does not run here, has a note that says which engine has it.
+
+    >>> async def main():
+    ...     await sleep(0)
+    ...     return "done"
+    >>> run(main, engine="asyncio")
+    'done'
+    """
+    make_engine = engines.engine_class(engine)
+    coro = arguments.started(main, args, "run")
+    try:
+        return make_engine().run(coro)
+    except Exception as error:
+        add_hint(error, engine)
+        raise
+    finally:
+        if inspect.iscoroutine(coro) and inspect.getcoroutinestate(coro) == inspect.CORO_CREATED:
+            coro.close()  # no engine has got that far
+
+
+def observe(observer: Observer) -> None:
+    """Tell `observer` what the loop does from now on: its turns, and the steps of its tasks.
+
+    One that raises is taken out, and reported. Raises `UsageError` under an engine whose loop is
+    not ours: only `selector` and `polling` have one.
+    """
+    current_engine().observe(observer)
+
+
+async def sleep(seconds: float) -> None:
+    """Let `seconds` pass while others run. ``sleep(0)`` lets each of the others run once."""
+    arguments.check_seconds(seconds, "sleep")
+    await current_engine().sleep(seconds)
+
+
+def spawn(coro: Coroutine[Any, Any, T], name: str | None = None) -> Task[T]:
+    """Run `coro` as a task beside the caller; the returned task can be joined and cancelled.
+
+    Under an engine that runs one thing at a time (`blocking`) it runs now, and to its end. A
+    task that fails, and that nobody is joining, is reported in the log at once.
+    """
+    arguments.check_task(coro, name, "spawn")
+    try:
+        return current_engine().spawn(coro, name)
+    except AnysockError:
+        coro.close()  # nobody will run it
+        raise
+
+
+def move_on_after(seconds: float | None) -> Scope:
+    """``async with move_on_after(5) as scope:`` ends the block quietly after 5 seconds.
+
+    What the block waits for is given up; `scope.fired` tells whether that was so, and
+    `scope.cancel()` does it at once. Blocks nest, and each ends only for its own time; None never
+    ends it. Under `blocking` and `threads` it bounds each wait for the network, each sleep and
+    each wait for an event, but cannot end a function that computes.
+
+    >>> async def main():
+    ...     async with move_on_after(0.01) as scope:
+    ...         await sleep(60)
+    ...     return scope.fired
+    >>> run(main)
+    True
+    """
+    arguments.check_seconds(seconds, "move_on_after", none=True)
+    return current_engine().scope(seconds)
+
+
+def timeout(seconds: float | None) -> Timeout:
+    """``async with timeout(5):`` raises TimeoutError when the block takes more than 5 seconds.
+
+    Otherwise as `move_on_after`.
+    """
+    arguments.check_seconds(seconds, "timeout", none=True)
+    return Timeout(seconds)
+
+
+class Timeout:
+    """What `timeout` returns."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+
+    async def __aenter__(self) -> Scope:
+        self._scope = current_engine().scope(self._seconds)
+        return await self._scope.__aenter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if await self._scope.__aexit__(kind, error, trace):
+            told = "given up" if self._seconds is None else f"after {self._seconds:g} seconds"
+            raise TimeoutError(f"timed out: {told}") from None
+
+
+async def to_thread(func: Callable[..., T], *args: Any) -> T:
+    """Call a function that blocks, and return its result, while others run."""
+    arguments.check_function(func, "to_thread")
+    return await current_engine().to_thread(func, *args)
+
+
+async def connect(
+    address: str | Address,
+    *,
+    trying: Callable[[SockAddr], object] | None = None,
+    tls: ssl.SSLContext | None = None,
+) -> Connection:
+    """Connect to `address`, such as ``"example.com:7"``, ``"tls://[::1]:7"`` or
+    ``"unix:///run/echo"``.
+
+    When the name has several addresses, the first that answers is taken: an IPv6 and an IPv4 one
+    are tried in turn, each once the one before has failed, or has not answered for 250 ms (RFC
+    8305, happy eyeballs). `trying`, if given, is called with each before it is tried. For an
+    address that begins with ``tls``, `tls` says whom to trust; None trusts whom the system does,
+    and wants a certificate for the host that is asked for.
+
+    Raises `UsageError` for an address that makes no sense, `StartError` for a name that is not
+    known, OSError when none answers, which names the addresses that were tried, and `TlsError` when
+    the handshake of TLS fails: when there is somebody whom we can't trust, no other address is
+    tried. Who connects to a port where nobody listens, and is given that very port for its own end,
+    has met only itself (RFC 9293, 3.5): that is a ConnectionRefusedError.
+    """
+    engine = current_engine()
+    address = Address.of(address, schemes=CONNECTABLE)
+    if address.kind == "udp":
+        raise UsageError(f"{address}: over UDP there are no connections")
+    if trying is not None and not callable(trying):
+        raise WrongType(f"trying= takes a function, not {trying!r}")
+    if tls is not None:
+        _check_context(tls, address)
+    if address.is_name:
+        # The resolver blocks, perhaps for seconds.
+        candidates = await engine.to_thread(functools.partial(resolve, address, passive=False))
+    else:
+        candidates = resolve(address, passive=False)
+    if address.tls and tls is None:
+        from anysock.net.certificates import default_client_context
+
+        tls = default_client_context()
+    _, stream = await connect_to_any(engine, candidates, trying=trying)
+    connection = Connection(stream)
+    if address.tls:
+        assert tls is not None
+        await _shake_hands(connection, tls, address.server_name)
+    return connection
+
+
+async def connect_datagrams(address: str | Address) -> Datagrams:
+    """A UDP socket whose peer is at `address`, such as ``"udp://example.com:7"``.
+
+    Nobody is asked whether anybody is there: of several addresses of a name, it is the first that
+    this machine has a route to. Raises `UsageError` for an address that makes no sense,
+    `StartError` for a name that is not known, and OSError when there is no route.
+    """
+    from anysock.engines.posix import datagrams
+
+    engine = current_engine()
+    address = Address.of(address, schemes=REACHABLE)
+    candidates = await engine.to_thread(functools.partial(resolve, address, passive=False))
+    return engine.datagrams(datagrams.connect_datagrams(candidates))
+
+
+def _check_context(context: Any, address: Address) -> None:
+    import ssl
+
+    if not isinstance(context, ssl.SSLContext):
+        raise WrongType(f"tls= takes an ssl.SSLContext, not {context!r}")
+    if not address.tls:
+        # Who says whom to trust must not be left with plain text.
+        raise UsageError(f"{address}: tls= is for an address that begins with tls, as tls://host:7")
+
+
+async def _shake_hands(connection: Connection, context: ssl.SSLContext, hostname: str) -> None:
+    """Speak TLS on a fresh connection. If that fails, it is closed."""
+    from anysock.streams.tls import TlsStream
+
+    try:
+        stream = TlsStream(connection.stream, context, server_side=False, hostname=hostname)
+        connection.wrap(lambda _: stream)
+        await stream.handshake()
+    except TlsError:
+        await connection.close()  # the server is told what was wrong
+        raise
+    except BaseException:
+        connection.abort()
+        await connection.close()
+        raise

@@ -1,0 +1,6 @@
+"""What happens in a server, and who hears of it.
+
+- `events`: the events, and counters of them;
+- `logs`: a log line for each;
+- `metrics`: the figures that a monitoring system asks for.
+"""
