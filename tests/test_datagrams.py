@@ -10,9 +10,10 @@ from collections.abc import Iterator
 import pytest
 
 from anysock import Cancelled, move_on_after, run, sleep, spawn
+from anysock.engines.base import Datagrams
 from anysock.engines.blocking import engine as blocking
 from anysock.engines.current import current_engine
-from anysock.engines.posix.datagrams import Datagrams, is_ours, open_datagrams
+from anysock.engines.posix.datagrams import is_ours, open_datagrams
 from anysock.errors import StreamClosed
 from anysock.tasks.runtime import connect_datagrams
 from tests.harness import PATIENCE, wait_until

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-#: Under which engines the loop of a library runs.
-_ENGINES = {
-    "asyncio": ("asyncio", "uvloop"),
-    "trio": ("trio",),
-    # They find out which of these runs.
-    "anyio": ("asyncio", "uvloop", "trio"),
-    "sniffio": ("asyncio", "uvloop", "trio"),
-}
+#: Which engines run the loop of a library. `anysock.engines`, which is above this, fills it in.
+engines_by_loop: dict[str, list[str]] = {}
+
+# These libraries run on the loop of any of those.
+_ON_SEVERAL = {"anyio": ("asyncio", "trio"), "sniffio": ("asyncio", "trio")}
+
+
+def _engines_for(library: str) -> list[str]:
+    """Under which engines code runs that needs the loop of `library`."""
+    loops = _ON_SEVERAL.get(library, (library,))
+    return [engine for loop in loops for engine in engines_by_loop.get(loop, ())]
+
 
 # What the libraries say themselves, also where it is the user's code that has asked them.
 _SAYINGS = {
@@ -27,9 +31,9 @@ _KINDS = (RuntimeError, AttributeError, TypeError)
 
 def what_to_do(library: str) -> str:
     """In words, how to run what needs the loop of `library`."""
-    engines = _ENGINES.get(library)
+    engines = _engines_for(library)
     ours = "anysock.sleep(), anysock.Event and the like run under every engine"
-    if engines is None:
+    if not engines:
         return ours
     one_of = " or ".join(f'engine="{each}"' for each in engines)
     return f"what needs the loop of {library} runs under {one_of}; {ours}"
@@ -55,7 +59,7 @@ def add_hint(error: BaseException, engine: str = "") -> None:
             add_hint(each, engine)
     elif isinstance(error, _KINDS):
         library = _raised_by(error)
-        if library and engine not in _ENGINES[library]:
+        if library and engine not in _engines_for(library):
             told = what_to_do(library)
             if all(told not in each for each in (str(error), *getattr(error, "__notes__", ()))):
                 error.add_note(f"(Anysock: {told}.)")
@@ -71,4 +75,4 @@ def _raised_by(error: BaseException) -> str:
         trace = trace.tb_next
     module = str(trace.tb_frame.f_globals.get("__name__", "")) if trace is not None else ""
     library = module.partition(".")[0]
-    return library if library in _ENGINES else ""
+    return library if _engines_for(library) else ""

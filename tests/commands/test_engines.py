@@ -62,3 +62,11 @@ def test_an_engine_that_is_not_available_says_why_and_what_to_do(monkeypatch):
     monkeypatch.setitem(ENGINES, "warp", entry)
     with pytest.raises(UsageError, match=r"not available here: .*no_such_module: pip install"):
         make_engine("warp")
+
+
+@pytest.mark.parametrize("name", TESTED)
+def test_the_registry_says_what_the_engine_says(name):
+    """Nobody compares names: what is asked of an engine without importing it is in its entry."""
+    entry, engine = ENGINES[name], make_engine(name)
+    assert (engine.concurrent, engine.one_thread) == (entry.concurrent, entry.one_thread)
+    assert hasattr(engine, "unobserve") == entry.has_our_loop

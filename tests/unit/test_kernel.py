@@ -17,9 +17,9 @@ from anysock.errors import Cancelled, StreamBusy, StreamClosed, UsageError
 from anysock.loop.kernel import Kernel
 from anysock.loop.pollers import FAILED, READABLE, WRITABLE, SelectorsPoller, default_poller
 from anysock.loop.scopes import Scope
-from anysock.loop.tasks import Task
+from anysock.loop.tasks import Task, Wait, suspend
 from anysock.loop.timers import Timers
-from anysock.loop.waits import Descriptor, Event, ReadWait, Sleep, WriteWait, pause
+from anysock.loop.waits import Descriptor, Event, ReadWait, Sleep, WriteWait
 
 
 class FakePoller:
@@ -76,7 +76,7 @@ def kernel(poller):
 
 def sleep(kernel: Kernel, seconds: float) -> Coroutine[Any, Any, None]:
     async def nap() -> None:
-        await pause(Sleep(kernel, seconds))
+        await suspend(Sleep(kernel, seconds))
 
     return nap()
 
@@ -397,7 +397,7 @@ def test_a_message_costs_no_word_to_the_poller(kernel, poller):
         descriptor = Descriptor(kernel, 7)
         wait = ReadWait(descriptor)
         for _ in range(100):
-            await pause(wait)
+            await suspend(wait)
         descriptor.close()
 
     kernel.run(main())
@@ -413,13 +413,13 @@ def test_what_nobody_waits_for_is_taken_back(kernel, poller):
     async def main():
         descriptor = Descriptor(kernel, 7)
         poller.ready[7] = READABLE
-        await pause(ReadWait(descriptor))
+        await suspend(ReadWait(descriptor))
         before = len(poller.slept)
         await sleep(kernel, 10)
         assert len(poller.slept) - before <= 3
         assert 7 not in poller.wishes
         poller.ready[7] = WRITABLE
-        await pause(WriteWait(descriptor))  # and may be asked for again
+        await suspend(WriteWait(descriptor))  # and may be asked for again
         descriptor.close()
 
     kernel.run(main())
@@ -431,10 +431,10 @@ def test_a_wish_that_a_resumed_task_renews_is_kept(kernel, poller):
 
     async def main():
         descriptor = Descriptor(kernel, 7)
-        await pause(ReadWait(descriptor))
+        await suspend(ReadWait(descriptor))
         for _ in range(10):
-            await pause(WriteWait(descriptor))
-            await pause(ReadWait(descriptor))
+            await suspend(WriteWait(descriptor))
+            await suspend(ReadWait(descriptor))
         descriptor.close()
 
     kernel.run(main())
@@ -444,7 +444,7 @@ def test_an_error_wakes_reader_and_writer(kernel, poller):
     woken = []
 
     async def wait_for(wait):
-        await pause(wait)
+        await suspend(wait)
         woken.append(type(wait).__name__)
 
     async def main():
@@ -470,7 +470,7 @@ def test_a_second_reader_is_refused(kernel):
         first = kernel.spawn(_forever(ReadWait(descriptor)))
         await sleep(kernel, 0)
         with pytest.raises(StreamBusy, match="already waiting to receive"):
-            await pause(ReadWait(descriptor))
+            await suspend(ReadWait(descriptor))
         first.cancel()
         descriptor.close()
 
@@ -478,7 +478,7 @@ def test_a_second_reader_is_refused(kernel):
 
 
 async def _forever(wait):
-    await pause(wait)
+    await suspend(wait)
 
 
 def test_closing_wakes_who_waits_with_a_clear_error(kernel):
@@ -491,7 +491,7 @@ def test_closing_wakes_who_waits_with_a_clear_error(kernel):
         with pytest.raises(StreamClosed, match="closed while a task waited on it"):
             await task.join()
         with pytest.raises(StreamClosed, match="after it was closed"):
-            await pause(ReadWait(descriptor))
+            await suspend(ReadWait(descriptor))
 
     kernel.run(main())
 
@@ -504,11 +504,11 @@ def test_a_number_that_is_used_again_wakes_its_new_owner_only(kernel, poller):
         old.close()
         new = Descriptor(kernel, 7)
         poller.ready[7] = READABLE
-        await pause(ReadWait(new))
+        await suspend(ReadWait(new))
         with pytest.raises(StreamClosed):
             await task.join()
         old.close()  # a late second close must not touch the new owner
-        await pause(ReadWait(new))
+        await suspend(ReadWait(new))
         new.close()
 
     kernel.run(main())
@@ -661,3 +661,22 @@ def test_the_variable_that_chooses_a_poller_is_looked_at(monkeypatch):
     monkeypatch.setenv("ANYSOCK_POLLER", "kqueue")
     with pytest.raises(UsageError, match="'kqueue': it may be selectors"):
         default_poller()
+
+
+def test_a_task_is_woken_with_a_value_or_an_error(kernel):
+    """What a wait that completes, instead of becoming ready, hands to its task."""
+
+    class Completion(Wait):
+        def enter(self, task):
+            kernel.timers.add(1.0, lambda: kernel.wake(task, outcomes.pop(0)))
+
+    outcomes = [b"data", OSError(104, "reset"), None]
+
+    async def main():
+        assert await suspend(Completion()) == b"data"
+        with pytest.raises(OSError, match="reset"):
+            await suspend(Completion())
+        assert await suspend(Completion()) is None
+        await suspend(Sleep(kernel, 0))  # and nothing of it is left for the next
+
+    kernel.run(main())

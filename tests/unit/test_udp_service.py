@@ -8,8 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from anysock.engines.base import Engine, SockAddr
-from anysock.engines.posix.datagrams import Control, Datagram, Datagrams
+from anysock.engines.base import Control, Datagram, Datagrams, Engine, SockAddr
 from anysock.errors import StreamClosed
 from anysock.options.serve import ServeOptions
 from anysock.server.udp.service import UdpService

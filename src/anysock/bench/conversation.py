@@ -21,7 +21,8 @@ from anysock.engines.nonblocking import NonblockingStream
 from anysock.engines.posix.streams import LINGER_SECONDS
 from anysock.errors import AnysockError, StreamClosed
 from anysock.loop.kernel import Kernel
-from anysock.loop.waits import ReadWait, Wait, WriteWait, pause
+from anysock.loop.tasks import Wait, suspend
+from anysock.loop.waits import ReadWait, WriteWait
 
 _read = os.read
 _write = os.write
@@ -185,7 +186,7 @@ class Conversation(Bookkeeping):
     async def _send_rest(self) -> None:
         try:
             while self._owed:
-                await pause(self._writable)
+                await suspend(self._writable)
                 self._push()
             self._sending = False
         except (OSError, StreamClosed):
@@ -224,7 +225,7 @@ class Conversation(Bookkeeping):
         self.send(1, due)
         first = 0.0
         while True:
-            await pause(self._readable)
+            await suspend(self._readable)
             try:
                 data = _read(self._stream.descriptor.fd, most_read(self._size))
             except BlockingIOError:

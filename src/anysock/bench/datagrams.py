@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from anysock.bench.conversation import pattern_of
 from anysock.bench.faults import Errors, Fault
-from anysock.engines.posix.datagrams import Datagrams
+from anysock.engines.base import Datagrams
 from anysock.errors import StreamClosed
 
 #: A message begins with its number.

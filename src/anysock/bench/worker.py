@@ -33,12 +33,13 @@ from anysock.bench.plan import Plan
 from anysock.bench.pollers import PrecisePoller
 from anysock.bench.processes import raise_descriptor_limit
 from anysock.bench.streams import StreamConversation
-from anysock.engines.base import Scope, Stream
+from anysock.engines.base import Datagrams, Scope, Stream
 from anysock.engines.nonblocking import NonblockingEngine, NonblockingStream
-from anysock.engines.posix.datagrams import Datagrams, connect_datagrams
+from anysock.engines.posix.datagrams import connect_datagrams
 from anysock.errors import StartError, TlsError
 from anysock.loop.pollers import Poller, default_poller
-from anysock.loop.waits import Descriptor, Event, ReadWait, pause
+from anysock.loop.tasks import suspend
+from anysock.loop.waits import Descriptor, Event, ReadWait
 from anysock.net.addresses import ResolvedAddress, resolve
 from anysock.tasks.groups import task_group
 from anysock.tasks.happy_eyeballs import ATTEMPT_DELAY_SECONDS, connect_to_any
@@ -197,7 +198,7 @@ class _Worker:
         started us is gone."""
         stdin = ReadWait(Descriptor(self._kernel, 0))
         while True:
-            await pause(stdin)
+            await suspend(stdin)
             told = os.read(0, 1)
             if not (told and self._ready and not self._started.is_set()):
                 self._over.set()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from anysock.clients.echo_check import Answer, EchoCheck, Verdict
 from anysock.clients.percentiles import bears
-from anysock.engines.base import Event, Task
+from anysock.engines.base import Datagrams, Event, Task
 from anysock.engines.current import current_engine
 from anysock.errors import AnysockError, Cancelled, QueueClosed, StreamClosed
 from anysock.net.addresses import Address, resolve
@@ -27,8 +27,6 @@ from anysock.tasks.queues import Queue
 
 if TYPE_CHECKING:
     import ssl
-
-    from anysock.engines.posix.datagrams import Datagrams
 
 # Percentiles are of the latest so many round trips: an endless run has an end to its memory.
 MOST_SAMPLES = 100_000

@@ -16,7 +16,7 @@ import termios
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from anysock.engines.base import SockAddr
+from anysock.engines.base import Datagrams, SockAddr
 from anysock.errors import StartError, StreamClosed
 from anysock.net.addresses import Address, format_host
 from anysock.net.printable import printable
@@ -25,8 +25,6 @@ from anysock.tasks.runtime import connect, connect_datagrams, run, sleep, spawn
 
 if TYPE_CHECKING:
     import ssl
-
-    from anysock.engines.posix.datagrams import Datagrams
 
 # ^], which telnet(1) uses too: a byte that nobody types by accident.
 ESCAPE = b"\x1d"

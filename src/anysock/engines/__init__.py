@@ -1,4 +1,11 @@
-"""The engines: one file an I/O model, and the registry that says which there are.
+"""The engines: one file or folder an I/O model, and the registry that says which there are.
+
+- `base`: the contract;
+- `current`, `running`: which engine runs the calling code;
+- `blocking/`, `polling`, `selector`, `asyncio`, `uvloop`, `trio`: the engines; `nonblocking` is
+  what `polling` and `selector` share;
+- `posix/`: what engines share that stand on real sockets;
+- `engine_thread`: an engine on a thread of its own.
 
 The registry imports none of them. An engine is imported when it is chosen, so that
 ``import anysock`` costs neither asyncio nor what an optional engine brings along.
@@ -11,10 +18,14 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from anysock import hints
 from anysock.engines.base import Engine
 from anysock.errors import UsageError
 
 DEFAULT = "selector"
+
+#: What `EngineEntry.loop` says of the loop in ``anysock/loop``.
+OUR_LOOP = "anysock"
 
 
 @dataclass(frozen=True)
@@ -30,9 +41,26 @@ class EngineEntry:
     clients: str
     #: What it costs while all clients are silent.
     idle_cpu: str
+    #: Whose event loop it runs: `OUR_LOOP`, or the module that has it; empty: none.
+    loop: str = ""
+    #: As `Engine.concurrent` and `Engine.one_thread`.
+    concurrent: bool = True
+    one_thread: bool = True
+    #: Whether it sleeps while all clients are silent.
+    sleeps: bool = True
     #: The module that it needs, and that is not always there; and how to get it.
     requires: str | None = None
     install: str = ""
+
+    @property
+    def has_our_loop(self) -> bool:
+        """Whether its loop can be observed."""
+        return self.loop == OUR_LOOP
+
+    @property
+    def thread_each(self) -> bool:
+        """Whether each client has a thread of its own."""
+        return self.concurrent and not self.one_thread
 
     def why_not(self) -> str | None:
         """Why the engine cannot be used here, and what to do about it; None when it can."""
@@ -50,6 +78,8 @@ ENGINES: dict[str, EngineEntry] = {
             when_no_data="sleeps in recv(2); nothing else runs until it returns",
             clients="1; others wait",
             idle_cpu="0",
+            concurrent=False,
+            one_thread=False,
         ),
         EngineEntry(
             name="threads",
@@ -57,6 +87,7 @@ ENGINES: dict[str, EngineEntry] = {
             when_no_data="sleeps in recv(2) on its own thread",
             clients="a thread each",
             idle_cpu="0",
+            one_thread=False,
         ),
         EngineEntry(
             name="polling",
@@ -64,6 +95,8 @@ ENGINES: dict[str, EngineEntry] = {
             when_no_data="hands over; is retried on the next sweep, and the next, ...",
             clients="all",
             idle_cpu="a core",
+            loop=OUR_LOOP,
+            sleeps=False,
         ),
         EngineEntry(
             name="selector",
@@ -71,6 +104,7 @@ ENGINES: dict[str, EngineEntry] = {
             when_no_data="pauses the task; epoll or kqueue wakes it (our own event loop)",
             clients="all",
             idle_cpu="0",
+            loop=OUR_LOOP,
         ),
         EngineEntry(
             name="asyncio",
@@ -78,6 +112,7 @@ ENGINES: dict[str, EngineEntry] = {
             when_no_data="awaits loop.sock_recv of the standard library",
             clients="all",
             idle_cpu="0",
+            loop="asyncio",
         ),
         EngineEntry(
             name="uvloop",
@@ -85,6 +120,7 @@ ENGINES: dict[str, EngineEntry] = {
             when_no_data="awaits what a transport of libuv will bring",
             clients="all",
             idle_cpu="0",
+            loop="asyncio",
             requires="uvloop",
             install="pip install 'anysock[uvloop]'",
         ),
@@ -94,11 +130,16 @@ ENGINES: dict[str, EngineEntry] = {
             when_no_data="awaits trio.lowlevel.wait_readable",
             clients="all",
             idle_cpu="0",
+            loop="trio",
             requires="trio",
             install="pip install 'anysock[trio]'",
         ),
     )
 }
+
+for _entry in ENGINES.values():
+    if _entry.loop and not _entry.has_our_loop:
+        hints.engines_by_loop.setdefault(_entry.loop, []).append(_entry.name)
 
 
 def make_engine(name: str) -> Engine:

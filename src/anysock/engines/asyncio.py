@@ -22,8 +22,17 @@ from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping, S
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
-from anysock.engines.base import NOTHING, Binding, Data, Engine, Pauses, SockAddr, Stream
-from anysock.engines.posix.datagrams import Datagrams
+from anysock.engines.base import (
+    NOTHING,
+    Binding,
+    Data,
+    Datagrams,
+    Engine,
+    Pauses,
+    SockAddr,
+    Stream,
+)
+from anysock.engines.posix.datagrams import SocketDatagrams
 from anysock.engines.posix.listening import SocketListener, accepted, no_delay, open_sockets
 from anysock.engines.posix.signals import catch_signals
 from anysock.engines.posix.streams import (
@@ -208,7 +217,7 @@ class _Listener(SocketListener):
                 self.accepting.cancel()
 
 
-class AsyncioDatagrams(Datagrams):
+class AsyncioDatagrams(SocketDatagrams):
     """A UDP socket, for tasks of asyncio's running loop."""
 
     def __init__(self, sock: socket.socket) -> None:

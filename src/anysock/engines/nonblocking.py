@@ -28,8 +28,17 @@ from collections.abc import (
 )
 from typing import Any, TypeVar
 
-from anysock.engines.base import NOTHING, Binding, Data, Engine, Pauses, SockAddr, Stream
-from anysock.engines.posix.datagrams import Datagrams
+from anysock.engines.base import (
+    NOTHING,
+    Binding,
+    Data,
+    Datagrams,
+    Engine,
+    Pauses,
+    SockAddr,
+    Stream,
+)
+from anysock.engines.posix.datagrams import SocketDatagrams
 from anysock.engines.posix.listening import (
     ListeningSocket,
     SocketListener,
@@ -45,8 +54,8 @@ from anysock.loop.kernel import Kernel
 from anysock.loop.observers import Observation, Observer
 from anysock.loop.pollers import Poller
 from anysock.loop.scopes import Scope
-from anysock.loop.tasks import Task
-from anysock.loop.waits import Descriptor, Event, ReadWait, Sleep, Wait, WriteWait, pause
+from anysock.loop.tasks import Task, Wait, suspend
+from anysock.loop.waits import Descriptor, Event, ReadWait, Sleep, WriteWait
 from anysock.loop.watchdog import Watchdog
 from anysock.machine.process import leave_signals_to_the_main_thread
 
@@ -209,7 +218,7 @@ class NonblockingStream(SocketStream):
             self._write_fd = _NOT_NOW
             try:
                 if self._counted_since == self._kernel.turns:
-                    await pause(Sleep(self._kernel, 0))
+                    await suspend(Sleep(self._kernel, 0))
             finally:
                 self._let_send()
         await self.send_all(data)
@@ -236,7 +245,7 @@ class NonblockingStream(SocketStream):
                 while data:
                     self.check_sendable()
                     try:
-                        await pause(WriteWait(self.descriptor))
+                        await suspend(WriteWait(self.descriptor))
                     except Cancelled:
                         self.cut_short(gone)
                         raise
@@ -303,7 +312,7 @@ class _Listener(SocketListener):
         super().close()
 
 
-class NonblockingDatagrams(Datagrams):
+class NonblockingDatagrams(SocketDatagrams):
     """A UDP socket, for tasks of `kernel`."""
 
     def __init__(self, kernel: Kernel, sock: socket.socket) -> None:
@@ -312,7 +321,7 @@ class NonblockingDatagrams(Datagrams):
         self._readable = ReadWait(self._descriptor)
 
     async def _until_readable(self) -> None:
-        await pause(self._readable)
+        await suspend(self._readable)
 
     def _wake(self) -> None:
         self._descriptor.close()
@@ -359,7 +368,7 @@ class NonblockingEngine:
         # answer costs no more than these.
         while not listener.closed:
             with contextlib.suppress(StreamClosed):
-                await pause(listener.readable)
+                await suspend(listener.readable)
             try:
                 sock, peer = listener.sock.accept()
                 break
@@ -394,7 +403,7 @@ class NonblockingEngine:
         descriptor = Descriptor(self._kernel, sock.fileno())
         try:
             while True:
-                await pause(WriteWait(descriptor))
+                await suspend(WriteWait(descriptor))
                 if code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                     raise OSError(code, os.strerror(code))
                 # Under `polling` a wait may end before its time: only a peer proves it.
@@ -419,7 +428,7 @@ class NonblockingEngine:
         return Event(self._kernel)
 
     async def sleep(self, seconds: float) -> None:
-        await pause(Sleep(self._kernel, seconds))
+        await suspend(Sleep(self._kernel, seconds))
 
     def scope(self, seconds: float | None = None) -> Scope:
         return Scope(self._kernel, seconds)

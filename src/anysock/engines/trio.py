@@ -21,8 +21,16 @@ from typing import Any, Self, TypeVar
 
 import trio
 
-from anysock.engines.base import NOTHING, Binding, Data, Pauses, SockAddr, Stream
-from anysock.engines.posix.datagrams import Datagrams
+from anysock.engines.base import (
+    NOTHING,
+    Binding,
+    Data,
+    Datagrams,
+    Pauses,
+    SockAddr,
+    Stream,
+)
+from anysock.engines.posix.datagrams import SocketDatagrams
 from anysock.engines.posix.listening import SocketListener, accepted, no_delay, open_sockets
 from anysock.engines.posix.signals import catch_signals
 from anysock.engines.posix.streams import (
@@ -322,7 +330,7 @@ async def wait_for_socket(
         raise StreamClosed("closed while a task waited on it") from None
 
 
-class TrioDatagrams(Datagrams):
+class TrioDatagrams(SocketDatagrams):
     """A UDP socket, for tasks of trio."""
 
     async def _until_readable(self) -> None:

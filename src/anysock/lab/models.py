@@ -30,7 +30,8 @@ from anysock.lab.stage import (
 )
 from anysock.loop.kernel import Kernel
 from anysock.loop.pollers import default_poller
-from anysock.loop.waits import Sleep, pause
+from anysock.loop.tasks import suspend
+from anysock.loop.waits import Sleep
 
 CLAIMS = Claims()
 
@@ -298,7 +299,7 @@ def _sleep_timeout() -> Iterable[Finding]:
         kernel = Kernel(poller)
 
         async def sleep(seconds: float, kernel: Kernel = kernel) -> None:
-            await pause(Sleep(kernel, seconds))
+            await suspend(Sleep(kernel, seconds))
 
         async def main(sleeps: tuple[float, ...] = sleeps, kernel: Kernel = kernel) -> None:
             tasks = [kernel.spawn(sleep(seconds)) for seconds in sleeps]

@@ -30,9 +30,9 @@ from typing import Any, TypeVar
 
 from anysock.hints import add_hint, not_ours
 from anysock.loop.pollers import FAILED, READABLE, WRITABLE, Poller, default_poller
-from anysock.loop.tasks import Task
+from anysock.loop.tasks import Task, Wait, suspend
 from anysock.loop.timers import Timers
-from anysock.loop.waits import Descriptor, ReadWait, Wait, pause
+from anysock.loop.waits import Descriptor, ReadWait
 
 T = TypeVar("T")
 
@@ -105,13 +105,14 @@ class Kernel:
             self.on_spawn(task)
         return task
 
-    def wake(self, task: Task, error: BaseException | None = None) -> None:
-        """Put a paused task among the ready ones; with `error`, that is raised at its await.
+    def wake(self, task: Task, outcome: Any = None) -> None:
+        """Put a paused task among the ready ones. If `outcome` is an exception, its await raises
+        that; anything else is what its await returns.
 
         Called by the wait that it is paused on, which has already forgotten it.
         """
         task.wait = None
-        task.error = error
+        task.outcome = outcome
         self._ready.append(task)
 
     def call_from_outside(self, action: Callable[[], object]) -> None:
@@ -140,7 +141,7 @@ class Kernel:
                     self.turn()
             finally:
                 self._cancel_all(keep=answering)
-            return task.outcome()  # type: ignore[no-any-return]
+            return task.result()  # type: ignore[no-any-return]
         finally:
             answering.coro.close()
             self.tasks.pop(answering, None)
@@ -177,12 +178,13 @@ class Kernel:
             task = ready.popleft()
             self.current = task
             try:
-                error = task.error
-                if error is None:
+                outcome = task.outcome
+                if outcome is None:
                     wait = task.context.run(task.send, None)
                 else:
-                    task.error = None
-                    wait = task.context.run(task.coro.throw, error)
+                    task.outcome = None
+                    resume = task.coro.throw if isinstance(outcome, BaseException) else task.send
+                    wait = task.context.run(resume, outcome)
             except BaseException as ended:  # noqa: BLE001
                 self._end(task, ended)
             else:
@@ -313,7 +315,7 @@ class Kernel:
     async def _answer_the_bell(self) -> None:
         descriptor = Descriptor(self, self._bell.fileno())
         while True:
-            await pause(ReadWait(descriptor))
+            await suspend(ReadWait(descriptor))
             with contextlib.suppress(BlockingIOError):
                 while self._bell.recv(4096):
                     pass

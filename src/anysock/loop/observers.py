@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from anysock.errors import WrongType
 from anysock.loop.pollers import Poller
-from anysock.loop.tasks import Task
-from anysock.loop.waits import Wait
+from anysock.loop.tasks import Task, Wait
 
 if TYPE_CHECKING:
     from anysock.loop.kernel import Kernel

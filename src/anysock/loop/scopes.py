@@ -6,14 +6,12 @@ once. Scopes nest, and each swallows only its own: so it is exact which of them 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from anysock.errors import Cancelled
-
-if TYPE_CHECKING:
-    from anysock.loop.kernel import Kernel
-    from anysock.loop.tasks import Task
-    from anysock.loop.timers import Timer
+from anysock.loop.tasks import Task
+from anysock.loop.timers import Timer
+from anysock.loop.waits import WaitKernel
 
 
 class Scope:
@@ -24,7 +22,7 @@ class Scope:
 
     __slots__ = ("_cancelled", "_kernel", "_seconds", "_task", "_timer", "fired")
 
-    def __init__(self, kernel: Kernel, seconds: float | None) -> None:
+    def __init__(self, kernel: WaitKernel, seconds: float | None) -> None:
         self._kernel = kernel
         self._seconds = seconds
         self._task: Task | None = None

@@ -1,4 +1,4 @@
-"""Tasks: what the loop runs.
+"""Tasks: what the loop runs; and the wait, which is all that they and the loop say to each other.
 
 A task is a coroutine, the context (`contextvars`) that it runs in, and the little that the loop
 must know of it. At any moment it is
@@ -7,25 +7,55 @@ must know of it. At any moment it is
 * ready: it stands in the loop's ready queue, and `wait` is None;
 * paused: `wait` is what it waits for; or
 * done: `done` is true, and `join` gives its result or raises its exception.
+
+A coroutine yields a `Wait`, and the kernel calls its `enter`. From then on the wait knows who must
+be woken, and wakes it with `Kernel.wake`. When the task is to be woken for another reason (it was
+cancelled), the kernel calls `leave`, and the wait forgets it.
 """
 
 from __future__ import annotations
 
 import contextvars
 import logging
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+import types
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, Protocol
 
 from anysock.errors import Cancelled
-from anysock.loop.waits import Wait, pause
-
-if TYPE_CHECKING:
-    from anysock.loop.kernel import Kernel
 
 # The first is no failure; the others end the loop, which raises them.
 _NO_FAILURES = (Cancelled, KeyboardInterrupt, SystemExit)
 
 _log = logging.getLogger("anysock.loop")
+
+
+class Wait:
+    """What a task can pause on: two methods."""
+
+    __slots__ = ()
+
+    def enter(self, task: Task) -> None:
+        """`task` pauses on this. What is raised here is raised at the task's await."""
+        raise NotImplementedError
+
+    def leave(self, task: Task) -> None:
+        """`task`, which entered, no longer waits for this."""
+        raise NotImplementedError
+
+
+@types.coroutine
+def suspend(wait: Wait) -> Generator[Wait, Any, Any]:
+    """Pause the running task on `wait`, and return what it is woken with. The one door between
+    coroutines and the kernel."""
+    return (yield wait)
+
+
+class TaskKernel(Protocol):
+    """What a task needs of the kernel."""
+
+    current: Task | None
+
+    def wake(self, task: Task, outcome: Any = None) -> None: ...
 
 
 class Task:
@@ -40,15 +70,15 @@ class Task:
         "context",
         "coro",
         "done",
-        "error",
         "joiners",
         "name",
+        "outcome",
         "owned",
         "send",
         "wait",
     )
 
-    def __init__(self, kernel: Kernel, coro: Coroutine[Any, Any, Any], name: str) -> None:
+    def __init__(self, kernel: TaskKernel, coro: Coroutine[Any, Any, Any], name: str) -> None:
         self._kernel = kernel
         self.coro = coro
         # Looked up once, not at each of a million steps.
@@ -60,8 +90,9 @@ class Task:
         self.context = contextvars.copy_context()
         self.name = name
         self.wait: Wait | None = None
-        # Thrown into the coroutine when the ready queue reaches it, instead of a plain resume.
-        self.error: BaseException | None = None
+        # What the task is resumed with when the ready queue reaches it: an exception is raised at
+        # its await, anything else is what the await returns.
+        self.outcome: Any = None
         # Asked for while the task was running or ready; delivered when it next pauses.
         self.cancellations: tuple[Cancelled, ...] = ()
         #: Whether the end of the task, and not of a scope of it, was asked for.
@@ -108,10 +139,10 @@ class Task:
         A cancelled task raises `Cancelled`.
         """
         if not self.done:
-            await pause(_Join(self))
-        return self.outcome()
+            await suspend(_Join(self))
+        return self.result()
 
-    def outcome(self) -> Any:
+    def result(self) -> Any:
         """The result of a task that is done; what it raised is raised."""
         if self._exception is not None:
             raise self._exception

@@ -1,44 +1,25 @@
-"""Waits: what a task can pause on.
-
-A wait is the only thing that passes between a coroutine and the kernel: the coroutine yields
-one, and the kernel calls its `enter`. From then on the wait knows who must be woken, and wakes
-it with `Kernel.wake`. When the task is to be woken for another reason (it was cancelled), the
-kernel calls `leave`, and the wait forgets it.
-"""
+"""Waits: what a task can pause on, besides another task."""
 
 from __future__ import annotations
 
-import types
-from collections.abc import Generator
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Protocol
 
 from anysock.errors import StreamBusy, StreamClosed
-from anysock.loop.pollers import READABLE, WRITABLE
-
-if TYPE_CHECKING:
-    from anysock.loop.kernel import Kernel
-    from anysock.loop.tasks import Task
-    from anysock.loop.timers import Timer
+from anysock.loop.pollers import READABLE, WRITABLE, Poller
+from anysock.loop.tasks import Task, TaskKernel, Wait, suspend
+from anysock.loop.timers import Timer, Timers
 
 
-class Wait:
-    """The contract: two methods."""
+class WaitKernel(TaskKernel, Protocol):
+    """What waits need of the kernel."""
 
-    __slots__ = ()
-
-    def enter(self, task: Task) -> None:
-        """`task` pauses on this. What is raised here is raised at the task's await."""
-        raise NotImplementedError
-
-    def leave(self, task: Task) -> None:
-        """`task`, which entered, no longer waits for this."""
-        raise NotImplementedError
-
-
-@types.coroutine
-def pause(wait: Wait) -> Generator[Wait, None, None]:
-    """Pause the running task on `wait`. The one door between coroutines and the kernel."""
-    yield wait
+    poller: Poller
+    timers: Timers
+    clock: Callable[[], float]
+    descriptors: dict[int, Descriptor]
+    readers: dict[int, Task]
+    writers: dict[int, Task]
 
 
 class Sleep(Wait):
@@ -46,7 +27,7 @@ class Sleep(Wait):
 
     __slots__ = ("_kernel", "_seconds", "_timer")
 
-    def __init__(self, kernel: Kernel, seconds: float) -> None:
+    def __init__(self, kernel: WaitKernel, seconds: float) -> None:
         self._kernel = kernel
         self._seconds = seconds
         self._timer: Timer | None = None
@@ -70,7 +51,7 @@ class Event(Wait):
 
     __slots__ = ("_kernel", "_set", "_waiters")
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: WaitKernel) -> None:
         self._kernel = kernel
         self._set = False
         # A dict, so that leaving is O(1) and those who wait are woken in the order of arrival.
@@ -89,7 +70,7 @@ class Event(Wait):
     async def wait(self) -> None:
         """Return at once when the flag is up, else when it goes up."""
         if not self._set:
-            await pause(self)
+            await suspend(self)
 
     def enter(self, task: Task) -> None:
         self._waiters[task] = None
@@ -109,7 +90,7 @@ class Descriptor:
 
     __slots__ = ("fd", "kernel", "wish")
 
-    def __init__(self, kernel: Kernel, fd: int) -> None:
+    def __init__(self, kernel: WaitKernel, fd: int) -> None:
         self.kernel = kernel
         self.fd = fd
         self.wish = 0

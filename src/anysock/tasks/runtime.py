@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from anysock import engines
-from anysock.engines.base import Scope, SockAddr, Task
+from anysock.engines.base import Datagrams, Scope, SockAddr, Task
 from anysock.engines.current import current_engine
 from anysock.errors import AnysockError, TlsError, UsageError, WrongType
 from anysock.hints import add_hint
@@ -25,7 +25,6 @@ from anysock.tasks.happy_eyeballs import connect_to_any
 if TYPE_CHECKING:
     import ssl
 
-    from anysock.engines.posix.datagrams import Datagrams
     from anysock.loop.observers import Observer
 
 T = TypeVar("T")

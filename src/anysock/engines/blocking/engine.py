@@ -21,7 +21,18 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
-from anysock.engines.base import NOTHING, Binding, Data, Engine, Pauses, SockAddr, Stream
+from anysock.engines.base import (
+    NOTHING,
+    Binding,
+    Control,
+    Data,
+    Datagram,
+    Datagrams,
+    Engine,
+    Pauses,
+    SockAddr,
+    Stream,
+)
 from anysock.engines.blocking.listener import BlockingListener, milliseconds
 from anysock.engines.blocking.signals import heard_on_threads
 from anysock.engines.blocking.tasks import (
@@ -33,7 +44,7 @@ from anysock.engines.blocking.tasks import (
     running_task,
     task_of_main,
 )
-from anysock.engines.posix.datagrams import Control, Datagram, Datagrams
+from anysock.engines.posix.datagrams import SocketDatagrams
 from anysock.engines.posix.listening import accepted, no_delay, open_sockets
 from anysock.engines.posix.streams import (
     TURNS,
@@ -209,7 +220,7 @@ class BlockingStream(SocketStream):
         return found[0][1] if found else 0
 
 
-class BlockingDatagrams(Datagrams):
+class BlockingDatagrams(SocketDatagrams):
     """A UDP socket, for a thread that sleeps in poll(2) until something comes."""
 
     def __init__(self, sock: socket.socket) -> None:

@@ -9,14 +9,9 @@ import socket
 import struct
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
 
-from anysock.engines.base import SockAddr
+from anysock.engines.base import Control, Datagram, SockAddr
 from anysock.errors import StreamClosed
-
-#: A control message: its level, its type, its data (cmsg(3)).
-Control: TypeAlias = tuple[int, int, bytes]
 
 # The most that a datagram of IPv4 or IPv6 holds (RFC 768, with a length of 16 bits): none is ever
 # cut off.
@@ -31,25 +26,8 @@ _PKTINFO6 = struct.Struct("@16sI")
 _ROOM = socket.CMSG_SPACE(max(_PKTINFO4.size, _PKTINFO6.size)) + 64
 
 
-@dataclass(frozen=True, slots=True)
-class Datagram:
-    """One that has come."""
-
-    data: bytes
-    source: SockAddr
-    #: The host that it was sent to; of a broadcast or a multicast, that address. None where the
-    #: system does not tell.
-    destination: str | None = None
-    #: Whether it is known to be a broadcast or a multicast of IPv4: `destination` alone does not
-    #: tell, as the broadcast address of a network looks like that of a host.
-    to_many: bool = False
-    #: What is to be handed back to `Datagrams.send`, so that the answer comes from where the
-    #: request went, whatever the machine's routes say.
-    origin: tuple[Control, ...] = ()
-
-
-class Datagrams:
-    """A UDP socket. Bound, it hears from anybody; connected, from its peer alone."""
+class SocketDatagrams:
+    """What the `Datagrams` of every engine do alike; how they wait is the engines' own."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -59,8 +37,6 @@ class Datagrams:
         self.local: SockAddr = sock.getsockname()
 
     async def recv(self) -> Datagram:
-        """Wait for a datagram. Raises `StreamClosed` after `close`, and ConnectionRefusedError when
-        the peer of a connected socket was not there for what was sent (ICMP has said so)."""
         while True:
             if self._closed:
                 raise StreamClosed("the UDP socket is closed")
@@ -84,10 +60,6 @@ class Datagrams:
         to: SockAddr | None = None,
         origin: tuple[Control, ...] = (),
     ) -> None:
-        """Send a datagram: at once, or not at all. To the peer, where the socket is connected.
-
-        Raises BlockingIOError when there is no room for it, and any other OSError of sendmsg(2).
-        """
         if self._closed:
             raise StreamClosed("the UDP socket is closed")
         if to is None:
@@ -101,8 +73,6 @@ class Datagrams:
             self._sock.sendmsg([data], origin, 0, to)
 
     def close(self) -> None:
-        """Close the socket; who waits in `recv` gets `StreamClosed`. Safe to call again, and from
-        any task."""
         if not self._closed:
             self._closed = True
             self._wake()

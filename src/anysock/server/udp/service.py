@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from anysock.engines.base import Engine, SockAddr
-from anysock.engines.posix.datagrams import Datagrams, is_ours
+from anysock.engines.base import Datagrams, Engine, SockAddr
+from anysock.engines.posix.datagrams import is_ours
 from anysock.errors import StreamClosed
 from anysock.options.serve import ServeOptions
 from anysock.server.accept_policy import BACK_OFF_SECONDS, LOG_INTERVAL_SECONDS, OncePer
