@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from anysock.engines import ENGINES
-from anysock.lab import costs, models
+from anysock.lab import models, stage
 from anysock.lab.catalogue import CLAIMS, chosen
 from anysock.lab.claims import Claim, Finding, NotMeasured, Result, Verdict
 from anysock.lab.pages import lab_page
@@ -33,6 +33,8 @@ CERTAIN = (
     "a-failed-task-is-silent",
     "a-list-that-grows-keeps-its-sockets",
 )
+
+OF_POLLING = ("polling-burns-a-core", "a-selector-sleeps-in-the-kernel")
 
 
 def lab(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
@@ -82,9 +84,8 @@ def test_the_claims_that_no_busy_machine_changes(name):
 @pytest.mark.parametrize("name", [name for name in CLAIMS if name not in CERTAIN])
 def test_the_other_experiments_come_to_a_figure(name, monkeypatch):
     # Under some engines, and for less long than is right for figures: `anysock lab` takes its time.
-    some = [name for name in ("selector", "threads", "asyncio") if ENGINES[name].why_not() is None]
-    for module in (models, costs):
-        monkeypatch.setattr(module, "each_engine", lambda concurrent=False: iter(some))
+    some = ["selector", "threads", "asyncio", *(["polling"] if name in OF_POLLING else [])]
+    monkeypatch.setattr(stage, "ENGINES", {name: ENGINES[name] for name in some})
     monkeypatch.setattr(models, "SPAN", 0.3)
     result = CLAIMS[name].run()
     assert result.findings

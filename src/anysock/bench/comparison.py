@@ -25,6 +25,7 @@ from anysock.bench.plan import Plan
 from anysock.bench.processes import raise_descriptor_limit
 from anysock.bench.servers import Server, running
 from anysock.bench.statistics import Estimate
+from anysock.engines import ENGINES
 from anysock.errors import StartError, UsageError
 from anysock.net.addresses import Address
 from anysock.options.units import format_size
@@ -242,7 +243,7 @@ def this_machine() -> dict[str, Any]:
                 model = line.partition(": ")[2]
                 break
     versions = {"anysock": __version__, "python": platform.python_version()}
-    for package in ("uvloop", "trio"):
+    for package in filter(None, (engine.requires for engine in ENGINES.values())):
         with contextlib.suppress(ImportError):
             versions[package] = str(__import__(package).__version__)
     return {

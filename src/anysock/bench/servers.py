@@ -33,7 +33,9 @@ class Server:
     buffer_option: Sequence[str] | None = None
     #: Why it can't run here.
     why_not: str | None = None
-    #: One client at a time: more would wait for ever.
+    #: Whether it is one of ours.
+    ours: bool = False
+    #: Whether it serves one client at a time, so that more would wait for ever.
     one_client: bool = False
 
 
@@ -50,14 +52,17 @@ def _peer(name: str, program: str, *flags: str, needs: str | None = None) -> Ser
     )
 
 
-def _engine(name: str) -> Server:
+def our_server(engine: str) -> Server:
+    """Our own, under the engine of that name."""
+    entry = ENGINES[engine]
     quiet = ("--log-level", "warning", "-b", "127.0.0.1:0", "--backlog", "4096")
     return Server(
-        f"anysock {name}",
-        _python("-m", "anysock", "serve", "echo", "--engine", name, *quiet),
+        f"anysock {engine}",
+        _python("-m", "anysock", "serve", "echo", "--engine", engine, *quiet),
         buffer_option=["--socket-buffer"],
-        why_not=ENGINES[name].why_not(),
-        one_client=name == "blocking",
+        why_not=entry.why_not(),
+        ours=True,
+        one_client=not entry.concurrent,
     )
 
 
@@ -70,7 +75,7 @@ def all_servers(tools: Path | None) -> list[Server]:
             buffer_option=[],
             why_not=None if tools else "there is no C compiler (cc, gcc, clang)",
         ),
-        *(_engine(name) for name in ENGINES),
+        *(our_server(name) for name in ENGINES),
         _peer("uvloop Protocol", "asyncio_protocol", "--uvloop", needs="uvloop"),
         _peer("uvloop streams", "asyncio_streams", "--uvloop", needs="uvloop"),
         _peer("asyncio Protocol", "asyncio_protocol"),

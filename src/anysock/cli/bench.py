@@ -141,9 +141,10 @@ def _new_results(asked: dict[str, Any], available: dict[str, Any], compiled: boo
     """Settings from the options, and nothing measured yet."""
     from anysock.bench import scale
     from anysock.bench.comparison import Results, Settings, Work, this_machine
-    from anysock.bench.servers import C_EPOLL
+    from anysock.bench.servers import C_EPOLL, our_server
+    from anysock.engines import DEFAULT
 
-    baseline = asked["baseline"] or (C_EPOLL if compiled else "anysock selector")
+    baseline = asked["baseline"] or (C_EPOLL if compiled else our_server(DEFAULT).name)
     unknown = [name for name in (*asked["names"], baseline) if name not in available]
     if unknown:
         raise UsageError(f"no such server: {', '.join(unknown)}; there are {', '.join(available)}")
@@ -152,7 +153,7 @@ def _new_results(asked: dict[str, Any], available: dict[str, Any], compiled: boo
     names = asked["names"] or tuple(available)
     if asked["scale"]:
         if not asked["names"]:
-            names = tuple(n for n in available if n.startswith("anysock") or n == baseline)
+            names = tuple(n for n in available if available[n].ours or n == baseline)
         works = scale.works(asked["connections"] or scale.CONNECTIONS)
     else:
         works = tuple(

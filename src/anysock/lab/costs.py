@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 
 from anysock.bench.idle import idle_cost
 from anysock.bench.load import load
 from anysock.bench.plan import Plan
-from anysock.bench.servers import all_servers, running
+from anysock.bench.servers import our_server, running
+from anysock.engines import DEFAULT, ENGINES, EngineEntry
 from anysock.lab.claims import Claims, Finding, NotMeasured, Verdict
-from anysock.lab.stage import each_engine
+from anysock.lab.stage import concurrent, on_each_engine
 from anysock.net.addresses import Address
 
 CLAIMS = Claims()
@@ -25,19 +27,15 @@ _CONNECTIONS = 500
     threshold="threads: over 10,000 bytes each; tasks: under 10,000",
     read_on="docs/performance.md; docs: which I/O model",
 )
-def _connection() -> Iterable[Finding]:
-    servers = {server.name: server for server in all_servers(None)}
-    for engine in each_engine(concurrent=True):
-        if isinstance(engine, Finding):
-            yield engine
-            continue
-        with running(servers[f"anysock {engine}"]) as (pid, port):
-            cost = idle_cost(pid, Address("127.0.0.1", port), _CONNECTIONS)
-        if cost is None:
-            raise NotMeasured("there is no /proc/PID/status")
-        size = cost["bytes"]
-        holds = size > 10_000 if engine == "threads" else size < 10_000
-        yield Finding.judge(engine, f"{size:,.0f} bytes", holds, size)
+@on_each_engine(concurrent)
+def _connection(engine: EngineEntry) -> Finding:
+    with running(our_server(engine.name)) as (pid, port):
+        cost = idle_cost(pid, Address("127.0.0.1", port), _CONNECTIONS)
+    if cost is None:
+        raise NotMeasured("there is no /proc/PID/status")
+    size = cost["bytes"]
+    holds = size > 10_000 if engine.thread_each else size < 10_000
+    return Finding.judge(engine.name, f"{size:,.0f} bytes", holds, size)
 
 
 @CLAIMS.claim(
@@ -50,25 +48,23 @@ def _connection() -> Iterable[Finding]:
     read_on="docs/performance.md; engines/nonblocking.py",
 )
 def _message() -> Iterable[Finding]:
-    servers = {server.name: server for server in all_servers(None)}
-    costs: dict[str, float] = {}
-    for engine in each_engine():
-        if isinstance(engine, Finding):
-            yield engine
-            continue
-        count = 1 if engine == "blocking" else 50
-        with running(servers[f"anysock {engine}"]) as (pid, port):
-            plan = Plan(Address("127.0.0.1", port), connections=count, duration=0.7, warmup=0.3)
-            outcome = load(plan, server=[pid])
-        if outcome.server_cpu is None or not outcome.messages:
-            raise NotMeasured("there is no /proc/PID/schedstat")
-        costs[engine] = outcome.server_cpu.total / outcome.messages * 1e6
-    for engine, cost in costs.items():
-        dearer = costs["selector"] < cost
-        compared = engine in ("asyncio", "uvloop", "trio")
-        yield Finding(
-            engine,
-            f"{cost:.2f} µs",
-            Verdict.CONFIRMED if dearer or not compared else Verdict.REFUTED,
-            cost,
-        )
+    measured = list(_cost_of_a_message())
+    costs = {found.subject: found.value for found in measured if found.value is not None}
+    for found in measured:
+        another_loop = bool(ENGINES[found.subject].loop) and not ENGINES[found.subject].has_our_loop
+        if found.value is None or not another_loop or costs[DEFAULT] < found.value:
+            yield found
+        else:
+            yield dataclasses.replace(found, verdict=Verdict.REFUTED)
+
+
+@on_each_engine()
+def _cost_of_a_message(engine: EngineEntry) -> Finding:
+    count = 50 if engine.concurrent else 1
+    with running(our_server(engine.name)) as (pid, port):
+        plan = Plan(Address("127.0.0.1", port), connections=count, duration=0.7, warmup=0.3)
+        outcome = load(plan, server=[pid])
+    if outcome.server_cpu is None or not outcome.messages:
+        raise NotMeasured("there is no /proc/PID/schedstat")
+    cost = outcome.server_cpu.total / outcome.messages * 1e6
+    return Finding.judge(engine.name, f"{cost:.2f} µs", holds=True, value=cost)

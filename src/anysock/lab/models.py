@@ -14,15 +14,17 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from anysock.bench.processes import cpu_of
-from anysock.bench.servers import all_servers, running
+from anysock.bench.servers import all_servers, our_server, running
 from anysock.clients.percentiles import bears
+from anysock.engines import DEFAULT, EngineEntry
 from anysock.lab.claims import Claims, Finding, NotMeasured
 from anysock.lab.stage import (
     PATIENCE,
     SPAN,
     Running,
     ask,
-    each_engine,
+    concurrent,
+    on_each_engine,
     proc,
     receive,
     serving,
@@ -67,26 +69,23 @@ def _clients(server: Running, count: int) -> Iterator[list[socket.socket]]:
     "answer",
     read_on="engines/blocking.py; docs/tutorial: S4",
 )
-def _second_client() -> Iterable[Finding]:
-    for engine in each_engine():
-        if isinstance(engine, Finding):
-            yield engine
-            continue
-        with serving(engine) as server, server.connect() as first, server.connect() as second:
-            second.settimeout(0.5)
-            try:
-                took: float | None = ask(second)
-            except TimeoutError:
-                took = None
-            if took is not None:
-                figure, holds = f"answered after {took * 1e3:.2f} ms", engine != "blocking"
-            else:
-                first.close()
-                second.settimeout(PATIENCE)
-                later = receive(second, 6)
-                figure = "no answer in 500 ms; answered once the first had left"
-                holds = engine == "blocking" and later == b"hello\n"
-        yield Finding.judge(engine, figure, holds, took)
+@on_each_engine()
+def _second_client(engine: EngineEntry) -> Finding:
+    with serving(engine) as server, server.connect() as first, server.connect() as second:
+        second.settimeout(0.5)
+        try:
+            took: float | None = ask(second)
+        except TimeoutError:
+            took = None
+        if took is not None:
+            figure, holds = f"answered after {took * 1e3:.2f} ms", engine.concurrent
+        else:
+            first.close()
+            second.settimeout(PATIENCE)
+            later = receive(second, 6)
+            figure = "no answer in 500 ms; answered once the first had left"
+            holds = not engine.concurrent and later == b"hello\n"
+    return Finding.judge(engine.name, figure, holds, took)
 
 
 @CLAIMS.claim(
@@ -97,16 +96,13 @@ def _second_client() -> Iterable[Finding]:
     threshold="polling: over 50 % of a core; all others: under 2 %",
     read_on="engines/polling.py; docs/tutorial: S7",
 )
-def _idle() -> Iterable[Finding]:
-    for engine in each_engine():
-        if isinstance(engine, Finding):
-            yield engine
-            continue
-        count = 1 if engine == "blocking" else _SILENT
-        with serving(engine) as server, _clients(server, count):
-            share = _cpu_share(server.pid)
-        holds = share > 0.5 if engine == "polling" else share < 0.02
-        yield Finding.judge(engine, f"{share:.2%} of a core", holds, share)
+@on_each_engine()
+def _idle(engine: EngineEntry) -> Finding:
+    count = _SILENT if engine.concurrent else 1
+    with serving(engine) as server, _clients(server, count):
+        share = _cpu_share(server.pid)
+    holds = share < 0.02 if engine.sleeps else share > 0.5
+    return Finding.judge(engine.name, f"{share:.2%} of a core", holds, share)
 
 
 @CLAIMS.claim(
@@ -118,22 +114,21 @@ def _idle() -> Iterable[Finding]:
     threshold="selector: state S, at most 5 switches; polling: state R, or more switches",
     read_on="proc(5); engines/selector.py; docs/tutorial: S8",
 )
-def _sleeps() -> Iterable[Finding]:
-    for engine in ("selector", "polling"):
-        with serving(engine) as server, _clients(server, _SILENT):
-            before = int(status(server.pid, "voluntary_ctxt_switches"))
-            time.sleep(SPAN)
-            switches = int(status(server.pid, "voluntary_ctxt_switches")) - before
-            state = status(server.pid, "State")[0]
-            try:
-                channel = proc(server.pid, "wchan").strip("\0\n")
-            except NotMeasured:
-                channel = ""
-        where = f" in {channel}" if channel not in ("", "0") else ""
-        asleep = state == "S" and switches <= 5
-        figure = f"state {state}{where}, {switches} switches in {SPAN:g} s"
-        holds = asleep if engine == "selector" else not asleep
-        yield Finding.judge(engine, figure, holds, switches)
+@on_each_engine(lambda engine: engine.has_our_loop)
+def _sleeps(engine: EngineEntry) -> Finding:
+    with serving(engine) as server, _clients(server, _SILENT):
+        before = int(status(server.pid, "voluntary_ctxt_switches"))
+        time.sleep(SPAN)
+        switches = int(status(server.pid, "voluntary_ctxt_switches")) - before
+        state = status(server.pid, "State")[0]
+        try:
+            channel = proc(server.pid, "wchan").strip("\0\n")
+        except NotMeasured:
+            channel = ""
+    where = f" in {channel}" if channel not in ("", "0") else ""
+    asleep = state == "S" and switches <= 5
+    figure = f"state {state}{where}, {switches} switches in {SPAN:g} s"
+    return Finding.judge(engine.name, figure, asleep == engine.sleeps, switches)
 
 
 @CLAIMS.claim(
@@ -144,32 +139,29 @@ def _sleeps() -> Iterable[Finding]:
     threshold="all 1,000 are answered within 10 s",
     read_on="docs/tutorial: S11",
 )
-def _listener() -> Iterable[Finding]:
+@on_each_engine(concurrent)
+def _listener(engine: EngineEntry) -> Finding:
     count = 1000
-    for engine in each_engine(concurrent=True):
-        if isinstance(engine, Finding):
-            yield engine
-            continue
-        with (
-            serving(engine, "echo", "--backlog", "4096") as server,
-            contextlib.ExitStack() as stack,
-        ):
-            begun = time.monotonic()
-            clients = []
-            for _ in range(count):
-                client = stack.enter_context(socket.socket())
-                client.setblocking(False)
-                client.connect_ex(("127.0.0.1", server.port))
-                clients.append(client)
-            answered = 0
-            for client in clients:
-                client.settimeout(PATIENCE)
-                client.sendall(b"hello\n")
-            for client in clients:
-                answered += receive(client, 6) == b"hello\n"
-            took = time.monotonic() - begun
-        figure = f"{answered:,} answered within {took:.2f} s"
-        yield Finding.judge(engine, figure, answered == count and took < PATIENCE, took)
+    with (
+        serving(engine, "echo", "--backlog", "4096") as server,
+        contextlib.ExitStack() as stack,
+    ):
+        begun = time.monotonic()
+        clients = []
+        for _ in range(count):
+            client = stack.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(("127.0.0.1", server.port))
+            clients.append(client)
+        answered = 0
+        for client in clients:
+            client.settimeout(PATIENCE)
+            client.sendall(b"hello\n")
+        for client in clients:
+            answered += receive(client, 6) == b"hello\n"
+        took = time.monotonic() - begun
+    figure = f"{answered:,} answered within {took:.2f} s"
+    return Finding.judge(engine.name, figure, answered == count and took < PATIENCE, took)
 
 
 @CLAIMS.claim(
@@ -180,24 +172,21 @@ def _listener() -> Iterable[Finding]:
     threshold="every failing client sees the end of its stream; the bystander waits 250 ms at most",
     read_on="server.py; docs/tutorial: S12",
 )
-def _failing() -> Iterable[Finding]:
-    for engine in each_engine(concurrent=True):
-        if isinstance(engine, Finding):
-            yield engine
-            continue
-        with (
-            serving(engine, "lines", "--fail-on", "boom") as server,
-            server.connect() as bystander,
-        ):
-            ended, waits = 0, []
-            for _ in range(100):
-                with server.connect() as client:
-                    client.sendall(b"boom\n")
-                    waits.append(ask(bystander))
-                    ended += receive(client, 1) == b""
-        longest = max(waits)
-        figure = f"{ended} of 100 saw the end; the bystander waited {longest * 1e3:.1f} ms at most"
-        yield Finding.judge(engine, figure, ended == 100 and longest < 0.25, longest)
+@on_each_engine(concurrent)
+def _failing(engine: EngineEntry) -> Finding:
+    with (
+        serving(engine, "lines", "--fail-on", "boom") as server,
+        server.connect() as bystander,
+    ):
+        ended, waits = 0, []
+        for _ in range(100):
+            with server.connect() as client:
+                client.sendall(b"boom\n")
+                waits.append(ask(bystander))
+                ended += receive(client, 1) == b""
+    longest = max(waits)
+    figure = f"{ended} of 100 saw the end; the bystander waited {longest * 1e3:.1f} ms at most"
+    return Finding.judge(engine.name, figure, ended == 100 and longest < 0.25, longest)
 
 
 def _bystander(port: int, flooders: int, seconds: float) -> list[float]:
@@ -253,7 +242,7 @@ def _swallow(client: socket.socket) -> None:
 )
 def _fairness() -> Iterable[Finding]:
     servers = {server.name: server for server in all_servers(None)}
-    plain, ours = "asyncio sock_*", "anysock selector"
+    plain, ours = "asyncio sock_*", our_server(DEFAULT).name
     waits = {}
     for name in (plain, ours):
         with running(servers[name]) as (_, port):
@@ -333,28 +322,23 @@ _HANDLER = """
     threshold="threads: under 150 ms; all others: at least 150 ms",
     read_on="anysock serve --slow-step; loop/watchdog.py",
 )
-def _blocked() -> Iterable[Finding]:
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "blocking_step.py").write_text(textwrap.dedent(_HANDLER))
-        for engine in each_engine(concurrent=True):
-            if isinstance(engine, Finding):
-                yield engine
-                continue
-            with (
-                serving(engine, "blocking_step:handle", folder=Path(folder)) as server,
-                server.connect() as one,
-                server.connect() as bystander,
-            ):
-                ask(bystander)
-                one.sendall(b"block\n")
-                waits = []
-                end = time.monotonic() + 0.4
-                while time.monotonic() < end:
-                    waits.append(ask(bystander))
-                receive(one, 6)
-            longest = max(waits)
-            holds = longest < 0.15 if engine == "threads" else longest >= 0.15
-            yield Finding.judge(engine, f"{longest * 1e3:.0f} ms at most", holds, longest)
+@on_each_engine(concurrent)
+def _blocked(engine: EngineEntry) -> Finding:
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        (folder / "blocking_step.py").write_text(textwrap.dedent(_HANDLER))
+        server = stack.enter_context(serving(engine, "blocking_step:handle", folder=folder))
+        client, bystander = (stack.enter_context(server.connect()) for _ in range(2))
+        ask(bystander)
+        client.sendall(b"block\n")
+        waits = []
+        end = time.monotonic() + 0.4
+        while time.monotonic() < end:
+            waits.append(ask(bystander))
+        receive(client, 6)
+    longest = max(waits)
+    holds = longest < 0.15 if engine.thread_each else longest >= 0.15
+    return Finding.judge(engine.name, f"{longest * 1e3:.0f} ms at most", holds, longest)
 
 
 @CLAIMS.claim(
@@ -364,30 +348,27 @@ def _blocked() -> Iterable[Finding]:
     threshold="all 7,000,000 bytes come back; exit code 0",
     read_on="README: Drain; docs/promises.md",
 )
-def _drain() -> Iterable[Finding]:
+@on_each_engine()
+def _drain(engine: EngineEntry) -> Finding:
     data = os.urandom(7_000_000)
-    for engine in each_engine():
-        if isinstance(engine, Finding):
-            yield engine
-            continue
-        with serving(engine) as server, server.connect() as client:
-            sender = threading.Thread(target=_send_all_and_end, args=(client, data))
-            sender.start()
-            received = bytearray(client.recv(65536))
-            server.process.terminate()
-            begun = time.monotonic()
-            while more := client.recv(1 << 18):
-                received += more
-            sender.join()
-            code = server.process.wait(PATIENCE * 2)
-            took = time.monotonic() - begun
-        back = f"{len(received):,} bytes" + ("" if received == data else ", not all as sent")
-        yield Finding.judge(
-            engine,
-            f"{back}; exit code {code} after {took:.2f} s",
-            received == data and code == 0,
-            len(received),
-        )
+    with serving(engine) as server, server.connect() as client:
+        sender = threading.Thread(target=_send_all_and_end, args=(client, data))
+        sender.start()
+        received = bytearray(client.recv(65536))
+        server.process.terminate()
+        begun = time.monotonic()
+        while more := client.recv(1 << 18):
+            received += more
+        sender.join()
+        code = server.process.wait(PATIENCE * 2)
+        took = time.monotonic() - begun
+    back = f"{len(received):,} bytes" + ("" if received == data else ", not all as sent")
+    return Finding.judge(
+        engine.name,
+        f"{back}; exit code {code} after {took:.2f} s",
+        received == data and code == 0,
+        len(received),
+    )
 
 
 def _send_all_and_end(client: socket.socket, data: bytes) -> None:

@@ -10,12 +10,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from anysock.bench import processes
-from anysock.engines import ENGINES
+from anysock.engines import ENGINES, EngineEntry
 from anysock.lab.claims import Finding, NotMeasured, Verdict
 
 #: How long anything may take that should happen at once.
@@ -25,15 +25,29 @@ PATIENCE = 10.0
 SPAN = 1.0
 
 
-def each_engine(*, concurrent: bool = False) -> Iterator[str | Finding]:
-    """The engines that are available here; for each other, the finding that it is not."""
-    for name, entry in ENGINES.items():
-        if concurrent and name == "blocking":
-            continue
-        if why_not := entry.why_not():
-            yield Finding(name, f"not measured: {why_not}", Verdict.NOT_MEASURED)
-        else:
-            yield name
+def concurrent(engine: EngineEntry) -> bool:
+    """Whether the engine serves several clients at once."""
+    return engine.concurrent
+
+
+def on_each_engine(
+    which: Callable[[EngineEntry], bool] = lambda _: True,
+) -> Callable[[Callable[[EngineEntry], Finding]], Callable[[], Iterator[Finding]]]:
+    """Decorates what measures one engine: it becomes an experiment that measures all engines for
+    which `which` is true. One that is not available here is a finding, too."""
+
+    def decorate(measure: Callable[[EngineEntry], Finding]) -> Callable[[], Iterator[Finding]]:
+        def experiment() -> Iterator[Finding]:
+            for engine in filter(which, ENGINES.values()):
+                if why_not := engine.why_not():
+                    figure = f"not measured: {why_not}"
+                    yield Finding(engine.name, figure, Verdict.NOT_MEASURED)
+                else:
+                    yield measure(engine)
+
+        return experiment
+
+    return decorate
 
 
 @dataclass
@@ -58,10 +72,10 @@ class Running:
 
 @contextlib.contextmanager
 def serving(
-    engine: str, handler: str = "echo", *options: str, folder: Path | None = None
+    engine: EngineEntry, handler: str = "echo", *options: str, folder: Path | None = None
 ) -> Iterator[Running]:
     """A server under `engine` on a port of its own; `folder` is where it finds a handler."""
-    command = [sys.executable, "-m", "anysock", "serve", handler, "--engine", engine]
+    command = [sys.executable, "-m", "anysock", "serve", handler, "--engine", engine.name]
     command += ["--bind", "127.0.0.1:0", "--log-level", "error", *options]
     with program(command, folder) as process:
         assert process.stdout is not None
