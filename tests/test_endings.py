@@ -212,7 +212,7 @@ def test_who_aborts_has_aborted(concurrent_engine):
 
 
 @pytest.mark.parametrize("error", [RuntimeError("broken"), BrokenPipeError(32, "Broken pipe")])
-@pytest.mark.parametrize("event", ["connection_opened", "connection_closed"])
+@pytest.mark.parametrize("event", ["connection_accepted", "connection_opened", "connection_closed"])
 def test_a_listener_that_raises_harms_nobody(concurrent_engine, caplog, event, error):
     def fail(*_):
         raise error
@@ -230,6 +230,9 @@ def test_a_listener_that_raises_harms_nobody(concurrent_engine, caplog, event, e
                 await until(lambda number=number: len(told.ends) == number, "it has ended")
             assert not server.ending
         assert told.opened == 3
+        counters = server.counters
+        assert counters.accepted == sum(counters.closed.values()) == sum(counters.durations) == 3
+        assert not counters.open
         assert sum(record.levelname == "ERROR" for record in caplog.records) == 3
 
     anysock.run(main, engine=concurrent_engine)

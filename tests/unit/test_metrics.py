@@ -19,17 +19,16 @@ from anysock.telemetry.metrics import METRICS, Kind, add, reference, snapshot, w
 
 
 class FakeConnection:
-    lasted = None
-
-    def __init__(self, received: int = 0, sent: int = 0) -> None:
+    def __init__(self, received: int = 0, sent: int = 0, lasted: float | None = None) -> None:
         self.bytes_received = received
         self.bytes_sent = sent
+        self.lasted = lasted
 
 
 def serve(counters: Any, seconds: float, reason: CloseReason, received: int, sent: int) -> None:
-    connection = FakeConnection(received, sent)
-    counters.opened(connection, 100.0)
-    counters.ended(connection, reason, 100.0 + seconds)
+    connection = FakeConnection(received, sent, seconds)
+    counters.connection_accepted(connection, 100.0)
+    counters.connection_closed(connection, reason, None)
 
 
 @pytest.mark.parametrize(
@@ -42,14 +41,6 @@ def test_each_duration_has_its_bucket(seconds, place):
     assert counters.durations[place] == 1
     assert sum(counters.durations) == 1
     assert counters.seconds == pytest.approx(seconds)
-
-
-def test_a_connection_knows_how_long_it_has_lasted():
-    counters, connection = Counters(), FakeConnection()
-    counters.opened(connection, 5.0)  # type: ignore[arg-type]
-    assert connection.lasted is None
-    counters.ended(connection, CloseReason.DONE, 7.5)  # type: ignore[arg-type]
-    assert connection.lasted == 2.5
 
 
 ENDS = st.tuples(
@@ -88,7 +79,7 @@ def test_what_can_not_be_summed_is_the_largest():
 def test_what_a_dead_worker_has_done_still_counts():
     counters = Counters()
     serve(counters, 1.0, CloseReason.DONE, 10, 20)
-    counters.opened(FakeConnection(5, 5), 0.0)  # type: ignore[arg-type]
+    counters.connection_accepted(FakeConnection(5, 5), 0.0)  # type: ignore[arg-type]
     dead = what_remains(snapshot(counters, None, lag=3.0, stuck=1))
     assert not dead.keys() & {"lag", "stuck", "connections", "workers"}
     living = snapshot(Counters(), None, lag=0.0, stuck=0)
@@ -99,7 +90,7 @@ def test_what_a_dead_worker_has_done_still_counts():
 
 def test_limits_are_counted_whether_they_make_wait_or_close():
     counters = Counters()
-    counters.has_waited("max_connections")
+    counters.client_waited("max_connections")
     serve(counters, 0, CloseReason.OVERFLOW, 0, 0)
     serve(counters, 0, CloseReason.IDLE, 0, 0)
     serve(counters, 0, CloseReason.DONE, 0, 0)
@@ -112,13 +103,13 @@ def test_limits_are_counted_whether_they_make_wait_or_close():
 
 def test_bytes_of_open_connections_count_and_no_counter_goes_back():
     counters, connection = Counters(), FakeConnection(100, 7)
-    counters.opened(connection, 0.0)  # type: ignore[arg-type]
+    counters.connection_accepted(connection, 0.0)  # type: ignore[arg-type]
     assert counters.figures()["bytes_received"] == 100
     connection.bytes_received = 60  # 40 of them were the header of a proxy
     assert counters.figures()["bytes_received"] == 100
     connection.bytes_received = 160
     assert counters.figures()["bytes_received"] == 160
-    counters.ended(connection, CloseReason.DONE, 1.0)  # type: ignore[arg-type]
+    counters.connection_closed(connection, CloseReason.DONE, None)  # type: ignore[arg-type]
     assert counters.figures()["bytes_received"] == 160
     assert counters.figures()["bytes_sent"] == 7
 

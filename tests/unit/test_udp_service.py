@@ -12,7 +12,7 @@ from anysock.engines.base import Control, Datagram, Datagrams, Engine, SockAddr
 from anysock.errors import StreamClosed
 from anysock.options.serve import ServeOptions
 from anysock.server.udp.service import UdpService
-from anysock.telemetry.events import Counters, Events
+from anysock.telemetry.events import Counters, EventGroup, Events
 
 SOURCE = ("192.0.2.9", 40000)
 
@@ -71,8 +71,7 @@ def serve(
         [cast(Datagrams, datagrams)],
         ServeOptions(**options),
         echo=echo,
-        events=told,
-        counters=counters,
+        events=EventGroup(counters, told),
     )
     asyncio.run(service.serve(service.endpoints[0]))
     return engine, counters, told

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from anysock.engines.base import Engine, Event, Listener, SockAddr
 from anysock.server.accept_policy import LOG_INTERVAL_SECONDS, OncePer
 from anysock.server.admission import Admission, Slots
-from anysock.telemetry.events import CloseReason, Counters, Events
+from anysock.telemetry.events import CloseReason, Events
 
 if TYPE_CHECKING:
     from anysock.options.serve import ServeOptions
@@ -22,15 +22,7 @@ class Door:
     """Where clients wait while accepting is paused, while the server is full, or when they come too
     fast. How many may be in, `slots` knows; who may, `Admission`."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        slots: Slots,
-        options: ServeOptions,
-        *,
-        events: Events,
-        counters: Counters,
-    ) -> None:
+    def __init__(self, engine: Engine, slots: Slots, options: ServeOptions, events: Events) -> None:
         self.slots = slots
         #: Whether nobody is let in for now.
         self.paused = False
@@ -43,7 +35,6 @@ class Door:
         self._options = options
         self._admission = Admission(options, slots.most)
         self._events = events
-        self._counters = counters
         self._room: Event | None = None
         self._lock = threading.Lock()
         self._full_log = OncePer(LOG_INTERVAL_SECONDS)
@@ -70,7 +61,7 @@ class Door:
         if close and not self.closed and not self._admission.in_time(self._engine.now()):
             return CloseReason.ACCEPT_RATE
         if not close and not self.closed and (pause := self._admission.pause(self._engine.now())):
-            self._counters.has_waited("accept_rate")
+            self._events.client_waited("accept_rate")
             self._tell_full("accept_rate", f"{self._options.accept_rate:g} connections a second")
             await self._while_listening(pause)
         # Others may have come since there was room: other listeners, other processes.
@@ -78,7 +69,7 @@ class Door:
             if not self.paused or self.closed:
                 if self.slots.take():
                     if waited:
-                        self._counters.has_waited("max_connections")
+                        self._events.client_waited("max_connections")
                     return None
                 if close:
                     return CloseReason.OVERFLOW

@@ -116,8 +116,8 @@ class Server:
         check_events(events)
         self._handler_name = handler if isinstance(handler, str) else None
         self.handler = prepare(handler, self.options)
-        self.events: Events = EventGroup(events or LogEvents.of(self.options))
         self.counters = Counters()
+        self.events: Events = EventGroup(self.counters, events or LogEvents.of(self.options))
         #: Whether accepting is paused; see `pause`.
         self.paused = False
         #: Whether the server has been told to end: by `drain`, or by a signal that will lead there.
@@ -187,7 +187,7 @@ class Server:
                 self._udp.close()
             raise explain_bind_error(error) from None
         slots = self._slots or OwnSlots(options.max_connections or connections_that_fit())
-        self._door = Door(engine, slots, options, events=self.events, counters=self.counters)
+        self._door = Door(engine, slots, options, self.events)
         self._door.paused = self.paused
         self._reserve = ReserveDescriptor()
         self._started = True
@@ -231,7 +231,6 @@ class Server:
             self.options,
             echo=self._handler_name == "echo",
             events=self.events,
-            counters=self.counters,
         )
 
     def _binding(self, address: Address) -> Binding:
@@ -643,7 +642,7 @@ class Server:
             except Exception as error:  # noqa: BLE001
                 action = decide(error)
                 if action is AcceptAction.STOP:
-                    self.counters.accept_error()
+                    self.events.accept_error(error)
                     self._failure = error
                     engine.spawn(self.drain(), name="drain")
                     return
@@ -660,7 +659,7 @@ class Server:
 
     async def _after_failure(self, error: Exception, *, pause: bool = True) -> None:
         """Whatever has failed in accepting one, the next is accepted."""
-        self.counters.accept_error()
+        self.events.accept_error(error)
         if pause:
             self._tell_accept_failed(error)
             await self._enter_engine().sleep(BACK_OFF_SECONDS)
@@ -712,8 +711,8 @@ class Server:
             self.aborted += refused is CloseReason.ABORTED
         client.has_slot = refused is None
         client.opened_at = engine.now()
-        self.counters.opened(connection, client.opened_at)
         self._clients[connection] = client
+        self.events.connection_accepted(connection, client.opened_at)
         # Behind a proxy, that is told when it is known who has come: see `Greeting`.
         connection.of_proxy = refused is None and self._greeting.by_proxies
         if not connection.of_proxy:
@@ -794,7 +793,7 @@ class Server:
         if client.ended is CloseReason.ABORTED or reason is CloseReason.ABORTED:
             reason = client.ended or reason
         self._give_back(client)
-        self.counters.ended(connection, reason, self._enter_engine().now())
+        connection.lasted = self._enter_engine().now() - client.opened_at
         self.events.connection_closed(connection, reason, lost)
         if self.ending and not self._clients:
             self._all_gone.set()

@@ -1,4 +1,4 @@
-"""What a server tells of itself: the table of its events, and the counters that they feed.
+"""What a server tells of itself: the table of its events, and the counters that listen to them.
 
 The server logs nothing. It calls the methods of an `Events` object, once for each thing that
 happens; `anysock.telemetry.logs` turns them into log lines. Subclass `Events`, override what you
@@ -90,6 +90,10 @@ class Events:
         """A name, or no host, stands for `address` besides others that the server listens on; and
         this machine does not have it."""
 
+    def connection_accepted(self, connection: Connection, at: float) -> None:
+        """A peer was accepted `at` this time of `Engine.now`, or refused. Behind a proxy, who it is
+        will only be known at `connection_opened`, which follows in any case."""
+
     def connection_opened(self, connection: Connection) -> None:
         """A peer was accepted; its handler is about to run.
 
@@ -104,6 +108,10 @@ class Events:
         self, connection: Connection, reason: CloseReason, error: BaseException | None
     ) -> None:
         """The connection is closed. `error` says more where `reason` is LOST."""
+
+    def accept_error(self, error: Exception) -> None:
+        """accept(2) failed, for whatever reason, or what the server does for a peer that was
+        accepted. Each time, where `accept_failed` is the summary for a log."""
 
     def accept_failed(self, error: Exception, left_out: int) -> None:
         """accept(2) failed for want of descriptors or memory, and whoever knocked waits; or, with a
@@ -126,6 +134,21 @@ class Events:
 
         (A connection that a limit closes is told by `connection_closed`, with its reason.)
         """
+
+    def client_waited(self, limit: str) -> None:
+        """A client had to wait: the name of the option that made it. Each time, where `limit_met`
+        is the summary for a log."""
+
+    def datagram_received(self, size: int) -> None:
+        """A datagram of `size` bytes has come. (This and the next two are called for each one: a
+        listener that is slow makes the server slow.)"""
+
+    def datagram_sent(self, size: int) -> None:
+        """A datagram of `size` bytes was sent."""
+
+    def datagram_refused(self, reason: str) -> None:
+        """A datagram was not answered: a short name of the reason, such as ``source_rate``. Each
+        time, where `datagrams_refused` is the summary for a log."""
 
     def datagrams_refused(self, reason: str, source: SockAddr, left_out: int) -> None:
         """A datagram from `source` was not answered. Told at most once a second for each reason;
@@ -194,20 +217,17 @@ class EventGroup(Events):
 
     def __init__(self, *listeners: Events) -> None:
         for name, does_nothing in vars(Events).items():
-            if not name.startswith("_"):
-                methods = [getattr(each, name) for each in listeners]
-                # Most listeners want to know little; who wants to know nothing is not called.
-                setattr(
-                    self,
-                    name,
-                    _to_each(
-                        [
-                            each
-                            for each in methods
-                            if getattr(each, "__func__", None) is not does_nothing
-                        ]
-                    ),
-                )
+            if name.startswith("_"):
+                continue
+            # Most listeners want to know little; one that does not override the event is not
+            # called, and a group where nobody does keeps the method that does nothing.
+            methods = [
+                method
+                for each in listeners
+                if getattr(method := getattr(each, name), "__func__", None) is not does_nothing
+            ]
+            if methods:
+                setattr(self, name, _to_each(methods))
 
 
 def _to_each(methods: Sequence[Any]) -> Any:
@@ -221,8 +241,8 @@ def _to_each(methods: Sequence[Any]) -> Any:
     return tell
 
 
-class Counters:
-    """What a server has done so far.
+class Counters(Events):
+    """What a server has done so far: the first listener to its events.
 
     Everything here is counted once a connection, and nothing once a message: what a connection
     moves is asked of its stream, which keeps count anyway.
@@ -259,16 +279,30 @@ class Counters:
         self._told_received = 0
         self._told_sent = 0
 
-    def opened(self, connection: Connection, now: float) -> None:
+    def connection_accepted(self, connection: Connection, at: float) -> None:
         with self._lock:
             self.accepted += 1
-            self.open[connection] = now
+            self.open[connection] = at
 
-    def has_waited(self, limit: str) -> None:
+    def connection_closed(
+        self, connection: Connection, reason: CloseReason, error: BaseException | None
+    ) -> None:
+        lasted = connection.lasted or 0.0
+        with self._lock:
+            del self.open[connection]
+            self.closed[reason] += 1
+            self.bytes_received += connection.bytes_received
+            self.bytes_sent += connection.bytes_sent
+            self.durations[bisect_left(DURATION_BUCKETS, lasted)] += 1
+            self.seconds += lasted
+            if reason is CloseReason.FAILED:
+                self.handler_failures += 1
+
+    def client_waited(self, limit: str) -> None:
         with self._lock:
             self.waited[limit] += 1
 
-    def accept_error(self) -> None:
+    def accept_error(self, error: Exception) -> None:
         with self._lock:
             self.accept_errors += 1
 
@@ -285,18 +319,6 @@ class Counters:
     def datagram_refused(self, reason: str) -> None:
         with self._lock:
             self.refused[reason] += 1
-
-    def ended(self, connection: Connection, reason: CloseReason, now: float) -> None:
-        with self._lock:
-            lasted = now - self.open.pop(connection)
-            self.closed[reason] += 1
-            self.bytes_received += connection.bytes_received
-            self.bytes_sent += connection.bytes_sent
-            self.durations[bisect_left(DURATION_BUCKETS, lasted)] += 1
-            self.seconds += lasted
-            if reason is CloseReason.FAILED:
-                self.handler_failures += 1
-        connection.lasted = lasted
 
     def oldest(self, most: int) -> list[tuple[Connection, float]]:
         """The connections that have been open for longest, `most` of them, each with the time at

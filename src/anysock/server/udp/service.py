@@ -8,7 +8,7 @@ from anysock.errors import StreamClosed
 from anysock.options.serve import ServeOptions
 from anysock.server.accept_policy import BACK_OFF_SECONDS, LOG_INTERVAL_SECONDS, OncePer
 from anysock.server.udp.policy import Refusal, UdpPolicy
-from anysock.telemetry.events import Counters, Events
+from anysock.telemetry.events import Events
 
 #: The handlers that make sense without a connection.
 HANDLERS = ("echo", "discard")
@@ -28,13 +28,11 @@ class UdpService:
         *,
         echo: bool,
         events: Events,
-        counters: Counters,
     ) -> None:
         self._engine = engine
         self.endpoints = endpoints
         self._echo = echo
         self._events = events
-        self._counters = counters
         # One policy for all of them: a flood over two addresses is one flood.
         ports = [int(endpoint.local[1]) for endpoint in endpoints]
         self._policy = UdpPolicy(
@@ -60,7 +58,7 @@ class UdpService:
                 # that has no room (recvmsg(2), ENOMEM). What comes waits in its queue.
                 await self._engine.sleep(BACK_OFF_SECONDS)
                 continue
-            self._counters.datagram_received(len(datagram.data))
+            self._events.datagram_received(len(datagram.data))
             if self._echo:
                 now = self._engine.now()
                 refusal = self._policy.judge(
@@ -69,7 +67,7 @@ class UdpService:
                 if refusal is None:
                     try:
                         endpoint.send(datagram.data, datagram.source, datagram.origin)
-                        self._counters.datagram_sent(len(datagram.data))
+                        self._events.datagram_sent(len(datagram.data))
                     except StreamClosed:
                         return
                     except OSError:
@@ -81,7 +79,7 @@ class UdpService:
                 await self._engine.sleep(0)
 
     def _refuse(self, refusal: Refusal, source: SockAddr, now: float) -> None:
-        self._counters.datagram_refused(refusal.name.lower())
+        self._events.datagram_refused(refusal.name.lower())
         left_out = self._told[refusal].allow(now)
         if left_out is not None:
             self._events.datagrams_refused(refusal.value, source, left_out)
