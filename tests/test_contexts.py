@@ -46,7 +46,7 @@ def serve(engine, handler, clients):
 
         def end():
             with anysock.engines.running.engine_is(running):
-                running.spawn_aside(server.drain(), name="drain")
+                running.spawn_background(server.drain(), name="drain")
 
         thread = threading.Thread(target=on_a_thread)
         thread.start()
@@ -149,7 +149,7 @@ def test_what_is_spawned_begins_with_the_context_of_its_spawner(engine):
         await anysock.spawn(child("task")).join()
         async with anysock.task_group() as group:
             group.spawn(child("task of a group"))
-        aside = anysock.engines.current.current_engine().spawn_aside(child("aside"))
+        aside = anysock.engines.current.current_engine().spawn_background(child("aside"))
         await aside.join()
 
         def blocks():

@@ -13,7 +13,8 @@ from anysock import Cancelled, move_on_after, run, sleep, spawn
 from anysock.engines.base import Datagrams
 from anysock.engines.blocking import engine as blocking
 from anysock.engines.current import current_engine
-from anysock.engines.posix.datagrams import is_ours, open_datagrams
+from anysock.engines.posix.datagrams import open_datagrams
+from anysock.engines.posix.machine import MACHINE
 from anysock.errors import StreamClosed
 from anysock.tasks.runtime import connect_datagrams
 from tests.harness import PATIENCE, wait_until
@@ -33,8 +34,7 @@ def address_of(sock: socket.socket) -> str:
 
 def bound(host: str) -> Datagrams:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = open_datagrams(family, (host, 0), connect=False)
-    return current_engine().datagrams(sock)
+    return current_engine().open_datagrams(family, (host, 0))
 
 
 def test_nobody_is_given_the_port_that_he_sends_to(monkeypatch):
@@ -203,13 +203,13 @@ def test_the_largest_datagrams_come_whole():
 
 
 def test_our_own_addresses_are_known():
-    assert is_ours(("127.0.0.1", 7000))
-    assert is_ours(("127.1.2.3", 7000))
-    assert is_ours(("::1", 7000, 0, 0))
-    assert not is_ours(("203.0.113.1", 7000))
-    assert not is_ours(("2001:db8::1", 7000, 0, 0))
+    assert MACHINE.is_ours(("127.0.0.1", 7000))
+    assert MACHINE.is_ours(("127.1.2.3", 7000))
+    assert MACHINE.is_ours(("::1", 7000, 0, 0))
+    assert not MACHINE.is_ours(("203.0.113.1", 7000))
+    assert not MACHINE.is_ours(("2001:db8::1", 7000, 0, 0))
     # Somebody else's on a link of ours: without its scope, nobody's.
-    assert not is_ours(("fe80::1234:5678:9abc:def1", 7000, 0, socket.if_nametoindex("lo")))
+    assert not MACHINE.is_ours(("fe80::1234:5678:9abc:def1", 7000, 0, socket.if_nametoindex("lo")))
 
 
 def test_our_own_link_local_address_is_known():
@@ -219,7 +219,7 @@ def test_our_own_link_local_address_is_known():
     if not ours:
         pytest.skip("no link-local address here")
     for address, scope in ours:
-        assert is_ours((socket.inet_ntop(socket.AF_INET6, address), 7000, 0, scope))
+        assert MACHINE.is_ours((socket.inet_ntop(socket.AF_INET6, address), 7000, 0, scope))
 
 
 def test_where_nothing_can_be_found_out_it_is_ours(monkeypatch):
@@ -227,7 +227,7 @@ def test_where_nothing_can_be_found_out_it_is_ours(monkeypatch):
         raise OSError(24, "Too many open files")
 
     monkeypatch.setattr(socket, "socket", no_descriptor)
-    assert is_ours(("203.0.113.1", 7000))
+    assert MACHINE.is_ours(("203.0.113.1", 7000))
 
 
 def test_a_socket_that_a_thread_uses_is_closed_by_that_thread(peer):

@@ -299,11 +299,11 @@ def test_a_signal_while_the_server_starts_is_not_lost(name, monkeypatch):
         heard.set()
         return aborted
 
-    def slow(address):
+    def slow(address, machine):
         os.kill(os.getpid(), signal.SIGTERM)
         if name != "selector":  # that one hears of it when its loop runs
             assert heard.wait(PATIENCE)
-        return binding_of(address)
+        return binding_of(address, machine)
 
     monkeypatch.setattr("anysock.server.bindings.binding_of", slow)
     monkeypatch.setattr(Server, "drain", drained)

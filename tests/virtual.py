@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from anysock.engines.nonblocking import NonblockingEngine
-from anysock.loop.kernel import Kernel
-from anysock.loop.pollers import Poller
 from tests.unit.test_kernel import FakePoller
 
 
@@ -14,10 +12,5 @@ class VirtualEngine(NonblockingEngine):
     name = "virtual"
 
     def __init__(self) -> None:
-        super().__init__()
-        self._kernel.close()
         poller = FakePoller()
-        self._kernel = Kernel(poller, clock=lambda: poller.now)
-
-    def _make_poller(self) -> Poller:
-        return FakePoller()
+        super().__init__(poller, clock=lambda: poller.now)

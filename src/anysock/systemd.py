@@ -226,7 +226,9 @@ class NotifyEvents(Events):
         self._notifier.ready(self._serving)
         seconds = self._notifier.watchdog_seconds
         if seconds is not None:
-            self._watched = current_engine().spawn_aside(self._live(seconds), "systemd's watchdog")
+            self._watched = current_engine().spawn_background(
+                self._live(seconds), "systemd's watchdog"
+            )
 
     async def _live(self, seconds: float) -> None:
         engine = current_engine()

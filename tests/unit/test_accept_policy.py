@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from anysock.server.accept_policy import AcceptAction, OncePer, ReserveDescriptor, decide
+from anysock.machine.descriptors import ReserveDescriptor
+from anysock.server.accept_policy import AcceptAction, OncePer, decide
 
 TABLE = {
     AcceptAction.RETRY: "ECONNABORTED ECONNRESET EINTR EAGAIN EWOULDBLOCK EPROTO EPERM ENETDOWN "
@@ -45,7 +46,7 @@ def test_the_reserve_is_there_when_nothing_else_is():
     """In a process of its own, whose descriptors are all used up."""
     program = """
 import os, resource
-from anysock.server.accept_policy import ReserveDescriptor
+from anysock.machine.descriptors import ReserveDescriptor
 resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))
 reserve = ReserveDescriptor()
 taken = []

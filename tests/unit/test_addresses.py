@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from anysock.engines.posix.machine import MACHINE
 from anysock.errors import StartError, UsageError
 from anysock.net.addresses import (
     CONNECTABLE,
@@ -162,31 +163,31 @@ def test_any_text_is_an_address_or_a_usage_error(text):
 
 
 def test_no_host_means_everything_to_listen_on_and_ourselves_to_connect_to():
-    listen = {found.sockaddr[0] for found in resolve(Address("", 80), passive=True)}
-    connect = {found.sockaddr[0] for found in resolve(Address("", 80), passive=False)}
+    listen = {found.sockaddr[0] for found in resolve(Address("", 80), MACHINE, passive=True)}
+    connect = {found.sockaddr[0] for found in resolve(Address("", 80), MACHINE, passive=False)}
     assert "0.0.0.0" in listen
     assert "127.0.0.1" in connect
 
 
 def test_each_address_of_a_name_comes_once():
-    found = resolve(Address("localhost", 80), passive=True)
+    found = resolve(Address("localhost", 80), MACHINE, passive=True)
     assert len(found) == len(set(found))
     assert all(family in (socket.AF_INET, socket.AF_INET6) for family, _ in found)
 
 
 def test_a_name_that_is_not_known_says_so():
     with pytest.raises(StartError, match=r"can't resolve the host 'no\.such\.host\.invalid'"):
-        resolve(Address("no.such.host.invalid", 80), passive=False)
+        resolve(Address("no.such.host.invalid", 80), MACHINE, passive=False)
 
 
 def test_an_impossible_name_says_so():
     with pytest.raises(StartError, match="can't resolve the host"):
-        resolve(Address("a" * 64 + ".example", 80), passive=False)
+        resolve(Address("a" * 64 + ".example", 80), MACHINE, passive=False)
 
 
 def test_names_are_told_from_numbers():
     assert Address("localhost", 1).is_name
-    for literal in ("127.0.0.1", "::1", ""):
+    for literal in ("127.0.0.1", "127.1", "::1", "fe80::1%lo", ""):
         assert not Address(literal, 1).is_name
 
 
@@ -245,5 +246,5 @@ def test_a_link_local_address_has_its_interface_with_it():
     assert format_peer(("fe80::1%x", 8000, 0, index)) == "[fe80::1%x]:8000"
     gone = max(each for each, _ in socket.if_nameindex()) + 1000
     assert format_sockaddr(("fe80::1", 8000, 0, gone), "tls") == f"tls://[fe80::1%{gone}]:8000"
-    [(family, sockaddr)] = resolve(Address.parse(format_sockaddr(local)), passive=False)
+    [(family, sockaddr)] = resolve(Address.parse(format_sockaddr(local)), MACHINE, passive=False)
     assert (family, sockaddr) == (socket.AF_INET6, local)

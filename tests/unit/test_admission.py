@@ -10,6 +10,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from anysock.engines.posix.machine import MACHINE
 from anysock.net.networks import source_of
 from anysock.options.serve import ServeOptions
 from anysock.server.admission import (
@@ -166,11 +167,11 @@ def test_many_threads_never_take_one_too_many():
 def test_as_many_as_there_are_descriptors_for_less_some(monkeypatch):
     soft = len(os.listdir("/dev/fd")) + 100
     monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, soft))
-    assert connections_that_fit() == 100 - SPARE_DESCRIPTORS
+    assert connections_that_fit(MACHINE) == 100 - SPARE_DESCRIPTORS
     monkeypatch.setattr(resource, "getrlimit", lambda _: (3, 3))
-    assert connections_that_fit() == 1
+    assert connections_that_fit(MACHINE) == 1
     monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
-    assert connections_that_fit() == 1_000_000
+    assert connections_that_fit(MACHINE) == 1_000_000
 
 
 # -- who may come in -----------------------------------------------------------------------------

@@ -110,10 +110,6 @@ ROOMS_WITH_DOORS = {
 }
 FILES_WITH_DOORS = {
     "systemd.py": ({"socket.socket"}, "leads to the service manager, which is never simulated"),
-    "net/addresses.py": ({"socket.getaddrinfo"}, "to be mended: Engine.resolve"),
-    "server/accept_policy.py": ({"os.open"}, "to be mended: the reserve descriptor"),
-    "server/admission.py": ({"os.listdir", "resource.getrlimit"}, "to be mended: descriptors left"),
-    "faults/compose.py": ({"random.SystemRandom"}, "to be mended: a seed from the engine"),
     "telemetry/logs/limits.py": ({"record.created"}, "logging's records carry the wall clock"),
     "telemetry/logs/output.py": ({"record.created"}, "logging's records carry the wall clock"),
 }

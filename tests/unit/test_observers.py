@@ -93,17 +93,17 @@ def test_an_observer_that_raises_is_taken_out_and_hurts_nothing(caplog):
 
 
 def test_the_last_observer_leaves_no_wrapper_behind():
-    engine = make_engine("selector")
+    engine: Any = make_engine("selector")
     notes = Notes()
 
     async def main():
-        kernel = engine._kernel  # type: ignore[attr-defined]
+        kernel = engine._kernel
         poller = kernel.poller
-        engine.observe(notes)
+        engine.own_loop.observe(notes)
         assert kernel.poller is not poller
         await anysock.sleep(0)
-        engine.unobserve(notes)  # type: ignore[attr-defined]
-        engine.unobserve(notes)  # type: ignore[attr-defined]
+        engine.own_loop.unobserve(notes)
+        engine.own_loop.unobserve(notes)
         assert kernel.poller is poller
         assert kernel.on_spawn is None
         for task in kernel.tasks:
@@ -139,8 +139,8 @@ def test_a_slow_step_is_told_with_its_stack(name, caplog):
     async def main():
         await anysock.spawn(sluggish(), name="sluggish").join()
 
-    engine = make_engine(name)
-    engine.watch_steps(0.05)
+    engine: Any = make_engine(name)
+    engine.own_loop.watch_steps(0.05)
     with caplog.at_level(logging.WARNING):
         engine.run(main())
     mine = [record for record in caplog.records if "'sluggish'" in record.getMessage()]
@@ -159,8 +159,8 @@ def test_a_turn_of_many_short_steps_is_told(name, caplog):
             for number in range(20):
                 group.spawn(short(), name=f"short-{number}")
 
-    engine = make_engine(name)
-    engine.watch_steps(0.1)
+    engine: Any = make_engine(name)
+    engine.own_loop.watch_steps(0.1)
     with caplog.at_level(logging.WARNING):
         engine.run(main())
     told = [record.getMessage() for record in caplog.records]
@@ -181,8 +181,8 @@ def test_many_short_steps_and_long_sleeps_are_no_slow_step(caplog):
                 group.spawn(busy())
         await anysock.sleep(0.2)
 
-    engine = make_engine("selector")
-    engine.watch_steps(0.1)
+    engine: Any = make_engine("selector")
+    engine.own_loop.watch_steps(0.1)
     engine.run(main())
     assert not caplog.records
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from anysock.engines.base import Control, Datagram, Datagrams, Engine, SockAddr
+from anysock.engines.posix.machine import MACHINE
 from anysock.errors import StreamClosed
 from anysock.options.serve import ServeOptions
 from anysock.server.udp.service import UdpService
@@ -18,6 +19,8 @@ SOURCE = ("192.0.2.9", 40000)
 
 
 class FakeEngine:
+    machine = MACHINE
+
     def __init__(self) -> None:
         self.seconds = 0.0
         self.slept: list[float] = []

@@ -99,7 +99,7 @@ class ServerFigures(Events):
 
     def listening(self, addresses: Sequence[str], engine: str) -> None:
         self._engine = current_engine()
-        self._beat = self._engine.spawn_aside(self._pulse.beat(), name="pulse")
+        self._beat = self._engine.spawn_background(self._pulse.beat(), name="pulse")
 
     def most_connections(self, most: int, derived: bool) -> None:
         self._most_connections = most

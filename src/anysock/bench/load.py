@@ -17,6 +17,7 @@ from anysock.bench.latencies import Latencies
 from anysock.bench.plan import Plan
 from anysock.bench.processes import Cpu, cpu_of, listeners_at, most_descriptors
 from anysock.engines.current import current_engine
+from anysock.engines.posix.machine import MACHINE
 from anysock.errors import Cancelled, StartError, UsageError
 from anysock.net.addresses import resolve
 from anysock.tasks import groups, runtime
@@ -186,7 +187,8 @@ def load(
 
         client_context(plan.tls_ca, plan.insecure, plan.tls_cert, plan.tls_key)
     if server is None:
-        server = [pid for at in resolve(plan.address, passive=False) for pid in listeners_at(at[1])]
+        found = resolve(plan.address, MACHINE, passive=False)
+        server = [pid for at in found for pid in listeners_at(at[1])]
     return runtime.run(_Load(plan, progress or Progress(), worker, server, core).run)
 
 

@@ -35,14 +35,14 @@ from anysock.bench.processes import raise_descriptor_limit
 from anysock.bench.streams import StreamConversation
 from anysock.engines.base import Datagrams, Scope, Stream
 from anysock.engines.nonblocking import NonblockingEngine, NonblockingStream
-from anysock.engines.posix.datagrams import connect_datagrams
 from anysock.errors import StartError, TlsError
-from anysock.loop.pollers import Poller, default_poller
+from anysock.loop.pollers import default_poller
 from anysock.loop.tasks import suspend
 from anysock.loop.waits import Descriptor, Event, ReadWait
 from anysock.net.addresses import ResolvedAddress, resolve
 from anysock.tasks.groups import task_group
 from anysock.tasks.happy_eyeballs import ATTEMPT_DELAY_SECONDS, connect_to_any
+from anysock.tasks.runtime import datagrams_to
 
 if TYPE_CHECKING:
     import ssl
@@ -72,13 +72,9 @@ class _LoadEngine(NonblockingEngine):
     name = "load"
 
     def __init__(self, precise: bool) -> None:
-        self._precise = precise
-        super().__init__()
+        super().__init__(PrecisePoller() if precise else default_poller())
         #: The loop, which the load stands on without an engine between.
         self.kernel = self._kernel
-
-    def _make_poller(self) -> Poller:
-        return PrecisePoller() if self._precise else default_poller()
 
 
 class _Worker:
@@ -108,7 +104,7 @@ class _Worker:
 
             self._context = client_context(plan.tls_ca, plan.insecure, plan.tls_cert, plan.tls_key)
         self._patterns: dict[int, bytes] = {}
-        self._addresses = resolve(plan.address, passive=False)
+        self._addresses = resolve(plan.address, engine.machine, passive=False)
         self._answered: ResolvedAddress | None = None
         # Of an open loop: the connections, in the order in which they are to send; with churn, what
         # is due and the slots that have nothing to do.
@@ -302,7 +298,7 @@ class _Worker:
         """Connect; with TLS, that takes until its handshake is done."""
         begun = self._clock()
         if self._plan.address.kind == "udp":
-            datagrams = self._engine.datagrams(connect_datagrams(self._addresses))
+            datagrams = datagrams_to(self._engine, self._addresses)
             self._opened += 1
             return datagrams
         async with self._engine.scope(self._plan.timeout) as scope:

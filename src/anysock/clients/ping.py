@@ -17,6 +17,7 @@ from anysock.clients.echo_check import Answer, EchoCheck, Verdict
 from anysock.clients.percentiles import bears
 from anysock.engines.base import Datagrams, Event, Task
 from anysock.engines.current import current_engine
+from anysock.engines.posix.machine import MACHINE
 from anysock.errors import AnysockError, Cancelled, QueueClosed, StreamClosed
 from anysock.net.addresses import Address, resolve
 from anysock.net.printable import printable
@@ -181,7 +182,7 @@ def ping(plan: Plan, say: Callable[[str], object]) -> Summary:
     SIGINT and SIGTERM end it early. Raises `StartError` for a name that is not known, and what
     `say` raises, such as BrokenPipeError.
     """
-    resolve(plan.address, passive=False)
+    resolve(plan.address, MACHINE, passive=False)
     return runtime.run(_Ping(plan, say).run)
 
 

@@ -15,7 +15,6 @@ import logging
 import math
 import os
 import socket
-import time
 import types
 import weakref
 from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping, Sequence
@@ -24,23 +23,20 @@ from typing import Any, Self, TypeVar, cast
 
 from anysock.engines.base import (
     NOTHING,
-    Binding,
     Data,
     Datagrams,
     Engine,
-    Pauses,
     SockAddr,
     Stream,
 )
 from anysock.engines.posix.datagrams import SocketDatagrams
-from anysock.engines.posix.listening import SocketListener, accepted, no_delay, open_sockets
+from anysock.engines.posix.engine import PosixEngine
+from anysock.engines.posix.listening import ListeningSocket, SocketListener, accepted
 from anysock.engines.posix.signals import catch_signals
 from anysock.engines.posix.streams import (
     MOST_SEND_SIZE,
     TURNS,
     AwaitingStream,
-    name_of_peer,
-    not_our_loop,
     second_receiver,
     second_sender,
     whole,
@@ -332,20 +328,21 @@ class AsyncioScope:
         return self.fired
 
 
-class AsyncioEngine:
+class AsyncioEngine(PosixEngine):
     """asyncio's loop, through its socket methods."""
 
     name = "asyncio"
+    loop = "asyncio"
     concurrent = True
     one_thread = True
     cancellations: tuple[type[BaseException], ...] = (Cancelled, asyncio.CancelledError)
     _loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
 
     def __init__(self) -> None:
+        super().__init__()
         # asyncio refers to its tasks weakly: without this, one that only waits for a peer may
         # be collected while it waits (cpython 91887).
         self._tasks: set[asyncio.Task[Any]] = set()
-        self.pauses = Pauses()
         self.left: Sequence[str] = ()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -364,12 +361,8 @@ class AsyncioEngine:
         engine._loop = weakref.proxy(loop)
         return engine
 
-    def listen(
-        self, bindings: Sequence[Binding], backlog: int, socket_buffer: int | None = None
-    ) -> list[_Listener]:
-        return [
-            _Listener(listening) for listening in open_sockets(bindings, backlog, socket_buffer)
-        ]
+    def _listener(self, listening: ListeningSocket) -> _Listener:
+        return _Listener(listening)
 
     async def accept(self, listener: _Listener) -> Stream:
         # In a task of its own, which outlives a cancellation of whoever waits for it: a cancelled
@@ -402,22 +395,14 @@ class AsyncioEngine:
     async def _stream(self, sock: socket.socket, peer: SockAddr) -> Stream:
         return AsyncioStream(self, sock, peer)
 
-    async def connect(self, family: socket.AddressFamily, address: SockAddr) -> Stream:
-        sock = socket.socket(family, socket.SOCK_STREAM)
+    async def _connect(self, sock: socket.socket, address: SockAddr) -> None:
         try:
-            sock.setblocking(False)
-            no_delay(sock)
-            try:
-                await asyncio.get_running_loop().sock_connect(sock, address)
-            except OSError as error:
-                # asyncio puts words of its own in the place of the reason.
-                raise OSError(error.errno, os.strerror(error.errno or 0)) from None
-            return await self._stream(sock, name_of_peer(sock, address))
-        except BaseException:
-            sock.close()
-            raise
+            await asyncio.get_running_loop().sock_connect(sock, address)
+        except OSError as error:
+            # asyncio puts words of its own in the place of the reason.
+            raise OSError(error.errno, os.strerror(error.errno or 0)) from None
 
-    def datagrams(self, sock: socket.socket) -> Datagrams:
+    def _datagrams(self, sock: socket.socket) -> Datagrams:
         return AsyncioDatagrams(sock)
 
     def spawn(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> AsyncioTask:
@@ -428,7 +413,7 @@ class AsyncioEngine:
         task.add_done_callback(ours.report)
         return ours
 
-    spawn_aside = spawn
+    spawn_background = spawn
 
     def call_from_thread(self, func: Callable[[], object]) -> None:
         assert self._loop is not None
@@ -481,17 +466,8 @@ class AsyncioEngine:
             wakeup.close()
             other.close()
 
-    def watch_steps(self, seconds: float) -> None:
-        pass
-
-    def observe(self, observer: object) -> None:
-        raise not_our_loop(self.name)
-
     def now(self) -> float:
         return asyncio.get_running_loop().time()
-
-    def time(self) -> float:
-        return time.time()
 
 
 async def _end_all() -> list[str]:

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
-from typing import Any, Protocol, Self, TypeAlias, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, Self, TypeAlias, TypeVar, runtime_checkable
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -29,7 +29,7 @@ SockAddr: TypeAlias = tuple[Any, ...] | str
 
 #: The addresses that one name has, each as what bind(2) wants. Port 0 takes one free port for
 #: all of them.
-Name: TypeAlias = Sequence[tuple[socket.AddressFamily, SockAddr]]
+ResolvedName: TypeAlias = Sequence[tuple[socket.AddressFamily, SockAddr]]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Binding:
 
     #: As the user wrote it.
     label: str
-    addresses: Name = ()
+    addresses: ResolvedName = ()
     #: An inherited descriptor. Others may listen on it, too: what waits in its backlog when we stop
     #: is theirs, and stays there.
     fd: int | None = None
@@ -49,6 +49,13 @@ class Binding:
     mode: int | None = None
     #: Whether peers speak TLS here. The engine only keeps it.
     tls: bool = False
+
+
+class Missing(NamedTuple):
+    """An address that this machine does not have, and in which words the system says so."""
+
+    address: SockAddr
+    reason: str
 
 
 #: What can be sent.
@@ -351,10 +358,50 @@ class Pauses:
             self.ended += 1
 
 
+class Machine(Protocol):
+    """The machine that an engine runs on: the real one is `engines.posix.machine.MACHINE`."""
+
+    def resolve(self, host: str | None, port: int, *, passive: bool) -> ResolvedName:
+        """What the name `host` stands for, as getaddrinfo(3) says it; `passive`: to listen on.
+        None is every address of the machine then, and otherwise the machine itself.
+
+        Blocks while the resolver does, perhaps for seconds: to be called by `Engine.to_thread`
+        where others run. Raises OSError, and UnicodeError for an impossible name.
+        """
+        ...
+
+    def without_missing(self, binding: Binding) -> tuple[Binding, list[Missing]]:
+        """`binding` with those of its addresses that this machine has; and the others.
+
+        A name such as localhost may stand for ::1 where no interface has it (as in a container),
+        and no host for all of IPv6 where the kernel has none. They are left out. If no other is
+        left, it raises OSError with `filename` set to the first; what a user wrote is not looked
+        at.
+        """
+        ...
+
+    def is_ours(self, source: SockAddr) -> bool:
+        """Whether the host of `source` is this machine. Where that can't be found out, for want of
+        a descriptor, it is taken to be."""
+        ...
+
+    def free_descriptors(self) -> int | None:
+        """How many more descriptors may be opened; None: without limit."""
+        ...
+
+
 class Engine(Protocol):
-    """One I/O model. Made for one `run`."""
+    """One I/O model. Made for one `run`.
+
+    An engine whose loop is ours has an attribute `own_loop` besides, by which the loop can be
+    watched: see `engines.own_loop`.
+    """
 
     name: str
+    #: Whose event loop it runs, as in `engines.EngineEntry.loop`; empty: none.
+    loop: str
+    #: What it runs on.
+    machine: Machine
     #: Whether a spawned task runs beside the one that spawned it. Where not, `spawn` runs it to
     #: its end, and a second client waits for the first to leave.
     concurrent: bool
@@ -395,8 +442,15 @@ class Engine(Protocol):
         """Connect to `address`. Raises OSError."""
         ...
 
-    def datagrams(self, sock: socket.socket) -> Datagrams:
-        """A UDP socket that `engines.datagrams` has opened, for the tasks of this engine."""
+    def open_datagrams(
+        self, family: socket.AddressFamily, address: SockAddr, *, connect: bool = False
+    ) -> Datagrams:
+        """A UDP socket that is bound to `address`; or connected to it, which nobody there notices.
+        Raises OSError, with `filename` set to the address."""
+        ...
+
+    def adopt_datagrams(self, fd: int) -> Datagrams:
+        """The UDP socket behind an inherited descriptor. Raises OSError when it is none."""
         ...
 
     def spawn(self, coro: Coroutine[Any, Any, T], name: str | None = None) -> Task[T]:
@@ -409,7 +463,7 @@ class Engine(Protocol):
         what it sets itself nobody else sees. So do what `run` and `to_thread` are given."""
         ...
 
-    def spawn_aside(self, coro: Coroutine[Any, Any, T], name: str | None = None) -> Task[T]:
+    def spawn_background(self, coro: Coroutine[Any, Any, T], name: str | None = None) -> Task[T]:
         """As `spawn`; but where the engine is not `concurrent`, on a thread of its own, so that it
         runs beside the handlers. For the server's housekeeping."""
         ...
@@ -460,16 +514,6 @@ class Engine(Protocol):
         its own, so that it works even while a handler blocks the loop. Each of `others` calls its
         function where tasks run, every time. To be entered on the main thread, and inside
         `run`."""
-        ...
-
-    def watch_steps(self, seconds: float) -> None:
-        """Warn, with its stack, of a step of a task that holds up all others for longer. To be
-        called before `run`. An engine whose loop is not ours does nothing."""
-        ...
-
-    def observe(self, observer: Any) -> None:
-        """Tell `observer`, a `loop.observers.Observer`, what the loop does. Raises `UsageError`
-        where the loop is not ours, or there is none."""
         ...
 
     def now(self) -> float:

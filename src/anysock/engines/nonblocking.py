@@ -30,33 +30,29 @@ from typing import Any, TypeVar
 
 from anysock.engines.base import (
     NOTHING,
-    Binding,
     Data,
     Datagrams,
     Engine,
-    Pauses,
     SockAddr,
     Stream,
 )
 from anysock.engines.posix.datagrams import SocketDatagrams
+from anysock.engines.posix.engine import PosixEngine
 from anysock.engines.posix.listening import (
     ListeningSocket,
     SocketListener,
     accepted,
-    no_delay,
-    open_sockets,
 )
 from anysock.engines.posix.signals import catch_signals
-from anysock.engines.posix.streams import TURNS, SocketStream, name_of_peer, second_sender, whole
+from anysock.engines.posix.streams import TURNS, SocketStream, second_sender, whole
 from anysock.engines.running import engine_is
 from anysock.errors import Cancelled, StreamClosed
 from anysock.loop.kernel import Kernel
-from anysock.loop.observers import Observation, Observer
+from anysock.loop.observers import WatchedLoop
 from anysock.loop.pollers import Poller
 from anysock.loop.scopes import Scope
 from anysock.loop.tasks import Task, Wait, suspend
 from anysock.loop.waits import Descriptor, Event, ReadWait, Sleep, WriteWait
-from anysock.loop.watchdog import Watchdog
 from anysock.machine.process import leave_signals_to_the_main_thread
 
 T = TypeVar("T")
@@ -327,40 +323,32 @@ class NonblockingDatagrams(SocketDatagrams):
         self._descriptor.close()
 
 
-class NonblockingEngine:
-    """An `Engine` on our own loop; a subclass says which poller the loop uses."""
+class NonblockingEngine(PosixEngine):
+    """An `Engine` on our own loop, which waits by `poller` and by `clock` (seconds, monotonic)."""
 
     name: str
+    loop = "anysock"
     concurrent = True
     one_thread = True
     cancellations: tuple[type[BaseException], ...] = (Cancelled,)
 
-    def __init__(self) -> None:
-        self._kernel = Kernel(self._make_poller())
+    def __init__(self, poller: Poller, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._kernel = Kernel(poller, clock)
         self._threads: concurrent.futures.ThreadPoolExecutor | None = None
-        self._observation = Observation(self._kernel)
-        self._slow_step: float | None = None
-        self.pauses = Pauses()
-
-    def _make_poller(self) -> Poller:
-        raise NotImplementedError
+        #: The loop, to be watched: see `engines.own_loop`.
+        self.own_loop = WatchedLoop(self._kernel)
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
-        watchdog = None if self._slow_step is None else Watchdog(self._kernel, self._slow_step)
         try:
-            with engine_is(self), interrupts_cancel(self._kernel):
+            with self.own_loop.watchdog(), engine_is(self), interrupts_cancel(self._kernel):
                 return self._kernel.run(main)
         finally:
-            if watchdog is not None:
-                watchdog.stop()
             if self._threads is not None:
                 self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def listen(
-        self, bindings: Sequence[Binding], backlog: int, socket_buffer: int | None = None
-    ) -> list[_Listener]:
-        opened = open_sockets(bindings, backlog, socket_buffer)
-        return [_Listener(self._kernel, listening) for listening in opened]
+    def _listener(self, listening: ListeningSocket) -> _Listener:
+        return _Listener(self._kernel, listening)
 
     async def accept(self, listener: _Listener) -> Stream:
         # Waiting first, even if more are in the backlog: peers mostly come one by one, and then a
@@ -382,21 +370,16 @@ class NonblockingEngine:
         accepted(sock, blocking=False)
         return NonblockingStream(self, self._kernel, sock, peer)
 
-    async def connect(self, family: socket.AddressFamily, address: SockAddr) -> Stream:
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            sock.setblocking(False)
-            no_delay(sock)
-            code = sock.connect_ex(address)
-            if code == errno.EINPROGRESS:
-                await self._connected(sock)
-            elif code:
-                # EAGAIN: a Unix socket whose backlog is full, which no poller would tell of.
-                raise OSError(code, os.strerror(code))
-            return NonblockingStream(self, self._kernel, sock, name_of_peer(sock, address))
-        except BaseException:
-            sock.close()
-            raise
+    async def _connect(self, sock: socket.socket, address: SockAddr) -> None:
+        code = sock.connect_ex(address)
+        if code == errno.EINPROGRESS:
+            await self._connected(sock)
+        elif code:
+            # EAGAIN: a Unix socket whose backlog is full, which no poller would tell of.
+            raise OSError(code, os.strerror(code))
+
+    async def _stream(self, sock: socket.socket, peer: SockAddr) -> Stream:
+        return NonblockingStream(self, self._kernel, sock, peer)
 
     async def _connected(self, sock: socket.socket) -> None:
         """Wait until the handshake that `sock` has begun is over; raise OSError if it failed."""
@@ -413,13 +396,13 @@ class NonblockingEngine:
         finally:
             descriptor.close()
 
-    def datagrams(self, sock: socket.socket) -> Datagrams:
+    def _datagrams(self, sock: socket.socket) -> Datagrams:
         return NonblockingDatagrams(self._kernel, sock)
 
     def spawn(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> Task:
         return self._kernel.spawn(coro, name)
 
-    spawn_aside = spawn
+    spawn_background = spawn
 
     def call_from_thread(self, func: Callable[[], object]) -> None:
         self._kernel.call_from_outside(func)
@@ -458,15 +441,6 @@ class NonblockingEngine:
             signals, deliver, first, again, wakeup=self._kernel.wakeup, others=others
         )
 
-    def watch_steps(self, seconds: float) -> None:
-        self._slow_step = seconds
-
-    def observe(self, observer: Observer) -> None:
-        self._observation.add(observer)
-
-    def unobserve(self, observer: Observer) -> None:
-        self._observation.remove(observer)
-
     @property
     def left(self) -> Sequence[str]:
         return self._kernel.left
@@ -480,9 +454,6 @@ class NonblockingEngine:
 
     def now(self) -> float:
         return self._kernel.clock()
-
-    def time(self) -> float:
-        return time.time()
 
 
 @contextlib.contextmanager

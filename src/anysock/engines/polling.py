@@ -43,5 +43,5 @@ class PollingEngine(NonblockingEngine):
 
     name = "polling"
 
-    def _make_poller(self) -> SweepPoller:
-        return SweepPoller()
+    def __init__(self) -> None:
+        super().__init__(SweepPoller())

@@ -10,7 +10,7 @@ How the loop works is told in ``anysock/loop``; how sockets are used, in ``nonbl
 from __future__ import annotations
 
 from anysock.engines.nonblocking import NonblockingEngine
-from anysock.loop.pollers import Poller, default_poller
+from anysock.loop.pollers import default_poller
 
 
 class SelectorEngine(NonblockingEngine):
@@ -18,5 +18,5 @@ class SelectorEngine(NonblockingEngine):
 
     name = "selector"
 
-    def _make_poller(self) -> Poller:
-        return default_poller()
+    def __init__(self) -> None:
+        super().__init__(default_poller())

@@ -14,7 +14,6 @@ import functools
 import logging
 import os
 import socket
-import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -23,21 +22,18 @@ import trio
 
 from anysock.engines.base import (
     NOTHING,
-    Binding,
     Data,
     Datagrams,
-    Pauses,
     SockAddr,
     Stream,
 )
 from anysock.engines.posix.datagrams import SocketDatagrams
-from anysock.engines.posix.listening import SocketListener, accepted, no_delay, open_sockets
+from anysock.engines.posix.engine import PosixEngine
+from anysock.engines.posix.listening import ListeningSocket, SocketListener, accepted
 from anysock.engines.posix.signals import catch_signals
 from anysock.engines.posix.streams import (
     TURNS,
     AwaitingStream,
-    name_of_peer,
-    not_our_loop,
     second_receiver,
     second_sender,
     whole,
@@ -347,19 +343,20 @@ class _Listener(SocketListener):
         super().close()
 
 
-class TrioEngine:
+class TrioEngine(PosixEngine):
     """trio's loop, through its waits for sockets."""
 
     name = "trio"
+    loop = "trio"
     concurrent = True
     one_thread = True
     cancellations: tuple[type[BaseException], ...] = (Cancelled, trio.Cancelled)
 
     def __init__(self) -> None:
+        super().__init__()
         self._nursery: trio.Nursery | None = None
         self._living: dict[TrioTask, None] = {}  # in the order of spawning
         self._spawned = 0
-        self.pauses = Pauses()
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         with engine_is(self):
@@ -394,12 +391,8 @@ class TrioEngine:
             raise failure
         return result
 
-    def listen(
-        self, bindings: Sequence[Binding], backlog: int, socket_buffer: int | None = None
-    ) -> list[_Listener]:
-        return [
-            _Listener(listening) for listening in open_sockets(bindings, backlog, socket_buffer)
-        ]
+    def _listener(self, listening: ListeningSocket) -> _Listener:
+        return _Listener(listening)
 
     async def accept(self, listener: _Listener) -> Stream:
         while not listener.closed:
@@ -414,24 +407,19 @@ class TrioEngine:
         accepted(sock, blocking=False)
         return TrioStream(self, sock, peer)
 
-    async def connect(self, family: socket.AddressFamily, address: SockAddr) -> Stream:
-        sock = socket.socket(family, socket.SOCK_STREAM)
+    async def _connect(self, sock: socket.socket, address: SockAddr) -> None:
         try:
-            sock.setblocking(False)
-            no_delay(sock)
-            try:
-                sock.connect(address)
-            except BlockingIOError:
-                await wait_for_socket(trio.lowlevel.wait_writable, sock)
-                code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-                if code:
-                    raise OSError(code, os.strerror(code)) from None
-            return TrioStream(self, sock, name_of_peer(sock, address))
-        except BaseException:
-            sock.close()
-            raise
+            sock.connect(address)
+        except BlockingIOError:
+            await wait_for_socket(trio.lowlevel.wait_writable, sock)
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if code:
+                raise OSError(code, os.strerror(code)) from None
 
-    def datagrams(self, sock: socket.socket) -> Datagrams:
+    async def _stream(self, sock: socket.socket, peer: SockAddr) -> Stream:
+        return TrioStream(self, sock, peer)
+
+    def _datagrams(self, sock: socket.socket) -> Datagrams:
         return TrioDatagrams(sock)
 
     def spawn(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> TrioTask:
@@ -446,7 +434,7 @@ class TrioEngine:
         self._nursery.start_soon(self._run_task, task, name=task.name)
         return task
 
-    spawn_aside = spawn
+    spawn_background = spawn
 
     def call_from_thread(self, func: Callable[[], object]) -> None:
         self._token.run_sync_soon(func)
@@ -493,14 +481,5 @@ class TrioEngine:
         # Without a wake-up descriptor of ours: trio has set its own.
         return catch_signals(signals, deliver, first, again, wakeup=None, others=others)
 
-    def watch_steps(self, seconds: float) -> None:
-        pass
-
-    def observe(self, observer: object) -> None:
-        raise not_our_loop(self.name)
-
     def now(self) -> float:
         return trio.current_time()
-
-    def time(self) -> float:
-        return time.time()

@@ -17,6 +17,7 @@ from anysock.faults.half_open import HalfOpenStream
 from anysock.faults.reset_after import ResetAfter
 from anysock.faults.slice import SlicedStream
 from anysock.faults.throttle import ThrottledStream
+from anysock.machine.chance import fresh_seed
 from anysock.streams.connection import Connection
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def faulty(
     seed = options.seed
     if options.jitter or options.corrupt or 0 < options.half_open < 1:
         if seed is None:
-            seed = random.SystemRandom().randrange(_SEEDS)
+            seed = fresh_seed(_SEEDS)
         # Without this line nobody could have a bad run again.
         _log.info("faults on purpose: chance decides which; --seed %d repeats them", seed)
     numbers = itertools.count(1)

@@ -152,7 +152,7 @@ class DelayedStream(PausingStream):
         if self._carried is None:
             self._carried = self._engine.event()
             try:
-                self._engine.spawn_aside(self._carry(), name=f"delay {self.peer}")
+                self._engine.spawn_background(self._carry(), name=f"delay {self.peer}")
             except BaseException:
                 self._carried = None
                 self._line.clear()

@@ -6,14 +6,16 @@ of each task: the kernel's own code is the same, and has nothing to ask, when no
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 from anysock.errors import WrongType
 from anysock.loop.pollers import Poller
 from anysock.loop.tasks import Task, Wait
+from anysock.loop.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from anysock.loop.kernel import Kernel
@@ -41,15 +43,18 @@ class Observer:
         """A task has ended; with `error`, if it was raised. Follows `task_stepped`."""
 
 
-class Observation:
-    """The observers of one kernel, and what must be wrapped for them."""
+class WatchedLoop:
+    """One kernel, to be watched: its observers, and what must be wrapped for them; and its
+    watchdog."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self._poller = kernel.poller
         self._observers: list[Observer] = []
+        self._slow_step: float | None = None
 
-    def add(self, observer: Observer) -> None:
+    def observe(self, observer: Observer) -> None:
+        """Tell `observer` what the loop does from now on."""
         if not isinstance(observer, Observer):
             raise WrongType(
                 f"observe() takes an object of a class made from Observer, not {observer!r}"
@@ -61,7 +66,7 @@ class Observation:
                 self._wrap(task)
         self._observers.append(observer)
 
-    def remove(self, observer: Observer) -> None:
+    def unobserve(self, observer: Observer) -> None:
         """Tell `observer` no more. Does nothing when it is not among the observers."""
         if observer in self._observers:
             self._observers.remove(observer)
@@ -72,13 +77,28 @@ class Observation:
                     if isinstance(task.context, _ObservedContext):
                         task.context = task.context.observed
 
+    def watch_steps(self, seconds: float) -> None:
+        """Warn, with its stack, of a step of a task that holds up all others for longer. To be
+        called before the kernel runs."""
+        self._slow_step = seconds
+
+    @contextlib.contextmanager
+    def watchdog(self) -> Iterator[None]:
+        """Within the block, the steps are watched, if `watch_steps` was called."""
+        watchdog = None if self._slow_step is None else Watchdog(self._kernel, self._slow_step)
+        try:
+            yield
+        finally:
+            if watchdog is not None:
+                watchdog.stop()
+
     def tell(self, what: str, *about: Any) -> None:
         for observer in self._observers.copy():
             try:
                 getattr(observer, what)(*about)
             except Exception:  # noqa: BLE001
                 _log.exception("the observer %r failed in %s, and is taken out", observer, what)
-                self.remove(observer)
+                self.unobserve(observer)
 
     def _spawned(self, task: Task) -> None:
         self._wrap(task)

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from anysock.engines.base import Binding, SockAddr
+from anysock.engines.base import Binding, Machine, SockAddr
 from anysock.errors import StartError, UsageError, WrongType
 from anysock.net.printable import printable
 
@@ -159,11 +159,10 @@ class Address:
     @property
     def is_name(self) -> bool:
         """Whether the host is a name, so that resolving it may take the resolver some time."""
-        if self.kind == "unix":
+        if self.kind == "unix" or not self.host or _is_ipv6(self.host):
             return False
-        flags = socket.AI_NUMERICHOST
         try:
-            socket.getaddrinfo(self.host or None, self.port, type=socket.SOCK_STREAM, flags=flags)
+            socket.inet_aton(self.host)  # as the resolver reads numbers, such as 127.1
         except (OSError, UnicodeError):
             return True
         return False
@@ -230,8 +229,8 @@ class ResolvedAddress(NamedTuple):
     sockaddr: SockAddr
 
 
-def resolve(address: Address, *, passive: bool) -> list[ResolvedAddress]:
-    """All addresses that `address` stands for, in the resolver's order, each once.
+def resolve(address: Address, machine: Machine, *, passive: bool) -> list[ResolvedAddress]:
+    """All addresses that `address` stands for on `machine`, in the resolver's order, each once.
 
     `passive` says that they are to listen on: then no host means every address of the machine,
     and otherwise the machine itself. Blocks while the resolver does. Raises `StartError` when the
@@ -242,22 +241,19 @@ def resolve(address: Address, *, passive: bool) -> list[ResolvedAddress]:
         return [ResolvedAddress(socket.AF_UNIX, "\0" + path[1:] if path[0] == "@" else path)]
     if address.kind not in ("tcp", "udp"):
         raise UsageError(f"{address} is where a server listens: nobody can connect to it by that")
-    flags = socket.AI_PASSIVE if passive else 0
     try:
-        found = socket.getaddrinfo(
-            address.host or None, address.port, type=socket.SOCK_STREAM, flags=flags
-        )
+        found = machine.resolve(address.host or None, address.port, passive=passive)
     except (OSError, UnicodeError) as error:  # UnicodeError: what IDNA says of an impossible name
         reason = error.strerror if isinstance(error, OSError) else error
         raise StartError(f"can't resolve the host {address.host!r}: {reason}") from None
-    return list(dict.fromkeys(ResolvedAddress(family, to) for family, _, _, _, to in found))
+    return list(dict.fromkeys(ResolvedAddress(family, to) for family, to in found))
 
 
-def binding_of(address: Address) -> Binding:
+def binding_of(address: Address, machine: Machine) -> Binding:
     """What `Engine.listen` wants, for `address`. Raises as `resolve` does."""
     if address.kind == "fd":
         return Binding(str(address), fd=address.fd, tls=address.tls)
-    found = tuple(resolve(address, passive=True))
+    found = tuple(resolve(address, machine, passive=True))
     named = address.kind != "unix" and (not address.host or address.is_name)
     return Binding(str(address), found, named=named, mode=address.mode, tls=address.tls)
 

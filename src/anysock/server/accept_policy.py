@@ -6,11 +6,8 @@ to others: a loop that dies at the first EMFILE, one that spins on it, one that 
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import errno
-import os
-from collections.abc import Iterator
 
 # Long enough to cost nothing, short enough that a waiting client hardly notices.
 BACK_OFF_SECONDS = 0.1
@@ -91,42 +88,3 @@ class OncePer:
         left_out, self._left_out = self._left_out, 0
         self._next = now + self._interval
         return left_out
-
-
-class ReserveDescriptor:
-    """A descriptor kept back, so that there is one when all others are used up.
-
-    What tells of a shortage may need one itself: a log file that is opened anew, a module that is
-    imported late. (Twisted keeps one back, too, to accept a peer with and show it the door.)
-    """
-
-    def __init__(self) -> None:
-        self._fd: int | None = None
-        self._closed = False
-        self._take()
-
-    @contextlib.contextmanager
-    def spent(self) -> Iterator[None]:
-        """Within the block one more descriptor can be opened than otherwise."""
-        self._release()
-        try:
-            yield
-        finally:
-            self._take()
-
-    def close(self) -> None:
-        """Give it back for good. Safe to call again."""
-        self._closed = True
-        self._release()
-
-    def _take(self) -> None:
-        # Somebody else may have been quicker. Then there is none until the next time. And where
-        # blocks overlap, the first that ends has taken it back already.
-        if not self._closed and self._fd is None:
-            with contextlib.suppress(OSError):
-                self._fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-
-    def _release(self) -> None:
-        if self._fd is not None:
-            fd, self._fd = self._fd, None
-            os.close(fd)

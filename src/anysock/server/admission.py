@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import resource
 import threading
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from anysock.engines.base import SockAddr
+from anysock.engines.base import Machine, SockAddr
 from anysock.net.networks import Network, is_denied, source_of
 from anysock.telemetry.events import CloseReason
 
@@ -27,17 +25,12 @@ _MOST_ANYWHERE = 1_000_000
 _BURST_SECONDS = 0.1
 
 
-def connections_that_fit() -> int:
-    """How many connections this process has descriptors for (getrlimit(2), RLIMIT_NOFILE), with
-    some to spare."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
+def connections_that_fit(machine: Machine) -> int:
+    """How many connections `machine` has descriptors for, with some to spare."""
+    free = machine.free_descriptors()
+    if free is None:
         return _MOST_ANYWHERE
-    try:
-        used = len(os.listdir("/dev/fd"))
-    except OSError:
-        used = 0
-    return min(max(soft - used - SPARE_DESCRIPTORS, 1), _MOST_ANYWHERE)
+    return min(max(free - SPARE_DESCRIPTORS, 1), _MOST_ANYWHERE)
 
 
 class Slots(Protocol):

@@ -63,7 +63,7 @@ class Housekeeping:
 
     def keep(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Do ``work()`` until it returns, or `end` is called."""
-        self._tasks.append(self._engine.spawn_aside(self._at_it(name, work), name=name))
+        self._tasks.append(self._engine.spawn_background(self._at_it(name, work), name=name))
 
     def end(self) -> None:
         for task in self._tasks:

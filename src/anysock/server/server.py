@@ -25,11 +25,11 @@ from typing import Any, NoReturn, Self, Unpack
 from anysock import systemd
 from anysock.engines.base import NOTHING, Binding, Engine, Listener, Stream, Task
 from anysock.engines.current import current_engine
-from anysock.engines.posix.datagrams import adopt_datagrams, open_datagrams
 from anysock.engines.posix.signals import bounded_once_told, heard_at_once, held_back
 from anysock.errors import AnysockError, ListenerClosed, NotServed, StartError, UsageError
 from anysock.handlers import Handler, prepare
 from anysock.hints import add_hint
+from anysock.machine.descriptors import ReserveDescriptor
 from anysock.machine.last_deadline import LastDeadline, exit_after
 from anysock.machine.memory import most_for_connections
 from anysock.net.addresses import Address, explain_bind_error, format_sockaddr
@@ -41,7 +41,6 @@ from anysock.server.accept_policy import (
     LOG_INTERVAL_SECONDS,
     AcceptAction,
     OncePer,
-    ReserveDescriptor,
     decide,
 )
 from anysock.server.admission import OwnSlots, Slots, connections_that_fit
@@ -186,7 +185,9 @@ class Server:
             if self._udp is not None:
                 self._udp.close()
             raise explain_bind_error(error) from None
-        slots = self._slots or OwnSlots(options.max_connections or connections_that_fit())
+        slots = self._slots or OwnSlots(
+            options.max_connections or connections_that_fit(engine.machine)
+        )
         self._door = Door(engine, slots, options, self.events)
         self._door.paused = self.paused
         self._reserve = ReserveDescriptor()
@@ -216,11 +217,10 @@ class Server:
         try:
             for address, binding in zip(addresses, bindings, strict=True):
                 if binding is None:
-                    endpoints.append(engine.datagrams(adopt_datagrams(address.fd)))
+                    endpoints.append(engine.adopt_datagrams(address.fd))
                     continue
                 for family, sockaddr in binding.addresses:
-                    sock = open_datagrams(family, sockaddr, connect=False)
-                    endpoints.append(engine.datagrams(sock))
+                    endpoints.append(engine.open_datagrams(family, sockaddr))
         except OSError as error:
             for endpoint in endpoints:
                 endpoint.close()
@@ -235,7 +235,7 @@ class Server:
 
     def _binding(self, address: Address) -> Binding:
         """What to listen on for `address`, as far as this machine has it."""
-        binding, missing = binding_here(address)
+        binding, missing = binding_here(address, self._enter_engine().machine)
         for each in missing:
             self.events.address_left_out(format_sockaddr(each.address, address.scheme), each.reason)
         return binding
@@ -434,7 +434,7 @@ class Server:
         engine = self._enter_engine()
         began = engine.now()
         if self._called_by_a_handler():
-            engine.spawn_aside(self.end(), name="drain")
+            engine.spawn_background(self.end(), name="drain")
             return self.aborted
         if self._end_begun:
             await self._drained.wait()
@@ -458,7 +458,7 @@ class Server:
         option `reload_timeout` says, `drain`. For a server whose successor listens already. Called
         by a handler, it returns at once, as `drain` does."""
         if self._called_by_a_handler():
-            self._enter_engine().spawn_aside(self.retire(), name="retire")
+            self._enter_engine().spawn_background(self.retire(), name="retire")
             return self.aborted
         if not self.ending:
             self.ending = True
@@ -488,7 +488,7 @@ class Server:
         """
         if self._called_by_a_handler():
             if not self._draining:
-                self._enter_engine().spawn_aside(self.drain(timeout), name="drain")
+                self._enter_engine().spawn_background(self.drain(timeout), name="drain")
             return self.aborted
         if self._draining:
             await self._drained.wait()

@@ -47,10 +47,10 @@ class TaskGroup:
     returns. Under `blocking`, each task runs to its end before `spawn` returns.
     """
 
-    def __init__(self, *, aside: bool = False) -> None:
+    def __init__(self, *, background: bool = False) -> None:
         self._engine = current_engine()
-        # What `Engine.spawn_aside` is for is the toolkit's own affair.
-        self._spawn = self._engine.spawn_aside if aside else self._engine.spawn
+        # What `Engine.spawn_background` is for is the toolkit's own affair.
+        self._spawn = self._engine.spawn_background if background else self._engine.spawn
         self._scope = self._engine.scope()
         # In the order of spawning, which is that in which they are cancelled: a set has one by
         # address, and a run could not be repeated.

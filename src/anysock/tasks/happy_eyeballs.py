@@ -8,9 +8,9 @@ wins, and the others are given up.
 Differs from the RFC in what it asks of the resolver, which is getaddrinfo(3): that waits for the
 answers about both families, so that there is no Resolution Delay (section 3) to keep.
 
-It stands on `Engine.connect`, `spawn_aside` and `scope` alone, so that it is the same under every
-engine: where tasks are threads, or only one thing is done at a time, each address that is tried
-beside another has a thread of its own until one of them answers.
+It stands on `Engine.connect`, `spawn_background` and `scope` alone, so that it is the same under
+every engine: where tasks are threads, or only one thing is done at a time, each address that is
+tried beside another has a thread of its own until one of them answers.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class _Race:
     async def run(self) -> tuple[ResolvedAddress, Stream]:
         failure: Exception | None = None
         try:
-            async with TaskGroup(aside=True) as group:
+            async with TaskGroup(background=True) as group:
                 try:
                     await self._start_all(group)
                 except Exception as error:  # noqa: BLE001

@@ -6,18 +6,20 @@ every engine that can.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from anysock import engines
-from anysock.engines.base import Datagrams, Scope, SockAddr, Task
+from anysock.engines import own_loop
+from anysock.engines.base import Datagrams, Engine, Scope, SockAddr, Task
 from anysock.engines.current import current_engine
 from anysock.errors import AnysockError, TlsError, UsageError, WrongType
 from anysock.hints import add_hint
-from anysock.net.addresses import CONNECTABLE, REACHABLE, Address, resolve
+from anysock.net.addresses import CONNECTABLE, REACHABLE, Address, ResolvedAddress, resolve
 from anysock.streams.connection import Connection
 from anysock.tasks import arguments
 from anysock.tasks.happy_eyeballs import connect_to_any
@@ -63,7 +65,7 @@ def observe(observer: Observer) -> None:
     One that raises is taken out, and reported. Raises `UsageError` under an engine whose loop is
     not ours: only `selector` and `polling` have one.
     """
-    current_engine().observe(observer)
+    own_loop.observe(current_engine(), observer)
 
 
 async def sleep(seconds: float) -> None:
@@ -171,10 +173,9 @@ async def connect(
     if tls is not None:
         _check_context(tls, address)
     if address.is_name:
-        # The resolver blocks, perhaps for seconds.
-        candidates = await engine.to_thread(functools.partial(resolve, address, passive=False))
+        candidates = await _looked_up(engine, address)
     else:
-        candidates = resolve(address, passive=False)
+        candidates = resolve(address, engine.machine, passive=False)
     if address.tls and tls is None:
         from anysock.net.certificates import default_client_context
 
@@ -194,12 +195,24 @@ async def connect_datagrams(address: str | Address) -> Datagrams:
     this machine has a route to. Raises `UsageError` for an address that makes no sense,
     `StartError` for a name that is not known, and OSError when there is no route.
     """
-    from anysock.engines.posix import datagrams
-
     engine = current_engine()
     address = Address.of(address, schemes=REACHABLE)
-    candidates = await engine.to_thread(functools.partial(resolve, address, passive=False))
-    return engine.datagrams(datagrams.connect_datagrams(candidates))
+    return datagrams_to(engine, await _looked_up(engine, address))
+
+
+def datagrams_to(engine: Engine, candidates: Sequence[ResolvedAddress]) -> Datagrams:
+    """A UDP socket, connected to the first of `candidates` that this machine has a route to.
+    Raises the OSError of the last."""
+    for family, address in candidates[:-1]:
+        with contextlib.suppress(OSError):
+            return engine.open_datagrams(family, address, connect=True)
+    return engine.open_datagrams(*candidates[-1], connect=True)
+
+
+async def _looked_up(engine: Engine, address: Address) -> list[ResolvedAddress]:
+    """`resolve`, while others run: the resolver may block for seconds."""
+    look_up = functools.partial(resolve, address, engine.machine, passive=False)
+    return await engine.to_thread(look_up)
 
 
 def _check_context(context: Any, address: Address) -> None:

@@ -12,6 +12,7 @@ from typing import Unpack
 from anysock.engines import make_engine
 from anysock.engines.base import Engine
 from anysock.engines.current import running_engine
+from anysock.engines.own_loop import watch_steps
 from anysock.engines.posix.signals import is_ignored
 from anysock.errors import UsageError
 from anysock.handlers import Handler
@@ -95,7 +96,7 @@ def _serve(
     with contextlib.closing(notifier), _admin(server):
         engine: Engine = make_engine(server.options.engine)
         if server.options.slow_step:
-            engine.watch_steps(server.options.slow_step)
+            watch_steps(engine, server.options.slow_step)
         # Until the last task has ended: those that handlers have spawned may be late, too.
         last = LastDeadline(server.exit_leaving)
         if on_main_thread:

@@ -9,6 +9,7 @@ from anysock import systemd
 from anysock.engines.base import Binding
 from anysock.engines.posix.datagrams import open_datagrams
 from anysock.engines.posix.listening import ListeningSocket, open_sockets
+from anysock.engines.posix.machine import MACHINE
 from anysock.net.addresses import Address, explain_bind_error, format_sockaddr
 from anysock.options.serve import ServeOptions
 from anysock.server.bindings import binding_here
@@ -28,7 +29,7 @@ class SharedSockets:
         bindings: list[Binding] = []
         over_udp: list[Binding] = []
         for address in addresses:
-            binding, missing = binding_here(address)
+            binding, missing = binding_here(address, MACHINE)
             for each in missing:
                 left_out(format_sockaddr(each.address, address.scheme), each.reason)
             (over_udp if address.kind == "udp" else bindings).append(binding)

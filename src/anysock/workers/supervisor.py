@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from anysock import systemd
+from anysock.engines.posix.machine import MACHINE
 from anysock.errors import AnysockError, StartError, UsageError
 from anysock.handlers import Handler
 from anysock.net.addresses import Address
@@ -48,7 +49,7 @@ class Supervisor:
         self._handler = handler
         self._events = events
         self._staffing: Staffing[WorkerProcess] = Staffing(options.workers)
-        self._most = options.max_connections or connections_that_fit() * options.workers
+        self._most = options.max_connections or connections_that_fit(MACHINE) * options.workers
         self._selector = selectors.DefaultSelector()
         self._bell = Bell()
         self._questions = Questions()

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from anysock.engines import make_engine
 from anysock.engines.base import Engine
+from anysock.engines.own_loop import watch_steps
+from anysock.engines.posix.machine import MACHINE
 from anysock.errors import AnysockError, StartError, UsageError
 from anysock.machine.last_deadline import LastDeadline
 from anysock.machine.process import leave_signals_to_the_main_thread, open_standard_descriptors
@@ -96,7 +98,7 @@ class Worker:
             _take_the_place_of(job.main_module, job.main_path)
         handler, options, events = _unpickled(job.server)
         configure_logging(options.log_level, options.log_format, options.log_time)
-        slots = SharedSlots(table, job.line, job.most, connections_that_fit(), self._freed)
+        slots = SharedSlots(table, job.line, job.most, connections_that_fit(MACHINE), self._freed)
         self.server = Server(handler, options, events=events or _Events.of(options), slots=slots)
         self._figures: ServerFigures | None = None
         if job.figures:
@@ -105,7 +107,7 @@ class Worker:
             self._figures = ServerFigures(self.server)
         self.engine: Engine = make_engine(options.engine)
         if options.slow_step:
-            self.engine.watch_steps(options.slow_step)
+            watch_steps(self.engine, options.slow_step)
 
     def _freed(self) -> None:
         # The others look for themselves, too, now and then.
@@ -157,7 +159,7 @@ class Worker:
                 engine.call_from_thread(server.take_backlog)
                 engine.call_from_thread(self._end)
             case {"do": "retire"}:
-                engine.call_from_thread(lambda: engine.spawn_aside(server.retire(), "retire"))
+                engine.call_from_thread(lambda: engine.spawn_background(server.retire(), "retire"))
             case {"do": "pause"}:
                 server.pause()
             case {"do": "resume"}:
@@ -173,7 +175,7 @@ class Worker:
 
     def _end(self) -> None:
         try:
-            self.engine.spawn_aside(self.server.end(), "drain")
+            self.engine.spawn_background(self.server.end(), "drain")
         except OSError:
             # Clients have all threads that there may be. One is kept back, for the first signal.
             os.kill(os.getpid(), signal.SIGTERM)

@@ -29,7 +29,6 @@ from anysock.engines.base import (
     Datagram,
     Datagrams,
     Engine,
-    Pauses,
     SockAddr,
     Stream,
 )
@@ -45,12 +44,11 @@ from anysock.engines.blocking.tasks import (
     task_of_main,
 )
 from anysock.engines.posix.datagrams import SocketDatagrams
-from anysock.engines.posix.listening import accepted, no_delay, open_sockets
+from anysock.engines.posix.engine import PosixEngine
+from anysock.engines.posix.listening import accepted, open_sockets
 from anysock.engines.posix.streams import (
     TURNS,
     SocketStream,
-    name_of_peer,
-    not_our_loop,
     second_receiver,
     second_sender,
     whole,
@@ -277,17 +275,18 @@ class BlockingDatagrams(SocketDatagrams):
             self._woken.close()
 
 
-class BlockingEngine:
+class BlockingEngine(PosixEngine):
     """Blocking sockets on one thread: one client at a time."""
 
     name = "blocking"
+    loop = ""
     concurrent = False
     one_thread = False
     cancellations: tuple[type[BaseException], ...] = (Cancelled,)
 
     def __init__(self) -> None:
+        super().__init__()
         self._spawned = 0
-        self.pauses = Pauses()
         self._main: BlockingTask | None = None
         # The threads that may work off a task that finds no other.
         self._to_spare: set[int] = set()
@@ -333,32 +332,27 @@ class BlockingEngine:
                 return BlockingStream(self, connection, peer)
             listener.wait(running_task().patience())
 
-    async def connect(self, family: socket.AddressFamily, address: SockAddr) -> Stream:
+    async def _connect(self, sock: socket.socket, address: SockAddr) -> None:
         task = running_task()
         patience = task.patience()
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            no_delay(sock)
-            if family == socket.AF_UNIX:
-                # Without waiting it would fail where the backlog is full, and no poll(2) tells when
-                # it no longer is. (With a deadline, Python does not wait either.)
-                sock.settimeout(patience)
-                sock.connect(address)
-            else:
-                sock.setblocking(False)
-                code = sock.connect_ex(address)
-                if code == errno.EINPROGRESS:
-                    task.await_writable(sock)
-                    code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-                if code:
-                    raise OSError(code, os.strerror(code))
-            sock.setblocking(True)
-            return BlockingStream(self, sock, name_of_peer(sock, address))
-        except BaseException:
-            sock.close()
-            raise
+        if sock.family == socket.AF_UNIX:
+            # Without waiting it would fail where the backlog is full, and no poll(2) tells when it
+            # no longer is. (With a deadline, Python does not wait either.)
+            sock.settimeout(patience)
+            sock.connect(address)
+            return
+        code = sock.connect_ex(address)
+        if code == errno.EINPROGRESS:
+            task.await_writable(sock)
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            raise OSError(code, os.strerror(code))
 
-    def datagrams(self, sock: socket.socket) -> Datagrams:
+    async def _stream(self, sock: socket.socket, peer: SockAddr) -> Stream:
+        sock.setblocking(True)
+        return BlockingStream(self, sock, peer)
+
+    def _datagrams(self, sock: socket.socket) -> Datagrams:
         return BlockingDatagrams(sock)
 
     def spawn(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> BlockingTask:
@@ -366,9 +360,11 @@ class BlockingEngine:
         self._start(task)
         return task
 
-    def spawn_aside(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> BlockingTask:
+    def spawn_background(
+        self, coro: Coroutine[Any, Any, Any], name: str | None = None
+    ) -> BlockingTask:
         task = self._task(coro, name)
-        self._start_aside(task)
+        self._start_thread(task)
         return task
 
     def call_from_thread(self, func: Callable[[], object]) -> None:
@@ -381,7 +377,7 @@ class BlockingEngine:
     def _start(self, task: BlockingTask) -> None:
         task.run()
 
-    def _start_aside(self, task: BlockingTask) -> None:
+    def _start_thread(self, task: BlockingTask) -> None:
         # Daemons: a handler that ignores its cancellation must not keep the process from
         # ending when the drain is over.
         thread = threading.Thread(target=self._run, args=(task,), name=task.name, daemon=True)
@@ -460,14 +456,5 @@ class BlockingEngine:
     def current_task(self) -> BlockingTask:
         return running_task()
 
-    def watch_steps(self, seconds: float) -> None:
-        pass
-
-    def observe(self, observer: object) -> None:
-        raise not_our_loop(self.name)
-
     def now(self) -> float:
         return time.monotonic()
-
-    def time(self) -> float:
-        return time.time()

@@ -29,4 +29,4 @@ class ThreadsEngine(BlockingEngine):
         return [BlockingListener([listening], keep_waiting=True) for listening in opened]
 
     def _start(self, task: BlockingTask) -> None:
-        self._start_aside(task)
+        self._start_thread(task)

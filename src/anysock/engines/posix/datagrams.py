@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import socket
 import struct
 import sys
-from collections.abc import Sequence
 
 from anysock.engines.base import Control, Datagram, SockAddr
 from anysock.errors import StreamClosed
@@ -139,17 +137,6 @@ def open_datagrams(
     return sock
 
 
-def connect_datagrams(
-    candidates: Sequence[tuple[socket.AddressFamily, SockAddr]],
-) -> socket.socket:
-    """A non-blocking UDP socket, connected to the first of `candidates` that this machine has a
-    route to: nothing tells whether anybody is there. Raises the OSError of the last."""
-    for family, address in candidates[:-1]:
-        with contextlib.suppress(OSError):
-            return open_datagrams(family, address, connect=True)
-    return open_datagrams(*candidates[-1], connect=True)
-
-
 def adopt_datagrams(fd: int) -> socket.socket:
     """The UDP socket behind an inherited descriptor. Raises OSError when it is none."""
     sock = socket.socket(fileno=fd)
@@ -168,19 +155,3 @@ def tell_destinations(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
     elif _IP_PKTINFO is not None:
         sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
-
-
-def is_ours(source: SockAddr) -> bool:
-    """Whether the host of `source` is this machine: only its own addresses can be bound.
-
-    Asked anew each time, as a machine may get others at any moment. Where that can't be found out,
-    for want of a descriptor, it is taken to be.
-    """
-    family = socket.AF_INET6 if ":" in source[0] else socket.AF_INET
-    # With the scope, without which nobody has a link-local address.
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as sock:
-            sock.bind((source[0], 0, *source[2:]))
-    except OSError as error:
-        return error.errno not in (errno.EADDRNOTAVAIL, errno.EINVAL, errno.ENODEV)
-    return True

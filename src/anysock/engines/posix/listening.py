@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import dataclasses
 import errno
 import fcntl
 import os
@@ -14,17 +13,13 @@ import stat
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from anysock.engines.base import Binding, SockAddr
 from anysock.errors import ListenerClosed
 
 #: Sockets that were accepted, with the addresses of their peers.
 Waiting: TypeAlias = collections.deque[tuple[socket.socket, SockAddr]]
-
-# What socket(2) and bind(2) say of a family that the kernel does not have, and of an address that
-# no interface has.
-_NOT_HERE = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 # With these accept(2) leaves everybody in the backlog, and succeeds when others have left.
 _SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
@@ -115,39 +110,6 @@ class ListeningSocket:
         except OSError:
             return False
         return self.sock.family != socket.AF_UNIX
-
-
-class Missing(NamedTuple):
-    """An address that this machine does not have, and in which words the system says so."""
-
-    address: SockAddr
-    reason: str
-
-
-def without_missing(binding: Binding) -> tuple[Binding, list[Missing]]:
-    """`binding` with those of its addresses that this machine has; and the others.
-
-    A name such as localhost may stand for ::1 where no interface has it (as in a container), and no
-    host for all of IPv6 where the kernel has none. They are left out. If no other is left, it
-    raises OSError with `filename` set to the first; what a user wrote is not looked at.
-    """
-    if not binding.named:
-        return binding, []
-    found, missing, first = [], [], None
-    for family, address in binding.addresses:
-        try:
-            with socket.socket(family, socket.SOCK_STREAM) as sock:
-                sock.bind((address[0], 0, *address[2:]))
-        except OSError as error:
-            if error.errno in _NOT_HERE:
-                missing.append(Missing(address, os.strerror(error.errno)))
-                first = first or OSError(error.errno, os.strerror(error.errno), address)
-                continue
-        # Whatever else is wrong will be told when it is opened.
-        found.append((family, address))
-    if first is not None and not found:
-        raise first
-    return dataclasses.replace(binding, addresses=tuple(found)), missing
 
 
 def open_sockets(

@@ -22,7 +22,6 @@ from anysock.errors import (
     StreamAborted,
     StreamBusy,
     StreamClosed,
-    UsageError,
     stream_broken,
     stream_closed,
 )
@@ -69,11 +68,6 @@ LINGER_SECONDS = 1.0
 
 # struct linger: on, for 0 seconds. Then close(2) sends a reset (socket(7)).
 _LINGER_RESET = struct.pack("ii", 1, 0)
-
-
-def not_our_loop(name: str) -> UsageError:
-    """What an engine raises that has no loop of ours, when that is to be observed."""
-    return UsageError(f"the engine {name!r} has no loop that can be observed: use 'selector'")
 
 
 def whole(data: Data) -> int:

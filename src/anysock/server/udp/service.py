@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from anysock.engines.base import Datagrams, Engine, SockAddr
-from anysock.engines.posix.datagrams import is_ours
 from anysock.errors import StreamClosed
 from anysock.options.serve import ServeOptions
 from anysock.server.accept_policy import BACK_OFF_SECONDS, LOG_INTERVAL_SECONDS, OncePer
@@ -39,7 +38,7 @@ class UdpService:
             ports,
             options.udp_rate,
             options.udp_total_rate,
-            is_ours,
+            engine.machine.is_ours,
             allow=options.allow,
             deny=options.deny,
         )
