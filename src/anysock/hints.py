@@ -9,10 +9,13 @@ engines_by_loop: dict[str, list[str]] = {}
 _ON_SEVERAL = {"anyio": ("asyncio", "trio"), "sniffio": ("asyncio", "trio")}
 
 
+def _loops_for(library: str) -> tuple[str, ...]:
+    """On which loops code runs that is written for `library`."""
+    return _ON_SEVERAL.get(library, (library,))
+
+
 def _engines_for(library: str) -> list[str]:
-    """Under which engines code runs that needs the loop of `library`."""
-    loops = _ON_SEVERAL.get(library, (library,))
-    return [engine for loop in loops for engine in engines_by_loop.get(loop, ())]
+    return [engine for loop in _loops_for(library) for engine in engines_by_loop.get(loop, ())]
 
 
 # What the libraries say themselves, also where it is the user's code that has asked them.
@@ -48,18 +51,18 @@ def not_ours(awaited: object) -> str:
     return f"awaited {awaited!r}, which was written for another event loop; {what_to_do(library)}"
 
 
-def add_hint(error: BaseException, engine: str = "") -> None:
+def add_hint(error: BaseException, loop: str = "") -> None:
     """If `error` comes of a loop that does not run here, note on it (PEP 678) which engine has it.
 
-    `engine` is the one that runs here, if the loop is another library's. The note is part of every
+    `loop` is the library whose loop runs here, as `Engine.loop` says it. The note is part of every
     traceback.
     """
     if isinstance(error, BaseExceptionGroup):
         for each in error.exceptions:
-            add_hint(each, engine)
+            add_hint(each, loop)
     elif isinstance(error, _KINDS):
         library = _raised_by(error)
-        if library and engine not in _engines_for(library):
+        if library and loop not in _loops_for(library):
             told = what_to_do(library)
             if all(told not in each for each in (str(error), *getattr(error, "__notes__", ()))):
                 error.add_note(f"(Anysock: {told}.)")

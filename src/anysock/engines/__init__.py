@@ -17,6 +17,7 @@ import importlib
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from anysock import hints
 from anysock.engines.base import Engine
@@ -142,19 +143,35 @@ for _entry in ENGINES.values():
         hints.engines_by_loop.setdefault(_entry.loop, []).append(_entry.name)
 
 
-def make_engine(name: str) -> Engine:
-    """A new engine of that name. Raises `UsageError` when it is unknown, or not available here."""
-    return engine_class(name)()
+def make_engine(engine: str | Engine) -> Engine:
+    """A new engine of that name; or `engine` itself, when it is one, which is made for one `run`.
+
+    Raises `UsageError` when the name is unknown, or that engine is not available here."""
+    return engine_maker(engine)()
 
 
-def engine_class(name: str) -> Callable[[], Engine]:
-    """What makes an engine of that name. Raises as `make_engine` does."""
-    entry = ENGINES.get(name) if isinstance(name, str) else None
-    if entry is None:
-        raise UsageError(f"unknown engine {name!r}: choose one of {', '.join(ENGINES)}")
+def engine_maker(engine: str | Engine) -> Callable[[], Engine]:
+    """What makes that engine. Raises as `make_engine` does."""
+    checked = known_engine(engine)
+    if not isinstance(checked, str):
+        return lambda: checked
+    entry = ENGINES[checked]
     reason = entry.why_not()
     if reason is not None:
-        raise UsageError(f"the engine {name!r} is not available here: it {reason}")
+        raise UsageError(f"the engine {checked!r} is not available here: it {reason}")
     module, _, class_name = entry.path.partition(":")
     make: Callable[[], Engine] = getattr(importlib.import_module(module), class_name)
     return make
+
+
+def known_engine(engine: Any) -> str | Engine:
+    """`engine`, if it is the name of an engine, or an engine. Raises `UsageError` if it is
+    neither."""
+    if isinstance(engine, str) and engine in ENGINES:
+        return engine
+    if callable(getattr(engine, "run", None)) and callable(getattr(engine, "accept", None)):
+        if isinstance(engine, type):
+            raise UsageError(f"{engine.__name__} is the class of an engine: give an object of it")
+        made: Engine = engine
+        return made
+    raise UsageError(f"unknown engine {engine!r}: choose one of {', '.join(ENGINES)}")

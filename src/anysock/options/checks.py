@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from anysock.engines.base import Engine
 from anysock.errors import UsageError
 from anysock.net.addresses import Address
 from anysock.net.networks import Network
@@ -22,6 +23,8 @@ class Options(Protocol):
     @property
     def drain_timeout(self) -> float: ...
     @property
+    def engine(self) -> str | Engine: ...
+    @property
     def min_rate(self) -> float: ...
     @property
     def proxy_from(self) -> Sequence[Network]: ...
@@ -35,6 +38,8 @@ class Options(Protocol):
     def tls_client_ca(self) -> str | None: ...
     @property
     def tls_key(self) -> str | None: ...
+    @property
+    def workers(self) -> int: ...
 
 
 def check_together(options: Options) -> None:
@@ -49,6 +54,8 @@ def check_together(options: Options) -> None:
             f"--min-rate: {format_rate(options.min_rate)} a second is not less than --rate-limit, "
             f"{format_rate(options.rate_limit)}, so that every connection would be too slow"
         )
+    if options.workers > 1 and not isinstance(options.engine, str):
+        raise UsageError("--engine: each of several workers makes its own: give the name of one")
     _check_tls(options)
     if options.proxy_from and options.proxy_protocol == "off":
         raise UsageError(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
+from anysock.engines.base import Engine
 from anysock.errors import WrongType
 from anysock.net.addresses import Address
 from anysock.net.networks import Network
@@ -19,7 +20,7 @@ class ServeKeywords(TypedDict, total=False):
     bind: str | Address | Sequence[str | Address]
     port: int | str | None
     host: str | None
-    engine: str
+    engine: str | Engine
     workers: int | str
     recv_size: int | str | None
     backlog: int | str

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from anysock import engines
+from anysock.engines.base import Engine
 from anysock.errors import UsageError
 from anysock.net.addresses import FORMS, Address
 from anysock.net.lines import MAX_LINE
@@ -87,7 +88,7 @@ class ServeOptions:
         metavar="HOST",
         environment=False,
     )
-    engine: str = option(
+    engine: str | Engine = option(
         engines.DEFAULT,
         f"The I/O model: {', '.join(engines.ENGINES)}. See `anysock engines`.",
         values.engine,

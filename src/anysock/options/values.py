@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from anysock import engines
+from anysock.engines.base import Engine
 from anysock.errors import UsageError
 from anysock.net.addresses import Address
 from anysock.net.networks import Network
@@ -154,10 +155,8 @@ def one_of(choices: Iterable[str]) -> Callable[[Any], str]:
     return parse
 
 
-def engine(value: Any) -> str:
-    if not isinstance(value, str) or value not in engines.ENGINES:
-        raise UsageError(f"unknown engine {value!r}: choose one of {', '.join(engines.ENGINES)}")
-    return str(value)
+def engine(value: Any) -> str | Engine:
+    return engines.known_engine(value)
 
 
 def address(value: Any) -> Address:

@@ -770,7 +770,7 @@ class Server:
                 reason, lost = end
             else:
                 reason = CloseReason.FAILED
-                add_hint(error, self._enter_engine().name)
+                add_hint(error, self._enter_engine().loop)
                 events.handler_failed(connection, error)
         finally:
             await self._part_with(client, reason, lost)

@@ -199,7 +199,7 @@ class GroupTask:
                 raise
             # Not for the engine, which would report it, or end with it: for the block.
             self._failure = error
-            add_hint(error, self._group._engine.name)
+            add_hint(error, self._group._engine.loop)
         finally:
             self.done = True
             self._finished.set()

@@ -33,9 +33,11 @@ T = TypeVar("T")
 
 
 def run(
-    main: Callable[..., Coroutine[Any, Any, T]], *args: Any, engine: str = engines.DEFAULT
+    main: Callable[..., Coroutine[Any, Any, T]], *args: Any, engine: str | Engine = engines.DEFAULT
 ) -> T:
-    """Run ``main(*args)`` under the engine of that name, and return its result.
+    """Run ``main(*args)`` under an engine, and return its result. `engine` is the name of one
+    (``anysock engines`` shows them), or an engine that was made for this: an object with what
+    `anysock.engines.base.Engine` asks for. It is made for one run.
 
     Raises `UsageError` for an engine that is unknown or not available, `WrongType` when `main` is
     no async function, and what `main` raises. An error that comes of the loop of another library,
@@ -47,13 +49,15 @@ def run(
     >>> run(main, engine="asyncio")
     'done'
     """
-    make_engine = engines.engine_class(engine)
+    make_engine = engines.engine_maker(engine)
     coro = arguments.started(main, args, "run")
     try:
-        return make_engine().run(coro)
-    except Exception as error:
-        add_hint(error, engine)
-        raise
+        chosen = make_engine()
+        try:
+            return chosen.run(coro)
+        except Exception as error:
+            add_hint(error, chosen.loop)
+            raise
     finally:
         if inspect.iscoroutine(coro) and inspect.getcoroutinestate(coro) == inspect.CORO_CREATED:
             coro.close()  # no engine has got that far

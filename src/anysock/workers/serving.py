@@ -49,6 +49,8 @@ def serve(
     Then `handler` must be something that they can import; and a program that calls this does so
     under ``if __name__ == "__main__":``, as with multiprocessing.
 
+    The option `engine` takes the name of one, or an engine that was made for this: see `run`.
+
     Raises `UsageError` and `StartError`, whose messages say what to do (also where an engine runs
     already: there, `Server` is what serves), and OSError when a
     listening socket breaks while the server runs.
