@@ -18,13 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from anysock.bench import text as bench_text
-from anysock.bench.latencies import Latencies, Samples
+from anysock.bench.generator.latencies import Latencies, Samples
+from anysock.bench.generator.plan import Plan
 from anysock.bench.load import Outcome
-from anysock.bench.plan import Plan
 from anysock.bench.processes import Cpu
+from anysock.bench.reports import text as bench_text
+from anysock.bench.reports.sheets import Sheet
 from anysock.bench.search import Bound, Step
-from anysock.bench.sheets import Sheet
 from anysock.cli.progress import LoadProgress
 from anysock.lab import text as lab_text
 from anysock.lab.catalogue import chosen

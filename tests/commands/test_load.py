@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 
+from anysock.bench.generator.models.model import CONNECTING_AT_ONCE
+from anysock.bench.generator.plan import Plan
 from anysock.bench.load import Outcome, c_worker, load, python_worker
-from anysock.bench.plan import Plan
 from anysock.bench.processes import Cpu, listeners_at
 from anysock.bench.servers import c_tools
-from anysock.bench.worker import CONNECTING_AT_ONCE
 from anysock.errors import UsageError
 from anysock.net.addresses import Address
 from tests import bad_servers

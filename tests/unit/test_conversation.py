@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anysock.bench.conversation import Conversation, most_read, pattern_of
-from anysock.bench.faults import Fault
+from anysock.bench.generator.conversation import Conversation, most_read, pattern_of
+from anysock.bench.generator.faults import Fault
 
 
 @given(st.integers(0, 15), st.integers(1, 5000), st.booleans())

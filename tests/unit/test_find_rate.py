@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from anysock.bench.latencies import Latencies, Samples
+from anysock.bench.generator.latencies import Latencies, Samples
+from anysock.bench.generator.plan import Plan
 from anysock.bench.load import Outcome
-from anysock.bench.plan import Plan
+from anysock.bench.reports.text import search_report, step_text
 from anysock.bench.search import Bound, best, find_rate, judge
-from anysock.bench.text import search_report, step_text
 from anysock.errors import UsageError
 from anysock.net.addresses import Address
 

@@ -9,9 +9,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from anysock.bench.latencies import PERCENTILES, Latencies, Samples, bucket_middle
-from anysock.bench.text import latency_table
-from anysock.bench.wording import TOO_FEW
+from anysock.bench.generator.latencies import PERCENTILES, Latencies, Samples, bucket_middle
+from anysock.bench.reports.text import latency_table
+from anysock.bench.reports.wording import TOO_FEW
 from anysock.clients.percentiles import samples_needed
 from anysock.clients.ping import Times
 

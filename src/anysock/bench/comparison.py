@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from anysock import __version__
+from anysock.bench.generator.latencies import Latencies
+from anysock.bench.generator.plan import Plan
 from anysock.bench.idle import idle_cost
-from anysock.bench.latencies import Latencies
 from anysock.bench.load import Outcome, c_worker, load, python_worker
-from anysock.bench.plan import Plan
 from anysock.bench.processes import raise_descriptor_limit
 from anysock.bench.servers import Server, running
 from anysock.bench.statistics import Estimate

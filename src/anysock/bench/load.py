@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from anysock.bench.latencies import Latencies
-from anysock.bench.plan import Plan
+from anysock.bench.generator.latencies import Latencies
+from anysock.bench.generator.plan import Plan
 from anysock.bench.processes import Cpu, cpu_of, listeners_at, most_descriptors
 from anysock.engines.current import current_engine
 from anysock.engines.posix.machine import MACHINE
@@ -142,7 +142,7 @@ class Progress:
 
 def python_worker(plan: Plan, number: int) -> list[str]:
     """The command of a worker."""
-    return [sys.executable, "-m", "anysock.bench.worker", plan.to_json(), str(number)]
+    return [sys.executable, "-m", "anysock.bench.generator.worker", plan.to_json(), str(number)]
 
 
 def c_worker(program: Path) -> Callable[[Plan, int], list[str]]:

@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from anysock.bench.generator.plan import Plan
 from anysock.bench.load import Outcome
-from anysock.bench.plan import Plan
 from anysock.clients.percentiles import samples_needed
 from anysock.errors import UsageError
 from anysock.options.units import format_duration, parse_duration

@@ -90,11 +90,11 @@ def command(json_file: Path | None, html_file: Path | None, resume: bool, **aske
     with needs("load"):
         from anysock.bench import servers as bench_servers
         from anysock.bench.comparison import Comparison, Results
+        from anysock.bench.reports.text import comparison_report, scaling_report
         from anysock.bench.scale import Scaling
-        from anysock.bench.text import comparison_report, scaling_report
     if html_file is not None:
         with needs("report"):
-            from anysock.bench.pages import bench_page, scale_page
+            from anysock.bench.reports.pages import bench_page, scale_page
     from rich.console import Console
 
     if resume and json_file is None:

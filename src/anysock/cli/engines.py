@@ -32,7 +32,7 @@ def command(as_json: bool) -> None:
 
     from rich.markup import escape
 
-    from anysock.bench.sheets import Sheet
+    from anysock.bench.reports.sheets import Sheet
     from anysock.cli.consoles import wide_console
 
     table = Sheet()

@@ -136,13 +136,13 @@ def command(
     Exit code 0 when every message was answered as sent, 1 when something went wrong.
     """
     with needs("load"):
+        from anysock.bench.generator.plan import Plan
         from anysock.bench.load import load
-        from anysock.bench.plan import Plan
+        from anysock.bench.reports.text import outcome_report, search_report, step_text
         from anysock.bench.search import best, find_rate
-        from anysock.bench.text import outcome_report, search_report, step_text
     if html_file is not None:
         with needs("report"):
-            from anysock.bench.pages import load_page
+            from anysock.bench.reports.pages import load_page
     from rich.console import Console
 
     from anysock.cli.progress import LoadProgress

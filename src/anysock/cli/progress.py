@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
-from anysock.bench.latencies import Latencies
+from anysock.bench.generator.latencies import Latencies
+from anysock.bench.generator.plan import Plan
+from anysock.bench.generator.worker import TICK_SECONDS
 from anysock.bench.load import Progress
-from anysock.bench.plan import Plan
-from anysock.bench.wording import percentile_text, rate_text
-from anysock.bench.worker import TICK_SECONDS
+from anysock.bench.reports.wording import percentile_text, rate_text
 
 # What the line takes without its bar, "warming up   0:00:12 1,234,567/s  p99 1.23 ms". Where there
 # is less, rich would cut the figures.

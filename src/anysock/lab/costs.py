@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
+from anysock.bench.generator.plan import Plan
 from anysock.bench.idle import idle_cost
 from anysock.bench.load import load
-from anysock.bench.plan import Plan
 from anysock.bench.servers import our_server, running
 from anysock.engines import DEFAULT, ENGINES, EngineEntry
 from anysock.lab.claims import Claims, Finding, NotMeasured, Verdict

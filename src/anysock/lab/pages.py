@@ -6,7 +6,7 @@ import html
 from collections.abc import Sequence
 
 from anysock.bench.comparison import this_machine
-from anysock.bench.pages import plain_page
+from anysock.bench.reports.pages import plain_page
 from anysock.lab.claims import Result, Verdict
 
 _MARKS = {Verdict.CONFIRMED: "#1a7f37", Verdict.REFUTED: "#cf222e", Verdict.NOT_MEASURED: "#9a6700"}

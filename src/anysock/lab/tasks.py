@@ -7,8 +7,8 @@ import sys
 import textwrap
 from collections.abc import Iterable
 
+from anysock.bench.generator.plan import Plan
 from anysock.bench.load import load
-from anysock.bench.plan import Plan
 from anysock.bench.servers import all_servers, running
 from anysock.lab.claims import Claims, Finding, NotMeasured
 from anysock.lab.stage import PATIENCE, program

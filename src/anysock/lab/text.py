@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Group, RenderableType
 from rich.markup import escape
 
-from anysock.bench.sheets import Sheet, facts
+from anysock.bench.reports.sheets import Sheet, facts
 from anysock.lab.claims import Claim, Result, Verdict
 
 _STYLES = {

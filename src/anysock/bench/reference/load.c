@@ -3,10 +3,10 @@
  *     load PORT CONNECTIONS SIZE DEPTH WARMUP SECONDS     DEPTH messages in flight on each
  *     load PORT 1 SIZE 0 WARMUP SECONDS                   connect, echo once, close, and again
  *
- * It says what anysock/bench/worker.py says, in lines of JSON: "ready", and when a byte has come
- * on standard input, "begin" (the warm-up is over) and "end", with latencies counted by the upper
- * half of a float, as in anysock/bench/latencies.py. A connection is opened and closed before
- * anything else: the first that closes teaches a server's malloc to keep memory.
+ * It says what anysock/bench/generator/worker.py says, in lines of JSON: "ready", and when a byte
+ * has come on standard input, "begin" (the warm-up is over) and "end", with latencies counted by
+ * the upper half of a float, as in anysock/bench/generator/latencies.py. A connection is opened and
+ * closed before anything else: the first that closes teaches a server's malloc to keep memory.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>

@@ -8,13 +8,10 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 
 from anysock.bench.comparison import Results
-from anysock.bench.latencies import PERCENTILES, Latencies
+from anysock.bench.generator.latencies import PERCENTILES, Latencies
 from anysock.bench.load import Outcome
-from anysock.bench.scale import Scaling
-from anysock.bench.search import Bound, Step, best
-from anysock.bench.sheets import Sheet, facts
-from anysock.bench.statistics import Estimate
-from anysock.bench.wording import (
+from anysock.bench.reports.sheets import Sheet, facts
+from anysock.bench.reports.wording import (
     TOO_FEW,
     TOO_FEW_MEANS,
     bytes_text,
@@ -22,6 +19,9 @@ from anysock.bench.wording import (
     rate_text,
     time_text,
 )
+from anysock.bench.scale import Scaling
+from anysock.bench.search import Bound, Step, best
+from anysock.bench.statistics import Estimate
 from anysock.options.units import format_duration
 
 

@@ -7,8 +7,8 @@ import collections
 import math
 from collections.abc import Callable
 
-from anysock.bench.conversation import pattern_of
-from anysock.bench.faults import Errors, Fault
+from anysock.bench.generator.conversation import pattern_of
+from anysock.bench.generator.faults import Errors, Fault
 from anysock.engines.base import Datagrams
 from anysock.errors import StreamClosed
 

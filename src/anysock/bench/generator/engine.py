@@ -1,4 +1,4 @@
-"""A poller for a loop that must wake on time, to the tenth of a millisecond."""
+"""The loop of the load generator, which must wake on time, to the tenth of a millisecond."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import math
 import select
 import sys
 
+from anysock.engines.nonblocking import NonblockingEngine
 from anysock.loop.pollers import Poller, default_poller
 
-# prctl(2): how late the system may wake us, to save itself a wake-up; 50 µs unless told.
+# prctl(2): how late the system may wake us, to save itself a wake-up; 50 µs by default.
 _PR_SET_TIMERSLACK = 29
 
 
@@ -38,3 +39,14 @@ class PrecisePoller:
             select.select([self._fd], [], [], timeout)
             timeout = 0.0
         return self._poller.poll(timeout, maxevents)
+
+
+class LoadEngine(NonblockingEngine):
+    """Our loop, with a poller that is `precise` or the platform's."""
+
+    name = "load"
+
+    def __init__(self, precise: bool) -> None:
+        super().__init__(PrecisePoller() if precise else default_poller())
+        #: The loop, on which the load stands without an engine between.
+        self.kernel = self._kernel

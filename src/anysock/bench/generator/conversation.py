@@ -14,7 +14,7 @@ import os
 import types
 from collections.abc import Callable, Generator
 
-from anysock.bench.faults import Fault
+from anysock.bench.generator.faults import Fault
 from anysock.engines.base import Stream
 from anysock.engines.current import current_engine
 from anysock.engines.nonblocking import NonblockingStream

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anysock.bench.latencies import Latencies
+from anysock.bench.generator.latencies import Latencies
 
 #: In the place of a percentile that there are too few samples for.
 TOO_FEW = "–"

@@ -16,10 +16,10 @@ import plotly.graph_objects as go
 import plotly.offline
 
 from anysock.bench.comparison import Results, Row, Work, this_machine
-from anysock.bench.latencies import PERCENTILES, Latencies
+from anysock.bench.generator.latencies import PERCENTILES, Latencies
 from anysock.bench.load import Outcome
+from anysock.bench.reports.wording import TOO_FEW_MEANS, bytes_text, percentile_text, rate_text
 from anysock.bench.scale import Scaling
-from anysock.bench.wording import TOO_FEW_MEANS, bytes_text, percentile_text, rate_text
 
 # Colours that can be told apart by everybody (Okabe and Ito); a server keeps its own all over.
 _COLOURS = (

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from anysock.bench.conversation import Bookkeeping, most_read
-from anysock.bench.faults import Fault
+from anysock.bench.generator.conversation import Bookkeeping, most_read
+from anysock.bench.generator.faults import Fault
 from anysock.errors import AnysockError
 
 # How much of what is owed is sent at once.
