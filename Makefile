@@ -31,7 +31,7 @@ test: lint
 	@# Our own loop once more, on the poller that other platforms have.
 	ANYSOCK_POLLER=selectors $(BIN)/python -m pytest -n 4 --dist worksteal \
 		-k 'selector and not leave_nothing' \
-		tests/contract tests/test_library.py tests/test_streams.py tests/test_tasks.py
+		tests/contract/processes $(addprefix tests/contract/in_process/test_, library.py streams.py tasks.py)
 
 bench: $(VENV)/ready-to-test
 	$(BIN)/anysock bench $(ARGS)

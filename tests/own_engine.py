@@ -1,6 +1,7 @@
-"""A pytest plugin: the tests of the contract, for one engine that is not in the registry.
+r"""A pytest plugin: the tests of the contract, for one engine that is not in the registry.
 
-    ANYSOCK_TEST_ENGINE=module:Class python -m pytest -p tests.own_engine tests/test_streams.py
+    ANYSOCK_TEST_ENGINE=module:Class python -m pytest -p tests.own_engine \
+        tests/contract/in_process/test_streams.py
 
 The engine gets an entry in the registry, for these tests alone, by the name that its class has.
 """

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.commands.running import anysock
-from tests.contract.test_udp import free_udp_port
+from tests.contract.processes.test_udp import free_udp_port
 
 Answer = Callable[[int, bytes], list[bytes]]
 

@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import anysock
+from tests.contract.in_process.test_streams import two_ends
+from tests.contract.in_process.test_tls_stream import tls_ends
 from tests.harness import CONCURRENT_ENGINES
 from tests.pki import TLS12, TLS13, Pki
-from tests.test_streams import two_ends
-from tests.test_tls_stream import tls_ends
 
 KINDS = ("plain", "TLS 1.2", "TLS 1.3")
 

@@ -8,7 +8,8 @@ first alone, and then beside the hostile client. What is told is the median of t
 the figures alone say how quiet the machine was. What the server has worked while the bystander
 waited says the same on a machine that is not quiet: more than 20 ms of that, at the 99th
 percentile, is a fault.
-(That each does only so much in a turn is tested in ``tests/test_turns.py``, without a clock.)
+(That each does only so much in a turn is tested without a clock, in
+``tests/contract/in_process/test_turns.py``.)
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 
-from tests.contract.test_workers import workers_of
+from tests.contract.processes.test_workers import workers_of
 from tests.harness import receive_exactly, wait_until
 from tests.soak.watching import end, serving, tell
 

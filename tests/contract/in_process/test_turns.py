@@ -13,10 +13,10 @@ from anysock.engines.current import current_engine
 from anysock.net.tls_session import RECORDS_IN_A_ROW
 from anysock.streams.connection import _IN_A_ROW, Connection
 from anysock.streams.costly import MOST_IN_A_TURN, CostlyWork
+from tests.contract.in_process.test_streams import two_ends
+from tests.contract.in_process.test_tls_stream import tls_ends
 from tests.harness import CONCURRENT_ENGINES
 from tests.pki import TLS13, Pki
-from tests.test_streams import two_ends
-from tests.test_tls_stream import tls_ends
 
 # Where each client has a thread, turns are the operating system's affair.
 WITH_TURNS = [engine for engine in CONCURRENT_ENGINES if engine != "threads"]

@@ -17,19 +17,19 @@ import anysock
 from anysock.engines import make_engine
 from tests.harness import PATIENCE, STRICT
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "engines" / "select_engine.py"
 
 CONTRACT = [
-    "tests/test_streams.py",
-    "tests/test_tasks.py",
-    "tests/test_library.py",
-    "tests/test_cancellation.py",
-    "tests/test_contexts.py",
-    "tests/test_connect.py",
-    "tests/test_datagrams.py",
-    "tests/test_turns.py",
-    "tests/test_pause.py",
+    "tests/contract/in_process/test_streams.py",
+    "tests/contract/in_process/test_tasks.py",
+    "tests/contract/in_process/test_library.py",
+    "tests/contract/in_process/test_cancellation.py",
+    "tests/contract/in_process/test_contexts.py",
+    "tests/contract/in_process/test_connect.py",
+    "tests/contract/in_process/test_datagrams.py",
+    "tests/contract/in_process/test_turns.py",
+    "tests/contract/in_process/test_pause.py",
 ]
 
 
@@ -51,7 +51,13 @@ def test_it_keeps_the_contract():
         "ANYSOCK_TEST_ENGINE": "select_engine:SelectEngine",
     }
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    command += ["-p", "tests.own_engine", "-k", "not in_a_program and not ctrl_c", *CONTRACT]
+    command += [
+        "-p",
+        "tests.own_engine",
+        "-k",
+        "not in_a_program and not ctrl_c",
+        *CONTRACT,
+    ]
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )

@@ -16,7 +16,7 @@ from tests import bad_servers
 from tests.bad_servers import bad_server
 from tests.harness import free_port
 
-LOCUSTFILE = Path(__file__).parents[1] / "examples" / "locust" / "locustfile.py"
+LOCUSTFILE = Path(__file__).parents[2] / "examples" / "locust" / "locustfile.py"
 
 
 @pytest.fixture(autouse=True)

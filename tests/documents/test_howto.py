@@ -25,7 +25,7 @@ from tests.harness import (
     wait_until,
 )
 
-HOWTO = Path(__file__).parents[1] / "examples" / "howto"
+HOWTO = Path(__file__).parents[2] / "examples" / "howto"
 
 
 def program(name: str):

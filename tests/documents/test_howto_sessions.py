@@ -14,9 +14,9 @@ import pytest
 
 from anysock.options.serve import ServeOptions
 from anysock.options.units import parse_duration
-from tests.sessions import Session, files, matches
+from tests.documents.sessions import Session, files, matches
 
-HOWTO = Path(__file__).parents[1] / "docs" / "howto"
+HOWTO = Path(__file__).parents[2] / "docs" / "howto"
 
 #: Page, and the program that it needs besides ours.
 PAGES = {

@@ -26,7 +26,7 @@ from tests.harness import (
     wait_until,
 )
 
-LADDER = Path(__file__).parents[1] / "examples" / "ladder"
+LADDER = Path(__file__).parents[2] / "examples" / "ladder"
 
 # Those that serve every client at once, and those that do not end by themselves.
 CONCURRENT = ("s07_polling", "s08_selectors", "s09_event_loop", "s10_asyncio",

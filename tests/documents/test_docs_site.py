@@ -18,7 +18,7 @@ import pytest
 
 from tests.harness import PATIENCE, free_port, wait_until
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
 RUNGS = [DOCS / "tutorial" / f"s{number:02d}.md" for number in range(1, 14)]

@@ -11,8 +11,8 @@ import pytest
 
 import anysock
 from anysock import CloseReason, Server
+from tests.contract.in_process.test_endings import Told, client_of, until
 from tests.harness import PATIENCE, receive_all, receive_exactly
-from tests.test_endings import Told, client_of, until
 
 SWALLOWING = """
 import time

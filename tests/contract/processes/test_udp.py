@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from tests.contract.test_workers import workers_of
+from tests.contract.processes.test_workers import workers_of
 from tests.harness import ServerProcess, free_port, receive_exactly, wait_until
 
 

@@ -25,7 +25,7 @@ import pytest
 
 from tests.harness import PATIENCE, exchange, free_port, receive_all, receive_exactly, wait_until
 
-AS_SYSTEMD = (sys.executable, "-I", "-S", str(Path(__file__).parents[1] / "as_systemd_does.py"))
+AS_SYSTEMD = (sys.executable, "-I", "-S", str(Path(__file__).parents[2] / "as_systemd_does.py"))
 
 LOOPBACK = ("127.0.0.1", 0)
 

@@ -11,8 +11,8 @@ import pytest
 import anysock
 from anysock import CloseReason, Server
 from anysock.engines.current import current_engine
+from tests.contract.in_process.test_streams import receive_all
 from tests.harness import PATIENCE
-from tests.test_streams import receive_all
 
 
 class Told(anysock.Events):

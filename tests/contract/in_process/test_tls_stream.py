@@ -20,11 +20,11 @@ from anysock.net.certificates import client_context, server_context
 from anysock.streams.lock import Turn
 from anysock.streams.tls import TlsStream
 from anysock.streams.wrapping import WrappedStream
-from tests import test_streams
+from tests.contract.in_process import test_streams
+from tests.contract.in_process.test_streams import BULK, Check, receive, two_ends
+from tests.contract.in_process.test_streams import receive_all as stream_receive_all
 from tests.harness import LOOPBACK, PATIENCE, receive_all, reset
 from tests.pki import TLS12, TLS13, Pki
-from tests.test_streams import BULK, Check, receive, two_ends
-from tests.test_streams import receive_all as stream_receive_all
 from tests.tls_client import TlsClient
 
 # What a stream must do, it must do with TLS, too: the same tests, with the `check` of this file.

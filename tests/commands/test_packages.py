@@ -22,7 +22,7 @@ import pytest
 import anysock
 from tests.harness import PATIENCE
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -164,7 +164,8 @@ def test_the_tests_that_an_sdist_has_run_there(built, tmp_path):
     assert Path(found).is_relative_to(folder)
     told = run(
         sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
-        "tests/unit/test_docs.py", "tests/unit/test_units.py", "tests/contract/test_bytes.py",
+        "tests/documents/test_docs.py", "tests/unit/test_units.py",
+        "tests/contract/processes/test_bytes.py",
         "-k", "promise or readme or units or (every_byte and (selector or threads))",
         cwd=folder, environment=there,
     )  # fmt: skip

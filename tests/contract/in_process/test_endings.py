@@ -22,8 +22,8 @@ from anysock.engines.current import current_engine
 from anysock.engines.posix.listening import open_sockets
 from anysock.net.addresses import binding_of
 from anysock.telemetry.events import EventGroup
+from tests.contract.in_process.test_streams import two_ends
 from tests.harness import PATIENCE, receive_all, reset, wait_until
-from tests.test_streams import two_ends
 
 MANY_BYTES = bytes(50_000_000)
 

@@ -15,8 +15,8 @@ import anysock
 from anysock.engines.current import current_engine
 from anysock.faults.delay import DelayedStream
 from anysock.streams.limiting import LimitedStream
-from tests.test_streams import receive, receive_all, two_ends
-from tests.test_tls_stream import tls_ends
+from tests.contract.in_process.test_streams import receive, receive_all, two_ends
+from tests.contract.in_process.test_tls_stream import tls_ends
 
 KINDS = ("plain", "TLS", "delayed", "limited")
 

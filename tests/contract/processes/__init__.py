@@ -1,0 +1,1 @@
+"""What every engine must honour, shown by real server processes over real sockets."""

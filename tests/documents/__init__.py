@@ -1,0 +1,1 @@
+"""What the documents say is true: their programs run, their sessions are typed, the site builds."""
