@@ -181,7 +181,7 @@ def test_host_and_port_are_short_for_a_bind(arguments, bound):
 @pytest.mark.parametrize("bind", ["127.0.0.1:8000", "tls://:8443"])
 def test_beside_a_bind_they_make_no_sense(short, bind):
     given = {"host": "localhost", "port": "9000"}[short]
-    says = f"--{short}: --bind says all of where to listen"
+    says = f"--{short}: --bind includes host and port"
     with pytest.raises(UsageError, match=says):
         from_command_line(f"--{short}", given, "--bind", bind)
     with pytest.raises(UsageError, match=says):
@@ -207,7 +207,7 @@ def test_what_kubernetes_sets_for_a_service_of_our_name_is_nothing_to_us():
         ("host", "tls://h", "--host: expected a host, such as localhost"),
         ("host", "a b", "--host: expected a host, such as localhost"),
         ("bind", "nowhere", "--bind: bad address 'nowhere'"),
-        ("bind", [], "--bind: expected at least one"),
+        ("bind", [], "--bind: expected at least one value"),
         ("engine", "warp", "--engine: unknown engine 'warp': choose one of blocking, threads"),
         ("recv_size", "0", "--recv-size: expected at least 1 byte"),
         ("recv_size", "much", "--recv-size: expected a number of bytes"),
@@ -217,8 +217,8 @@ def test_what_kubernetes_sets_for_a_service_of_our_name_is_nothing_to_us():
         ("idle_timeout", "-1", "--idle-timeout: expected a number of seconds"),
         ("workers", "none", "--workers: expected a whole number"),
         ("corrupt", "2", "--corrupt: expected a number from 0 to 1"),
-        ("throttle", "0", "--throttle: expected at least 1 byte a second"),
-        ("rate_limit", "0.5", "--rate-limit: expected at least 1 byte a second"),
+        ("throttle", "0", "--throttle: expected at least 1 byte per second"),
+        ("rate_limit", "0.5", "--rate-limit: expected at least 1 byte per second"),
         ("allow", "10.0.0.0/33", "--allow: expected a network such as 10.0.0.0/8"),
         (
             "admin",
@@ -226,12 +226,12 @@ def test_what_kubernetes_sets_for_a_service_of_our_name_is_nothing_to_us():
             "--admin: bad address 'unix:///x': unix:// can't be used here, use host:port",
         ),
         ("bind", "tls://a:1", "--tls-cert: a tls:// address needs a certificate"),
-        ("tls_cert", "cert.pem", "--tls-cert: no address is for TLS; --bind one"),
-        ("tls_key", "key.pem", "--tls-key: no address is for TLS; --bind one"),
-        ("tls_client_ca", "ca.pem", "--tls-client-ca: no address is for TLS; --bind one"),
-        ("proxy_from", "10.0.0.0/8", "--proxy-from: without --proxy-protocol required, nobody"),
-        ("proxy_protocol", "required", "--proxy-from: say which networks"),
-        ("drain_delay", "10s", "--drain-delay: 10s leaves nothing of --drain-timeout, 10s"),
+        ("tls_cert", "cert.pem", "--tls-cert: no --bind address uses TLS; give one"),
+        ("tls_key", "key.pem", "--tls-key: no --bind address uses TLS; give one"),
+        ("tls_client_ca", "ca.pem", "--tls-client-ca: no --bind address uses TLS; give one"),
+        ("proxy_from", "10.0.0.0/8", "--proxy-from: it has no effect without --proxy-protocol"),
+        ("proxy_protocol", "required", "--proxy-from: give the networks of the proxies"),
+        ("drain_delay", "10s", "--drain-delay: 10s must be less than --drain-timeout, 10s"),
         ("log_level", "loud", "--log-level: expected one of debug, info, warning, error"),
         ("prefix", 3, "--prefix: expected a text"),
         ("verbose", "yes", "--verbose: expected True or False"),
@@ -245,7 +245,7 @@ def test_a_value_that_makes_no_sense_is_told_in_one_line(name, value, says):
 
 
 def test_a_connection_may_not_be_slowed_down_to_what_is_too_slow():
-    with pytest.raises(UsageError, match="--min-rate: 1000B a second is not less than --rate-l"):
+    with pytest.raises(UsageError, match="--min-rate: 1000B a second must be less than --rate-l"):
         ServeOptions(min_rate=1000, rate_limit=1000)
     assert ServeOptions(min_rate=999, rate_limit=1000).min_rate == 999
 

@@ -1,4 +1,4 @@
-"""Which options make no sense together."""
+"""Which options contradict each other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from anysock.options.values import flag
 
 
 class Options(Protocol):
-    """The options that are looked at here."""
+    """The options that are checked here."""
 
     @property
     def addresses(self) -> Sequence[Address]: ...
@@ -43,34 +43,32 @@ class Options(Protocol):
 
 
 def check_together(options: Options) -> None:
-    """Raises `UsageError` for what makes no sense together."""
+    """Raises `UsageError` for options that contradict each other."""
     if options.drain_delay and options.drain_delay >= options.drain_timeout:
         raise UsageError(
-            f"--drain-delay: {format_duration(options.drain_delay)} leaves nothing of "
-            f"--drain-timeout, {format_duration(options.drain_timeout)}, which is for both"
+            f"--drain-delay: {format_duration(options.drain_delay)} must be less than "
+            f"--drain-timeout, {format_duration(options.drain_timeout)}, which includes it"
         )
     if options.rate_limit is not None and options.min_rate >= options.rate_limit:
         raise UsageError(
-            f"--min-rate: {format_rate(options.min_rate)} a second is not less than --rate-limit, "
-            f"{format_rate(options.rate_limit)}, so that every connection would be too slow"
+            f"--min-rate: {format_rate(options.min_rate)} a second must be less than --rate-limit, "
+            f"{format_rate(options.rate_limit)}, or every connection would be too slow"
         )
     if options.workers > 1 and not isinstance(options.engine, str):
         raise UsageError("--engine: each of several workers makes its own: give the name of one")
     _check_tls(options)
     if options.proxy_from and options.proxy_protocol == "off":
-        raise UsageError(
-            "--proxy-from: without --proxy-protocol required, nobody is taken for a proxy"
-        )
+        raise UsageError("--proxy-from: it has no effect without --proxy-protocol required")
     if options.proxy_protocol == "required" and any(a.kind == "udp" for a in options.addresses):
         raise UsageError(
-            "--proxy-protocol: it is for connections; a udp:// address, which would go "
-            "without, needs a server of its own"
+            "--proxy-protocol: datagrams carry no header; serve the udp:// address with a server "
+            "of its own"
         )
     networked = any(address.kind != "unix" for address in options.addresses)
     if options.proxy_protocol == "required" and not options.proxy_from and networked:
         raise UsageError(
-            "--proxy-from: say which networks the proxies are in; whoever can connect from "
-            "there can claim to be anyone"
+            "--proxy-from: give the networks of the proxies; any host in them can claim any "
+            "client address"
         )
 
 
@@ -79,9 +77,9 @@ def _check_tls(options: Options) -> None:
         if options.tls_cert is None:
             raise UsageError("--tls-cert: a tls:// address needs a certificate")
         return
-    # Whoever asks for it must not be left with plain text, and everybody let in.
+    # An operator who asks for TLS must not get a server in plain text, open to everybody.
     for name in ("tls_cert", "tls_key", "tls_client_ca"):
         if getattr(options, name) is not None:
             raise UsageError(
-                f"{flag(name)}: no address is for TLS; --bind one, such as tls://:8443"
+                f"{flag(name)}: no --bind address uses TLS; give one, such as tls://:8443"
             )

@@ -14,8 +14,8 @@ from anysock.options.serve import ServeOptions
 
 
 class ServeKeywords(TypedDict, total=False):
-    """What `ServeOptions` take, for who checks types before a program runs: each option as its own
-    type, or as the text that it would be on the command line. A test holds the two together."""
+    """The keywords of `ServeOptions`, for type checkers: each option has its own type, or is the
+    text that the command line takes. A test compares the two."""
 
     bind: str | Address | Sequence[str | Address]
     port: int | str | None
@@ -72,8 +72,8 @@ class ServeKeywords(TypedDict, total=False):
 
 
 def options_of(options: ServeOptions | None, keywords: Mapping[str, Any]) -> ServeOptions:
-    """The options that were given in one of the two ways. Raises TypeError for both, and as
-    `ServeOptions` does."""
+    """The options, from either `options` or `keywords`. Raises TypeError if both are given, and
+    the errors of `ServeOptions`."""
     if options is None:
         return ServeOptions(**keywords)
     if not isinstance(options, ServeOptions):

@@ -1,8 +1,8 @@
 """The options of a server, declared once.
 
-Each field says what it means, its unit, its default and how text becomes its value. The command
+Each field declares its meaning, its unit, its default and how a text becomes its value. The command
 line, the environment variables, the keywords of `anysock.Server` and ``docs/options.md`` are all
-made from here.
+made from these fields.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from anysock.options.units import (
 )
 from anysock.options.values import Option, flag, option
 
-#: The options `udp_rate` and `udp_total_rate` are no less than this.
-LEAST_UDP_RATE = 0.001
+#: Minimum of the options `udp_rate` and `udp_total_rate`, in answers per second.
+MIN_UDP_RATE = 0.001
 
 
 def _duration(default: float | None, help: str, **more: Any) -> Any:
@@ -39,7 +39,7 @@ def _duration(default: float | None, help: str, **more: Any) -> Any:
 
 
 def _bytes(
-    default: int | None, help: str, parse: Callable[[Any], int] = values.size, **more: Any
+    default: int | None, help: str, parse: Callable[[Any], int] = values.positive_size, **more: Any
 ) -> Any:
     return option(default, help, parse, format=format_size, metavar="BYTES", **more)
 
@@ -53,28 +53,28 @@ def _one_of(default: str, help: str, choices: Sequence[str], **more: Any) -> Any
 class ServeOptions:
     """The options of `Server` and of ``anysock serve``.
 
-    Values may be given as text, as on the command line: ``drain_timeout="500ms"``,
-    ``max_line="64KiB"``, ``bind="127.0.0.1:0"``. Raises `UsageError` for a value that makes no
-    sense, and TypeError for an option that does not exist. `host` and `port` become a `bind`, and
-    are None then.
+    A value may be a text, as on the command line: ``drain_timeout="500ms"``,
+    ``max_line="64KiB"``, ``bind="127.0.0.1:0"``. `host` and `port` become a `bind`, and are None
+    then. Raises `UsageError` for a value that is not valid, and TypeError for an option that does
+    not exist.
     """
 
     bind: str | Address | Sequence[str | Address] = option(
         ("127.0.0.1:8000",),
-        f"Where to listen: {FORMS} (?mode=660); fd://3 is a descriptor that listens, systemd:// "
-        "what systemd hands over. Port 0 takes a free one, no host means all addresses of the "
-        "machine, and a name that has several binds all.",
+        f"Address to listen on: {FORMS} (?mode=660); fd://3 for a descriptor that listens "
+        "already, systemd:// for the sockets of the systemd unit. Port 0 means any free port, no "
+        "host means every address of the machine; a host name is bound at each of its addresses.",
         values.address,
         metavar="ADDRESS",
         short="-b",
         many=True,
         group="What to serve, and how",
     )
-    # No environment gives these two: for a service that is called anysock, Kubernetes sets
+    # These two have no environment variable: for a service named anysock, Kubernetes sets
     # ANYSOCK_PORT=tcp://10.0.0.1:8000 in every container.
     port: int | None = option(
         None,
-        "Listen on this port of --host: short for --bind HOST:N, and not beside it.",
+        "Port to listen on: short for --bind HOST:N. It can't be combined with --bind.",
         values.whole(0, 65535),
         metavar="N",
         short="-p",
@@ -82,8 +82,8 @@ class ServeOptions:
     )
     host: str | None = option(
         None,
-        "Listen on this host, by its name or an IP address, and on --port: short for --bind. "
-        "0.0.0.0 is all of IPv4. Unset, it is 127.0.0.1 (and --port 8000).",
+        "Host name or IP address to listen on; 0.0.0.0 means every IPv4 address. Short for --bind "
+        "HOST:PORT. If only one of the two is set, the other is 127.0.0.1 or 8000.",
         values.host,
         metavar="HOST",
         environment=False,
@@ -98,118 +98,120 @@ class ServeOptions:
     )
     workers: int = option(
         1,
-        "How many processes serve, each with an engine of its own, on one shared listening socket; "
-        "auto: one a processor. A supervisor replaces those that die.",
+        "Number of worker processes, each with its own engine, on one shared listening socket; "
+        "auto means one for each processor. A supervisor replaces workers that die.",
         values.workers,
-        choices={"auto": "one a processor"},
+        choices={"auto": "one for each processor"},
         metavar="N",
     )
     recv_size: int | None = _bytes(
         None,
-        "How much to receive at once, at most. Unset, it suits the traffic, up to 256 KiB.",
+        "Maximum bytes of one receive. Unset, the size adapts to the traffic, up to 256 KiB.",
         values.system_size,
     )
     backlog: int = option(
         1024,
-        "How many connections the operating system may keep waiting for us, listen(2).",
-        values.whole(1, values.MOST_OF_AN_INT),
+        "Maximum connections that wait in the kernel to be accepted; see listen(2).",
+        values.whole(1, values.MAX_C_INT),
         metavar="N",
     )
     socket_buffer: int | None = _bytes(
         None,
-        "SO_RCVBUF and SO_SNDBUF of each connection. Unset, the operating system lets them grow; "
-        "for bulk data over a fast network, 1MiB may double the throughput.",
+        "SO_RCVBUF and SO_SNDBUF of each connection. Unset, the kernel sizes them; for bulk data "
+        "over a fast network, 1MiB may double the throughput.",
         values.system_size,
     )
     prefix: str = option(
         "",
-        "lines: what to put before each line that is answered.",
+        "Handler lines: text to put before each line of the answer.",
         values.text,
         metavar="TEXT",
     )
     max_line: int = _bytes(
         MAX_LINE,
-        "lines: the longest line, without its line ending; a longer one ends the connection.",
+        "Handler lines: maximum length of a line, without its line ending; a longer line ends the "
+        "connection.",
     )
     tls_cert: str | None = option(
         None,
-        "The certificate of tls:// addresses, with those that lead to its authority: PEM.",
+        "Certificate of the tls:// addresses, followed by its intermediate certificates, in PEM.",
         values.path,
         metavar="FILE",
         group="TLS",
     )
     tls_key: str | None = option(
         None,
-        "Its private key, not encrypted. Unset, it is in the file of the certificate.",
+        "Private key of --tls-cert, not encrypted. Unset, it is read from the certificate's file.",
         values.path,
         metavar="FILE",
     )
     tls_client_ca: str | None = option(
         None,
-        "Take only clients with a certificate of one of these authorities (mutual TLS).",
+        "Certificates of authorities, in PEM. Only clients with a certificate that one of them has "
+        "signed are served (mutual TLS).",
         values.path,
         metavar="FILE",
     )
     handshake_timeout: float = _duration(
         10.0,
-        "How long the handshake of TLS, and the header of the PROXY protocol before it, may take.",
+        "Maximum time for the TLS handshake, together with the PROXY protocol header before it.",
     )
     proxy_protocol: str = _one_of(
         "off",
-        "required: each connection begins with a header of the PROXY protocol, version 1 or 2, "
-        "which names the real client. It is never guessed.",
+        "Whether each connection must begin with a header of the PROXY protocol, version 1 or 2, "
+        "which names the real client. A header is never detected by guessing.",
         ("off", "required"),
         metavar="off|required",
         group="Behind a load balancer",
     )
     proxy_from: Sequence[Network] = option(
         (),
-        "The networks of the proxies. Whoever else connects is closed.",
+        "Network of the proxies; connections from elsewhere are closed.",
         values.network,
         metavar="NETWORK",
         many=True,
     )
     drain_timeout: float = _duration(
         10.0,
-        "How long everything may take after SIGTERM or SIGINT: the delay, and then connections to "
-        "finish, all together.",
+        "Maximum time from SIGTERM or SIGINT to the exit: --drain-delay, and then the time for "
+        "connections to finish. Connections that are left then are aborted.",
     )
     drain_delay: float = _duration(
         0.0,
-        "After SIGTERM or SIGINT, be not ready (/readyz), but go on accepting for so long: until "
-        "load balancers have noticed. Part of --drain-timeout.",
+        "Time after SIGTERM or SIGINT during which /readyz fails but connections are still "
+        "accepted, so that load balancers can notice. Part of --drain-timeout.",
     )
     reload_timeout: float = _duration(
         600.0,
-        "With --workers: how long those that SIGHUP replaces may go on with their connections, "
-        "before they are drained.",
+        "With --workers: time that a worker replaced by SIGHUP has for its open connections, "
+        "before it is drained.",
     )
     max_connections: int | None = option(
         None,
-        "The most connections at once, of all workers together. Unset, as many as there are "
-        "descriptors for (ulimit -n), less some to spare.",
+        "Maximum open connections of all workers together. Unset, the number of descriptors "
+        "(ulimit -n) less a reserve.",
         values.whole(1),
         metavar="N",
         group="Limits",
     )
     overflow: str = _one_of(
         "wait",
-        "What happens to clients beyond --max-connections or --accept-rate: wait in the backlog, "
-        "or close them.",
+        "What to do with connections beyond --max-connections or --accept-rate: let them wait in "
+        "the backlog, or close them.",
         ("wait", "close"),
         metavar="wait|close",
     )
     per_source: int | None = option(
         None,
-        "The most connections of one source: an IPv4 address, or an IPv6 network of 64 bits. More "
-        "are closed. Each worker counts its own: --workers 4 lets in up to four times as many. "
-        "Unset, as many as of all.",
+        "Maximum open connections of one source, which is an IPv4 address or an IPv6 /64 network; "
+        "further ones are closed. Each worker counts its own: --workers 4 allows up to four times "
+        "as many. Unset, only --max-connections limits them.",
         values.whole(1),
         metavar="N",
     )
     accept_rate: float | None = option(
         20_000.0,
-        "The most connections accepted a second, by each worker: --workers 4 accepts up to four "
+        "Maximum connections that each worker accepts per second: --workers 4 accepts up to four "
         "times as many.",
         values.number(0.001, 1e9),
         format="{:g}".format,
@@ -217,170 +219,176 @@ class ServeOptions:
     )
     allow: Sequence[Network] = option(
         (),
-        "Serve clients of these networks only; others are closed.",
+        "Network of clients to serve; if any is given, all other clients are closed.",
         values.network,
         metavar="NETWORK",
         many=True,
     )
     deny: Sequence[Network] = option(
         (),
-        "Close clients of these networks, even if they are allowed.",
+        "Network of clients to close, even if --allow includes them.",
         values.network,
         metavar="NETWORK",
         many=True,
     )
     idle_timeout: float = _duration(
         600.0,
-        "End a connection on which nothing has moved for so long; 0 never does. Like all limits of "
-        "time it is looked at now and then, so it may take an eighth longer.",
+        "Maximum time without a byte in either direction, then the connection is ended. 0 "
+        "disables. All time limits are checked periodically, and may act up to an eighth later.",
     )
     write_timeout: float = _duration(
         30.0,
-        "End a connection whose peer has taken nothing of what is sent to it for so long; 0 never.",
+        "Maximum time in which the peer accepts none of the bytes that wait to be sent, then the "
+        "connection is ended. 0 disables.",
     )
     min_rate: float = option(
         0.1,
-        "End a connection that moves less a second, over a time of --idle-timeout (1 minute if "
-        "that is 0): who sends a byte now and then is not idle, but keeps a place. 0 never does.",
+        "Minimum average bytes per second, measured over --idle-timeout (1 minute if that is 0); "
+        "slower connections are ended. 0 disables.",
         parse_rate,
         format=format_rate,
         metavar="BYTES/S",
     )
-    max_lifetime: float = _duration(86_400.0, "End a connection after so long; 0 never does.")
+    max_lifetime: float = _duration(
+        86_400.0, "Maximum time that a connection may last, then it is ended. 0 disables."
+    )
     rate_limit: float | None = option(
         None,
-        "The most that a connection moves a second, each way. Unset, as much as it can.",
-        values.some_rate,
+        "Maximum bytes per second of one connection, in each direction. Unset, there is no limit.",
+        values.positive_rate,
         format=format_rate,
         metavar="BYTES/S",
     )
     max_bytes: int | None = _bytes(
         None,
-        "The most that a connection moves, each way; one that would move more is closed. Unset, "
-        "--max-lifetime bounds it.",
+        "Maximum bytes of one connection in each direction; a connection with more is closed. "
+        "Unset, there is no limit but --max-lifetime.",
     )
     max_memory: int | None = _bytes(
         None,
-        "The most that all connections may hold in memory, as far as the server knows: what has "
-        "come, and what their peers do not take. Beyond it, those are reset that hold most and "
-        "move least. Unset, half of the memory of the machine, or of the cgroup; 0: no limit.",
-        values.some_size,
+        "Maximum memory for the data of all connections: bytes received and not yet handled, and "
+        "bytes that peers do not accept. Beyond it, the connections that hold most and move least "
+        "are reset. Unset, half the memory of the machine or cgroup. 0 disables.",
+        parse_size,
     )
     udp_rate: float = option(
         1000.0,
-        "udp://: the most answers a second to one source, of all workers together.",
-        values.number(LEAST_UDP_RATE, 1e9),
+        "Maximum UDP answers per second to one source, of all workers together.",
+        values.number(MIN_UDP_RATE, 1e9),
         format="{:g}".format,
         metavar="N",
     )
     udp_total_rate: float = option(
         20_000.0,
-        "udp://: the most answers a second to all, of all workers together.",
-        values.number(LEAST_UDP_RATE, 1e9),
+        "Maximum UDP answers per second to all sources, of all workers together.",
+        values.number(MIN_UDP_RATE, 1e9),
         format="{:g}".format,
         metavar="N",
     )
     admin: Address | str | None = option(
         None,
-        "Where /healthz, /readyz, /metrics and /connections are served; :9000 is 127.0.0.1:9000.",
+        "Address of the HTTP endpoint with /healthz, /readyz, /metrics and /connections; :9000 "
+        "means 127.0.0.1:9000.",
         values.admin_address,
         metavar="HOST:PORT",
         group="Watching it",
     )
     access_log: bool = option(
         True,
-        "Log each connection that was served, at its end: peer, how it ended, duration, bytes in "
-        "and out.",
+        "Log a line at the end of each connection: peer, how it ended, duration, bytes in and out.",
         values.switch,
         switch=True,
     )
     log_level: str = _one_of(
         "info",
-        "The least level that is logged: debug, info, warning or error.",
+        "Lowest level to log: debug, info, warning or error.",
         ("debug", "info", "warning", "error"),
         metavar="LEVEL",
     )
     log_format: str = _one_of(
         "text",
-        "How log lines are written to standard error: text or json.",
+        "Format of the log lines on standard error: text or json.",
         ("text", "json"),
         metavar="FORMAT",
     )
     log_time: bool | None = option(
         None,
-        "Begin each log line of text with the time (JSON always has it). Unset, it does unless "
-        "standard error is a terminal, or systemd's journal, which notes the time itself.",
+        "Begin each log line with the time; JSON lines always contain it. Unset, it is left out "
+        "on a terminal, and in systemd's journal, which adds the time itself.",
         values.switch,
         switch=True,
     )
     verbose: bool = option(
         False,
-        "Log each chunk that comes in; implies --log-level debug.",
+        "Log each chunk of data that is received; implies --log-level debug.",
         values.switch,
         short="-v",
         switch=True,
     )
     slow_step: float = _duration(
         0.1,
-        "Warn, with its stack, when one step of a handler, or one turn of the loop with many "
-        "steps, holds up all others for longer. 0 never does. Under polling and selector.",
+        "Maximum time that one step of a handler, or one iteration of the event loop, may hold up "
+        "all others; a longer one is logged with its stack. 0 disables. Engines polling and "
+        "selector only.",
     )
     production: bool = option(
         False,
-        "Leave out what helps developers only: implies --slow-step 0, and connections are logged "
-        "at their end only.",
+        "Leave out what helps only developers: implies --slow-step 0, and each connection is "
+        "logged only at its end.",
         values.switch,
         switch=True,
     )
     delay: float = _duration(
-        0.0, "Send everything so much later.", group="Faults on purpose, to test clients"
+        0.0, "Time by which everything sent is delayed.", group="Faults on purpose, to test clients"
     )
-    jitter: float = _duration(0.0, "With --delay: more or less of it, by up to so much.")
+    jitter: float = _duration(0.0, "Random variation added to or taken from --delay.")
     throttle: float | None = option(
         None,
-        "Send no faster than that.",
-        values.some_rate,
+        "Maximum bytes per second that are sent on each connection.",
+        values.positive_rate,
         format=format_rate,
         metavar="BYTES/S",
     )
-    slice: int | None = _bytes(None, "Send in pieces of at most so many bytes.")
+    slice: int | None = _bytes(None, "Maximum bytes of one send; more is sent in several pieces.")
     reset_after: int | None = option(
         None,
-        "Reset the connection after so many bytes sent; 0: instead of the first answer.",
+        "Number of sent bytes after which the connection is reset; 0 resets it instead of the "
+        "first answer.",
         parse_size,
         format=format_size,
         metavar="BYTES",
     )
     close_after: int | None = option(
         None,
-        "Close it, in good order, after so many bytes sent; 0: instead of the first answer.",
+        "Number of sent bytes after which the connection is closed in good order; 0 closes it "
+        "instead of the first answer.",
         parse_size,
         format=format_size,
         metavar="BYTES",
     )
     corrupt: float = option(
         0.0,
-        "Change a byte in this share of what is sent: 0 is never, 1 is each time.",
+        "Share of the sends in which one byte is changed: 0 is none, 1 is all.",
         values.number(0, 1),
         format="{:g}".format,
         metavar="RATE",
     )
     half_open: float = option(
         0.0,
-        "Let this share of the connections go dead: they stay open, and nothing is answered.",
+        "Share of the connections that stay open but are never answered: 0 is none, 1 is all.",
         values.number(0, 1),
         format="{:g}".format,
         metavar="RATE",
     )
     seed: int | None = option(
         None,
-        "Let the faults that chance decides be the same as in the last run with that seed.",
+        "Seed of the random faults: the same seed repeats the same faults.",
         values.whole(0),
         metavar="N",
     )
     fail_on: str | None = option(
         None,
-        "Let the handler fail when a client sends a line equal to this, to try error handling.",
+        "Line of a client at which the handler raises an error, to try error handling.",
         values.text,
         metavar="TEXT",
     )
@@ -396,7 +404,7 @@ class ServeOptions:
                     several = list(given) if isinstance(given, list | tuple) else [given]
                     value: Any = tuple(spec.parse(item) for item in several)
                     if not value and DEFAULTS[name]:
-                        raise UsageError("expected at least one")
+                        raise UsageError("expected at least one value")
                 else:
                     value = spec.parse(given)
             except UsageError as error:
@@ -405,7 +413,7 @@ class ServeOptions:
         self._bind_host_and_port(given_bind is not DEFAULTS["bind"])
         if self.production:
             object.__setattr__(self, "slow_step", 0.0)
-        if self.verbose:  # the chunks are logged at that level
+        if self.verbose:  # chunks are logged at level debug
             object.__setattr__(self, "log_level", "debug")
         check_together(self)
 
@@ -415,14 +423,14 @@ class ServeOptions:
             return
         if bind_is_given:
             raise UsageError(
-                f"{flag(names[0])}: --bind says all of where to listen; give that alone, or "
-                "--host and --port"
+                f"{flag(names[0])}: --bind includes host and port; give either --bind, or --host "
+                "and --port"
             )
         [usual] = self.addresses
         host = usual.host if self.host is None else self.host
         port = usual.port if self.port is None else self.port
         object.__setattr__(self, "bind", (Address(host, port),))
-        for name in names:  # from here on there is one truth
+        for name in names:  # from here on, `bind` alone says where to listen
             object.__setattr__(self, name, None)
 
     @property
@@ -434,7 +442,7 @@ class ServeOptions:
 OPTIONS: dict[str, Option] = {
     field.name: field.metadata["option"] for field in dataclasses.fields(ServeOptions)
 }
-#: Those that may be None.
+#: The names of the options that may be None.
 OPTIONAL = frozenset(
     field.name for field in dataclasses.fields(ServeOptions) if str(field.type).endswith("None")
 )

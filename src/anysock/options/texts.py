@@ -1,4 +1,4 @@
-"""How options are written: on the command line, in the environment, and in ``docs/options.md``."""
+"""The names of options on the command line and in the environment; ``docs/options.md``."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from anysock.options.values import flag
 
 
 def switches(name: str) -> str:
-    """`flag`; of a switch that is on, or may be, with the one that turns it off."""
+    """`flag`; for a switch that may be on by default, followed by the flag that turns it off."""
     may_be_on = OPTIONS[name].switch and DEFAULTS[name] is not False
     return f"{flag(name)}/--no-{flag(name)[2:]}" if may_be_on else flag(name)
 
 
 def variable(name: str) -> str:
-    """The option's environment variable: ``drain_timeout`` is ``ANYSOCK_DRAIN_TIMEOUT``. Empty
-    where there is none."""
+    """The environment variable of the option: ``drain_timeout`` is ``ANYSOCK_DRAIN_TIMEOUT``.
+    Empty if it has none."""
     return "ANYSOCK_" + name.upper() if OPTIONS[name].environment else ""
 
 
 def default_text(name: str) -> str:
-    """The default as it would be written on the command line; empty where there is none."""
+    """The default as text for the command line; empty if the option has none."""
     default, spec = DEFAULTS[name], OPTIONS[name]
     if default is None or default == () or spec.switch:
         return ""

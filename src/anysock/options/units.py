@@ -1,4 +1,4 @@
-"""Durations and sizes, as people write them: ``500ms``, ``64KiB``."""
+"""Durations, sizes and rates as people write them: ``500ms``, ``64KiB``, ``1MB/s``."""
 
 from __future__ import annotations
 
@@ -36,13 +36,12 @@ _SIZES = "a number of bytes, or with a unit of B, kB, MB, GB, KiB, MiB, GiB, suc
 
 
 def parse_duration(value: str | float) -> float:
-    """The seconds that `value` means: a number of them, or a text such as ``"500ms"``.
+    """The duration `value` in seconds; `value` is a number, or a text such as ``"500ms"``.
 
-    Raises `UsageError` for what is no duration: no number, an unknown unit, less than nothing, or
-    not finite.
+    Raises `UsageError` if `value` is no number, has an unknown unit, is negative or not finite.
     """
     seconds: float | None = None
-    # More than a float can hold is no duration, however it is given.
+    # A number too large for a float is no duration.
     with contextlib.suppress(OverflowError):
         if isinstance(value, str):
             if (exact := _read(value, _MICROSECONDS)) is not None:
@@ -55,9 +54,9 @@ def parse_duration(value: str | float) -> float:
 
 
 def parse_size(value: str | int) -> int:
-    """The bytes that `value` means: a number of them, or a text such as ``"64KiB"``.
+    """The size `value` in bytes; `value` is a number, or a text such as ``"64KiB"``.
 
-    Upper and lower case mean the same. Raises `UsageError` for what is no size, or not a whole
+    Upper and lower case mean the same. Raises `UsageError` if `value` is no size, or not a whole
     number of bytes.
     """
     size: int | None = None
@@ -73,10 +72,10 @@ def parse_size(value: str | int) -> int:
 
 
 def parse_rate(value: str | float) -> float:
-    """The bytes a second that `value` means: a number, or a text such as ``"64KiB"``, ``"0.1"``
-    or ``"1MB/s"``.
+    """The rate `value` in bytes per second; `value` is a number, or a text such as ``"64KiB"``,
+    ``"0.1"`` or ``"1MB/s"``.
 
-    Raises `UsageError` for what is none.
+    Raises `UsageError` if `value` is no rate.
     """
     rate: float | None = None
     with contextlib.suppress(OverflowError):
@@ -86,15 +85,15 @@ def parse_rate(value: str | float) -> float:
         elif isinstance(value, int | float) and not isinstance(value, bool):
             rate = float(value)
     if rate is None or not 0 <= rate < math.inf:
-        raise UsageError(f"expected {_SIZES}, a second, not {value!r}")
+        raise UsageError(f"expected {_SIZES} (per second), not {value!r}")
     return rate
 
 
 def raw_bytes(text: str) -> bytes:
-    """`text` in UTF-8. What was given to us as bytes that are no UTF-8, as an argument or in the
-    environment (PEP 383), becomes these bytes again.
+    """`text` in UTF-8. Bytes of an argument or an environment variable that are no UTF-8, and
+    became surrogates in `text` (PEP 383), become the same bytes again.
 
-    Raises UnicodeEncodeError for half a surrogate pair that comes from elsewhere.
+    Raises UnicodeEncodeError for any other surrogate.
     """
     return text.encode("utf-8", "surrogateescape")
 
@@ -111,7 +110,7 @@ def format_duration(seconds: float) -> str:
         text = f"{number:f}".rstrip("0").rstrip(".") + unit
         if number >= 1 and parse_duration(text) == seconds:
             return text
-    # No float has more than 1074 decimals, so this one is exact.
+    # No float has more than 1074 decimals, so this text is exact.
     return f"{seconds:.1074f}".rstrip("0").rstrip(".") + "s"
 
 
@@ -125,10 +124,10 @@ def format_size(size: int) -> str:
 
 
 def _read(text: str, units: dict[str, int], *, fold_case: bool = False) -> tuple[int, int] | None:
-    """Numerator and denominator of what `text` means in the smallest of `units`.
+    """Numerator and denominator of the quantity `text`, in the smallest of `units`.
 
-    None when it is no number with one of these units. Whole numbers, because floats would make
-    ``1.001kB`` something else than 1001 bytes.
+    None if `text` is no number with one of these units. The result is a fraction of whole numbers,
+    because floats would make ``1.001kB`` something else than 1001 bytes.
     """
     match = _NUMBER_AND_UNIT.fullmatch(text)
     if match is None:
@@ -139,5 +138,5 @@ def _read(text: str, units: dict[str, int], *, fold_case: bool = False) -> tuple
         return None
     try:
         return int(whole + decimals) * factor, 10 ** len(decimals)
-    except ValueError:  # thousands of digits, see sys.set_int_max_str_digits
+    except ValueError:  # thousands of digits: see sys.set_int_max_str_digits
         return None

@@ -1,4 +1,4 @@
-"""How options are declared, and how their texts become values."""
+"""How an option is declared, and how a text becomes the value of each kind of option."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ from anysock.net.addresses import Address
 from anysock.net.networks import Network
 from anysock.options.units import parse_rate, parse_size, raw_bytes
 
-# ::ffff:0:0/96 is IPv4 in IPv6's clothes (RFC 4291, section 2.5.5.2).
+# ::ffff:0:0/96 holds the IPv4-mapped IPv6 addresses (RFC 4291, section 2.5.5.2).
 _MAPPED_BITS = 96
 
-# int() and float() would read the digits of every script, and underscores between them.
+# int() and float() alone would accept the digits of every script, and underscores between them.
 _WHOLE = re.compile(r"\s*([+-]?\d{1,19})\s*", re.ASCII)
 _NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?\s*", re.ASCII | re.IGNORECASE)
 
-#: The most that setsockopt(2) and listen(2) take: an int of C.
-MOST_OF_AN_INT = 2**31 - 1
+#: The maximum of setsockopt(2) and listen(2): both take a C int.
+MAX_C_INT = 2**31 - 1
 
 
 @dataclass(frozen=True)
 class Option:
-    """What is known of one option besides its name, its type and its default."""
+    """What is declared for one option, besides its name, its type and its default."""
 
     help: str
-    #: Turns a text, or a value that a program gave, into the value. Raises `UsageError`.
+    #: Converts a text, or a value from a program, to the option's value. Raises `UsageError`.
     parse: Callable[[Any], Any]
-    #: How a value is written, so that `parse` reads it again.
+    #: The inverse of `parse`: the text of a value.
     format: Callable[[Any], str] = str
     metavar: str = ""
     short: str | None = None
-    #: The values that can be told beforehand, for shells to complete; with a word on each.
+    #: Values that shells offer for completion, each with a short description.
     choices: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    #: Whether it can be given several times.
+    #: Whether the option can be given several times.
     many: bool = False
-    #: Whether it is a switch, without a value.
+    #: Whether the option is a switch, without a value.
     switch: bool = False
-    #: Whether an environment variable gives it, too.
+    #: Whether an environment variable can set it, too.
     environment: bool = True
-    #: The heading above it, where one begins.
+    #: The heading of the group that begins with this option; empty for the others.
     group: str = ""
 
 
@@ -69,7 +69,7 @@ def text(value: Any) -> str:
     try:
         raw_bytes(value)
     except UnicodeEncodeError:
-        raise UsageError(f"expected a text that can be encoded, not {value!r}") from None
+        raise UsageError(f"expected a text that UTF-8 can encode, not {value!r}") from None
     return value
 
 
@@ -79,8 +79,8 @@ def switch(value: Any) -> bool:
     return value
 
 
-def whole(least: int, most: int | None = None) -> Callable[[Any], int]:
-    """A whole number of at least `least`, and at most `most`."""
+def whole(minimum: int, maximum: int | None = None) -> Callable[[Any], int]:
+    """A parser of whole numbers from `minimum` to `maximum`."""
 
     def parse(value: Any) -> int:
         number = value if isinstance(value, int) and not isinstance(value, bool) else None
@@ -88,17 +88,17 @@ def whole(least: int, most: int | None = None) -> Callable[[Any], int]:
             number = int(written[1])
         if number is None:
             raise UsageError(f"expected a whole number, not {value!r}")
-        if number < least:
-            raise UsageError(f"expected at least {least}, not {value}")
-        if most is not None and number > most:
-            raise UsageError(f"expected at most {most}, not {value}")
+        if number < minimum:
+            raise UsageError(f"expected at least {minimum}, not {value}")
+        if maximum is not None and number > maximum:
+            raise UsageError(f"expected at most {maximum}, not {value}")
         return number
 
     return parse
 
 
-def number(least: float, most: float) -> Callable[[Any], float]:
-    """A number from `least` to `most`."""
+def number(minimum: float, maximum: float) -> Callable[[Any], float]:
+    """A parser of numbers from `minimum` to `maximum`."""
 
     def parse(value: Any) -> float:
         try:
@@ -108,39 +108,34 @@ def number(least: float, most: float) -> Callable[[Any], float]:
             found = float(value)
         except (ValueError, OverflowError):
             raise UsageError(f"expected a number, not {value!r}") from None
-        if not least <= found <= most:
-            raise UsageError(f"expected a number from {least:g} to {most:g}, not {value!r}")
+        if not minimum <= found <= maximum:
+            raise UsageError(f"expected a number from {minimum:g} to {maximum:g}, not {value!r}")
         return found
 
     return parse
 
 
-def size(value: Any) -> int:
-    """At least 1 byte."""
+def positive_size(value: Any) -> int:
+    """A size of at least 1 byte."""
     found = parse_size(value)
     if found < 1:
         raise UsageError(f"expected at least 1 byte, not {value!r}")
     return found
 
 
-def some_size(value: Any) -> int:
-    """0 bytes, or more."""
-    return parse_size(value)
-
-
 def system_size(value: Any) -> int:
-    """From 1 byte to `MOST_OF_AN_INT`: what system calls take."""
-    found = size(value)
-    if found > MOST_OF_AN_INT:
-        raise UsageError(f"expected at most {MOST_OF_AN_INT} bytes, not {value!r}")
+    """A size from 1 byte to `MAX_C_INT`, as system calls take it."""
+    found = positive_size(value)
+    if found > MAX_C_INT:
+        raise UsageError(f"expected at most {MAX_C_INT} bytes, not {value!r}")
     return found
 
 
-def some_rate(value: Any) -> float:
-    """At least a byte a second: whoever has to wait for the next does not wait longer than that."""
+def positive_rate(value: Any) -> float:
+    """A rate of at least 1 byte per second, so that the wait for one byte is at most 1 second."""
     found = parse_rate(value)
     if found < 1:
-        raise UsageError(f"expected at least 1 byte a second, not {value!r}")
+        raise UsageError(f"expected at least 1 byte per second, not {value!r}")
     return found
 
 
@@ -164,7 +159,7 @@ def address(value: Any) -> Address:
 
 
 def host(value: Any) -> str:
-    """The name of a host, or an IP address; one of IPv6 may stand in brackets."""
+    """A host name, or an IP address; brackets around an IPv6 address are allowed."""
     found = text(value)
     inner = found[1:-1] if found.startswith("[") and found.endswith("]") else found
     try:
@@ -191,12 +186,12 @@ def network(value: Any) -> Network:
     """An IP address, or a network such as 10.0.0.0/8."""
     try:
         if not isinstance(value, str | Network | ipaddress.IPv4Address | ipaddress.IPv6Address):
-            raise ValueError("numbers and bytes would be addresses, too")
+            raise ValueError("ip_network() would take numbers and bytes, too")
         found = ipaddress.ip_network(value, strict=False)
         first = getattr(found.network_address, "ipv4_mapped", None)
         if first is None or found.prefixlen < _MAPPED_BITS:
             return found
-        # As we take it for one of IPv4 who comes from there, so must this be.
+        # A peer with an IPv4-mapped address counts as its IPv4 address; so must its network.
         return ipaddress.ip_network((first, found.prefixlen - _MAPPED_BITS))
     except ValueError:
         raise UsageError(
@@ -205,7 +200,7 @@ def network(value: Any) -> Network:
 
 
 def path(value: Any) -> str:
-    """A file that is there."""
+    """The path of a file; whether the file exists is found out when it is read."""
     found = os.fspath(value) if isinstance(value, str | Path) else ""
     try:
         encoded = os.fsencode(found)
@@ -217,7 +212,7 @@ def path(value: Any) -> str:
 
 
 def workers(value: Any) -> int:
-    """A number of processes, or ``auto``: as many as this one may use processors."""
+    """A number of processes; ``auto`` means the number of processors this process may use."""
     if value == "auto":
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     return whole(1)(value)

@@ -8,7 +8,7 @@ import sys
 
 from anysock.errors import UsageError
 from anysock.handlers import Handler
-from anysock.options.serve import LEAST_UDP_RATE, ServeOptions
+from anysock.options.serve import MIN_UDP_RATE, ServeOptions
 from anysock.telemetry.events import Events
 from anysock.workers.process import WorkerProcess
 from anysock.workers.slots import MOST_WORKERS, SlotTable
@@ -83,6 +83,6 @@ class Hiring:
         source may be served by any: together, no more than the options say. (And none is less than
         an option may be.)"""
         return {
-            name: max(getattr(self._options, name) / wanted, LEAST_UDP_RATE)
+            name: max(getattr(self._options, name) / wanted, MIN_UDP_RATE)
             for name in ("udp_rate", "udp_total_rate")
         }

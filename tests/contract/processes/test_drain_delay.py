@@ -166,7 +166,7 @@ def test_with_workers_whoever_is_not_refused_is_served(start_server):
 
 
 def test_a_delay_that_leaves_no_time_is_refused():
-    with pytest.raises(ValueError, match="--drain-delay: 10s leaves nothing of --drain-timeout"):
+    with pytest.raises(ValueError, match="--drain-delay: 10s must be less than --drain-timeout"):
         from anysock import ServeOptions
 
         ServeOptions(drain_delay="10s", drain_timeout="10s")  # type: ignore[arg-type]
