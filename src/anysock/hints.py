@@ -1,6 +1,35 @@
-"""What an error that another library has raised says only to those who know that library."""
+"""What the log and a traceback say of a task that has failed: the same under every engine.
+
+An error of another library's loop says only to those who know that library what is wrong; here it
+gets a hint.
+"""
 
 from __future__ import annotations
+
+import logging
+
+from anysock.errors import Cancelled
+
+#: How long cancelled tasks may take to clean up when an engine ends, in seconds.
+CLEAN_UP_SECONDS = 5.0
+
+# Of a task that no other joins, these are not reported: the first is no failure, and the others end
+# the engine, which raises them.
+_NOT_REPORTED = (Cancelled, KeyboardInterrupt, SystemExit)
+
+
+def report_failed(log: logging.Logger, name: str, error: BaseException) -> None:
+    """Log at once that a task failed which no other task joins."""
+    if not isinstance(error, _NOT_REPORTED):
+        log.error("task %r failed", name, exc_info=error)
+        # It would keep the task's frames, and those their sockets.
+        error.__traceback__ = None
+
+
+def report_left(log: logging.Logger, name: str) -> None:
+    """Log that a task goes on though it was cancelled `CLEAN_UP_SECONDS` ago."""
+    log.error("task %r did not end when it was cancelled; it is left", name)
+
 
 #: Which engines run the loop of a library. `anysock.engines`, which is above this, fills it in.
 engines_by_loop: dict[str, list[str]] = {}

@@ -115,7 +115,7 @@ class Machine(RuleBasedStateMachine):
     def settle(self):
         with engine_is(self.engine):
             for _ in range(1000):
-                self.kernel.turn()
+                self.kernel.iterate()
                 if self.kernel.calculate_timeout() > 0:
                     return
         raise AssertionError("the kernel never comes to rest")

@@ -164,7 +164,7 @@ def test_a_turn_of_many_short_steps_is_told(name, caplog):
     with caplog.at_level(logging.WARNING):
         engine.run(main())
     told = [record.getMessage() for record in caplog.records]
-    mine = [text for text in told if text.startswith("a turn with many steps, of 'short-")]
+    mine = [text for text in told if text.startswith("an iteration with many steps, of 'short-")]
     assert len(mine) == 1, "told once a turn"
     assert "among others, holds up the loop" in mine[0]
 

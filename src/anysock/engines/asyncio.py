@@ -43,15 +43,9 @@ from anysock.engines.posix.streams import (
 )
 from anysock.engines.running import engine_is
 from anysock.errors import Cancelled, StreamAborted
-from anysock.hints import add_hint
+from anysock.hints import CLEAN_UP_SECONDS, add_hint, report_failed, report_left
 
 T = TypeVar("T")
-
-# The first is that of a task that was joined; the others end the loop, which raises them.
-_NO_FAILURES = (Cancelled, KeyboardInterrupt, SystemExit)
-
-# How long cancelled tasks may take to clean up when the loop ends.
-CLEAN_UP_SECONDS = 5.0
 
 _log = logging.getLogger("anysock.engines")
 
@@ -284,14 +278,12 @@ class AsyncioTask:
         return self._task.result()
 
     def report(self, task: asyncio.Task[Any]) -> None:
-        """Tell of a failure that nobody waits for, at once; and keep nothing of it."""
+        """Report a failure at once, unless the task is joined."""
         error = None if task.cancelled() else task.exception()
         if error is not None:
             add_hint(error, "asyncio")
-        if error is None or self._joined or isinstance(error, _NO_FAILURES):
-            return
-        _log.error("task %r failed", self.name, exc_info=error)
-        error.__traceback__ = None
+            if not self._joined:
+                report_failed(_log, self.name, error)
 
 
 class AsyncioScope:
@@ -480,7 +472,7 @@ async def _end_all() -> list[str]:
         return []
     _, left = await asyncio.wait(living, timeout=CLEAN_UP_SECONDS)
     for task in left:
-        _log.error("task %r did not end when it was cancelled; it is left", task.get_name())
+        report_left(_log, task.get_name())
         # From here on, asyncio knows nothing of it.
         asyncio.tasks._unregister_task(task)
         task._log_destroy_pending = False  # type: ignore[attr-defined]

@@ -213,7 +213,7 @@ class NonblockingStream(SocketStream):
         if self._write_fd == _NOT_YET:
             self._write_fd = _NOT_NOW
             try:
-                if self._counted_since == self._kernel.turns:
+                if self._counted_since == self._kernel.iterations:
                     await suspend(Sleep(self._kernel, 0))
             finally:
                 self._let_send()
@@ -230,7 +230,7 @@ class NonblockingStream(SocketStream):
         if self._budget > 0:
             return True
         self._budget = TURNS
-        counted_since, self._counted_since = self._counted_since, self._kernel.turns
+        counted_since, self._counted_since = self._counted_since, self._kernel.iterations
         return counted_since != self._counted_since
 
     async def _send_rest(self, data: memoryview, gone: int) -> None:
@@ -438,7 +438,7 @@ class NonblockingEngine(PosixEngine):
             self._kernel.call_from_outside(functools.partial(func, signum))
 
         return catch_signals(
-            signals, deliver, first, again, wakeup=self._kernel.wakeup, others=others
+            signals, deliver, first, again, wakeup=self._kernel.wakeup_pipe, others=others
         )
 
     @property
@@ -481,7 +481,7 @@ def interrupts_cancel(kernel: Kernel) -> Iterator[None]:
     def again(signum: int) -> None:
         signal.default_int_handler(signum, None)
 
-    with catch_signals((signal.SIGINT,), at_once, first, again, wakeup=kernel.wakeup):
+    with catch_signals((signal.SIGINT,), at_once, first, again, wakeup=kernel.wakeup_pipe):
         try:
             yield
         except Cancelled:

@@ -2,10 +2,10 @@
 
 The oldest way to serve many clients on one thread: set the sockets non-blocking, go round, and
 try each. An operation that would block ends in BlockingIOError, and its task is paused, as
-under the `selector` engine. But nobody tells us when it is worth another try, so every paused
-task is tried again on the next sweep, and the next. It works, it answers fast, and it burns a
-whole core while all clients are silent; it is here to be measured, and to show what the one
-system call of the `selector` engine is worth.
+under the `selector` engine. But nothing says when another try is worth it, so every paused task
+tries again in the next sweep, and the next. It works, it answers fast, and it burns a whole core
+while all clients are silent; it is here to be measured, and to show what the one system call of
+the `selector` engine is worth.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from anysock.engines.nonblocking import NonblockingEngine
 
 
 class SweepPoller:
-    """A poller that asks nobody: it reports everything that is waited for as ready, at once.
+    """A poller that asks nothing: it reports every descriptor that is waited for as ready, at once.
 
-    Most of it is not, of course. The task then tries, meets BlockingIOError, and pauses again.
+    Most are not, of course. The task then tries, meets BlockingIOError, and pauses again.
     """
 
     def __init__(self) -> None:
-        self._wishes: dict[int, int] = {}
+        self._interests: dict[int, int] = {}
 
     def register(self, fd: int, eventmask: int, /) -> None:
-        self._wishes[fd] = eventmask
+        self._interests[fd] = eventmask
 
     modify = register
 
     def unregister(self, fd: int, /) -> None:
-        del self._wishes[fd]
+        del self._interests[fd]
 
     def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
         # However long the loop may sleep, a sweep comes back at once.
-        return list(self._wishes.items())
+        return list(self._interests.items())
 
     def close(self) -> None:
-        self._wishes.clear()
+        self._interests.clear()
 
 
 class PollingEngine(NonblockingEngine):

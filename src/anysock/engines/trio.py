@@ -40,12 +40,9 @@ from anysock.engines.posix.streams import (
 )
 from anysock.engines.running import engine_is
 from anysock.errors import Cancelled, StreamClosed, is_only
-from anysock.hints import add_hint
+from anysock.hints import CLEAN_UP_SECONDS, add_hint, report_failed, report_left
 
 T = TypeVar("T")
-
-# How long cancelled tasks may take to clean up when the loop ends.
-CLEAN_UP_SECONDS = 5.0
 
 _log = logging.getLogger("anysock.engines")
 
@@ -71,7 +68,7 @@ class TrioScope:
     def cancel_called(self) -> bool:
         return self._outer.cancel_called
 
-    def take_notice(self) -> bool:
+    def deliver(self) -> bool:
         """A cancellation was raised in the block. True when this scope was cancelled, and its
         task had not been told; now it has been."""
         if self._inner.shield or not self._outer.cancel_called:
@@ -166,10 +163,7 @@ class TrioTask:
             elif error is not None:
                 self._exception = error
                 if not self._joined:
-                    # Told here and now; and its traceback, which holds its frames and those their
-                    # sockets, is not kept.
-                    _log.error("task %r failed", self.name, exc_info=error)
-                    error.__traceback__ = None
+                    report_failed(_log, self.name, error)
         finally:
             del error
             self.done = True
@@ -177,7 +171,7 @@ class TrioTask:
 
     async def join(self) -> Any:
         self._joined = True
-        await told_once(self._finished.wait())
+        await deliver_cancel_once(self._finished.wait())
         if self._exception is not None:
             raise self._exception
         return self._result
@@ -201,14 +195,14 @@ def running_task() -> TrioTask:
     return ours
 
 
-async def told_once(awaitable: Awaitable[T]) -> T:
+async def deliver_cancel_once(awaitable: Awaitable[T]) -> T:
     """Await something of trio's, for a task of ours. Each scope interrupts it only once."""
     try:
         return await awaitable
     except trio.Cancelled:
         # The innermost: what the others have to say is told outside of its block.
         for scope in reversed(running_task().scopes):
-            if scope.take_notice():
+            if scope.deliver():
                 break
         raise
 
@@ -227,7 +221,7 @@ class TrioEvent:
 
     async def wait(self) -> None:
         if not self._event.is_set():
-            await told_once(self._event.wait())
+            await deliver_cancel_once(self._event.wait())
 
 
 class TrioStream(AwaitingStream):
@@ -308,7 +302,7 @@ class TrioStream(AwaitingStream):
         self._turns -= 1
         if self._turns < 0:
             self._turns = TURNS
-            await told_once(trio.lowlevel.checkpoint())
+            await deliver_cancel_once(trio.lowlevel.checkpoint())
 
     async def _release(self) -> None:
         # Wakes who waits: trio must not be left with a descriptor that we have closed.
@@ -321,7 +315,7 @@ async def wait_for_socket(
 ) -> None:
     """Wait until a socket is ready. Raises `StreamClosed` when it is closed meanwhile."""
     try:
-        await told_once(wait(sock))
+        await deliver_cancel_once(wait(sock))
     except trio.ClosedResourceError:
         raise StreamClosed("closed while a task waited on it") from None
 
@@ -386,7 +380,7 @@ class TrioEngine(PosixEngine):
             # A task that swallows its cancellation must not keep the process for ever.
             self._nursery.cancel_scope.deadline = trio.current_time() + CLEAN_UP_SECONDS
         for task in self._living:
-            _log.error("task %r did not end when it was cancelled; it is left", task.name)
+            report_left(_log, task.name)
         if failure is not None:
             raise failure
         return result
@@ -459,14 +453,14 @@ class TrioEngine(PosixEngine):
         return TrioEvent()
 
     async def sleep(self, seconds: float) -> None:
-        await told_once(trio.sleep(max(seconds, 0)))
+        await deliver_cancel_once(trio.sleep(max(seconds, 0)))
 
     def scope(self, seconds: float | None = None) -> TrioScope:
         return TrioScope(seconds)
 
     async def to_thread(self, func: Callable[..., T], *args: Any) -> T:
         call = functools.partial(func, *args)
-        return await told_once(trio.to_thread.run_sync(call, abandon_on_cancel=True))
+        return await deliver_cancel_once(trio.to_thread.run_sync(call, abandon_on_cancel=True))
 
     def watch_signals(
         self,

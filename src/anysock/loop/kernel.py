@@ -2,15 +2,15 @@
 
 Three principles:
 
-1. A turn does four things: calculate how long the poller may sleep, let it sleep, process the
+1. An iteration does four things: calculate how long the poller may sleep, let it sleep, process the
    events that it brings (timers among them), and run the tasks that are ready.
 2. The kernel knows tasks, waits, timers and descriptors, and nothing of sockets or bytes. A
    coroutine yields a `Wait`, the kernel calls its `enter`, and that is all that they say to
    each other.
 3. A task whose descriptor is ready is resumed straight from the poller's list, with no round
    trip through the ready queue; and when it pauses on the very wait that it was resumed from,
-   there is nothing to do: it is still entered, and the poller still knows. That is the path
-   that each message of a busy server takes.
+   there is nothing to do: it is still entered, and the poller still knows. Each message of a busy
+   server takes that path.
 
 Nothing here reads a clock or sleeps but through `clock` and `poller`, which a test may replace.
 """
@@ -28,7 +28,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from anysock.hints import add_hint, not_ours
+from anysock.hints import CLEAN_UP_SECONDS, add_hint, not_ours, report_left
 from anysock.loop.pollers import FAILED, READABLE, WRITABLE, Poller, default_poller
 from anysock.loop.tasks import Task, Wait, suspend
 from anysock.loop.timers import Timers
@@ -40,12 +40,9 @@ T = TypeVar("T")
 # Waking once a day for nothing costs nothing, and lets a task sleep as long as it likes.
 LONGEST_SLEEP = 86_400.0
 
-# How long cancelled tasks may take to clean up when the loop ends.
-CLEAN_UP_SECONDS = 5.0
-
-# How many descriptors one look at the poller may report. The rest are reported next turn:
-# the kernel keeps its ready list in order, so nobody is passed over.
-MOST_EVENTS = 512
+# How many descriptors one call of the poller may report. The rest are reported in the next
+# iteration: the operating system keeps its ready list in order, so none is passed over.
+MAX_EVENTS = 512
 
 _READ = READABLE | FAILED
 _WRITE = WRITABLE | FAILED
@@ -66,12 +63,12 @@ class Kernel:
         self.timers = Timers()
         self.current: Task | None = None
         self.descriptors: dict[int, Descriptor] = {}
-        # Who waits to read, and to write, by descriptor number. Kept apart from `descriptors`, so
-        # that an event finds its task in one step.
+        # The tasks that wait to read, and to write, by descriptor number. Kept apart from
+        # `descriptors`, so that an event finds its task in one step.
         self.readers: dict[int, Task] = {}
         self.writers: dict[int, Task] = {}
-        #: How many turns the loop has begun. Who may take part of a turn only, counts by it.
-        self.turns = 0
+        #: How many iterations the loop has begun. Budgets that are for one of them count by it.
+        self.iterations = 0
         self._ready: collections.deque[Task] = collections.deque()
         # Every living task. A task that nothing else refers to must not be collected while it
         # waits (the bug that asyncio's weak references cause: cpython 91887).
@@ -81,22 +78,22 @@ class Kernel:
         self._main: Task | None = None
         #: The names of the tasks that did not end when `run` had cancelled them.
         self.left: list[str] = []
-        #: Told of each new task; for observers.
+        #: Called with each new task; for observers.
         self.on_spawn: Callable[[Task], None] | None = None
-        #: Whether the loop is in the poller, and what to ring when it comes back; for the watchdog.
+        #: Whether the loop is in the poller, and what to set when it comes back; for the watchdog.
         self.asleep = False
-        self.watchdog_bell: threading.Event | None = None
-        # What other threads and signal handlers want done here, and the bell that they ring.
+        self.watchdog_wakeup: threading.Event | None = None
+        # What other threads and signal handlers want done here, and the pipe that wakes the loop.
         self._from_outside: collections.deque[Callable[[], object]] = collections.deque()
-        self._bell, self.wakeup = socket.socketpair()
-        self._bell.setblocking(False)
-        self.wakeup.setblocking(False)
+        self._wakeup_reader, self.wakeup_pipe = socket.socketpair()
+        self._wakeup_reader.setblocking(False)
+        self.wakeup_pipe.setblocking(False)
 
     # -- what tasks and engines call ---------------------------------------------------------
 
     def spawn(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> Task:
-        """Make a task of `coro`, in a copy of the caller's context; it first runs in the coming
-        turn."""
+        """Make a task of `coro`, in a copy of the caller's context; it first runs in the
+        coming iteration."""
         self._spawned += 1
         task = Task(self, coro, name or f"{getattr(coro, '__qualname__', 'task')}-{self._spawned}")
         self.tasks[task] = None
@@ -119,10 +116,10 @@ class Kernel:
         """Call `action()` on the loop soon, in a copy of the caller's context. The one method for
         other threads and for signals."""
         self._from_outside.append(functools.partial(contextvars.copy_context().run, action))
-        # A full pipe means that the bell is ringing already; a closed one, that the loop has ended
-        # before a thread that it had given up.
+        # A full pipe wakes the loop already; a closed one means that the loop has ended before a
+        # thread that it had given up.
         with contextlib.suppress(OSError):
-            self.wakeup.send(b"\0")
+            self.wakeup_pipe.send(b"\0")
 
     # -- the loop ----------------------------------------------------------------------------
 
@@ -132,19 +129,19 @@ class Kernel:
         Tasks that still live then are cancelled, and run until they have cleaned up. What
         `main` raised is raised here; KeyboardInterrupt, too, cancels everything first.
         """
-        answering = self.spawn(self._answer_the_bell(), "bell")
+        outside = self.spawn(self._run_calls_from_outside(), "wakeups")
         task = self._main = self.spawn(main, "main")
         task.owned = True
         try:
             try:
                 while not task.done:
-                    self.turn()
+                    self.iterate()
             finally:
-                self._cancel_all(keep=answering)
+                self._cancel_all(keep=outside)
             return task.result()  # type: ignore[no-any-return]
         finally:
-            answering.coro.close()
-            self.tasks.pop(answering, None)
+            outside.coro.close()
+            self.tasks.pop(outside, None)
             self.close()
 
     def interrupt(self) -> None:
@@ -155,24 +152,25 @@ class Kernel:
     def close(self) -> None:
         """Give the loop's descriptors back. `run` ends with this."""
         self.poller.close()
-        self._bell.close()
-        self.wakeup.close()
+        self._wakeup_reader.close()
+        self.wakeup_pipe.close()
 
-    def turn(self) -> None:
-        """One turn of the loop."""
-        self.turns += 1
+    def iterate(self) -> None:
+        """One iteration of the loop."""
+        self.iterations += 1
         timeout = self.calculate_timeout()
         self.asleep = True
-        events = self.poller.poll(timeout, MOST_EVENTS)
+        events = self.poller.poll(timeout, MAX_EVENTS)
         self.asleep = False
-        if self.watchdog_bell is not None:
-            self.watchdog_bell.set()
+        if self.watchdog_wakeup is not None:
+            self.watchdog_wakeup.set()
         self.process_events(events)
         self.timers.run_due(self.clock())
         self.run_ready_tasks()
 
     def run_ready_tasks(self) -> None:
-        """Run each task that is ready now, once. Those that become ready meanwhile wait a turn."""
+        """Run each task that is ready now, once. Those that become ready meanwhile run in
+        the next iteration."""
         ready = self._ready
         for _ in range(len(ready)):
             task = ready.popleft()
@@ -221,10 +219,10 @@ class Kernel:
     # -- the slow paths ----------------------------------------------------------------------
 
     def _process_rare_event(self, fd: int, mask: int) -> None:
-        """An event that is not just the one that somebody waited to read for."""
+        """An event that is not just the one that a reader waited for."""
         descriptor = self.descriptors.get(fd)
         if descriptor is None:
-            return  # closed by a task that ran earlier in this very turn
+            return  # closed by a task that ran earlier in this very iteration
         unwanted = False
         for wanted, waiting in ((_READ, self.readers), (_WRITE, self.writers)):
             if mask & wanted:
@@ -233,16 +231,16 @@ class Kernel:
                     unwanted = True
                 else:
                     self._resume(task)
-        if unwanted and descriptor.wish:
-            # Nobody waited for what was reported. Unless that ends here, a level-triggered poller
-            # reports it for ever; and errors it reports for any wish at all, so that where nobody
-            # waits the wish must be 0. Whom to count is known only now: a task that was resumed
-            # above may have come back to wait.
-            wish = READABLE if fd in self.readers else 0
+        if unwanted and descriptor.interest:
+            # No task waited for what was reported. Unless that ends here, a level-triggered poller
+            # reports it for ever; and errors it reports for any interest at all, so that where no
+            # task waits the interest must be 0. Which tasks wait is known only now: one that was
+            # resumed above may have come back.
+            interest = READABLE if fd in self.readers else 0
             if fd in self.writers:
-                wish |= WRITABLE
-            if wish != descriptor.wish:
-                descriptor.ask(wish)
+                interest |= WRITABLE
+            if interest != descriptor.interest:
+                descriptor.set_interest(interest)
 
     def _resume(self, task: Task) -> None:
         """Run `task`, whose descriptor is ready, until it pauses again or ends."""
@@ -299,25 +297,25 @@ class Kernel:
         while living := [task for task in self.tasks if task is not keep]:
             for task in living:
                 task.cancel()
-            # Once cancelled, a task may take as many turns as its `finally` needs; but one that
-            # swallows its cancellation must not keep the process for ever.
+            # Once cancelled, a task may take as many iterations as its `finally` needs; but a task
+            # that swallows its cancellation must not keep the process for ever.
             late = self.clock() + CLEAN_UP_SECONDS
             alarm = self.timers.add(late, lambda: None)
             while self.clock() < late and any(task in self.tasks for task in living):
-                self.turn()
+                self.iterate()
             self.timers.cancel(alarm)
             for task in living:
                 if task in self.tasks:
-                    _log.error("task %r did not end when it was cancelled; it is left", task.name)
+                    report_left(_log, task.name)
                     self.left.append(task.name)
                     del self.tasks[task]
 
-    async def _answer_the_bell(self) -> None:
-        descriptor = Descriptor(self, self._bell.fileno())
+    async def _run_calls_from_outside(self) -> None:
+        descriptor = Descriptor(self, self._wakeup_reader.fileno())
         while True:
             await suspend(ReadWait(descriptor))
             with contextlib.suppress(BlockingIOError):
-                while self._bell.recv(4096):
+                while self._wakeup_reader.recv(4096):
                     pass
             while self._from_outside:
                 action = self._from_outside.popleft()

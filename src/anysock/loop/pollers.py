@@ -1,4 +1,4 @@
-"""Pollers: who tells the loop which descriptors are ready.
+"""Pollers: they tell the loop which descriptors are ready.
 
 A poller has the five methods of `select.epoll`, so that on Linux the loop uses `select.epoll`
 itself, without a layer between: `selectors` would cost a dictionary look-up and a tuple an

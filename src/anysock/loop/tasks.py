@@ -22,9 +22,7 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Protocol
 
 from anysock.errors import Cancelled
-
-# The first is no failure; the others end the loop, which raises them.
-_NO_FAILURES = (Cancelled, KeyboardInterrupt, SystemExit)
+from anysock.hints import report_failed
 
 _log = logging.getLogger("anysock.loop")
 
@@ -98,7 +96,7 @@ class Task:
         #: Whether the end of the task, and not of a scope of it, was asked for.
         self.cancelling = False
         self.done = False
-        # Somebody has undertaken to look at the outcome, so that the task needs no report.
+        # Whether its outcome is looked at in any case, so that the task needs no report.
         self.owned = False
         # (Few tasks are joined or cancelled, so that a container for it would only cost memory.)
         self.joiners: dict[Task, None] | None = None
@@ -157,12 +155,9 @@ class Task:
         for joiner in self.joiners or ():
             self._kernel.wake(joiner)
         self.joiners = None
-        if unwatched and exception is not None and not isinstance(exception, _NO_FAILURES):
-            # Nobody waits for it, so it is told here and now, and its traceback is not kept:
-            # that would keep its frames, and those their sockets.
+        if unwatched and exception is not None:
             # In the task's context, whose values tell a filter of the log whose failure it is.
-            self.context.copy().run(_log.error, "task %r failed", self.name, exc_info=exception)
-            exception.__traceback__ = None
+            self.context.copy().run(report_failed, _log, self.name, exception)
 
 
 class _Join(Wait):

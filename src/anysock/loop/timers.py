@@ -40,7 +40,7 @@ class Timers:
         return len(self._heap)
 
     def add(self, when: float, action: Callable[[], object]) -> Timer:
-        """Call `action()` at the first turn that begins at or after `when`."""
+        """Call `action()` in the first iteration that begins at or after `when`."""
         timer = Timer(when, action)
         self._number += 1
         heapq.heappush(self._heap, (when, self._number, timer))

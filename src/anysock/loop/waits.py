@@ -1,4 +1,4 @@
-"""Waits: what a task can pause on, besides another task."""
+"""Waits: what a task can pause on, besides another task: time, an event, a descriptor."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ class Event(Wait):
     def __init__(self, kernel: WaitKernel) -> None:
         self._kernel = kernel
         self._set = False
-        # A dict, so that leaving is O(1) and those who wait are woken in the order of arrival.
+        # A dict, so that leaving is O(1) and waiters are woken in the order of arrival.
         self._waiters: dict[Task, None] = {}
 
     def is_set(self) -> bool:
         return self._set
 
     def set(self) -> None:
-        """Raise the flag and wake all who wait for it."""
+        """Raise the flag and wake all its waiters."""
         self._set = True
         waiters, self._waiters = self._waiters, {}
         for task in waiters:
@@ -80,20 +80,21 @@ class Event(Wait):
 
 
 class Descriptor:
-    """One file descriptor under the loop: who waits for it, and what the poller was asked.
+    """One file descriptor under the loop: the tasks that wait for it, and the interest that the
+    poller was given.
 
-    It stays registered between waits, with the wish that it had last: an echo connection that
+    It stays registered between waits, with the interest that it had last: an echo connection that
     only ever waits to read costs one registration in its life, not two system calls a message.
-    The price: the poller may report what nobody waits for any more. Then, and only then, the
-    kernel takes the wish back.
+    The price: the poller may report what no task waits for any more. Then, and only then, the
+    kernel takes the interest back.
     """
 
-    __slots__ = ("fd", "kernel", "wish")
+    __slots__ = ("fd", "interest", "kernel")
 
     def __init__(self, kernel: WaitKernel, fd: int) -> None:
         self.kernel = kernel
         self.fd = fd
-        self.wish = 0
+        self.interest = 0
         kernel.descriptors[fd] = self
 
     # A task that runs straight from the poller still stands where it waited a moment ago, but
@@ -109,18 +110,18 @@ class Descriptor:
         """Whether a task waits to write."""
         return self.kernel.writers.get(self.fd) not in (None, self.kernel.current)
 
-    def ask(self, wish: int) -> None:
-        """Tell the poller what is wanted now: a mask of READABLE and WRITABLE, or 0."""
+    def set_interest(self, interest: int) -> None:
+        """Tell the poller what to report from now on: a mask of READABLE and WRITABLE, or 0."""
         if self.kernel.descriptors.get(self.fd) is not self:
             raise StreamClosed("used after it was closed")
         poller = self.kernel.poller
-        if not self.wish:
-            poller.register(self.fd, wish)
-        elif not wish:
+        if not self.interest:
+            poller.register(self.fd, interest)
+        elif not interest:
             poller.unregister(self.fd)
         else:
-            poller.modify(self.fd, wish)
-        self.wish = wish
+            poller.modify(self.fd, interest)
+        self.interest = interest
 
     def wake_writer(self) -> None:
         """Let the task that waits to write go on, if there is one, as if it could."""
@@ -128,7 +129,7 @@ class Descriptor:
             self.kernel.wake(self.kernel.writers.pop(self.fd))
 
     def close(self) -> None:
-        """Forget the descriptor, before it is closed. Whoever waits for it gets `StreamClosed`.
+        """Forget the descriptor, before it is closed. Tasks that wait for it get `StreamClosed`.
 
         Safe to call again. The number may be used again by the next socket at once: the kernel
         looks descriptors up anew for each event, so a stale event finds the new owner or none.
@@ -137,13 +138,13 @@ class Descriptor:
         if kernel.descriptors.get(self.fd) is not self:
             return
         del kernel.descriptors[self.fd]
-        if self.wish:
+        if self.interest:
             kernel.poller.unregister(self.fd)
-            self.wish = 0
+            self.interest = 0
         for waiting in (kernel.readers, kernel.writers):
             task = waiting.pop(self.fd, None)
             if task is kernel.current:
-                # Told by now that it no longer waits, or else its end would forget it again.
+                # From here on it waits for nothing, or else its end would forget the wait again.
                 if task is not None:
                     task.wait = None
             elif task is not None:
@@ -163,8 +164,8 @@ class ReadWait(Wait):
         waiting = descriptor.kernel.readers
         if descriptor.fd in waiting and descriptor.kernel.descriptors[descriptor.fd] is descriptor:
             raise StreamBusy("another task is already waiting to receive here")
-        if not descriptor.wish & READABLE:  # a closed one has no wish, so it is asked, and raises
-            descriptor.ask(descriptor.wish | READABLE)
+        if not descriptor.interest & READABLE:  # a closed one has none, so it is set, and raises
+            descriptor.set_interest(descriptor.interest | READABLE)
         waiting[descriptor.fd] = task
 
     def leave(self, task: Task) -> None:
@@ -184,8 +185,8 @@ class WriteWait(Wait):
         waiting = descriptor.kernel.writers
         if descriptor.fd in waiting and descriptor.kernel.descriptors[descriptor.fd] is descriptor:
             raise StreamBusy("another task is already waiting to send here")
-        if not descriptor.wish & WRITABLE:  # a closed one has no wish, so it is asked, and raises
-            descriptor.ask(descriptor.wish | WRITABLE)
+        if not descriptor.interest & WRITABLE:  # a closed one has none, so it is set, and raises
+            descriptor.set_interest(descriptor.interest | WRITABLE)
         waiting[descriptor.fd] = task
 
     def leave(self, task: Task) -> None:

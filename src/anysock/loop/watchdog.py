@@ -1,9 +1,9 @@
-"""The watchdog: it tells when one step of a task holds up all the others, or one turn of the loop.
+"""The watchdog: it warns when one step of a task, or one iteration of the loop, holds up the rest.
 
-A thread that looks at the loop now and then. When it finds the same step of the same task at
-several looks, it logs where that task is, while it is there. When it finds the same turn, but other
-tasks, it logs which these are: many steps, none of them long, hold up the others as one does. When
-the loop sleeps, so does the thread, so that a server without clients uses no CPU; the loop wakes it
+A thread that checks the loop now and then. When several checks find the same step of the same task,
+it logs where that task is, while it is there. When they find the same iteration, but other tasks,
+it logs which these are: many steps, none of them long, hold up the others as one does. When the
+loop sleeps, so does the thread, so that a server without clients uses no CPU; the loop wakes it
 when it goes on.
 """
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from anysock.loop.kernel import Kernel
     from anysock.loop.tasks import Task
 
-# How many looks are taken in the time that a step may take, or a turn.
-LOOKS = 4
+# Number of checks in the time that a step, or an iteration, may take.
+CHECKS = 4
 
-# So many tasks must have been seen in a turn for it to be many steps; fewer may be one long step,
+# An iteration counts as one of many steps from this number of tasks on; fewer may be one long step,
 # and what came before it.
-MANY = 3
+MANY_TASKS = 3
 
 _log = logging.getLogger("anysock.loop")
 
 
 class Watchdog:
-    """Warns of steps of `kernel`'s tasks, and of its turns, that take longer than `seconds`.
+    """Warns of steps of `kernel`'s tasks, and of its iterations, that take longer than `seconds`.
 
     Made on the thread that runs the kernel; `stop` ends it.
     """
@@ -49,60 +49,61 @@ class Watchdog:
 
     def stop(self) -> None:
         self._stopping.set()
-        bell = self._kernel.watchdog_bell
-        if bell is not None:
-            bell.set()
+        wakeup = self._kernel.watchdog_wakeup
+        if wakeup is not None:
+            wakeup.set()
         self._thread.join()
 
     def _watch(self) -> None:
-        # Signals are the main thread's: one that came here would not wake it.
+        # Signals are the main thread's: one that arrives here would not wake it.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         loop = self._kernel
-        turn = -1
-        # What the looks at this turn have found, each with the time since when it was there.
+        iteration = -1
+        # The tasks that the checks of this iteration have found, each with when it was first seen.
         steps: list[tuple[Task | None, float]] = []
         task: Task | None
-        looks = looks_at_step = 0
-        told = False
-        while not self._stopping.wait(self._seconds / LOOKS):
+        checks = checks_of_step = 0
+        warned = False
+        while not self._stopping.wait(self._seconds / CHECKS):
             if loop.asleep:
-                turn, steps, task = -1, [], None  # no task that has ended is kept for so long
+                iteration, steps, task = -1, [], None  # keeps no task alive that has ended
                 self._sleep_with_the_loop()
                 continue
-            if loop.turns != turn:
-                turn, steps, looks, told = loop.turns, [], 0, False
+            if loop.iterations != iteration:
+                iteration, steps, checks, warned = loop.iterations, [], 0, False
             else:
-                # Counted in looks, too: a machine that has stopped us both for a while is no step.
-                looks += 1
+                # Counted in checks, too: a machine that has stopped both of us is no long step.
+                checks += 1
             now, task = time.monotonic(), loop.current
             if steps and steps[-1][0] is task:
-                looks_at_step += 1
+                checks_of_step += 1
             else:
                 steps.append((task, now))
-                looks_at_step = 0
-            if looks_at_step == LOOKS and task is not None:
-                told = True
+                checks_of_step = 0
+            if checks_of_step == CHECKS and task is not None:
+                warned = True
                 # In the task's context, whose values tell a filter of the log whose step it is.
                 context = task.context.copy()
-                context.run(self._tell, f"task {task.name!r}", now - steps[-1][1])
-            elif looks >= LOOKS and len(steps) >= MANY and not told:
-                told = True
+                context.run(self._warn, f"task {task.name!r}", now - steps[-1][1])
+            elif checks >= CHECKS and len(steps) >= MANY_TASKS and not warned:
+                warned = True
                 names = ", ".join(repr(task.name) for task, _ in steps if task is not None)
-                self._tell(f"a turn with many steps, of {names} among others,", now - steps[0][1])
+                what = f"an iteration with many steps, of {names} among others,"
+                self._warn(what, now - steps[0][1])
 
     def _sleep_with_the_loop(self) -> None:
-        bell = threading.Event()
-        self._kernel.watchdog_bell = bell
-        # In this order: a loop that woke just before finds no bell, but is seen to be awake.
+        wakeup = threading.Event()
+        self._kernel.watchdog_wakeup = wakeup
+        # In this order: a loop that woke just before finds no event, but is seen to be awake.
         if self._kernel.asleep and not self._stopping.is_set():
-            bell.wait()
-        self._kernel.watchdog_bell = None
+            wakeup.wait()
+        self._kernel.watchdog_wakeup = None
 
-    def _tell(self, what: str, seconds: float) -> None:
+    def _warn(self, what: str, seconds: float) -> None:
         frame = sys._current_frames().get(self._loop_thread)
         frames = traceback.extract_stack(frame)
         # Only the task's own: what lies below the kernel says nothing about it.
         ours = [number for number, each in enumerate(frames) if each.filename == kernel.__file__]
         stack = "".join(traceback.format_list(frames[ours[-1] + 1 if ours else 0 :])).rstrip()
-        told = "%s holds up the loop, for %.2f s now, at\n%s"
-        _log.warning(told, what, seconds, stack, extra={"of_lines": True})
+        warning = "%s holds up the loop, for %.2f s now, at\n%s"
+        _log.warning(warning, what, seconds, stack, extra={"of_lines": True})

@@ -20,7 +20,7 @@ from anysock.machine.process import leave_signals_to_the_main_thread
 
 #: How many bytes may wait to be written: some 30,000 lines of an access log. Who reads on loses
 #: nothing by it, and who doesn't costs no more.
-MOST_WAITING = 4 * 1024 * 1024
+MAX_WAITING = 4 * 1024 * 1024
 
 #: How long `LineWriter.flush` waits while nothing can be written, in seconds; and in all.
 STUCK_SECONDS = 1.0
@@ -57,7 +57,7 @@ class LineWriter:
     """
 
     def __init__(
-        self, stream: TextIO, told_lost: Callable[[int], str], most: int = MOST_WAITING
+        self, stream: TextIO, told_lost: Callable[[int], str], most: int = MAX_WAITING
     ) -> None:
         self._write, self._fd = _writes_to(stream)
         self._encoding = getattr(stream, "encoding", None) or "utf-8"
@@ -114,8 +114,8 @@ class LineWriter:
         end = time.monotonic() + seconds
         while True:
             progress = self._progress
-            patience = 0.0 if progress == self._stuck_at else min(stuck, end - time.monotonic())
-            if written.acquire(timeout=max(patience, 0.0)):
+            left = 0.0 if progress == self._stuck_at else min(stuck, end - time.monotonic())
+            if written.acquire(timeout=max(left, 0.0)):
                 return True
             if progress == self._progress:
                 self._stuck_at = progress  # who has waited that long need not do so again

@@ -75,7 +75,7 @@ SAY_SECONDS = 1.0
 # How many of those that are left are named; and what the server's own tasks are called.
 MOST_NAMED = 5
 OUR_TASKS = frozenset(
-    {"main", "bell", "drain", "retire", "accept", "limits", "handshakes", "memory", "udp"}
+    {"main", "wakeups", "drain", "retire", "accept", "limits", "handshakes", "memory", "udp"}
 )
 
 # How many peers are accepted in a row before the others get their turn.

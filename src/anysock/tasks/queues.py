@@ -35,7 +35,7 @@ class Event:
         self._event = current_engine().event()
 
     def set(self) -> None:
-        """Raise the flag, for good, and wake all who wait for it."""
+        """Raise the flag, for good, and wake all tasks that wait for it."""
         self._event.set()
 
     def is_set(self) -> bool:
@@ -76,7 +76,7 @@ class Queue(Generic[T]):
         self._closed = False
         self._getters: collections.deque[base.Event] = collections.deque()
         self._putters: collections.deque[base.Event] = collections.deque()
-        # For `threads`; elsewhere nobody ever waits for it.
+        # For `threads`; under other engines no task ever waits for it.
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -102,10 +102,10 @@ class Queue(Generic[T]):
                 if self._closed or len(self._items) < self.max_items:
                     self._put(item)
                     return
-                turn = self._engine.event()
-                self._line_up(turn, self._putters, first)
+                waiter = self._engine.event()
+                self._line_up(waiter, self._putters, first)
             first = False
-            await self._wait(turn, self._putters)
+            await self._wait(waiter, self._putters)
 
     def get_nowait(self) -> T:
         """Take the oldest item. Raises `QueueEmpty`, or `QueueClosed` when none will come."""
@@ -119,13 +119,13 @@ class Queue(Generic[T]):
             with self._lock:
                 if self._items or self._closed:
                     return self._get()
-                turn = self._engine.event()
-                self._line_up(turn, self._getters, first)
+                waiter = self._engine.event()
+                self._line_up(waiter, self._getters, first)
             first = False
-            await self._wait(turn, self._getters)
+            await self._wait(waiter, self._getters)
 
     def close(self) -> None:
-        """Say that nothing more will be put. Whoever waits is told. Safe to call again."""
+        """Say that nothing more will be put, and wake all tasks that wait. Safe to call again."""
         with self._lock:
             self._closed = True
             for waiters in (self._getters, self._putters):
@@ -165,21 +165,21 @@ class Queue(Generic[T]):
             waiters.popleft().set()
 
     def _line_up(
-        self, turn: base.Event, waiters: collections.deque[base.Event], first: bool
+        self, waiter: base.Event, waiters: collections.deque[base.Event], first: bool
     ) -> None:
-        # Who was woken, and found that somebody else had been quicker, keeps the first place.
-        (waiters.append if first else waiters.appendleft)(turn)
+        # A waiter that was woken but lost the race goes back to the head of the queue.
+        (waiters.append if first else waiters.appendleft)(waiter)
 
     # ------------------------------------------------------------------------------------------
 
-    async def _wait(self, turn: base.Event, waiters: collections.deque[base.Event]) -> None:
+    async def _wait(self, waiter: base.Event, waiters: collections.deque[base.Event]) -> None:
         try:
-            await turn.wait()
+            await waiter.wait()
         except BaseException:
             with self._lock:
-                if turn in waiters:
-                    waiters.remove(turn)
+                if waiter in waiters:
+                    waiters.remove(waiter)
                 else:
-                    # Woken and cancelled at the same time: the turn is another's.
+                    # Woken and cancelled at the same time: the next one is woken instead.
                     self._wake_one(waiters)
             raise

@@ -151,11 +151,11 @@ class BlockingStream(SocketStream):
             with contextlib.suppress(BlockingIOError):
                 return self._sock.recv(asked, socket.MSG_DONTWAIT)
         while True:
-            patience = task.patience()
-            if patience is None:
+            left = task.time_left()
+            if left is None:
                 return self._sock.recv(asked)
             with contextlib.suppress(BlockingIOError):
-                if self._poll(select.POLLIN, patience):
+                if self._poll(select.POLLIN, left):
                     return self._sock.recv(asked, socket.MSG_DONTWAIT)
 
     def _hear_who_sends(self) -> None:
@@ -168,7 +168,7 @@ class BlockingStream(SocketStream):
         """send(2), for as long as the running task's deadlines allow, and until an abort."""
         task = running_task()
         if task.is_late and not self._may_go_on():
-            task.patience()
+            task.time_left()
         while True:
             try:
                 return self._sock.send(data, socket.MSG_DONTWAIT)
@@ -197,7 +197,7 @@ class BlockingStream(SocketStream):
         """
         events, most = select.POLLOUT | _POLLRDHUP, None if _POLLRDHUP else _LOOK_SECONDS
         while not self._aborted:
-            ready = self._poll(events, running_task().patience(), most)
+            ready = self._poll(events, running_task().time_left(), most)
             if ready & ~_POLLRDHUP:
                 return
             if ready:
@@ -206,14 +206,14 @@ class BlockingStream(SocketStream):
     def _wake_sender(self) -> None:
         pass  # shutting the socket down has done it, see `_until_writable`
 
-    def _poll(self, events: int, patience: float | None, most: float | None = None) -> int:
+    def _poll(self, events: int, left: float | None, most: float | None = None) -> int:
         """Sleep until something of `events` is so, or the time is over; return what is."""
         poll = select.poll()
         try:
             poll.register(self._sock, events)
         except ValueError:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF)) from None  # closed
-        seconds = min((each for each in (patience, most) if each is not None), default=None)
+        seconds = min((each for each in (left, most) if each is not None), default=None)
         found = poll.poll(None if seconds is None else milliseconds(seconds))
         return found[0][1] if found else 0
 
@@ -249,8 +249,8 @@ class BlockingDatagrams(SocketDatagrams):
             self._leave()
 
     async def _until_readable(self) -> None:
-        patience = running_task().patience()
-        self._poll.poll(None if patience is None else milliseconds(patience))
+        left = running_task().time_left()
+        self._poll.poll(None if left is None else milliseconds(left))
 
     def _enter(self) -> None:
         with self._lock:
@@ -330,15 +330,15 @@ class BlockingEngine(PosixEngine):
                 listener.binding = listening.binding
                 accepted(connection, blocking=True)
                 return BlockingStream(self, connection, peer)
-            listener.wait(running_task().patience())
+            listener.wait(running_task().time_left())
 
     async def _connect(self, sock: socket.socket, address: SockAddr) -> None:
         task = running_task()
-        patience = task.patience()
+        left = task.time_left()
         if sock.family == socket.AF_UNIX:
             # Without waiting it would fail where the backlog is full, and no poll(2) tells when it
             # no longer is. (With a deadline, Python does not wait either.)
-            sock.settimeout(patience)
+            sock.settimeout(left)
             sock.connect(address)
             return
         code = sock.connect_ex(address)
@@ -408,12 +408,12 @@ class BlockingEngine(PosixEngine):
         task = running_task()
         if seconds <= 0:
             # Here, too, a cancellation is told; and the other threads run.
-            task.patience()
+            task.time_left()
             time.sleep(0)
             return
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
-            task.doze(min(left, NEVER))
+            task.wait(min(left, NEVER))
 
     def scope(self, seconds: float | None = None) -> BlockingScope:
         return BlockingScope(seconds)

@@ -12,17 +12,17 @@ from anysock.engines.base import SockAddr
 from anysock.engines.posix.listening import ListeningSocket, Waiting, has_waiting
 from anysock.errors import ListenerClosed
 
-# The longest that poll(2) is asked to sleep: the milliseconds must fit into an int.
-_MOST_SECONDS = 1_000_000.0
+# The longest sleep that poll(2) is asked for, in seconds: the milliseconds must fit into an int.
+_MAX_SECONDS = 1_000_000.0
 
 
 def milliseconds(seconds: float) -> int:
-    """What poll(2) is told: not too early, or a deadline would be found not to be over yet."""
-    return math.ceil(min(seconds, _MOST_SECONDS) * 1000)
+    """The timeout for poll(2), rounded up: woken early, a task would find its deadline not over."""
+    return math.ceil(min(seconds, _MAX_SECONDS) * 1000)
 
 
 class BlockingListener:
-    """Sockets that listen, all of which one thread can wait for, and stop waiting for.
+    """Sockets that listen, and for all of which one thread can wait, until `close`.
 
     A thread that sleeps in accept(2) does not notice that its socket is closed. So it sleeps in
     poll(2), on the sockets and on one end of a socket pair, whose other end `close` closes.
@@ -77,7 +77,7 @@ class BlockingListener:
                 listening.let_go()
 
     def next_waiting(self) -> tuple[socket.socket, SockAddr]:
-        """The next peer of those who waited when the listener was closed."""
+        """The next peer of those that waited when the listener was closed."""
         with self._lock:
             for listening in self.opened:
                 if not self._backlog:

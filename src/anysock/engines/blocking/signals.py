@@ -27,51 +27,12 @@ def heard_on_threads(
     for here are the bytes that the interpreter's C code writes for each signal, at once and
     whatever the main thread does: their value is the signal's number.
 
-    `first` has a thread that is there from the beginning: when clients have all threads that there
-    may be, a signal must end the process all the same. Raises `StartError` when there is no room
-    for the threads.
+    Raises `StartError` when there is no room for the threads.
     """
     hear, tell = socket.socketpair()
     tell.setblocking(False)
-    reserve: queue.SimpleQueue[int | None] = queue.SimpleQueue()
-
-    def wait_for_the_first() -> None:
-        leave_signals_to_the_main_thread()
-        signum = reserve.get()
-        if signum is not None:
-            first(signum)
-
-    def listen_for_signals() -> None:
-        leave_signals_to_the_main_thread()
-        heard = 0
-        while byte := hear.recv(1):
-            signum = byte[0]
-            if signum in others:
-                do(others[signum], signum)
-            elif signum in signals:
-                heard += 1
-                if heard == 1:
-                    reserve.put(signum)
-                else:
-                    again(signum)
-
-    def do(func: Callable[[int], None], signum: int) -> None:
-        # On a thread of its own: it may take long, and the next signal may not.
-        try:
-            _start(on_its_own, "signal", func, signum)
-        except RuntimeError:  # there is no room for another
-            func(signum)
-
-    def on_its_own(func: Callable[[int], None], signum: int) -> None:
-        leave_signals_to_the_main_thread()
-        func(signum)
-
-    try:
-        try:
-            _start(wait_for_the_first, "first signal")
-            thread = _start(listen_for_signals, "signals")
-        except RuntimeError as error:
-            raise StartError(f"can't start the threads that hear signals: {error}") from None
+    listener = _SignalListener(hear, signals, first, again, others)
+    with hear, tell, listener.started():
         try:
             with catch_signals(
                 signals,
@@ -83,12 +44,77 @@ def heard_on_threads(
             ):
                 yield
         finally:
-            tell.close()
-            thread.join()
-    finally:
-        reserve.put(None)
-        tell.close()
-        hear.close()
+            tell.close()  # the end of the stream ends the thread that reads it
+
+
+class _SignalListener:
+    """Reads the number of each signal from a socket, and calls its function."""
+
+    def __init__(
+        self,
+        hear: socket.socket,
+        signals: Sequence[int],
+        first: Callable[[int], None],
+        again: Callable[[int], None],
+        others: Mapping[int, Callable[[int], None]],
+    ) -> None:
+        self._hear = hear
+        self._signals = signals
+        self._first = first
+        self._again = again
+        self._others = others
+        # `first` has a thread that is there from the beginning: when clients have all the threads
+        # that there may be, a signal must end the process all the same.
+        self._for_the_first: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+
+    @contextlib.contextmanager
+    def started(self) -> Iterator[None]:
+        """Within the block, the threads run. The thread that reads must have come to the end of
+        its stream when the block ends."""
+        try:
+            try:
+                _start(self._wait_for_the_first, "first signal")
+                thread = _start(self._listen, "signals")
+            except RuntimeError as error:
+                raise StartError(f"can't start the threads that hear signals: {error}") from None
+            try:
+                yield
+            finally:
+                thread.join()
+        finally:
+            self._for_the_first.put(None)
+
+    def _wait_for_the_first(self) -> None:
+        leave_signals_to_the_main_thread()
+        signum = self._for_the_first.get()
+        if signum is not None:
+            self._first(signum)
+
+    def _listen(self) -> None:
+        leave_signals_to_the_main_thread()
+        heard = 0
+        while byte := self._hear.recv(1):
+            signum = byte[0]
+            if signum in self._others:
+                self._do(self._others[signum], signum)
+            elif signum in self._signals:
+                heard += 1
+                if heard == 1:
+                    self._for_the_first.put(signum)
+                else:
+                    self._again(signum)
+
+    def _do(self, func: Callable[[int], None], signum: int) -> None:
+        # On a thread of its own: it may take long, and the next signal may not wait for it.
+        try:
+            _start(_do_alone, "signal", func, signum)
+        except RuntimeError:  # there is no room for another
+            func(signum)
+
+
+def _do_alone(func: Callable[[int], None], signum: int) -> None:
+    leave_signals_to_the_main_thread()
+    func(signum)
 
 
 def _start(target: Callable[..., None], name: str, *args: object) -> threading.Thread:
@@ -98,4 +124,4 @@ def _start(target: Callable[..., None], name: str, *args: object) -> threading.T
 
 
 def _leave_to_the_thread(*_: object) -> None:
-    """A signal handler: the signal's byte is on its way to `listen_for_signals`."""
+    """A signal handler: the signal's byte is on its way to the thread that reads it."""

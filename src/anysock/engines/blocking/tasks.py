@@ -1,8 +1,7 @@
 """Tasks, deadlines and events where waiting means to sleep: for `blocking` and `threads`.
 
-A thread that sleeps can't be told anything. So what may end its sleep before its time, a deadline
-or a cancellation, must be known before it goes to sleep (`BlockingTask.patience`), or wake it
-(`BlockingTask.wake`).
+Nothing reaches a thread that sleeps. So what may end its sleep early, a deadline or a cancellation,
+must be known before it goes to sleep (`BlockingTask.time_left`), or wake it (`BlockingTask.wake`).
 """
 
 from __future__ import annotations
@@ -20,25 +19,25 @@ from typing import Any, Self, TypeVar
 
 from anysock.engines.blocking.listener import milliseconds
 from anysock.errors import Cancelled
-from anysock.hints import add_hint, not_ours
+from anysock.hints import add_hint, not_ours, report_failed
 
 T = TypeVar("T")
 
-# What is further away than this, in seconds, need not wake anybody: some system calls take no
-# longer times.
+# Seconds. Deadlines further away than this wake no thread: some system calls take no longer
+# timeouts.
 NEVER = 1e9
 
 _log = logging.getLogger("anysock.engines")
 
-# Held while a bell is rung, so that it is not taken down meanwhile.
-_bells = threading.Lock()
+# Held while a wake-up pipe is written to, so that it is not closed meanwhile.
+_pipes = threading.Lock()
 
 
 def run_to_its_end(coro: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine that never suspends."""
     try:
         awaited = coro.send(None)
-        # It is told where it awaits, as by a loop.
+        # Raised where it awaits, as a loop would do it.
         coro.throw(TypeError(not_ours(awaited)))
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
@@ -49,8 +48,8 @@ def run_to_its_end(coro: Coroutine[Any, Any, T]) -> T:
 class BlockingTask:
     """A coroutine that a thread runs, and the means to end its waiting from another thread.
 
-    `cancel` reaches a task that sleeps, connects, or waits for an event at once. One that waits to
-    receive or to send notices when that returns: nothing wakes it but its peer, or `Stream.abort`.
+    `cancel` reaches a task at once that sleeps, connects, or waits for an event. A task that waits
+    to receive or to send notices when that returns: only its peer, or `Stream.abort`, wakes it.
     """
 
     def __init__(self, coro: Coroutine[Any, Any, Any] | None, name: str) -> None:
@@ -63,9 +62,9 @@ class BlockingTask:
         self._context = contextvars.copy_context()
         self._wake = threading.Event()
         # What wakes it while it sleeps in poll(2).
-        self._bell: socket.socket | None = None
+        self._wakeup_pipe: socket.socket | None = None
         self._cancelled = False
-        self._told = False
+        self._cancel_delivered = False
         self._finished = BlockingEvent()
         self._joined = False
         self._result: Any = None
@@ -83,11 +82,8 @@ class BlockingTask:
         except BaseException as error:  # noqa: BLE001
             self._exception = error
             add_hint(error)
-            if not self._joined and not isinstance(error, Cancelled):
-                # Told here and now; and its traceback, which holds its frames and those their
-                # sockets, is not kept.
-                self._context.run(_log.error, "task %r failed", self.name, exc_info=error)
-                error.__traceback__ = None
+            if not self._joined:
+                self._context.run(report_failed, _log, self.name, error)
         finally:
             _running.task = previous
             self.done = True
@@ -113,13 +109,13 @@ class BlockingTask:
             raise self._exception
         return self._result
 
-    def patience(self) -> float | None:
-        """How many seconds the next operation may take, None for any number.
+    def time_left(self) -> float | None:
+        """The seconds that the next operation may take; None: without limit.
 
         Raises `Cancelled` when the task was cancelled, or when a deadline has passed.
         """
-        if self._cancelled and not self._told:
-            self._told = True
+        if self._cancelled and not self._cancel_delivered:
+            self._cancel_delivered = True
             raise Cancelled
         if not self.scopes:
             return None
@@ -132,51 +128,51 @@ class BlockingTask:
 
     @property
     def is_late(self) -> bool:
-        """Whether `patience` would raise."""
-        if self._cancelled and not self._told:
+        """Whether `time_left` would raise."""
+        if self._cancelled and not self._cancel_delivered:
             return True
         return bool(self.scopes) and min(scope.when for scope in self.scopes) <= time.monotonic()
 
-    def doze(self, seconds: float | None) -> None:
-        """Sleep until `wake`, or `seconds` have passed, or the task must be told something."""
-        patience = self.patience()
-        if patience is not None:
-            seconds = patience if seconds is None else min(seconds, patience)
+    def wait(self, seconds: float | None) -> None:
+        """Sleep until `wake`, or for `seconds`. Raises as `time_left` does."""
+        left = self.time_left()
+        if left is not None:
+            seconds = left if seconds is None else min(seconds, left)
         self._wake.wait(seconds)
         self._wake.clear()
-        self.patience()
+        self.time_left()
 
     def await_writable(self, sock: socket.socket) -> None:
-        """Sleep until `sock` is writable, or has failed, or the task must be told something."""
-        hear, ring = socket.socketpair()
-        with hear, ring:
-            ring.setblocking(False)
+        """Sleep until `sock` is writable, or has failed. Raises as `time_left` does."""
+        reader, writer = socket.socketpair()
+        with reader, writer:
+            writer.setblocking(False)
             poller = select.poll()
             poller.register(sock, select.POLLOUT)
-            poller.register(hear, select.POLLIN)
-            self._bell = ring
+            poller.register(reader, select.POLLIN)
+            self._wakeup_pipe = writer
             try:
                 while True:
-                    # In this order: what is told before the bell hangs is seen here, and what is
-                    # told after rings it.
-                    patience = self.patience()
-                    timeout = None if patience is None else milliseconds(patience)
+                    # In this order: a cancellation from before the pipe was there is seen here, and
+                    # a later one writes to it.
+                    left = self.time_left()
+                    timeout = None if left is None else milliseconds(left)
                     ready = dict(poller.poll(timeout))
                     if sock.fileno() in ready:
                         return
                     if ready:
-                        hear.recv(64)
+                        reader.recv(64)
             finally:
-                with _bells:
-                    self._bell = None
+                with _pipes:
+                    self._wakeup_pipe = None
 
     def wake(self) -> None:
         self._wake.set()
-        with _bells:
-            if self._bell is not None:
-                # It rings already.
+        with _pipes:
+            if self._wakeup_pipe is not None:
+                # A full pipe wakes it already.
                 with contextlib.suppress(BlockingIOError):
-                    self._bell.send(b"!")
+                    self._wakeup_pipe.send(b"!")
 
 
 class BlockingScope:
@@ -210,7 +206,7 @@ class BlockingScope:
 
 
 class _Running(threading.local):
-    """Which task each thread runs. A thread that we did not start has one that stands for it."""
+    """The task that each thread runs. A thread that we did not start has one that stands for it."""
 
     def __init__(self) -> None:
         self.task = BlockingTask(None, threading.current_thread().name)
@@ -235,10 +231,10 @@ class BlockingEvent:
         task = running_task()
         self._waiters[task] = None
         try:
-            # In this order: who joins the waiters before the flag goes up is woken, and who
-            # joins after sees it.
+            # In this order: a task that joins the waiters before the flag goes up is woken, and one
+            # that joins after sees it.
             while not self._set:
-                task.doze(None)
+                task.wait(None)
         finally:
             self._waiters.pop(task, None)
 

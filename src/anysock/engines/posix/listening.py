@@ -335,7 +335,7 @@ class SocketListener:
         self.listening.let_go()
 
     def next_waiting(self) -> tuple[socket.socket, SockAddr]:
-        """The next peer of those who waited when the listener was closed."""
+        """The next peer of those that waited when the listener was closed."""
         if not self._waiting:
             self._waiting = self.listening.accept_rest()
         if not self._waiting:
