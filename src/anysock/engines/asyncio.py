@@ -61,13 +61,13 @@ class AsyncioStream(AwaitingStream):
         self._room: asyncio.Future[None] | None = None
 
     async def recv(self, max_bytes: int | None = None) -> bytes:
-        self.check_receivable()
+        self._state.check_receive()
         if self._receiving:
             raise second_receiver()
         self._receiving = True
         try:
             await self._let_others_run()
-            self.check_receivable()
+            self._state.check_receive()
             asked = max_bytes or self._recv_size
             data = await self._kept_or_received(asked)
         except OSError as error:
@@ -75,7 +75,7 @@ class AsyncioStream(AwaitingStream):
         finally:
             self._receiving = False
         size = len(data)
-        if not size or self._aborted:
+        if not size or self._state.aborted:
             return self._received_nothing()
         self.bytes_received += size
         if size == asked:
@@ -113,7 +113,7 @@ class AsyncioStream(AwaitingStream):
         return data[:asked]
 
     async def send_all(self, data: Data) -> None:
-        self.check_sendable()
+        self._state.check_send()
         if self._sending:
             raise second_sender()
         self._sending = True
@@ -124,7 +124,7 @@ class AsyncioStream(AwaitingStream):
                     data = await self._sent_but_the_last(memoryview(data))
                 await self._sent(data)
             except asyncio.CancelledError:
-                self.cut_short(None)  # asyncio does not tell how much has gone
+                self._state.give_up_send(None)  # asyncio does not tell how much has gone
                 raise
             except OSError as error:
                 raise self._explain(error) from None
@@ -144,7 +144,7 @@ class AsyncioStream(AwaitingStream):
     @types.coroutine
     def _sent(self, data: Data) -> Generator[Any, Any, None]:
         """``loop.sock_sendall``, with its wait counted if it has to."""
-        self.check_sendable()  # it may have been aborted between two pieces
+        self._state.check_send()  # it may have been aborted between two pieces
         send = self._loop.sock_sendall(self._sock, data)
         try:
             self._room = future = send.send(None)
@@ -179,7 +179,7 @@ class AsyncioStream(AwaitingStream):
             # asyncio must not be left with a descriptor that it watches and we have closed: the
             # number may be another's by then (uvloop 100). Shut down, or aborted, both end by
             # themselves.
-            if not self._aborted:
+            if not self._state.aborted:
                 with contextlib.suppress(OSError):
                     self._sock.shutdown(socket.SHUT_RDWR)
             while self.receiving or self._sending:

@@ -239,13 +239,13 @@ class NonblockingStream(SocketStream):
         try:
             with self._engine.pauses:
                 while data:
-                    self.check_sendable()
+                    self._state.check_send()
                     try:
                         await suspend(WriteWait(self.descriptor))
                     except Cancelled:
-                        self.cut_short(gone)
+                        self._state.give_up_send(gone)
                         raise
-                    self.check_sendable()  # it may have been woken for that
+                    self._state.check_send()  # it may have been woken for that
                     try:
                         sent = write(self._fd, data)
                     except BlockingIOError:
@@ -261,13 +261,8 @@ class NonblockingStream(SocketStream):
 
     def _let_send(self) -> None:
         """The one task that was sending does so no more."""
-        if not (self._cut_short or self._eof_sent):
+        if not (self._state.cut_short or self._state.end_sent):
             self._write_fd = self._fd  # which is none once it is aborted, or closed
-
-    def cut_short(self, sent: int | None) -> None:
-        super().cut_short(sent)
-        if self._cut_short:
-            self._write_fd = _NOT_NOW
 
     def _end_sending(self) -> None:
         self._write_fd = _NOT_NOW

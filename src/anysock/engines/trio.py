@@ -228,7 +228,7 @@ class TrioStream(AwaitingStream):
     """A `Stream` over a non-blocking socket, for tasks of trio."""
 
     async def recv(self, max_bytes: int | None = None) -> bytes:
-        self.check_receivable()
+        self._state.check_receive()
         if self._receiving:
             raise second_receiver()
         self._receiving = True
@@ -236,7 +236,7 @@ class TrioStream(AwaitingStream):
             await self._let_others_run()
             asked = max_bytes or self._recv_size
             while True:
-                self.check_receivable()
+                self._state.check_receive()
                 try:
                     data = self._sock.recv(asked)
                     break
@@ -256,7 +256,7 @@ class TrioStream(AwaitingStream):
         return data
 
     async def send_all(self, data: Data) -> None:
-        self.check_sendable()
+        self._state.check_send()
         if self._sending:
             raise second_sender()
         rest = memoryview(data)
@@ -264,7 +264,7 @@ class TrioStream(AwaitingStream):
         try:
             await self._let_others_run()
             while True:
-                self.check_sendable()
+                self._state.check_send()
                 try:
                     sent = self._sock.send(rest)
                 except BlockingIOError:
@@ -278,7 +278,7 @@ class TrioStream(AwaitingStream):
                     await self._until(trio.lowlevel.wait_writable)
                 self._turns = TURNS
         except trio.Cancelled:
-            self.cut_short(len(data) - len(rest))
+            self._state.give_up_send(len(data) - len(rest))
             raise
         except OSError as error:
             raise self._explain(error) from None
@@ -291,7 +291,7 @@ class TrioStream(AwaitingStream):
         try:
             await wait_for_socket(wait, self._sock)
         except StreamClosed:
-            if self._closed:
+            if self._state.closed:
                 raise
 
     def _wake_sender(self) -> None:

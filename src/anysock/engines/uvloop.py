@@ -106,14 +106,14 @@ class UvloopStream(SocketStream, asyncio.Protocol):
     # -- what the handler calls ------------------------------------------------------------------
 
     async def recv(self, max_bytes: int | None = None) -> bytes:
-        self.check_receivable()
+        self._state.check_receive()
         if self._in_recv:
             raise second_receiver()
         self._in_recv = True
         try:
             await self._let_others_run()
             while not self._chunks:
-                self.check_receivable()
+                self._state.check_receive()
                 if self._failure is not None:
                     raise self._explain(self._failure)
                 if self._eof:
@@ -123,7 +123,7 @@ class UvloopStream(SocketStream, asyncio.Protocol):
                     await self._receiver
                 finally:
                     self._receiver = None
-            self.check_receivable()
+            self._state.check_receive()
         finally:
             self._in_recv = False
         asked = max_bytes or self._most_recv_size
@@ -141,14 +141,14 @@ class UvloopStream(SocketStream, asyncio.Protocol):
 
     async def send_all(self, data: Data) -> None:
         self._check_failure()
-        self.check_sendable()
+        self._state.check_send()
         if self._in_one_send:
             raise second_sender()
         self._in_one_send = True
         try:
             await self._let_others_run()
             self._check_failure()
-            self.check_sendable()
+            self._state.check_send()
             self._transport.write(data)
             if self._writing_paused:
                 await self._until_room(whole(data))
@@ -165,13 +165,13 @@ class UvloopStream(SocketStream, asyncio.Protocol):
                     self._sender = self._loop.create_future()
                     await self._sender
         except asyncio.CancelledError:
-            self.cut_short(None)
+            self._state.give_up_send(None)
             raise
         finally:
             self._sender = None
             self.unsent = 0
         self._check_failure()
-        self.check_sendable()
+        self._state.check_send()
 
     async def _let_others_run(self) -> None:
         """Before an operation: what it has moved would be lost to who is cancelled after it."""
@@ -182,24 +182,24 @@ class UvloopStream(SocketStream, asyncio.Protocol):
 
     def _check_failure(self) -> None:
         """Raise what libuv has told of the peer's loss."""
-        if self._failure is not None and not self._closed:
+        if self._failure is not None and not self._state.closed:
             raise self._explain(self._failure)
 
     def _end_sending(self) -> None:
         self._check_failure()
-        self._eof_sent = True
+        self._state.end_sending()
         if not self._transport.is_closing():
             self._transport.write_eof()
 
     @property
     def held(self) -> int:
         # What a send that was cancelled has left is still with the transport.
-        left = 0 if self._closed else self._transport.get_write_buffer_size()
+        left = 0 if self._state.closed else self._transport.get_write_buffer_size()
         return self._unasked + max(self.unsent, left)
 
     def progress(self) -> int:
         # What is sent is with the transport, until the socket takes it.
-        left = 0 if self._closed else self._transport.get_write_buffer_size()
+        left = 0 if self._state.closed else self._transport.get_write_buffer_size()
         return super().progress() - left
 
     def abort(self) -> None:
@@ -224,7 +224,7 @@ class UvloopStream(SocketStream, asyncio.Protocol):
 
     async def _release(self) -> None:
         # What was sent is with the kernel, but for what a cancelled send has left.
-        if self._aborted or self._transport.get_write_buffer_size():
+        if self._state.aborted or self._transport.get_write_buffer_size():
             self._transport.abort()
         else:
             self._transport.close()

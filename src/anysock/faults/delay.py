@@ -8,7 +8,7 @@ import threading
 from typing import NamedTuple
 
 from anysock.engines.base import Data, Event, Stream
-from anysock.errors import AnysockError, StreamClosed, stream_broken, stream_closed
+from anysock.errors import AnysockError, StreamClosed
 from anysock.faults.pausing import PausingStream
 from anysock.streams.limiting import TooManyBytes
 
@@ -68,8 +68,8 @@ class DelayedStream(PausingStream):
         return self._inner.held + self._held
 
     async def recv(self, max_bytes: int | None = None) -> bytes:
-        if self._closed:
-            raise stream_closed("recv")
+        if self._state.closed:
+            self._state.check_receive()
         data = await self._inner.recv(max_bytes)
         if not data and isinstance(self._failure, OSError):
             # Who carries has met the loss of the peer first.
@@ -77,7 +77,8 @@ class DelayedStream(PausingStream):
         return data
 
     async def send_all(self, data: Data) -> None:
-        with self._only_sender("send_all"):
+        self._check_send("send_all")
+        with self._one_sends:
             self._turns -= 1
             if self._turns < 0:
                 # Before anything is on the line: who is cancelled here has sent nothing.
@@ -91,8 +92,7 @@ class DelayedStream(PausingStream):
                     self._put(bytes(rest[:_PIECE]), lag)
                     rest = rest[_PIECE:]
             except BaseException:
-                # The peer would take whatever came next for the rest of this.
-                self._cut_short = self._cut_short or len(rest) < len(data)
+                self._state.give_up_send(len(data) - len(rest))
                 raise
 
     async def _send_end(self) -> None:
@@ -103,9 +103,8 @@ class DelayedStream(PausingStream):
         self._wake_all()
 
     async def close(self) -> None:
-        if self._closed:
+        if not self._state.close():
             return
-        self._closed = True
         self._wake_all()
         try:
             if self._carried is not None:
@@ -118,17 +117,12 @@ class DelayedStream(PausingStream):
 
     # -- within ----------------------------------------------------------------------------------
 
-    def _stands_against(self, what: str = "send_eof") -> Exception | None:
-        if self._closed:
-            return stream_closed(what)
-        if (gone := self._aborted or self._failure) is not None:
-            return gone
+    def _lost_below(self) -> Exception | None:
+        if self._failure is not None:
+            return self._failure
         # The peer that has sent too much is still answered.
-        if self._inner.lost is not None and not isinstance(self._inner.lost, TooManyBytes):
-            return self._inner.lost
-        if self._cut_short:
-            return stream_broken()
-        return None
+        lost = self._inner.lost
+        return None if isinstance(lost, TooManyBytes) else lost
 
     async def _until_room(self) -> None:
         while True:
@@ -136,8 +130,7 @@ class DelayedStream(PausingStream):
                 full = self._held >= CAPACITY
                 # Only one waits for it: whose turn it is to send.
                 room = self._room = self._engine.event() if full else None
-            if gone := self._stands_against("send_all"):
-                raise gone
+            self._check_send("send_all")
             if room is None:
                 return
             await room.wait()
@@ -186,7 +179,7 @@ class DelayedStream(PausingStream):
             with self._lock:
                 if self._line:
                     return self._line[0]
-                if self._closed or self._aborted is not None:
+                if self._state.closed or self._state.aborted:
                     return None
                 more = self._more = self._engine.event()
             await more.wait()

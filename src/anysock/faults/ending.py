@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from anysock.engines.base import Data, Stream
-from anysock.errors import stream_closed
 from anysock.streams.wrapping import PartingStream
 
 
@@ -21,11 +20,10 @@ class EndingStream(PartingStream):
     def __init__(self, inner: Stream, most: int) -> None:
         super().__init__(inner)
         self._most = self._left = most
-        self._end_on_purpose: EndOnPurpose | None = None
 
     @property
     def lost(self) -> OSError | None:
-        return self._end_on_purpose or self._inner.lost
+        return self._state.lost or self._inner.lost
 
     async def _until_ready(self) -> None:
         """The last byte is sent: wait for what must be waited for."""
@@ -35,18 +33,15 @@ class EndingStream(PartingStream):
         raise NotImplementedError
 
     async def recv(self, max_bytes: int | None = None) -> bytes:
-        if self._closed:
-            raise stream_closed("recv")
-        if self._end_on_purpose is not None:
-            raise self._end_on_purpose
+        self._state.check_receive()
+        self._check_end()
         try:
             data = await self._inner.recv(max_bytes)
         except OSError:
-            if self._end_on_purpose is None:
-                raise
-            data = b""
-        if not data and self._end_on_purpose is not None:
-            raise self._end_on_purpose from None
+            self._check_end()
+            raise
+        if not data:
+            self._check_end()
         return data
 
     async def send_all(self, data: Data) -> None:
@@ -63,9 +58,9 @@ class EndingStream(PartingStream):
         if not self._left:
             await self._until_ready()
             # In this order: who receives, on another thread, must know why it ends.
-            self._end_on_purpose = EndOnPurpose(f"{self.how} on purpose")
+            self._state.lose(EndOnPurpose(f"{self.how} on purpose"))
             self._end()
-            raise self._end_on_purpose
+            self._check_end()
         return len(part)
 
     async def _send_end(self) -> None:
@@ -73,5 +68,5 @@ class EndingStream(PartingStream):
         await super()._send_end()
 
     def _check_end(self) -> None:
-        if self._end_on_purpose is not None:
-            raise self._end_on_purpose
+        if self._state.lost is not None:
+            raise self._state.lost from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from anysock.engines.base import Data, Stream
 from anysock.engines.current import current_engine
-from anysock.errors import StreamAborted, StreamClosed, stream_closed
+from anysock.engines.stream_state import StreamState
 from anysock.faults.ending import EndOnPurpose
 from anysock.streams.lock import Claim
 from anysock.streams.wrapping import WrappedStream
@@ -24,14 +24,12 @@ class HalfOpenStream(WrappedStream):
     def __init__(self, inner: Stream) -> None:
         super().__init__(inner)
         self._over = current_engine().event()
-        self._lost: OSError | None = None
+        self._state = StreamState()
         self._one_sends, self._one_receives = Claim("sending"), Claim("receiving")
-        self._eof_sent = False
-        self._closed = False
 
     @property
     def lost(self) -> OSError | None:
-        return self._lost
+        return self._state.lost
 
     @property
     def receiving(self) -> bool:
@@ -42,32 +40,29 @@ class HalfOpenStream(WrappedStream):
         return False
 
     async def recv(self, max_bytes: int | None = None) -> bytes:
-        self._check("recv")
+        self._check_receive()
         with self._one_receives:
             await self._over.wait()
-        self._check("recv")
+        self._check_receive()
         return b""
 
     async def send_all(self, data: Data) -> None:
-        self._check("send_all")
-        if self._eof_sent:
-            raise StreamClosed("send_all() after send_eof()")
+        self._state.check_send()
         with self._one_sends:
             await self._over.wait()
-        self._check("send_all")
-        self._lost = EndOnPurpose("half-open on purpose")
-        raise self._lost
+        self._state.check_send()
+        self._state.lose(EndOnPurpose("half-open on purpose"))
+        self._state.check_send()
 
     async def send_eof(self) -> None:
-        self._check("send_eof")
+        self._state.check_send("send_eof")
         with self._one_sends:
-            self._eof_sent = True
+            self._state.end_sending()
 
-    def _check(self, what: str) -> None:
-        if self._closed:
-            raise stream_closed(what)
-        if self._lost is not None:
-            raise self._lost
+    def _check_receive(self) -> None:
+        self._state.check_receive()
+        if self._state.lost is not None:
+            raise self._state.lost
 
     def end_receiving(self) -> None:
         self._over.set()
@@ -76,13 +71,13 @@ class HalfOpenStream(WrappedStream):
         try:
             await self._over.wait()
         finally:
-            self._closed = True
+            self._state.close()
             self._over.set()
             self._inner.abort()
             await self._inner.close()
 
     def abort(self) -> None:
-        if not self._over.is_set() and self._lost is None:
-            self._lost = StreamAborted("aborted on our side")
+        if not self._over.is_set() and self._state.lost is None:
+            self._state.abort()
         self._inner.abort()
         self._over.set()

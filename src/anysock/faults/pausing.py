@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from anysock.engines.base import Stream
 from anysock.engines.current import current_engine
-from anysock.errors import StreamAborted
 from anysock.streams.wrapping import PartingStream
 
 
@@ -21,11 +20,10 @@ class PausingStream(PartingStream):
         self._over = self._engine.event()
         self._pausing = False
         self._looks = 0
-        self._aborted: OSError | None = None
 
     @property
     def lost(self) -> OSError | None:
-        return self._aborted or self._inner.lost
+        return self._state.lost or self._inner.lost
 
     @property
     def sending(self) -> bool:
@@ -47,13 +45,13 @@ class PausingStream(PartingStream):
             finally:
                 self._pausing = False
                 self._looks += 1
-        if self._aborted is not None:
-            raise self._aborted
+        if self._state.lost is not None:
+            raise self._state.lost
 
     def abort(self) -> None:
         self._inner.abort()
-        if self._aborted is None and not self._over.is_set():
-            self._aborted = self._inner.lost or StreamAborted("aborted on our side")
+        if not self._over.is_set():
+            self._state.abort(self._inner.lost)
         self._over.set()
 
     async def close(self) -> None:

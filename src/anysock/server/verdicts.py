@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Iterable
 
-from anysock.engines.posix.streams import PEER_GONE
+from anysock.engines.stream_state import PEER_GONE
 from anysock.errors import EndOfStream, LineTooLong, is_only
 from anysock.server.session import Served
 from anysock.streams.connection import Connection

@@ -8,7 +8,8 @@ import ssl
 from anysock.engines.base import Data, Stream
 from anysock.engines.current import current_engine
 from anysock.engines.posix.streams import FIRST_RECV_SIZE, RECV_GROWTH, whole
-from anysock.errors import AnysockError, StreamClosed, TlsError, stream_broken, stream_closed
+from anysock.engines.stream_state import StreamState
+from anysock.errors import AnysockError, TlsError
 from anysock.net.tls_session import RECORD, RECORDS_IN_A_ROW, TlsSession
 from anysock.streams.costly import CostlyWork
 from anysock.streams.lock import Claim, Turn
@@ -75,12 +76,7 @@ class TlsStream(WrappedStream):
         self._sending_turn = Turn()
         self._turns = _TURNS
         self._next_turn_at = RECORDS_IN_A_ROW
-        self._lost: TlsError | None = None
-        self._receiving_ended = False
-        self._eof_sent = False
-        self._cut_short = False
-        self._aborted = False
-        self._closed = False
+        self._state = StreamState()
 
     # -- what is known of it ---------------------------------------------------------------------
 
@@ -98,7 +94,7 @@ class TlsStream(WrappedStream):
 
     @property
     def lost(self) -> OSError | None:
-        return self._lost or self._inner.lost
+        return self._state.lost or self._inner.lost
 
     @property
     def held(self) -> int:
@@ -134,7 +130,7 @@ class TlsStream(WrappedStream):
         return await self._costly.do(self._session.handshake)
 
     async def recv(self, max_bytes: int | None = None) -> bytes:
-        self._check_receivable()
+        self._check_receive()
         try:
             with self._one_receives:
                 most = max_bytes or self._most
@@ -153,7 +149,7 @@ class TlsStream(WrappedStream):
                         self._turns = _TURNS
                     else:
                         return b""
-                self._check_receivable()
+                self._check_receive()
         except TlsError as error:
             await self._lose(error)
             raise
@@ -161,10 +157,10 @@ class TlsStream(WrappedStream):
         return data
 
     async def send_all(self, data: Data) -> None:
-        self._check_sendable("send_all")
+        self._check_send("send_all")
         with self._one_sends:
             async with self._sending_turn:
-                self._check_sendable("send_all")
+                self._check_send("send_all")
                 self._unsent = whole(data)
                 rest = memoryview(data)
                 try:
@@ -174,49 +170,50 @@ class TlsStream(WrappedStream):
                         self._sent += len(piece)
                 except BaseException as error:
                     # The records that were made are gone: the peer would miss them.
-                    self._cut_short = True
+                    self._state.give_up_send(None)
                     if isinstance(error, TlsError):
-                        self._lost = self._lost or error
-                    elif self._lost is not None and isinstance(error, OSError):
-                        raise self._lost from None  # who receives knows better what is wrong
+                        self._state.lose(error)
+                    elif self._state.lost is not None and isinstance(error, OSError):
+                        raise self._state.lost from None  # who receives knows better what is wrong
                     raise
                 finally:
                     self._unsent = 0
 
     async def send_eof(self) -> None:
-        if self._check_sendable("send_eof"):
+        self._check_send("send_eof")
+        if self._state.end_sent:
             return
         with self._one_sends:
             async with self._sending_turn:
-                if self._check_sendable("send_eof"):
+                self._check_send("send_eof")
+                if self._state.end_sent:
                     return
-                self._eof_sent = True
+                self._state.end_sending()
                 try:
                     self._session.shut_down()
                 except TlsError as error:
-                    self._lost = self._lost or error
+                    self._state.lose(error)
                     raise
                 await self._hand_on()
 
     def end_receiving(self) -> None:
-        self._receiving_ended = True
+        self._state.end_receiving()
         self._inner.end_receiving()
 
     async def close(self) -> None:
-        if self._closed:
+        if not self._state.close():
             return
-        self._closed = True
         try:
             if self._can_still_send():
                 # After a fault, only the alert that tells of it.
-                ends_well = self._session.established and self._lost is None
-                await self._say_last_words(close_notify=ends_well and not self._eof_sent)
+                ends_well = self._session.established and self._state.lost is None
+                await self._say_last_words(close_notify=ends_well and not self._state.end_sent)
         finally:
             await self._inner.close()
 
     def abort(self) -> None:
-        self._aborted = True
         self._inner.abort()
+        self._state.abort(self._inner.lost)
 
     # -- within ----------------------------------------------------------------------------------
 
@@ -242,7 +239,7 @@ class TlsStream(WrappedStream):
             if len(data) == self._asked < self._most:
                 self._asked = min(self._asked * RECV_GROWTH, self._most)
             self._session.feed(data)
-        elif self._receiving_ended:
+        elif self._state.receiving_ended:
             return False
         else:
             self._session.end_input()
@@ -266,17 +263,17 @@ class TlsStream(WrappedStream):
 
     async def _hand_on(self) -> None:
         """Send what the session has to say. It must be our turn to send."""
-        while (data := self._session.take_output()) and not self._cut_short:
+        while (data := self._session.take_output()) and not self._state.cut_short:
             try:
                 await self._inner.send_all(data)
             except BaseException:
-                self._cut_short = True
+                self._state.give_up_send(None)
                 raise
 
     async def _lose(self, error: TlsError) -> None:
         """TLS has ended the connection. The peer is told, if it still listens."""
-        if self._lost is None:
-            self._lost = error
+        if self._state.lost is None:
+            self._state.lose(error)
             if self._session.output_pending and self._can_still_send():
                 await self._say_last_words(close_notify=False)
 
@@ -290,30 +287,17 @@ class TlsStream(WrappedStream):
     def _can_still_send(self) -> bool:
         """Whether all that was to be sent so far was sent, and more may follow."""
         return not (
-            self._cut_short
-            or self._aborted
+            self._state.cut_short
+            or self._state.aborted
             or self._inner.lost is not None
             or self._sending_turn.taken
         )
 
-    def _check_sendable(self, what: str) -> bool:
-        """Raise what stands against sending, besides another task that does. True where the end of
-        our stream is sent already, and is what was to be sent."""
-        if self._closed:
-            raise stream_closed(what)
-        if self._lost is not None:
-            raise self._lost
-        if self._cut_short or self._aborted or self._eof_sent:
-            if self._inner.lost is not None:
-                raise self._inner.lost
-            if self._cut_short:
-                raise stream_broken()
-            if self._eof_sent and what != "send_eof":
-                raise StreamClosed(f"{what}() after send_eof()")
-        return self._eof_sent
+    def _check_send(self, what: str) -> None:
+        """Raise what stands against sending, besides another task that does."""
+        below = self._inner.lost if self._state.sending_over else None
+        self._state.check_send(what, below)
 
-    def _check_receivable(self) -> None:
-        if self._closed:
-            raise stream_closed("recv")
-        if self._aborted and self._inner.lost is not None:
-            raise self.lost or self._inner.lost
+    def _check_receive(self) -> None:
+        """Raise what stands against receiving, even where something has arrived."""
+        self._state.check_receive()

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Iterator
 from typing import Any
 
 from anysock.engines.base import Data, SockAddr, Stream
-from anysock.errors import AnysockError, StreamClosed, stream_broken, stream_closed
+from anysock.engines.stream_state import StreamState
+from anysock.errors import AnysockError
 from anysock.streams.lock import Claim
 
 
@@ -89,12 +90,11 @@ class PartingStream(WrappedStream):
         super().__init__(inner)
         self._one_sends = Claim("sending")
         self._one_receives = Claim("receiving")
-        self._cut_short = False
-        self._eof_sent = False
-        self._closed = False
+        self._state = StreamState()
 
     async def send_all(self, data: Data) -> None:
-        with self._only_sender("send_all"):
+        self._check_send("send_all")
+        with self._one_sends:
             rest = memoryview(data)
             try:
                 while rest:
@@ -103,8 +103,7 @@ class PartingStream(WrappedStream):
             except (OSError, AnysockError):
                 raise  # it has been told, and will be again
             except BaseException:
-                # The peer would take whatever came next for the rest of this.
-                self._cut_short = self._cut_short or len(rest) < len(data)
+                self._state.give_up_send(len(data) - len(rest))
                 raise
 
     async def _send_part(self, data: memoryview) -> int:
@@ -112,46 +111,34 @@ class PartingStream(WrappedStream):
         raise NotImplementedError
 
     async def send_eof(self) -> None:
-        if self._eof_sent and not self._stands_against():
+        self._check_send("send_eof")
+        if self._state.end_sent:
             return
-        with self._only_sender("send_eof"):
+        with self._one_sends:
             await self._send_end()
-            self._eof_sent = True
+            self._state.end_sending()
 
     async def _send_end(self) -> None:
         await self._inner.send_eof()
 
     async def close(self) -> None:
-        self._closed = True
+        self._state.close()
         await self._inner.close()
-
-    @contextlib.contextmanager
-    def _only_sender(self, what: str) -> Iterator[None]:
-        """A block that sends, for one task. Raises what stands against it."""
-        if gone := self._stands_against(what):
-            raise gone
-        if self._eof_sent:
-            raise StreamClosed(f"{what}() after send_eof()")
-        with self._one_sends:
-            yield
 
     @contextlib.contextmanager
     def _only_receiver(self) -> Iterator[None]:
         """A block that receives, for one task. Raises what stands against it."""
-        if self._closed:
-            raise stream_closed("recv")
+        self._state.check_receive()
         if self._one_receives.taken and self._inner.lost is not None:
             raise self._inner.lost
         with self._one_receives:
             yield
 
-    def _stands_against(self, what: str = "send_eof") -> Exception | None:
-        """What stands against sending any more, if anything does, but for our own end."""
-        if self._closed:
-            return stream_closed(what)
-        if self._cut_short or self._eof_sent or self._one_sends.taken:
-            if self._inner.lost is not None:
-                return self._inner.lost
-            if self._cut_short:
-                return stream_broken()
-        return None
+    def _check_send(self, what: str) -> None:
+        """Raise what stands against sending, besides another task that does."""
+        self._state.check_send(what, self._lost_below())
+
+    def _lost_below(self) -> Exception | None:
+        """What has happened to the stream inside, as far as it counts here: where something may be
+        sent, the stream inside says itself what stands against that."""
+        return self._inner.lost if self._state.sending_over or self._one_sends.taken else None

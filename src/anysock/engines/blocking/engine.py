@@ -95,7 +95,7 @@ class BlockingStream(SocketStream):
         return False  # see `send_eof`
 
     async def recv(self, max_bytes: int | None = None) -> bytes:
-        self.check_receivable()
+        self._state.check_receive()
         if not self._one_receives.acquire(blocking=False):
             raise second_receiver()
         asked = max_bytes or self._recv_size
@@ -106,7 +106,7 @@ class BlockingStream(SocketStream):
         finally:
             self._one_receives.release()
         size = len(data)
-        if not size or self._aborted:
+        if not size or self._state.aborted:
             self._hear_who_sends()
             return self._received_nothing()
         if size == asked:
@@ -115,19 +115,19 @@ class BlockingStream(SocketStream):
         return data
 
     async def send_all(self, data: Data) -> None:
-        self.check_sendable()
+        self._state.check_send()
         rest = memoryview(data)
         # Before the next check: `abort` says that it is so, and then looks at this.
         if not self._one_sends.acquire(blocking=False):
             raise second_sender()
         try:
-            self.check_sendable()
+            self._state.check_send()
             while rest:
                 sent = self._send(rest)
                 self.bytes_sent += sent
                 rest = rest[sent:]
         except Cancelled:
-            self.cut_short(len(data) - len(rest))
+            self._state.give_up_send(len(data) - len(rest))
             raise
         except OSError as error:
             raise self._explain(error) from None
@@ -136,7 +136,7 @@ class BlockingStream(SocketStream):
 
     async def send_eof(self) -> None:
         if not self._one_sends.acquire(blocking=False):
-            self.check_sendable("send_eof")
+            self._state.check_send("send_eof")
             raise second_sender()
         try:
             await super().send_eof()
@@ -179,7 +179,7 @@ class BlockingStream(SocketStream):
                         self._until_writable()
                     finally:
                         self.unsent = 0
-                self.check_sendable()
+                self._state.check_send()
 
     def _may_go_on(self) -> bool:
         """Whether the late task may do one operation more that need not wait."""
@@ -196,7 +196,7 @@ class BlockingStream(SocketStream):
         and tells nothing; then it is looked for now and then.
         """
         events, most = select.POLLOUT | _POLLRDHUP, None if _POLLRDHUP else _LOOK_SECONDS
-        while not self._aborted:
+        while not self._state.aborted:
             ready = self._poll(events, running_task().time_left(), most)
             if ready & ~_POLLRDHUP:
                 return

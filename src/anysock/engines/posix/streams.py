@@ -9,7 +9,6 @@ import array
 import contextlib
 import errno
 import fcntl
-import os
 import socket
 import struct
 import termios
@@ -17,14 +16,8 @@ from collections.abc import Awaitable
 
 from anysock.engines.base import Data, Engine, SockAddr
 from anysock.engines.posix.listening import readable_name
-from anysock.errors import (
-    AnysockError,
-    StreamAborted,
-    StreamBusy,
-    StreamClosed,
-    stream_broken,
-    stream_closed,
-)
+from anysock.engines.stream_state import StreamState
+from anysock.errors import AnysockError, StreamBusy, StreamClosed
 
 # The first receive asks for little: Python allocates what was asked for, and then shrinks it. So
 # much still comes from its own allocator (objects of up to 512 bytes), where 4 KiB come from
@@ -46,22 +39,6 @@ MOST_SEND_SIZE = 262_144
 # How many operations in a row a task may do on one stream without letting the others run. A
 # peer that always has data ready, or always reads, would otherwise keep the loop for itself.
 TURNS = 16
-
-# The peer, or the network between, is gone: the normal end of a connection. From the errors
-# of recv(2), send(2) and tcp(7).
-PEER_GONE = frozenset(
-    {
-        errno.ECONNRESET,
-        errno.ECONNABORTED,
-        errno.EPIPE,
-        errno.ETIMEDOUT,
-        errno.EHOSTUNREACH,
-        errno.ENETUNREACH,
-        errno.EHOSTDOWN,
-        errno.ENETDOWN,
-        errno.ENETRESET,
-    }
-)
 
 # How long a peer that is still sending may take to notice that we have closed.
 LINGER_SECONDS = 1.0
@@ -101,21 +78,15 @@ class SocketStream:
 
     # Of an idle connection, most of the memory is its stream's: without a dict, 0.2 kB less.
     __slots__ = (
-        "_aborted",
-        "_at_eof",
-        "_closed",
-        "_cut_short",
         "_engine",
-        "_eof_sent",
         "_local",
         "_most_recv_size",
         "_peer",
-        "_receiving_ended",
         "_recv_size",
         "_sock",
+        "_state",
         "bytes_received",
         "bytes_sent",
-        "lost",
         "unsent",
     )
 
@@ -126,17 +97,15 @@ class SocketStream:
         self._local: SockAddr | None = None
         self._recv_size = FIRST_RECV_SIZE
         self._most_recv_size = MOST_RECV_SIZE
-        self._aborted = False
-        self._closed = False
-        self._receiving_ended = False
-        self._cut_short = False
-        self._eof_sent = False
-        self._at_eof = False
+        self._state = StreamState()
         self.bytes_received = 0
         self.bytes_sent = 0
-        self.lost: OSError | None = None
         #: While a `send_all` waits for its peer, how many bytes it was given.
         self.unsent = 0
+
+    @property
+    def lost(self) -> OSError | None:
+        return self._state.lost
 
     @property
     def held(self) -> int:
@@ -169,7 +138,7 @@ class SocketStream:
     @property
     def local(self) -> SockAddr:
         if self._local is None:
-            if self._closed:
+            if self._state.closed:
                 raise StreamClosed("the local address was first asked for after the close")
             self._local = readable_name(self._sock.getsockname())
         return self._local
@@ -191,33 +160,34 @@ class SocketStream:
 
     def _may_end(self, what: str) -> bool:
         """Whether the end of our stream is still to be sent. Raises what stands against it."""
-        if not self._closed and self.lost is None and not self._cut_short and self._eof_sent:
+        self._state.check_send(what)
+        if self._state.end_sent:
             return False
-        self.check_sendable(what)
         if self._in_send:
             raise second_sender()
         return True
 
     def _end_sending(self) -> None:
         # Before the deed: another thread may meet it at once.
-        self._eof_sent = True
+        self._state.end_sending()
         try:
             self._sock.shutdown(socket.SHUT_WR)
         except OSError as error:
             raise self._explain(error) from None
 
     def end_receiving(self) -> None:
-        self._receiving_ended = True
+        self._state.end_receiving()
         self._shut_down(socket.SHUT_RD)
 
     async def close(self) -> None:
-        if self._closed:
+        state = self._state
+        if state.closed:
             return
         try:
-            if not (self._at_eof or self.lost or self._aborted or self.receiving):
+            if not (state.end_received or state.lost or self.receiving):
                 await self._let_go()
         finally:
-            self._closed = True
+            state.close()
             await self._release()
 
     async def _let_go(self) -> None:
@@ -246,7 +216,7 @@ class SocketStream:
 
     async def _release(self) -> None:
         """Close the socket, and whatever the engine has tied to it."""
-        if (self.receiving or self.sending) and not self._aborted:
+        if (self.receiving or self.sending) and not self._state.aborted:
             # close(2) does not wake a thread that sleeps in recv(2) or send(2), and until that
             # returns the peer is not even told.
             with contextlib.suppress(OSError):
@@ -254,11 +224,8 @@ class SocketStream:
         self._sock.close()
 
     def abort(self) -> None:
-        if self._closed or self._aborted:
+        if not self._state.abort():
             return
-        self._aborted = True
-        if self.lost is None:
-            self.lost = StreamAborted("aborted on our side")
         # The reset leaves when the owner closes. Until then nobody may sleep on the socket. Shut
         # down for receiving, it wakes who receives, even in another thread's recv(2). Shut down for
         # sending, it would wake who sends; and a peer that reads all that was sent would be told
@@ -273,48 +240,15 @@ class SocketStream:
         """Let who waits to send wake up, and find the stream aborted."""
         raise NotImplementedError
 
-    def cut_short(self, sent: int | None) -> None:
-        """A `send_all` is cancelled when `sent` bytes of its data have gone (None: some, perhaps).
-
-        The peer would take whatever came next for the rest of it. So nothing more comes.
-        """
-        if sent != 0:
-            self._cut_short = True
-
-    def check_sendable(self, what: str = "send_all") -> None:
-        """Raise what stands against sending, besides another task that does."""
-        if self._closed:
-            raise stream_closed(what)
-        if self.lost is not None:
-            raise self.lost
-        if self._cut_short:
-            raise stream_broken()
-        if self._eof_sent:
-            raise StreamClosed(f"{what}() after send_eof()")
-
-    def check_receivable(self) -> None:
-        """Raise what stands against receiving, even where something has arrived."""
-        if self._closed:
-            raise stream_closed("recv")
-        if self._aborted:
-            assert self.lost is not None
-            raise self.lost
-
     def _shut_down(self, how: int) -> None:
-        if not self._closed:
+        if not self._state.closed:
             # ENOTCONN: the peer has reset the connection, which is what we wanted of it.
             with contextlib.suppress(OSError):
                 self._sock.shutdown(how)
 
     def _received_nothing(self) -> bytes:
-        """recv(2) has returned ``b""``: is it the end of the stream, or was it our doing?"""
-        self.check_receivable()
-        # Told of a reset once, recv(2) tells of an end of stream from then on: it would be taken
-        # for a good one. (EPIPE is another's, who sends: that we may not, says nothing of what we
-        # have received.)
-        if self.lost is not None and not self._at_eof and self.lost.errno != errno.EPIPE:
-            raise self.lost
-        self._at_eof = not self._receiving_ended
+        """recv(2) has returned ``b""``."""
+        self._state.meet_end()
         return b""
 
     def _grow(self, asked: int) -> None:
@@ -324,20 +258,7 @@ class SocketStream:
 
     def _explain(self, error: OSError) -> Exception:
         """What to raise for an error of recv(2), send(2) or shutdown(2)."""
-        if self._closed:
-            return StreamClosed("used after close()")
-        if self.lost is not None:
-            return self.lost
-        if self._cut_short and error.errno == errno.EBADF:
-            return stream_broken()
-        if self._eof_sent and error.errno in (errno.EBADF, errno.EPIPE):
-            return StreamClosed("sent after our end of the stream")
-        if error.errno == errno.ENOTCONN:
-            # What shutdown(2) says when the peer has reset the connection.
-            error = ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
-        if error.errno in PEER_GONE:
-            self.lost = error
-        return error
+        return self._state.explain(error)
 
 
 def second_receiver() -> StreamBusy:
