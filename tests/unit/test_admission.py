@@ -117,7 +117,7 @@ def test_many_threads_share_one_rate():
 
 def test_without_a_rate_nobody_waits():
     gate = admission(accept_rate=None)
-    assert gate.pause(0.0) == 0
+    assert gate.delay(0.0) == 0
     assert gate.in_time(0.0)
 
 

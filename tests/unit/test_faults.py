@@ -27,7 +27,8 @@ from anysock.faults.slice import SlicedStream
 from anysock.faults.throttle import ThrottledStream
 from anysock.handlers import prepare
 from anysock.options.serve import ServeOptions
-from anysock.server.session import Served, TimeLimits
+from anysock.server.session import Session
+from anysock.server.time_limits import TimeLimits
 from anysock.streams.connection import Connection
 from tests.virtual import VirtualEngine
 
@@ -111,6 +112,8 @@ class Wire:
 def delayed(wire: Stream, delay: float, jitter: float = 0.0) -> DelayedStream:
     return DelayedStream(wire, delay, jitter, Chance(1, 1).of("jitter"))
 
+
+OF_NO_SERVER: Any = None
 
 CHUNKS = st.lists(st.binary(max_size=300), max_size=20)
 GAPS = st.lists(st.floats(0, 0.05), min_size=20, max_size=20)
@@ -452,20 +455,20 @@ def test_a_connection_that_waits_in_a_fault_is_neither_idle_nor_stuck_nor_at_res
         stream = PAUSING[name](wire)
         engine.spawn(_quietly(stream.recv()))
         await begun(stream)
-        client = Served(Connection(stream), engine.now())
-        client.begin(engine.now())
+        session = Session(Connection(stream), OF_NO_SERVER, engine.now())
+        session.activity.begin(stream, engine.now())
         limits = TimeLimits(idle=1, write=1, lifetime=None, min_rate=0, window=1)
         for _ in range(40):
             await engine.sleep(1)
-            client.look(engine.now(), limits)
-            client.rest(engine.now())
-        assert client.ended is None
+            session.check(engine.now(), limits)
+            session.end_if_idle(engine.now())
+        assert session.ended is None
         # Its last byte has left: now it is.
         await engine.sleep(30)
         for _ in range(3):
-            client.rest(engine.now())
+            session.end_if_idle(engine.now())
             await engine.sleep(1)
-        assert client.ended is not None
+        assert session.ended is not None
         await stream.close()
 
     run(main)
@@ -477,12 +480,12 @@ def test_a_peer_that_does_not_read_is_stuck_behind_a_delay_too():
         wire.jam = engine.event()
         stream = delayed(wire, 5)
         await stream.send_all(b"never read")
-        client = Served(Connection(stream), engine.now())
-        client.begin(engine.now())
+        session = Session(Connection(stream), OF_NO_SERVER, engine.now())
+        session.activity.begin(stream, engine.now())
         limits = TimeLimits(idle=None, write=1, lifetime=None, min_rate=0, window=1)
         for second in range(8):
-            client.look(engine.now(), limits)
-            assert (client.ended is None) == (second < 6)
+            session.check(engine.now(), limits)
+            assert (session.ended is None) == (second < 6)
             await engine.sleep(1)
         assert wire.aborted
         await stream.close()
@@ -707,10 +710,10 @@ def test_a_dead_connection_is_silent_until_it_is_ended():
         await engine.sleep(100)
         assert not task.done
         assert not wire.receiving, "its end of stream would be noticed"
-        client = Served(Connection(stream), engine.now())
-        client.rest(engine.now())
+        session = Session(Connection(stream), OF_NO_SERVER, engine.now())
+        session.end_if_idle(engine.now())
         await engine.sleep(1)
-        client.rest(engine.now())
+        session.end_if_idle(engine.now())
         await task.join()
         assert heard == [b""]
         with pytest.raises(EndOnPurpose):

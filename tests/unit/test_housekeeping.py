@@ -10,7 +10,7 @@ from anysock.engines.current import current_engine
 from anysock.server.housekeeping import (
     ENOUGH,
     LATE_SECONDS,
-    MOST_EXCUSED,
+    MAX_EXCUSED,
     Housekeeping,
     Punctuality,
 )
@@ -50,7 +50,7 @@ def test_what_fails_is_told_and_tried_again():
 
 @given(st.lists(st.floats(0, 5), max_size=50))
 def test_nobody_is_excused_for_ever(delays):
-    """However late each look is, one of a few judges."""
+    """However late each check is, one of a few judges."""
     punctuality, now, in_a_row = Punctuality(0.0), 0.0, 0
     for delay in delays:
         now += 1.0 + delay
@@ -59,11 +59,11 @@ def test_nobody_is_excused_for_ever(delays):
             assert held_up == pytest.approx(1.0 + delay)
             assert delay >= LATE_SECONDS - 1e-6
         in_a_row = in_a_row + 1 if held_up else 0
-        assert in_a_row <= MOST_EXCUSED
+        assert in_a_row <= MAX_EXCUSED
 
 
 class Holding:
-    """A connection that holds so much, and has moved so much since the last look."""
+    """A connection that holds so much, and has moved so much since the last check."""
 
     ended: CloseReason | None = None
 
@@ -83,7 +83,7 @@ class Holding:
 def watch(clients: list[Any], most: int, used: int | None = None, seconds: float = 10) -> None:
     async def main():
         house = Housekeeping(current_engine(), Told())
-        house.keep("memory", lambda: house.watch_memory(lambda: clients, most))
+        house.keep("memory", lambda: house.check_memory(lambda: clients, most))
         await current_engine().sleep(seconds)
         house.end()
 

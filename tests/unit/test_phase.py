@@ -91,7 +91,8 @@ def test_pausing_changes_the_phase_in_no_way():
 
 def test_of_many_threads_one_makes_each_step():
     for _ in range(50):
-        life, granted = Life(), []
+        life = Life()
+        granted: list[bool] = []
         barrier = threading.Barrier(8)
 
         def step(life=life, granted=granted, barrier=barrier) -> None:

@@ -125,8 +125,8 @@ class Admission:
         self._lock = threading.Lock()
         self._rate = None if options.accept_rate is None else TokenBucket(options.accept_rate)
 
-    def pause(self, now: float) -> float:
-        """For how many seconds a peer that comes now has to wait, so that no more come in than the
+    def delay(self, now: float) -> float:
+        """How many seconds a peer that comes now has to wait, so that no more come in than the
         option `accept_rate` says."""
         if self._rate is None:
             return 0.0

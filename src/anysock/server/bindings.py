@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from anysock.engines.base import Binding, Machine, Missing
-from anysock.net.addresses import Address, binding_of, explain_bind_error
+from anysock.net.addresses import Address, binding_of, explain_bind_error, format_sockaddr
+from anysock.telemetry.events import Events
 
 
 def binding_here(address: Address, machine: Machine) -> tuple[Binding, list[Missing]]:
@@ -16,3 +17,11 @@ def binding_here(address: Address, machine: Machine) -> tuple[Binding, list[Miss
         return machine.without_missing(binding_of(address, machine))
     except OSError as error:
         raise explain_bind_error(error, address.scheme) from None
+
+
+def binding_told(address: Address, machine: Machine, events: Events) -> Binding:
+    """The binding of `binding_here`; what is missing is told to `events`."""
+    binding, missing = binding_here(address, machine)
+    for each in missing:
+        events.address_left_out(format_sockaddr(each.address, address.scheme), each.reason)
+    return binding

@@ -1,222 +1,361 @@
-"""What the server keeps of a connection, besides the connection; and when it has had its time."""
+"""One connection of a server, from accept to close::
+
+    Session.enter             judged; waits for room; a task of its own is spawned
+      └─ _run
+           ├─ _greet          PROXY header, TLS; then limits are put around its stream
+           ├─ the handler
+           └─ part            closed, accounted for, forgotten: the one end of every session
+
+Meanwhile others may end it: the server's housekeeping calls `Session.check`, a drain calls
+`Session.end_if_idle` and `Session.abort_late`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import NamedTuple
 
-from anysock.engines.base import Task
-from anysock.errors import StreamAborted
+from anysock.engines.base import Binding, Engine, Event, Task
+from anysock.errors import AnysockError, NotServed, StreamAborted
+from anysock.handlers import Handler
+from anysock.hints import add_hint
+from anysock.server.gate import AdmissionGate
+from anysock.server.handshake import Handshake, Refused
+from anysock.server.process import OwnProcess
+from anysock.server.time_limits import Activity, TimeLimits
+from anysock.server.verdicts import is_cancellation, may_be_an_interrupt, of_the_peer
 from anysock.streams.connection import Connection
 from anysock.streams.limiting import TooManyBytes
-from anysock.telemetry.events import CloseReason
-
-if TYPE_CHECKING:
-    from anysock.options.serve import ServeOptions
-
-# A connection that waits for its peer, and has moved no byte for so long, is at rest: when the
-# server drains, it is ended. Long enough for a client that is in the middle of something.
-QUIET_SECONDS = 0.25
-
-# How often connections are looked at in the shortest time that one may take for something, and
-# the longest time between two looks.
-LOOKS = 8
-MOST_BETWEEN_LOOKS = 5.0
-
-# How long a handler may take to come to its end after its connection has come to its own.
-GRACE_SECONDS = 10.0
-
-# Over how long the least rate is measured, where no idle timeout says how long one may take.
-RATE_WINDOW_SECONDS = 60.0
+from anysock.telemetry.events import CloseReason, Events
 
 
-@dataclass(frozen=True)
-class TimeLimits:
-    """How long a connection may take for what, in seconds; None: as long as it likes."""
+class Sessions:
+    """The sessions of a server that are open."""
 
-    idle: float | None
-    write: float | None
-    lifetime: float | None
-    min_rate: float
-    window: float
+    def __init__(self) -> None:
+        #: How many had to be aborted when the server drained.
+        self.aborted = 0
+        self._open: dict[Connection, Session] = {}
+        self._all_gone: Event | None = None
 
-    @classmethod
-    def of(cls, options: ServeOptions) -> Self:
-        idle = options.idle_timeout or None
-        return cls(
-            idle=idle,
-            write=options.write_timeout or None,
-            lifetime=options.max_lifetime or None,
-            min_rate=options.min_rate,
-            window=idle or RATE_WINDOW_SECONDS,
-        )
+    def __len__(self) -> int:
+        return len(self._open)
 
-    @property
-    def between_looks(self) -> float | None:
-        """How long to wait between two looks at all connections; None: there is no limit."""
-        window = self.window if self.min_rate else None
-        finite = [each for each in (self.idle, self.write, self.lifetime, window) if each]
-        return min(min(finite) / LOOKS, MOST_BETWEEN_LOOKS) if finite else None
+    def all(self) -> list[Session]:
+        """All of them, as of now: others come and go, on other threads too."""
+        return list(self._open.values())
 
-    @property
-    def grace(self) -> float:
-        return min(self.idle or GRACE_SECONDS, GRACE_SECONDS)
+    def add(self, session: Session) -> None:
+        self._open[session.connection] = session
+
+    def remove(self, session: Session) -> bool:
+        """Forget a session; false if it is forgotten already, or was never added."""
+        return self._open.pop(session.connection, None) is not None
+
+    def notify(self) -> None:
+        """One has ended, with all that belongs to it."""
+        if self._all_gone is not None and not self._open:
+            self._all_gone.set()
+
+    async def until_none(self, engine: Engine) -> None:
+        """Wait until none is left."""
+        # A new event each time: there may have been none left before the last of the backlog was
+        # accepted. And made before the look, since the last may go at any moment.
+        self._all_gone = engine.event()
+        if self._open:
+            await self._all_gone.wait()
+
+    def abort_late(self) -> bool:
+        """Abort all, at the end of a drain. True if there was any."""
+        late = self.all()
+        for session in late:
+            # Counted here, and told as aborted when it is closed: no other end is counted.
+            self.aborted += session.abort_late()
+        return bool(late)
+
+    def is_handled_by(self, task: Task[object]) -> bool:
+        """Whether `task` runs the handler of one of them."""
+        return any(session.is_run_by(task) for session in self.all())
 
 
-class Served:
-    """A connection that is served.
+class Desk(NamedTuple):
+    """What all sessions of a server share."""
 
-    Limits of time are kept by looking at the byte counters now and then. That costs the traffic
-    nothing, where a timer or a clock read at every message would.
-    """
+    engine: Engine
+    events: Events
+    gate: AdmissionGate
+    handshake: Handshake
+    handler: Handler
+    sessions: Sessions
+    process: OwnProcess
+
+
+class Session:
+    """One connection. Its fields are set by itself alone."""
 
     __slots__ = (
-        "_to_cancel",
-        "_told",
-        "begun",
-        "busy_at",
+        "_cancel_delivered",
+        "_counted",
+        "_desk",
+        "_ended_at",
+        "_has_slot",
+        "_task",
+        "_told_opened",
+        "aborted",
+        "activity",
         "connection",
-        "counted",
         "ended",
-        "ended_at",
-        "has_slot",
-        "mark",
-        "mark_at",
-        "moved",
-        "moved_at",
-        "opened_at",
-        "progress",
-        "progress_at",
-        "task",
     )
 
-    def __init__(self, connection: Connection, now: float) -> None:
+    def __init__(self, connection: Connection, desk: Desk, now: float) -> None:
         self.connection = connection
-        self.task: Task[object] | None = None
-        #: Whether it has one of the slots, and whether its source is counted: both are to be given
-        #: back when it leaves.
-        self.has_slot = False
-        self.counted = False
-        #: Whether its handler has begun: the header of a proxy and the handshake of TLS are over.
-        self.begun = False
-        #: Why we have ended it, if we have; and when.
+        self.activity = Activity(now)
+        #: Why the server has ended it, if it has.
         self.ended: CloseReason | None = None
-        self.ended_at = 0.0
-        self._told = self._to_cancel = False
-        self.opened_at = now
-        #: What the last look has seen: bytes that have moved, and, of a send that waits, how far it
-        #: has come; and since when that has been so.
-        self.moved = 0
-        self.moved_at = now
-        self.progress: int | None = None
-        self.progress_at = now
-        #: When a drain has last seen that it waited for anything else than its peer's next word.
-        self.busy_at = now
-        self.mark = 0
-        self.mark_at = now
+        #: Whether it was aborted.
+        self.aborted = False
+        self._desk = desk
+        self._ended_at = now
+        # What it holds of the gate: the count of its source, and a slot.
+        self._counted = False
+        self._has_slot = False
+        self._told_opened = False
+        # What runs its handler; and whether that was told of the abort.
+        self._task: Task[object] | None = None
+        self._cancel_delivered = False
 
-    def begin(self, now: float) -> None:
-        """It is prepared; its handler begins."""
-        self.begun = True
-        stream = self.connection.stream
-        # All clocks begin here: the first look must find nothing new where nothing has moved.
-        self.moved = self.mark = stream.bytes_received + stream.bytes_sent
-        self.moved_at = self.progress_at = self.mark_at = now
+    # -- accept --------------------------------------------------------------------------------
 
-    def _observe(self, now: float) -> None:
-        """See what has moved since the last look; that a send has begun, or ended, counts, too."""
-        stream = self.connection.stream
-        moved = stream.bytes_received + stream.bytes_sent
-        progress = stream.progress() if stream.sending else None
-        if moved != self.moved or progress != self.progress:
-            self.moved_at = now
-        if progress is None or progress != self.progress:
-            self.progress_at = now
-        self.moved, self.progress = moved, progress
+    async def enter(self, binding: Binding, waited: bool) -> None:
+        """Wait until it may come in, and have a task serve it; or close it, where it may not.
+        `waited` says that it has waited in the backlog already.
+
+        Raises whatever goes wrong, such as `NotServed` when there is no room for one more task.
+        Then it is closed, with a reset, since it can't be put back into the backlog.
+        """
+        try:
+            await self._enter(binding, waited)
+        except BaseException:
+            # Nobody else would close it.
+            self.connection.stream.abort()
+            await self.part(CloseReason.ABORTED, None)
+            self._give_back()  # where it had not come as far as to be told of
+            raise
+
+    async def _enter(self, binding: Binding, waited: bool) -> None:
+        desk, connection = self._desk, self.connection
+        by_proxies = desk.handshake.by_proxies
+        refused: CloseReason | None = None
+        error: OSError | None = None
+        # Before it waits for room: a peer that may not come in must not take another one's place.
+        if not by_proxies:
+            refused = self._judge()
+        elif not desk.handshake.may_be_a_proxy(connection):
+            refused = CloseReason.PROXY_HEADER
+            error = PermissionError("its sender is none of the proxies (--proxy-from)")
+        if refused is None:
+            refused = await desk.gate.take_slot(waited)
+            self._has_slot = refused is None
+            desk.sessions.aborted += refused is CloseReason.ABORTED
+        self.activity.opened_at = now = desk.engine.now()
+        desk.sessions.add(self)
+        desk.events.connection_accepted(connection, now)
+        connection.of_proxy = refused is None and by_proxies
+        if not connection.of_proxy:
+            self._tell_opened()
+        if refused is not None:
+            self.ended = refused
+            connection.abort()
+            await self.part(refused, error)
+            return
+        running = self._run(binding)
+        try:
+            desk.engine.spawn(running, name=f"client {connection.peer}")
+        except OSError as error:
+            running.close()
+            raise NotServed(error.errno, error.strerror) from error
+        except BaseException:
+            running.close()
+            raise
+
+    def _judge(self) -> CloseReason | None:
+        """Why its peer may not come in; None: it may, and its source is counted."""
+        refused = self._desk.gate.judge(self.connection.peer)
+        self._counted = refused is None
+        return refused
+
+    def _tell_opened(self) -> None:
+        """Tell that it is open; once, and behind a proxy when the proxy has told who it is."""
+        if not self._told_opened:
+            self._told_opened = True
+            self._desk.events.connection_opened(self.connection)
+
+    # -- serve ---------------------------------------------------------------------------------
+
+    async def _run(self, binding: Binding) -> None:
+        """Run the handler. Whatever it does, this accounts for it, and closes.
+
+        A handler that raises, be it SystemExit, is reported, with its traceback, and its client
+        sees the end of the stream; nobody else notices. A peer that is gone is no failure. Only a
+        cancellation, and a Ctrl-C that nobody has caught, go on up.
+        """
+        desk, connection = self._desk, self.connection
+        task = self._runs_as(desk.engine.current_task())
+        reason = CloseReason.ABORTED
+        lost: OSError | None = None
+        try:
+            await self._greet(binding)
+            self.activity.begin(connection.stream, desk.engine.now())
+            await desk.handler(connection)
+            reason, lost = self.reason(), connection.stream.lost
+        except Refused as refused:
+            if not refused.politely:
+                connection.abort()
+            reason, lost = self.ended or refused.reason, refused.error
+        except BaseException as error:
+            if is_cancellation(task, error, desk.engine.cancellations):
+                raise
+            if may_be_an_interrupt(error) and not desk.process.catches_sigint:
+                raise
+            if (end := of_the_peer(connection, self.reason(), error)) is not None:
+                reason, lost = end
+            else:
+                reason = CloseReason.FAILED
+                add_hint(error, desk.engine.loop)
+                desk.events.handler_failed(connection, error)
+        finally:
+            await self.part(reason, lost)
+
+    async def _greet(self, binding: Binding) -> None:
+        """Prepare the connection for its handler. Raises `Refused` when it is not served."""
+        desk, connection = self._desk, self.connection
+        handshake = desk.handshake
+        if handshake.by_proxies or binding.tls:
+            step = CloseReason.HANDSHAKE
+            async with desk.engine.scope(handshake.timeout) as scope:
+                if handshake.by_proxies:
+                    step = CloseReason.PROXY_HEADER
+                    try:
+                        itself = await handshake.read_proxy_header(connection)
+                    finally:
+                        self._tell_opened()
+                    # A proxy's own header is to be taken as valid (section 2.2), so that `allow`
+                    # and `deny` are not for it.
+                    if not itself and (refused := self._judge()) is not None:
+                        raise Refused(refused)
+                if binding.tls:
+                    step = CloseReason.HANDSHAKE
+                    await handshake.start_tls(connection)
+            if scope.fired:
+                raise Refused(step, TimeoutError("it took too long"))
+        handshake.put_limits(connection)
+
+    def reason(self) -> CloseReason:
+        """Why the connection has ended, when its handler has returned."""
+        if self.ended is not None:
+            return self.ended
+        # A handler may have met the loss of the peer, and kept it to itself.
+        lost = self.connection.stream.lost
+        if isinstance(lost, TooManyBytes):
+            return CloseReason.MAX_BYTES
+        # A lost connection can't be aborted any more, though a handler may well try.
+        if isinstance(lost, StreamAborted) or (self.connection.aborted and lost is None):
+            return CloseReason.ABORTED
+        nothing_moved = self.connection.bytes_received == self.connection.bytes_sent == 0
+        if nothing_moved and (lost is None or isinstance(lost, ConnectionResetError)):
+            return CloseReason.NO_DATA  # health checks reset, too: that leaves nothing in TIME_WAIT
+        return CloseReason.DONE if lost is None else CloseReason.LOST
+
+    # -- part ----------------------------------------------------------------------------------
+
+    async def part(self, reason: CloseReason, lost: OSError | None) -> None:
+        """Close the connection, and account for its end. The one place where that is done."""
+        try:
+            await self.connection.close()
+        except (OSError, AnysockError) as error:
+            # There was nobody any more to part with.
+            lost = lost or (error if isinstance(error, OSError) else None)
+        finally:
+            self.account_for(reason, lost)
+
+    def account_for(self, reason: CloseReason, lost: OSError | None) -> None:
+        """Give back what it has held, and tell of its end; once."""
+        desk, connection = self._desk, self.connection
+        if not desk.sessions.remove(self):
+            return
+        if self.ended is CloseReason.ABORTED or reason is CloseReason.ABORTED:
+            reason = self.ended or reason
+        self._give_back()
+        self._tell_opened()
+        connection.lasted = desk.engine.now() - self.activity.opened_at
+        desk.events.connection_closed(connection, reason, lost)
+        desk.sessions.notify()
+
+    def _give_back(self) -> None:
+        if self._counted:
+            self._counted = False
+            self._desk.gate.leave(self.connection.peer)
+        if self._has_slot:
+            self._has_slot = False
+            self._desk.gate.give_back()
+
+    # -- ended by others -----------------------------------------------------------------------
 
     def is_silent(self, now: float, limits: TimeLimits) -> bool:
-        """Whether a look would end it because of what has not come or gone."""
-        if self.ended is not None or not self.begun:
-            return False
-        self._observe(now)
-        return (limits.write is not None and now - self.progress_at >= limits.write) or (
-            limits.idle is not None and now - self.moved_at >= limits.idle
-        )
+        """Whether `check` would end it for what has not come or gone."""
+        stream = self.connection.stream
+        return self.ended is None and self.activity.is_silent(stream, now, limits)
 
     def excuse(self, seconds: float, now: float) -> None:
-        """We were held up for so long: that it was silent meanwhile, nobody can say. (How long it
-        has been here counts all the same.)"""
-        self.moved_at = min(self.moved_at + seconds, now)
-        self.progress_at = min(self.progress_at + seconds, now)
-        self.busy_at = min(self.busy_at + seconds, now)
-        self.mark_at = min(self.mark_at + seconds, now)
-        self.ended_at = min(self.ended_at + seconds, now)
+        """The server was held up for `seconds`, which count against nobody."""
+        self.activity.excuse(seconds, now)
+        self._ended_at = min(self._ended_at + seconds, now)
 
-    def look(self, now: float, limits: TimeLimits) -> None:
+    def check(self, now: float, limits: TimeLimits) -> None:
         """End the connection if it has taken too long for something."""
         if self.ended is not None:
-            if now - self.ended_at >= limits.grace:
+            if now - self._ended_at >= limits.grace:
                 self.abort()
             return
-        if limits.lifetime is not None and now - self.opened_at >= limits.lifetime:
-            self.end(CloseReason.LIFETIME, now)
-            return
-        if not self.begun:
-            return  # the handshake has a deadline of its own
-        self._observe(now)
-        if limits.write is not None and now - self.progress_at >= limits.write:
-            self.end_at_once(CloseReason.WRITE_TIMEOUT, now)
-        elif limits.idle is not None and now - self.moved_at >= limits.idle:
-            self.end(CloseReason.IDLE, now)
-            if self.progress is not None:
+        reason = self.activity.overdue(self.connection.stream, now, limits)
+        if reason is CloseReason.WRITE_TIMEOUT:
+            self.end_at_once(reason, now)
+        elif reason is not None:
+            self.end(reason, now)
+            if reason is CloseReason.IDLE and self.activity.progress is not None:
                 self.abort()  # a peer that does not read would not notice anything else
-        elif self._may_be_too_slow(now, limits):
-            if self.moved - self.mark < limits.min_rate * (now - self.mark_at):
-                self.end(CloseReason.TOO_SLOW, now)
-            self.mark, self.mark_at = self.moved, now
 
-    def _may_be_too_slow(self, now: float, limits: TimeLimits) -> bool:
-        """Whether it is time to see how much has moved. Who has gone silent is none of these: the
-        idle timeout ends it, where there is one."""
-        if not limits.min_rate or now - self.mark_at < limits.window:
-            return False
-        return limits.idle is None or self.moved_at == now
-
-    def rest(self, now: float) -> None:
-        """The server drains: end the connection if it has been at rest for long enough."""
+    def end_if_idle(self, now: float, held_up: float = 0.0) -> None:
+        """The server drains: end the connection if it has been at rest for long enough. `held_up`
+        is for how many seconds nobody could tell."""
         stream = self.connection.stream
-        self._observe(now)
-        if stream.sending or not stream.receiving:
-            self.busy_at = now
-        elif now - max(self.moved_at, self.busy_at) >= QUIET_SECONDS and self.ended is None:
-            self.ended, self.ended_at = CloseReason.DRAINED, now
+        self.connection.draining = True
+        if held_up:
+            self.excuse(held_up, now)
+        elif self.activity.is_at_rest(stream, now) and self.ended is None:
+            self.ended, self._ended_at = CloseReason.DRAINED, now
             stream.end_receiving()
 
+    def cost(self) -> float:
+        """How much memory it holds for what it has moved since the last check: bytes for each."""
+        moved = self.activity.since_sample(self.connection.stream)
+        return self.connection.held / (1 + moved)
+
     def end(self, reason: CloseReason, now: float) -> None:
-        """It has had its time. The handler gets the end of the stream; if it has not come to its
-        own after a grace, it is aborted."""
-        self.ended, self.ended_at = reason, now
+        """It has had its time. The handler gets the end of the stream; if it has not returned after
+        a grace, it is aborted."""
+        self.ended, self._ended_at = reason, now
         self.connection.draining = True
         self.connection.stream.end_receiving()
 
-    def cost(self) -> float:
-        """How much memory it holds for what it has moved since the last look: bytes for each."""
-        stream = self.connection.stream
-        return self.connection.held / (1 + stream.bytes_received + stream.bytes_sent - self.moved)
-
     def end_at_once(self, reason: CloseReason, now: float) -> None:
-        """It is ended now, and not first told to come to its end."""
-        self.ended, self.ended_at = reason, now
+        """End it with an abort, without a grace."""
+        self.ended, self._ended_at = reason, now
         self.abort()
 
-    @property
-    def aborted(self) -> bool:
-        """Whether `abort` was called."""
-        return self._to_cancel
-
     def abort_late(self) -> bool:
-        """The time of the drain is over. Whatever it was being ended for, it is aborted, and that
-        is what is told of it; unless a limit has aborted it already. True if it is aborted now."""
+        """The time of the drain is over. Whatever the connection was being ended for, it is
+        aborted, and that is what is told of it; unless a limit has aborted it already. True if it
+        is aborted now."""
         if self.aborted:
             return False
         self.ended = CloseReason.ABORTED
@@ -227,32 +366,20 @@ class Served:
         """Let the peer have a reset, and the handler a cancellation; that once, since it may clean
         up."""
         self.connection.abort()
-        self._to_cancel = True
+        self.aborted = True
         self._cancel()
 
-    def runs_as(self, task: Task[object]) -> None:
+    def is_run_by(self, task: Task[object]) -> bool:
+        return self._task == task
+
+    def _runs_as(self, task: Task[object]) -> Task[object]:
         """Its task has begun; it may have been aborted before."""
-        self.task = task
-        if self._to_cancel:
+        self._task = task
+        if self.aborted:
             self._cancel()
+        return task
 
     def _cancel(self) -> None:
-        if self.task is not None and not self._told:
-            self._told = True
-            self.task.cancel()
-
-    def how_it_ended(self) -> CloseReason:
-        """Why the connection ended, when its handler has returned."""
-        if self.ended is not None:
-            return self.ended
-        # A handler may have met the loss of the peer, and kept it to itself.
-        lost = self.connection.stream.lost
-        if isinstance(lost, TooManyBytes):
-            return CloseReason.MAX_BYTES
-        # Who is lost already can't be aborted any more, though a handler may well try.
-        if isinstance(lost, StreamAborted) or (self.connection.aborted and lost is None):
-            return CloseReason.ABORTED
-        nothing_moved = self.connection.bytes_received == self.connection.bytes_sent == 0
-        if nothing_moved and (lost is None or isinstance(lost, ConnectionResetError)):
-            return CloseReason.NO_DATA  # health checks reset, too: that leaves nothing in TIME_WAIT
-        return CloseReason.DONE if lost is None else CloseReason.LOST
+        if self._task is not None and not self._cancel_delivered:
+            self._cancel_delivered = True
+            self._task.cancel()

@@ -6,20 +6,19 @@ import signal
 import threading
 from collections.abc import Iterable
 
+from anysock.engines.base import Task
 from anysock.engines.stream_state import PEER_GONE
 from anysock.errors import EndOfStream, LineTooLong, is_only
-from anysock.server.session import Served
 from anysock.streams.connection import Connection
 from anysock.telemetry.events import CloseReason
 
 
 def is_cancellation(
-    client: Served, error: BaseException, cancellations: tuple[type[BaseException], ...]
+    task: Task[object], error: BaseException, cancellations: tuple[type[BaseException], ...]
 ) -> bool:
-    """Whether `error` is no more than the cancellation that somebody has asked for. One that a
-    handler raises by hand, or hands on from another task, is a failure like any other."""
-    asked_for = client.task is not None and client.task.cancelling
-    return asked_for and is_only(error, cancellations)
+    """Whether `error` is no more than the cancellation of `task` that somebody has asked for. One
+    that a handler raises by hand, or hands on from another task, is a failure like any other."""
+    return task.cancelling and is_only(error, cancellations)
 
 
 def may_be_an_interrupt(error: BaseException) -> bool:
@@ -33,17 +32,18 @@ def may_be_an_interrupt(error: BaseException) -> bool:
     )
 
 
-def of_the_peer(client: Served, error: BaseException) -> tuple[CloseReason, OSError | None] | None:
+def of_the_peer(
+    connection: Connection, reason: CloseReason, error: BaseException
+) -> tuple[CloseReason, OSError | None] | None:
     """Why the connection has ended, when what the handler raised says no more than that its peer
     is gone, or has done what the conversation can't go on with; None: the handler has failed.
+    `reason` is why it would have ended, had the handler returned.
 
     A handler with a task group has several tasks that meet that, each with an error of its own.
     """
-    connection = client.connection
     lost = connection.stream.lost
     if not all(_is_of_the_peer(connection, lost, each) for each in _each_of(error)):
         return None
-    reason = client.how_it_ended()
     if reason is not CloseReason.DONE:
         return reason, lost
     # The stream is as it should be, and what came on it is not.

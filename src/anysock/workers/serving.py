@@ -17,7 +17,6 @@ from anysock.engines.posix.signals import is_ignored
 from anysock.errors import UsageError
 from anysock.handlers import Handler
 from anysock.handlers.checking import checked
-from anysock.machine.last_deadline import LastDeadline
 from anysock.machine.process import end_by_sigterm, open_standard_descriptors
 from anysock.net.addresses import Address
 from anysock.options.keywords import ServeKeywords, options_of
@@ -99,16 +98,10 @@ def _serve(
         engine: Engine = make_engine(server.options.engine)
         if server.options.slow_step:
             watch_steps(engine, server.options.slow_step)
-        # Until the last task has ended: those that handlers have spawned may be late, too.
-        last = LastDeadline(server.exit_leaving)
         if on_main_thread:
-            server.last = last
-        try:
-            engine.run(server.serve_until_signal() if on_main_thread else server.serve_forever())
-            if on_main_thread and engine.left:
-                server.exit_leaving()
-        finally:
-            last.over()
+            server.process.run(engine, server.serve_until_signal())
+        else:
+            engine.run(server.serve_forever())
     return server.aborted
 
 

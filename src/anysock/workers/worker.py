@@ -24,7 +24,6 @@ from anysock.engines.base import Engine
 from anysock.engines.own_loop import watch_steps
 from anysock.engines.posix.machine import MACHINE
 from anysock.errors import AnysockError, StartError, UsageError
-from anysock.machine.last_deadline import LastDeadline
 from anysock.machine.process import leave_signals_to_the_main_thread, open_standard_descriptors
 from anysock.server.admission import connections_that_fit
 from anysock.server.server import Server
@@ -116,17 +115,11 @@ class Worker:
     def run(self) -> int:
         """Serve until the supervisor, or a signal, has ended it; return how many were aborted."""
         server = self.server
-        server.last = LastDeadline(server.exit_leaving)
-        server.exit_code = 0  # the supervisor has its own, for all
-        server.before_exit = lambda: self._control.tell(
+        server.process.exit_code = 0  # the supervisor has its own, for all
+        server.process.before_exit = lambda: self._control.tell(
             drained=max(server.aborted, 1), figures=self.last_figures
         )
-        try:
-            self.engine.run(self._serve())
-            if self.engine.left:
-                server.exit_leaving()
-        finally:
-            server.last.over()
+        server.process.run(self.engine, self._serve())
         return server.aborted
 
     async def _serve(self) -> None:

@@ -11,6 +11,7 @@ import pytest
 import anysock
 from anysock import CloseReason, Server
 from anysock.engines.current import current_engine
+from anysock.server.session import Session
 from tests.contract.in_process.test_streams import receive_all
 from tests.harness import PATIENCE
 
@@ -85,14 +86,14 @@ def test_what_fails_for_one_client_makes_no_address_deaf(concurrent_engine, whic
     async def main():
         told = Told()
         server = Server("echo", bind=["127.0.0.1:0", "127.0.0.1:0"], events=told)
-        let_in = server._let_in
+        enter = Session._enter
 
-        async def scarce(client, binding, waited):
-            if failures and server.addresses[which].endswith(f":{client.connection.local[1]}"):
+        async def scarce(session, binding, waited):
+            if failures and server.addresses[which].endswith(f":{session.connection.local[1]}"):
                 raise failures.pop()
-            await let_in(client, binding, waited)
+            await enter(session, binding, waited)
 
-        monkeypatch.setattr(server, "_let_in", scarce)
+        monkeypatch.setattr(Session, "_enter", scarce)
         async with server:
             while failures:
                 with pytest.raises(ConnectionResetError):  # by the connect already, perhaps

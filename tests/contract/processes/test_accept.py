@@ -118,8 +118,8 @@ def accept_all(
 
     async def main() -> None:
         await server.start()
-        await server._accept_clients(server._listeners[0])
-        if not server._draining:
+        await server._acceptors[0].run()
+        if not server._life.phase.draining:
             await server.drain()
 
     engine.run(main())
@@ -161,7 +161,7 @@ def test_a_broken_listener_stops_the_server_with_its_error():
     server, _, _ = accept_all([errno.EINVAL])
     assert isinstance(server._failure, OSError)
     assert server._failure.errno == errno.EINVAL
-    assert server._draining
+    assert server._life.phase.draining
 
 
 def test_where_no_thread_can_be_started_the_peer_is_let_go_and_accepting_goes_on():

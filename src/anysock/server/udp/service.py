@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from anysock.engines.base import Datagrams, Engine, SockAddr
-from anysock.errors import StreamClosed
+from anysock.errors import StreamClosed, UsageError
+from anysock.net.addresses import Address, explain_bind_error
 from anysock.options.serve import ServeOptions
 from anysock.server.accept_policy import BACK_OFF_SECONDS, LOG_INTERVAL_SECONDS, OncePer
+from anysock.server.bindings import binding_told
 from anysock.server.udp.policy import Refusal, UdpPolicy
 from anysock.telemetry.events import Events
 
@@ -91,3 +95,38 @@ class UdpService:
         """Close the sockets; each `serve` returns."""
         for endpoint in self.endpoints:
             endpoint.close()
+
+
+def open_udp(
+    engine: Engine,
+    addresses: Sequence[Address],
+    options: ServeOptions,
+    handler: str | None,
+    events: Events,
+) -> UdpService:
+    """Open the sockets of udp:// `addresses`, to be served by the handler of that name.
+
+    Raises `UsageError` for a handler that needs connections, and `StartError` when a socket can't
+    be opened; then none is left open.
+    """
+    if handler not in HANDLERS:
+        raise UsageError(
+            f"{addresses[0]}: over UDP there are no connections, and only the handlers "
+            f"{' and '.join(HANDLERS)}"
+        )
+    endpoints: list[Datagrams] = []
+    bindings = [
+        None if each.fd >= 0 else binding_told(each, engine.machine, events) for each in addresses
+    ]
+    try:
+        for address, binding in zip(addresses, bindings, strict=True):
+            if binding is None:
+                endpoints.append(engine.adopt_datagrams(address.fd))
+                continue
+            for family, sockaddr in binding.addresses:
+                endpoints.append(engine.open_datagrams(family, sockaddr))
+    except OSError as error:
+        for endpoint in endpoints:
+            endpoint.close()
+        raise explain_bind_error(error, "udp") from None
+    return UdpService(engine, endpoints, options, echo=handler == "echo", events=events)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from anysock.options.serve import ServeOptions
-from anysock.server.session import GRACE_SECONDS, QUIET_SECONDS, Served, TimeLimits
+from anysock.server.session import Session
+from anysock.server.time_limits import GRACE_SECONDS, QUIET_SECONDS, TimeLimits
 from anysock.streams.connection import Connection
 from anysock.streams.limiting import TooManyBytes
 from anysock.telemetry.events import CloseReason
@@ -19,7 +21,7 @@ NONE = {"idle_timeout": 0, "write_timeout": 0, "max_lifetime": 0, "min_rate": 0}
 
 
 class FakeStream:
-    """What `Served` asks of a stream, and what it does to it."""
+    """What `Session` asks of a stream, and what it does to it."""
 
     def __init__(self) -> None:
         self.bytes_received = 0
@@ -56,6 +58,11 @@ class FakeTask:
         self.cancelled += 1
 
 
+def session(stream: Any, now: float) -> Session:
+    """A session of no server."""
+    return Session(Connection(stream), None, now)  # type: ignore[arg-type]
+
+
 class World:
     """A connection that is looked at as the server does, at times of the test's own."""
 
@@ -64,20 +71,24 @@ class World:
         self.now = 5000.0
         self.stream = FakeStream()
         self.task = FakeTask()
-        self.client = Served(Connection(self.stream), self.now)  # type: ignore[arg-type]
-        self.client.task = self.task  # type: ignore[assignment]
+        self.session = session(self.stream, self.now)
+        self.session._task = self.task  # type: ignore[assignment]
         if begun:
-            self.client.begin(self.now)
+            self.begin()
+
+    def begin(self) -> None:
+        """Its handler begins."""
+        self.session.activity.begin(self.stream, self.now)  # type: ignore[arg-type]
 
     def pass_(self, seconds: float, each_look: Callable[[], object] = lambda: None) -> float:
         """Let up to so many seconds pass, until the connection is ended; return how many did."""
-        between = self.limits.between_looks
+        between = self.limits.check_interval
         assert between is not None
         began = self.now
-        while self.now - began < seconds and self.client.ended is None:
+        while self.now - began < seconds and self.session.ended is None:
             self.now += between
             each_look()
-            self.client.look(self.now, self.limits)
+            self.session.check(self.now, self.limits)
         return self.now - began
 
 
@@ -89,7 +100,7 @@ def test_looks_come_often_enough_for_the_shortest_time(idle, write, lifetime, ra
     limits = TimeLimits.of(
         ServeOptions(idle_timeout=idle, write_timeout=write, max_lifetime=lifetime, min_rate=rate)
     )
-    between = limits.between_looks
+    between = limits.check_interval
     finite = [each for each in (idle, write, lifetime, rate and (idle or 60)) if each]
     if not finite:
         assert between is None
@@ -111,10 +122,10 @@ def test_the_defaults_are_all_finite():
 def test_an_idle_connection_is_ended_in_time_and_not_before(idle):
     world = World(idle_timeout=idle)
     took = world.pass_(3 * idle)
-    assert world.client.ended is CloseReason.IDLE
+    assert world.session.ended is CloseReason.IDLE
     assert idle <= took <= idle * 1.126, "an eighth, for a float's sake"
     assert world.stream.ended
-    assert world.client.connection.draining, "a handler that does not receive is told so"
+    assert world.session.connection.draining, "a handler that does not receive is told so"
     assert not world.stream.aborted
 
 
@@ -129,12 +140,12 @@ def test_whatever_moves_puts_it_off_and_nothing_else(moves):
         stream.bytes_sent += move == "out"
         stream.taken += move == "taken"
         stream.sending = move == "taken"
-        world.client.look(world.now, world.limits)
+        world.session.check(world.now, world.limits)
         if move or before == "taken":  # a send that waited has come to its end
             last = world.now
         before = move
-        assert (world.client.ended is CloseReason.IDLE) == (world.now - last >= 10)
-        if world.client.ended is not None:
+        assert (world.session.ended is CloseReason.IDLE) == (world.now - last >= 10)
+        if world.session.ended is not None:
             return
 
 
@@ -146,7 +157,7 @@ def test_a_peer_that_takes_what_is_sent_is_not_idle():
         world.stream.taken += 1
 
     world.pass_(100, take)
-    assert world.client.ended is None
+    assert world.session.ended is None
 
 
 def test_an_idle_one_that_waits_to_send_is_aborted_at_once():
@@ -154,7 +165,7 @@ def test_an_idle_one_that_waits_to_send_is_aborted_at_once():
     world = World(idle_timeout=10)
     world.stream.sending = True
     world.pass_(100)
-    assert world.client.ended is CloseReason.IDLE
+    assert world.session.ended is CloseReason.IDLE
     assert world.stream.aborted
     assert world.task.cancelled == 1
 
@@ -162,8 +173,8 @@ def test_an_idle_one_that_waits_to_send_is_aborted_at_once():
 def test_before_its_handler_has_begun_the_handshake_has_a_deadline_of_its_own():
     world = World(begun=False, idle_timeout=1, write_timeout=1, min_rate=1)
     world.pass_(100)
-    assert world.client.ended is None
-    world.client.begin(world.now)
+    assert world.session.ended is None
+    world.begin()
     assert 1 <= world.pass_(100) < 1.3, "and its time counts from here"
 
 
@@ -175,7 +186,7 @@ def test_a_peer_that_takes_nothing_is_aborted_in_time_and_not_before(write):
     world = World(write_timeout=write)
     world.stream.sending = True
     took = world.pass_(3 * write)
-    assert world.client.ended is CloseReason.WRITE_TIMEOUT
+    assert world.session.ended is CloseReason.WRITE_TIMEOUT
     assert write <= took <= write * 1.26, "the first look is the one that sees it wait"
     assert world.stream.aborted
     assert world.task.cancelled == 1
@@ -190,7 +201,7 @@ def test_a_peer_that_takes_a_byte_now_and_then_is_not():
             world.stream.taken += 1
 
     world.pass_(300, take)
-    assert world.client.ended is None
+    assert world.session.ended is None
 
 
 def test_each_wait_to_send_counts_for_itself():
@@ -200,13 +211,13 @@ def test_each_wait_to_send_counts_for_itself():
         world.stream.sending = world.now % 5 != 0
 
     world.pass_(300, toggle)
-    assert world.client.ended is None
+    assert world.session.ended is None
 
 
 def test_who_waits_for_its_peer_to_speak_has_nothing_to_write():
     world = World(write_timeout=8)
     world.pass_(300)
-    assert world.client.ended is None
+    assert world.session.ended is None
 
 
 # -- the least rate -------------------------------------------------------------------------------
@@ -229,7 +240,7 @@ def drip(world: World, every: float, size: int = 1) -> Callable[[], None]:
 def test_a_byte_in_just_less_than_the_idle_timeout_is_too_slow():
     world = World(idle_timeout=10, min_rate=1)
     took = world.pass_(1000, drip(world, 9.9))
-    assert world.client.ended is CloseReason.TOO_SLOW
+    assert world.session.ended is CloseReason.TOO_SLOW
     assert 10 <= took <= 2 * 9.9 + 1.3
     assert world.stream.ended
 
@@ -238,25 +249,25 @@ def test_who_goes_silent_is_idle_and_not_too_slow():
     world = World(idle_timeout=10, min_rate=1)
     world.now += 3
     world.stream.bytes_received = 5
-    world.client.look(world.now, world.limits)
+    world.session.check(world.now, world.limits)
     assert 10 <= world.pass_(100) <= 11.3
-    assert world.client.ended is CloseReason.IDLE
+    assert world.session.ended is CloseReason.IDLE
 
 
 def test_where_nobody_is_idle_who_goes_silent_is_too_slow():
     world = World(min_rate=1)
     assert 60 <= world.pass_(1000) <= 65
-    assert world.client.ended is CloseReason.TOO_SLOW
+    assert world.session.ended is CloseReason.TOO_SLOW
 
 
 @given(rate=st.floats(0.5, 1000), idle=st.floats(1, 100))
 def test_who_moves_as_much_as_it_must_goes_on(rate, idle):
     world = World(idle_timeout=idle, min_rate=rate)
-    every = world.limits.between_looks
+    every = world.limits.check_interval
     assert every is not None
     enough = int(rate * every / 2) + 2
     world.pass_(20 * idle, drip(world, every, enough))
-    assert world.client.ended is None
+    assert world.session.ended is None
 
 
 @given(rate=st.floats(1, 1000), share=st.floats(0, 0.8))
@@ -270,7 +281,7 @@ def test_who_moves_less_is_ended_when_the_first_time_is_over(rate, share):
         world.stream.bytes_received = int(moved)
 
     assert 60 <= world.pass_(1000, move) <= 65.1
-    assert world.client.ended is CloseReason.TOO_SLOW
+    assert world.session.ended is CloseReason.TOO_SLOW
 
 
 def test_a_burst_is_good_for_one_window_only():
@@ -278,7 +289,7 @@ def test_a_burst_is_good_for_one_window_only():
     world.stream.bytes_received = 1_000_000
     trickle = drip(world, 1)
     took = world.pass_(1000, trickle)
-    assert world.client.ended is CloseReason.TOO_SLOW
+    assert world.session.ended is CloseReason.TOO_SLOW
     assert 20 <= took <= 26
 
 
@@ -289,7 +300,7 @@ def test_a_burst_is_good_for_one_window_only():
 def test_a_lifetime_ends_whatever_it_does(begun):
     world = World(begun, max_lifetime=100)
     took = world.pass_(1000, drip(world, 0.1, 1000))
-    assert world.client.ended is CloseReason.LIFETIME
+    assert world.session.ended is CloseReason.LIFETIME
     assert 100 <= took <= 105
     assert world.stream.ended
     assert not world.stream.aborted
@@ -301,21 +312,21 @@ def test_a_handler_that_does_not_come_to_its_end_is_aborted_after_a_grace_and_to
     ended = world.now
     while not world.stream.aborted:
         world.now += 1
-        world.client.look(world.now, world.limits)
+        world.session.check(world.now, world.limits)
     assert world.now - ended == GRACE_SECONDS
     for _ in range(20):
         world.now += 1
-        world.client.look(world.now, world.limits)
+        world.session.check(world.now, world.limits)
     assert world.task.cancelled == 1, "its clean-up would be interrupted again and again"
-    assert world.client.how_it_ended() is CloseReason.LIFETIME
+    assert world.session.reason() is CloseReason.LIFETIME
 
 
 def test_a_task_that_is_not_there_yet_is_told_when_it_is():
     world = World(max_lifetime=100)
-    world.client.task = None
-    world.client.abort()
-    world.client.task = world.task  # type: ignore[assignment]
-    world.client.abort()
+    world.session._task = None
+    world.session.abort()
+    world.session._task = world.task  # type: ignore[assignment]
+    world.session.abort()
     assert world.task.cancelled == 1
 
 
@@ -350,8 +361,8 @@ def test_nothing_ends_before_its_time(moves, idle, write, lifetime):
             moved_at = world.now
         if move != "stuck":
             taken_at = world.now
-        world.client.look(world.now, world.limits)
-        match world.client.ended:
+        world.session.check(world.now, world.limits)
+        match world.session.ended:
             case CloseReason.LIFETIME:
                 assert world.now - opened >= lifetime
                 return
@@ -369,27 +380,27 @@ def test_nothing_ends_before_its_time(moves, idle, write, lifetime):
 
 def test_a_drain_ends_who_is_at_rest_and_nobody_else():
     world = World()
-    client, stream = world.client, world.stream
+    session, stream = world.session, world.stream
 
     def rest(seconds: float) -> None:
         world.now += seconds
-        client.rest(world.now)
+        session.end_if_idle(world.now)
 
     rest(0.0)
     rest(QUIET_SECONDS - 0.01)
     stream.bytes_received += 1
     rest(0.02)
-    assert client.ended is None, "something has moved"
+    assert session.ended is None, "something has moved"
     stream.receiving = False
     rest(10)
-    assert client.ended is None, "its handler is at work"
+    assert session.ended is None, "its handler is at work"
     stream.receiving, stream.sending = True, True
     rest(10)
-    assert client.ended is None, "its peer has not read all yet"
+    assert session.ended is None, "its peer has not read all yet"
     stream.sending = False
     rest(0.0)
     rest(QUIET_SECONDS)
-    assert client.ended is CloseReason.DRAINED
+    assert session.ended is CloseReason.DRAINED
     assert stream.ended
     assert not stream.aborted
 
@@ -397,13 +408,13 @@ def test_a_drain_ends_who_is_at_rest_and_nobody_else():
 # -- how it ended ---------------------------------------------------------------------------------
 
 
-def test_how_it_ended_when_its_handler_has_returned():
+def test_reason_when_its_handler_has_returned():
     world = World(idle_timeout=1)
-    client, stream = world.client, world.stream
-    assert client.how_it_ended() is CloseReason.NO_DATA
+    session, stream = world.session, world.stream
+    assert session.reason() is CloseReason.NO_DATA
     stream.bytes_received = 1
-    assert client.how_it_ended() is CloseReason.DONE
+    assert session.reason() is CloseReason.DONE
     stream.lost = TooManyBytes()
-    assert client.how_it_ended() is CloseReason.MAX_BYTES
-    client.end(CloseReason.TOO_SLOW, world.now)
-    assert client.how_it_ended() is CloseReason.TOO_SLOW
+    assert session.reason() is CloseReason.MAX_BYTES
+    session.end(CloseReason.TOO_SLOW, world.now)
+    assert session.reason() is CloseReason.TOO_SLOW
