@@ -58,6 +58,12 @@ docs/options.md: $(VENV)/ready-to-run src/anysock/options/serve.py src/anysock/o
 docs/reference/metrics.md: $(VENV)/ready-to-run src/anysock/telemetry/metrics.py src/anysock/telemetry/events.py
 	$(BIN)/python -c 'from anysock.telemetry.metrics import reference; print(reference(), end="")' > $@
 
+# The map of the house, for the README. It is drawn anew each time: any file may change an import.
+.PHONY: docs/_static/house.svg
+docs/_static/house.svg: $(VENV)/ready-to-run
+	$(BIN)/python docs/_ext/house_map.py > $@.new
+	@mv $@.new $@
+
 clean:
 	rm -rf $(VENV) dist build docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find src tests -name __pycache__ -prune -exec rm -rf {} +

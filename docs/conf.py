@@ -11,7 +11,9 @@ project = "Anysock"
 author = "The Anysock authors"
 release = version = anysock.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_click", "claims", "timeline"]
+extensions = [
+    "myst_parser", "sphinx.ext.autodoc", "sphinx_click", "claims", "house_map", "timeline",
+]  # fmt: skip
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build", "_ext"]

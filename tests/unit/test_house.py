@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ast
-import functools
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parents[2] / "src" / "anysock"
+from tests.house import SOURCE, files_of, imports_of, room_of
 
 # From the ground up. A file may import from its own room and from the rooms below.
 FLOORS = [
@@ -34,32 +33,7 @@ FLOORS = [
     {"__main__"},
 ]
 FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}
-MODULES = sorted(SOURCE.rglob("*.py"))
-
-
-def room_of(path: Path) -> str:
-    first = path.relative_to(SOURCE).parts[0]
-    return first.removesuffix(".py")
-
-
-def file_of(module: str) -> Path | None:
-    """The file of `module`, when it is one of ours."""
-    path = SOURCE.parent / module.replace(".", "/")
-    return next((f for f in (path.with_suffix(".py"), path / "__init__.py") if f.exists()), None)
-
-
-@functools.cache
-def imports_of(path: Path) -> set[Path]:
-    """The files of the house that one imports, be it only inside a function, or for its types."""
-    names = []
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            for alias in node.names:
-                inside = f"{node.module}.{alias.name}"
-                names.append(inside if file_of(inside) else node.module)
-        elif isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-    return {found for name in names if (found := file_of(name)) and found != path}
+MODULES = files_of()
 
 
 def test_every_module_has_a_floor():
