@@ -34,11 +34,8 @@ from anysock.engines.posix.engine import PosixEngine
 from anysock.engines.posix.listening import ListeningSocket, SocketListener, accepted
 from anysock.engines.posix.signals import catch_signals
 from anysock.engines.posix.streams import (
-    MOST_SEND_SIZE,
-    TURNS,
+    MAX_SEND_SIZE,
     AwaitingStream,
-    second_receiver,
-    second_sender,
     whole,
 )
 from anysock.engines.running import engine_is
@@ -61,13 +58,8 @@ class AsyncioStream(AwaitingStream):
         self._room: asyncio.Future[None] | None = None
 
     async def recv(self, max_bytes: int | None = None) -> bytes:
-        self._state.check_receive()
-        if self._receiving:
-            raise second_receiver()
-        self._receiving = True
+        await self._begin_receiving()
         try:
-            await self._let_others_run()
-            self._state.check_receive()
             asked = max_bytes or self._recv_size
             data = await self._kept_or_received(asked)
         except OSError as error:
@@ -113,14 +105,10 @@ class AsyncioStream(AwaitingStream):
         return data[:asked]
 
     async def send_all(self, data: Data) -> None:
-        self._state.check_send()
-        if self._sending:
-            raise second_sender()
-        self._sending = True
+        await self._begin_sending()
         try:
-            await self._let_others_run()
             try:
-                if len(data) > MOST_SEND_SIZE:
+                if len(data) > MAX_SEND_SIZE:
                     data = await self._sent_but_the_last(memoryview(data))
                 await self._sent(data)
             except asyncio.CancelledError:
@@ -134,10 +122,10 @@ class AsyncioStream(AwaitingStream):
 
     async def _sent_but_the_last(self, data: memoryview) -> memoryview:
         """Send `data` in pieces, all but the last, which is returned."""
-        while len(data) > MOST_SEND_SIZE:
-            await self._sent(data[:MOST_SEND_SIZE])
-            self.bytes_sent += MOST_SEND_SIZE
-            data = data[MOST_SEND_SIZE:]
+        while len(data) > MAX_SEND_SIZE:
+            await self._sent(data[:MAX_SEND_SIZE])
+            self.bytes_sent += MAX_SEND_SIZE
+            data = data[MAX_SEND_SIZE:]
             await self._let_others_run()
         return data
 
@@ -163,16 +151,6 @@ class AsyncioStream(AwaitingStream):
     def _wake_sender(self) -> None:
         if self._room is not None and not self._room.done():
             self._room.set_exception(StreamAborted("aborted on our side"))
-
-    async def _let_others_run(self) -> None:
-        """asyncio's methods return at once, and let nobody run, where they need not wait.
-
-        To be called before each operation: what it has moved would be lost to who is cancelled
-        after it."""
-        self._turns -= 1
-        if self._turns < 0:
-            self._turns = TURNS
-            await asyncio.sleep(0)
 
     async def _release(self) -> None:
         if self.receiving or self._sending:

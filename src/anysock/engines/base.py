@@ -94,8 +94,9 @@ class Stream(Protocol):
 
     **Who need not wait is not stopped**: what is there is received, and what there is room for is
     sent, even where a deadline is over already. But a task that never has to wait lets the others
-    run, and hears of its cancellation, at the latest after twice `engines.sockets.TURNS` such
-    operations on one stream; before the operation, and never between its bytes and its return.
+    run, and hears of its cancellation, at the latest after twice
+    `engines.posix.streams.OPS_BEFORE_YIELD` such operations on one stream; before the operation,
+    and never between its bytes and its return.
     """
 
     @property

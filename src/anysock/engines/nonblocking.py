@@ -44,7 +44,7 @@ from anysock.engines.posix.listening import (
     accepted,
 )
 from anysock.engines.posix.signals import catch_signals
-from anysock.engines.posix.streams import TURNS, SocketStream, second_sender, whole
+from anysock.engines.posix.streams import OPS_BEFORE_YIELD, SocketStream, second_sender, whole
 from anysock.engines.running import engine_is
 from anysock.errors import Cancelled, StreamClosed
 from anysock.loop.kernel import Kernel
@@ -110,7 +110,7 @@ class NonblockingStream(SocketStream):
         self._fd = self._write_fd = sock.fileno()
         # How many operations more may be done before the others must have had their turn; and the
         # turn of the loop since which they are counted.
-        self._budget = TURNS
+        self._budget = OPS_BEFORE_YIELD
         self._counted_since = 0
 
     @property
@@ -229,7 +229,7 @@ class NonblockingStream(SocketStream):
         self._budget -= cost
         if self._budget > 0:
             return True
-        self._budget = TURNS
+        self._budget = OPS_BEFORE_YIELD
         counted_since, self._counted_since = self._counted_since, self._kernel.iterations
         return counted_since != self._counted_since
 

@@ -32,10 +32,8 @@ from anysock.engines.posix.engine import PosixEngine
 from anysock.engines.posix.listening import ListeningSocket, SocketListener, accepted
 from anysock.engines.posix.signals import catch_signals
 from anysock.engines.posix.streams import (
-    TURNS,
+    OPS_BEFORE_YIELD,
     AwaitingStream,
-    second_receiver,
-    second_sender,
     whole,
 )
 from anysock.engines.running import engine_is
@@ -228,12 +226,8 @@ class TrioStream(AwaitingStream):
     """A `Stream` over a non-blocking socket, for tasks of trio."""
 
     async def recv(self, max_bytes: int | None = None) -> bytes:
-        self._state.check_receive()
-        if self._receiving:
-            raise second_receiver()
-        self._receiving = True
+        await self._begin_receiving()
         try:
-            await self._let_others_run()
             asked = max_bytes or self._recv_size
             while True:
                 self._state.check_receive()
@@ -242,7 +236,7 @@ class TrioStream(AwaitingStream):
                     break
                 except BlockingIOError:
                     await self._until(trio.lowlevel.wait_readable)
-                    self._turns = TURNS
+                    self._ops_left = OPS_BEFORE_YIELD
         except OSError as error:
             raise self._explain(error) from None
         finally:
@@ -256,13 +250,9 @@ class TrioStream(AwaitingStream):
         return data
 
     async def send_all(self, data: Data) -> None:
-        self._state.check_send()
-        if self._sending:
-            raise second_sender()
+        await self._begin_sending()
         rest = memoryview(data)
-        self._sending = True
         try:
-            await self._let_others_run()
             while True:
                 self._state.check_send()
                 try:
@@ -276,7 +266,7 @@ class TrioStream(AwaitingStream):
                 self.unsent = whole(data)
                 with self._engine.pauses:
                     await self._until(trio.lowlevel.wait_writable)
-                self._turns = TURNS
+                self._ops_left = OPS_BEFORE_YIELD
         except trio.Cancelled:
             self._state.give_up_send(len(data) - len(rest))
             raise
@@ -296,13 +286,6 @@ class TrioStream(AwaitingStream):
 
     def _wake_sender(self) -> None:
         trio.lowlevel.notify_closing(self._sock)  # it is not; it wakes both
-
-    async def _let_others_run(self) -> None:
-        """Before an operation: what it has moved would be lost to who is cancelled after it."""
-        self._turns -= 1
-        if self._turns < 0:
-            self._turns = TURNS
-            await deliver_cancel_once(trio.lowlevel.checkpoint())
 
     async def _release(self) -> None:
         # Wakes who waits: trio must not be left with a descriptor that we have closed.

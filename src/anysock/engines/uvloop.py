@@ -18,23 +18,16 @@ import uvloop
 
 from anysock.engines.asyncio import AsyncioEngine
 from anysock.engines.base import Data, SockAddr, Stream
-from anysock.engines.posix.streams import (
-    LINGER_SECONDS,
-    TURNS,
-    SocketStream,
-    second_receiver,
-    second_sender,
-    whole,
-)
+from anysock.engines.posix.streams import LINGER_SECONDS, AwaitingStream, whole
 from anysock.errors import AnysockError
 
 T = TypeVar("T")
 
 # How much may have come that no task has asked for, in bytes, before reading is paused.
-MOST_UNASKED = 65536
+MAX_UNASKED = 65536
 
 
-class UvloopStream(SocketStream, asyncio.Protocol):
+class UvloopStream(AwaitingStream, asyncio.Protocol):
     """A `Stream` over a transport of libuv, which calls the methods of `asyncio.Protocol`."""
 
     _transport: asyncio.Transport
@@ -50,22 +43,7 @@ class UvloopStream(SocketStream, asyncio.Protocol):
         self._failure: OSError | None = None
         self._receiver: asyncio.Future[None] | None = None
         self._sender: asyncio.Future[None] | None = None
-        self._in_recv = False
-        self._in_one_send = False
         self._gone = self._loop.create_future()
-        self._turns = TURNS
-
-    @property
-    def receiving(self) -> bool:
-        return self._receiver is not None
-
-    @property
-    def sending(self) -> bool:
-        return self._sender is not None
-
-    @property
-    def _in_send(self) -> bool:
-        return self._in_one_send
 
     # -- what the transport calls ----------------------------------------------------------------
 
@@ -77,7 +55,7 @@ class UvloopStream(SocketStream, asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._chunks.append(data)
         self._unasked += len(data)
-        if self._unasked >= MOST_UNASKED:
+        if self._unasked >= MAX_UNASKED:
             self._reading_paused = True
             self._transport.pause_reading()
         _wake(self._receiver)
@@ -106,12 +84,8 @@ class UvloopStream(SocketStream, asyncio.Protocol):
     # -- what the handler calls ------------------------------------------------------------------
 
     async def recv(self, max_bytes: int | None = None) -> bytes:
-        self._state.check_receive()
-        if self._in_recv:
-            raise second_receiver()
-        self._in_recv = True
+        await self._begin_receiving()
         try:
-            await self._let_others_run()
             while not self._chunks:
                 self._state.check_receive()
                 if self._failure is not None:
@@ -125,15 +99,15 @@ class UvloopStream(SocketStream, asyncio.Protocol):
                     self._receiver = None
             self._state.check_receive()
         finally:
-            self._in_recv = False
-        asked = max_bytes or self._most_recv_size
+            self._receiving = False
+        asked = max_bytes or self._max_recv_size
         data = self._chunks.popleft()
         if len(data) > asked:
             self._chunks.appendleft(data[asked:])
             data = data[:asked]
         self._unasked -= len(data)
         self.bytes_received += len(data)
-        if self._reading_paused and self._unasked < MOST_UNASKED:
+        if self._reading_paused and self._unasked < MAX_UNASKED:
             self._reading_paused = False
             if not self._transport.is_closing():
                 self._transport.resume_reading()
@@ -141,19 +115,14 @@ class UvloopStream(SocketStream, asyncio.Protocol):
 
     async def send_all(self, data: Data) -> None:
         self._check_failure()
-        self._state.check_send()
-        if self._in_one_send:
-            raise second_sender()
-        self._in_one_send = True
+        await self._begin_sending()
         try:
-            await self._let_others_run()
             self._check_failure()
-            self._state.check_send()
             self._transport.write(data)
             if self._writing_paused:
                 await self._until_room(whole(data))
         finally:
-            self._in_one_send = False
+            self._sending = False
         self.bytes_sent += len(data)
 
     async def _until_room(self, size: int) -> None:
@@ -172,13 +141,6 @@ class UvloopStream(SocketStream, asyncio.Protocol):
             self.unsent = 0
         self._check_failure()
         self._state.check_send()
-
-    async def _let_others_run(self) -> None:
-        """Before an operation: what it has moved would be lost to who is cancelled after it."""
-        self._turns -= 1
-        if self._turns < 0:
-            self._turns = TURNS
-            await asyncio.sleep(0)
 
     def _check_failure(self) -> None:
         """Raise what libuv has told of the peer's loss."""

@@ -24,7 +24,7 @@ _ENTRY = 150
 _PIECE = 65536
 
 # How many sends may be done at once before the others get their turn.
-_TURNS = 16
+_OPS_BEFORE_YIELD = 16
 
 
 class _Piece(NamedTuple):
@@ -61,7 +61,7 @@ class DelayedStream(PausingStream):
         # Set when the task that carries is gone; None: it was not needed yet.
         self._carried: Event | None = None
         self._failure: Exception | None = None
-        self._turns = _TURNS
+        self._ops_left = _OPS_BEFORE_YIELD
 
     @property
     def held(self) -> int:
@@ -79,10 +79,10 @@ class DelayedStream(PausingStream):
     async def send_all(self, data: Data) -> None:
         self._check_send("send_all")
         with self._one_sends:
-            self._turns -= 1
-            if self._turns < 0:
+            self._ops_left -= 1
+            if self._ops_left < 0:
                 # Before anything is on the line: who is cancelled here has sent nothing.
-                self._turns = _TURNS
+                self._ops_left = _OPS_BEFORE_YIELD
                 await self._engine.sleep(0)
             lag = self._chance.uniform(self._least, self._most)
             rest = memoryview(data)

@@ -39,7 +39,7 @@ _TLV_CRC32C = 0x03
 
 
 # How many characters of what is wrong are told.
-_MOST_SHOWN = 32
+_MAX_SHOWN = 32
 
 
 class BadProxyHeader(ConnectionError):
@@ -134,7 +134,7 @@ class HeaderParser:
 
 
 def _shown(data: bytes | str) -> str:
-    return repr(data[:_MOST_SHOWN]) + ("..." if len(data) > _MOST_SHOWN else "")
+    return repr(data[:_MAX_SHOWN]) + ("..." if len(data) > _MAX_SHOWN else "")
 
 
 # -- version 1: a line of text -------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 # OpenSSL allows 131,396 bytes to a ClientHello, and makes room for all of it when the first four
 # have come. It has 500 to 2000 bytes, and with a large session ticket some more; BoringSSL, and so
 # Chrome and what Google serves, allows so much to any message.
-MOST_HELLO = 16_384
+MAX_HELLO = 16_384
 
 _HANDSHAKE = 0x16
 _CHANGE_CIPHER_SPEC = 0x14
@@ -53,7 +53,7 @@ class HelloWatch:
             self._head, data = self._head + data[:missing], data[missing:]
             if len(self._head) == _HEAD:
                 length = int.from_bytes(self._head[1:], "big")
-                if self._head[0] == _CLIENT_HELLO and length > MOST_HELLO:
+                if self._head[0] == _CLIENT_HELLO and length > MAX_HELLO:
                     return length
                 self._head, self._to_come = b"", length
         return None

@@ -14,7 +14,7 @@ from typing import Any
 
 from anysock.engines.base import Data
 from anysock.errors import TlsError, TlsTruncated, UsageError
-from anysock.net.tls_hello import MOST_HELLO, HelloWatch
+from anysock.net.tls_hello import MAX_HELLO, HelloWatch
 
 # A record holds at most 16 KiB of plain text. Before it, five bytes: the last two of them say how
 # much follows (RFC 8446, 5.1).
@@ -30,7 +30,7 @@ _BEGINNINGS = (0x16, 0x15)
 RECORDS_IN_A_ROW = 64
 
 # How much of what is no TLS is shown.
-_MOST_SHOWN = 20
+_MAX_SHOWN = 20
 
 
 class TlsSession:
@@ -122,7 +122,7 @@ class TlsSession:
         with self._lock:
             data = self._outgoing.read()
         if not self._first_sent:
-            self._first_sent = data[:_MOST_SHOWN]
+            self._first_sent = data[:_MAX_SHOWN]
         return data
 
     @property
@@ -275,7 +275,7 @@ class TlsSession:
             data = data[_HEAD:]
         length = self._watch.follow(data)
         if length is not None:
-            text = f"a ClientHello of {length} bytes: the most is {MOST_HELLO}"
+            text = f"a ClientHello of {length} bytes: the most is {MAX_HELLO}"
             self._failure = TlsError(text)
             raise self._failure
         if self._watch.over:
@@ -302,8 +302,8 @@ class TlsSession:
 
     def _check_beginning(self, data: bytes) -> None:
         """OpenSSL would know some of it by its first bytes, and send an alert into it."""
-        start = data[:_MOST_SHOWN]
-        echoed = len(start) == _MOST_SHOWN and start == self._first_sent
+        start = data[:_MAX_SHOWN]
+        echoed = len(start) == _MAX_SHOWN and start == self._first_sent
         if data[0] in _BEGINNINGS and not echoed:
             return
         if self._server_side:

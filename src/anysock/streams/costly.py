@@ -1,4 +1,4 @@
-"""Costly work: so much of it in a turn of the loop, and the rest in the next ones."""
+"""Costly work, spread over the iterations of a loop."""
 
 from __future__ import annotations
 
@@ -10,87 +10,89 @@ from anysock.engines.base import Engine, Event
 
 T = TypeVar("T")
 
-# How much costly work may be done in one turn of the loop, in seconds; and what is none: it costs
-# about as much as the turn itself.
-MOST_IN_A_TURN = 0.002
-_CHEAP = 0.000_05
+# The maximum of costly work in one iteration of the loop, in seconds. Work below the second figure
+# is not counted: it costs about as much as the iteration itself.
+MAX_SECONDS_PER_ITERATION = 0.002
+_CHEAP_SECONDS = 0.000_05
 
-# What work is taken to cost until some was done; from then on, as much as any has of late.
+# The cost that is assumed before any work was done, in seconds. After that it is the largest cost
+# seen, which fades by this factor with each work.
 _FIRST_GUESS = 0.001
 _FADING = 0.9
 
 
 class CostlyWork:
-    """Shared by tasks whose steps may take a millisecond each, as a signature does, so that many of
-    them, all ready at once, do not make one turn of the loop that holds up everybody else.
+    """Shared by tasks whose steps may take a millisecond each, as a signature does. If many of them
+    are ready at once, they must not make one iteration of the loop that holds up all other tasks.
 
-    So much is done in a turn as takes `MOST_IN_A_TURN`; who comes later waits, and they are let in
-    in their order. Where each task has a thread of its own, nobody is held up, and nobody waits.
+    One iteration does work of `MAX_SECONDS_PER_ITERATION`; later tasks wait, and are admitted in
+    order. Where each task has a thread of its own, no task is held up, and none waits.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        # What was done since the others have had their turn, or is about to be, in seconds.
+        # Work that was done, or is about to be done, since the other tasks last ran, in seconds.
         self._spent = 0.0
         self._guess = _FIRST_GUESS
-        self._waiting: collections.deque[_Place] = collections.deque()
+        self._waiters: collections.deque[_Waiter] = collections.deque()
 
     async def do(self, work: Callable[[], T]) -> T:
-        """The result of ``work()``, which is called when it is in order; or what it raises."""
+        """Call ``work()`` once it is admitted; return its result, or raise its exception."""
         engine = self._engine
         if not engine.one_thread:
             return work()
-        reckoned = await self._until_in_order()
+        reserved = await self._admission()
         began = engine.now()
         try:
             return work()
         finally:
-            await self._account_for(engine.now() - began, reckoned)
+            await self._account_for(engine.now() - began, reserved)
 
-    async def _until_in_order(self) -> float:
-        """Returns with how much it is reckoned: so much is given back, or corrected, after it."""
-        place = _Place(self._engine.event())
-        self._waiting.append(place)
-        self._let_in()
-        if not place.reckoned:
+    async def _admission(self) -> float:
+        """Wait to be admitted. Return the seconds that are reserved for the work, which the caller
+        accounts for afterwards."""
+        waiter = _Waiter(self._engine.event())
+        self._waiters.append(waiter)
+        self._admit()
+        if not waiter.reserved:
             try:
-                await place.turn.wait()
+                await waiter.admitted.wait()
             except BaseException:
-                if place.reckoned:
-                    self._give_back(place.reckoned)
+                if waiter.reserved:
+                    self._give_back(waiter.reserved)
                 else:
-                    self._waiting.remove(place)
+                    self._waiters.remove(waiter)
                 raise
-        return place.reckoned
+        return waiter.reserved
 
-    async def _account_for(self, took: float, reckoned: float) -> None:
-        if took > _CHEAP:
-            self._spent += took - reckoned
+    async def _account_for(self, took: float, reserved: float) -> None:
+        if took > _CHEAP_SECONDS:
+            self._spent += took - reserved
             self._guess = max(took, self._guess * _FADING)
             try:
                 await self._engine.sleep(0)
             finally:
                 self._give_back(took)
         else:
-            self._give_back(reckoned)
+            self._give_back(reserved)
 
     def _give_back(self, seconds: float) -> None:
         self._spent -= seconds
-        self._let_in()
+        self._admit()
 
-    def _let_in(self) -> None:
-        while self._waiting and self._spent < MOST_IN_A_TURN:
-            place = self._waiting.popleft()
-            place.reckoned = self._guess
+    def _admit(self) -> None:
+        while self._waiters and self._spent < MAX_SECONDS_PER_ITERATION:
+            waiter = self._waiters.popleft()
+            waiter.reserved = self._guess
             self._spent += self._guess
-            place.turn.set()
+            waiter.admitted.set()
 
 
-class _Place:
-    """In the queue. `reckoned` is more than 0 once it is its turn."""
+class _Waiter:
+    """A task in the queue. `reserved` is more than 0 once it is admitted."""
 
-    __slots__ = ("reckoned", "turn")
+    __slots__ = ("admitted", "reserved")
 
-    def __init__(self, turn: Event) -> None:
-        self.turn = turn
-        self.reckoned = 0.0
+    def __init__(self, admitted: Event) -> None:
+        self.admitted = admitted
+        self.reserved = 0.0

@@ -1,4 +1,4 @@
-"""One task at a time: in turn, or not at all."""
+"""One task at a time: a second one is refused (`Claim`), or waits (`Lock`)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from anysock.errors import StreamBusy
 
 
 class Claim:
-    """Lets one task at a time into a block: ``with``; a second gets `StreamBusy`, which says that
-    another is `doing` it already."""
+    """Lets one task at a time into a ``with`` block. A second one gets `StreamBusy`, which says
+    that another task is `doing` that already."""
 
     __slots__ = ("_doing", "_lock")
 
     def __init__(self, doing: str) -> None:
         self._doing = doing
-        # For `threads`: of two, just one has it. Nobody ever waits for it.
+        # Under `threads`, exactly one of two tasks gets it. No task ever waits for it.
         self._lock = threading.Lock()
 
     @property
@@ -33,10 +33,11 @@ class Claim:
         self._lock.release()
 
 
-class Turn:
-    """Lets one task at a time into a block: ``async with``; the others wait, in their order.
+class Lock:
+    """Lets one task at a time into an ``async with`` block. The others wait, first come, first
+    served.
 
-    It belongs to no engine until somebody has to wait.
+    It belongs to no engine until a task has to wait.
     """
 
     __slots__ = ("_lock", "_waiting", "taken")
@@ -45,7 +46,7 @@ class Turn:
         #: Whether a task is in the block.
         self.taken = False
         self._waiting: list[Event] = []
-        # For `threads`; elsewhere nobody ever waits for it.
+        # For `threads`; under the other engines it is never contended.
         self._lock = threading.Lock()
 
     async def __aenter__(self) -> None:
@@ -53,25 +54,25 @@ class Turn:
             if not self.taken:
                 self.taken = True
                 return
-            turn = current_engine().event()
-            self._waiting.append(turn)
+            waiter = current_engine().event()
+            self._waiting.append(waiter)
         try:
-            await turn.wait()
+            await waiter.wait()
         except BaseException:
             with self._lock:
-                given = turn not in self._waiting
-                if not given:
-                    self._waiting.remove(turn)
-            if given:
-                self._give_on()
+                passed_on = waiter not in self._waiting
+                if not passed_on:
+                    self._waiting.remove(waiter)
+            if passed_on:
+                self._pass_on()
             raise
 
     async def __aexit__(self, *_: object) -> None:
-        self._give_on()
+        self._pass_on()
 
-    def _give_on(self) -> None:
+    def _pass_on(self) -> None:
         with self._lock:
             self.taken = bool(self._waiting)
-            turn = self._waiting.pop(0) if self._waiting else None
-        if turn is not None:
-            turn.set()
+            waiter = self._waiting.pop(0) if self._waiting else None
+        if waiter is not None:
+            waiter.set()

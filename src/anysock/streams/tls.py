@@ -12,7 +12,7 @@ from anysock.engines.stream_state import StreamState
 from anysock.errors import AnysockError, TlsError
 from anysock.net.tls_session import RECORD, RECORDS_IN_A_ROW, TlsSession
 from anysock.streams.costly import CostlyWork
-from anysock.streams.lock import Claim, Turn
+from anysock.streams.lock import Claim, Lock
 from anysock.streams.wrapping import WrappedStream
 
 # How much is encrypted and sent at a time: so much more than its data a sender takes of memory.
@@ -22,18 +22,18 @@ _PIECE = 4 * RECORD
 # The most that is received from the network at once, and that `recv()` returns, in bytes, if nobody
 # has said: so much is kept of each, where the peer does not read what it is sent for it. More makes
 # it no faster, as it does without TLS: most of the time goes to ciphers.
-_MOST_RECEIVED = 65_536
+_MAX_RECEIVED = 65_536
 
 # A receive may have to say something (see `TlsStream.recv`). So much of that may wait until
 # something is sent anyway.
-_MOST_UNSAID = 4096
+_MAX_UNSAID = 4096
 
 # How long the last words, close_notify or an alert, may take to be handed to the operating system
 # when the peer does not read.
 _LAST_WORDS_SECONDS = 1.0
 
 # How many receives may be answered out of what has come already before the others get their turn.
-_TURNS = 16
+_OPS_BEFORE_YIELD = 16
 
 
 class TlsStream(WrappedStream):
@@ -67,15 +67,15 @@ class TlsStream(WrappedStream):
         self._session = TlsSession(context, server_side=server_side, hostname=hostname)
         self._costly = costly
         self._unsent = 0
-        self._most = _MOST_RECEIVED
+        self._most = _MAX_RECEIVED
         self._asked = FIRST_RECV_SIZE
         self._received = inner.bytes_received
         self._sent = inner.bytes_sent
         self._one_sends, self._one_receives = Claim("sending"), Claim("receiving")
         # Between who sends, and who receives and has to answer.
-        self._sending_turn = Turn()
-        self._turns = _TURNS
-        self._next_turn_at = RECORDS_IN_A_ROW
+        self._sending_lock = Lock()
+        self._ops_left = _OPS_BEFORE_YIELD
+        self._next_yield_at = RECORDS_IN_A_ROW
         self._state = StreamState()
 
     # -- what is known of it ---------------------------------------------------------------------
@@ -134,10 +134,10 @@ class TlsStream(WrappedStream):
         try:
             with self._one_receives:
                 most = max_bytes or self._most
-                self._turns -= 1
+                self._ops_left -= 1
                 # Records are counted whether or not a receive has waited meanwhile: to have waited
                 # for the network is not to have waited for the others, where there is always more.
-                if not self._turns or self._session.opened >= self._next_turn_at:
+                if not self._ops_left or self._session.opened >= self._next_yield_at:
                     await self._let_others_run()
                 # From here on, nothing that was taken from the session waits: a receive that is
                 # cancelled loses nothing.
@@ -146,7 +146,7 @@ class TlsStream(WrappedStream):
                     if self._session.behind:
                         await self._let_others_run()
                     elif await self._feed():
-                        self._turns = _TURNS
+                        self._ops_left = _OPS_BEFORE_YIELD
                     else:
                         return b""
                 self._check_receive()
@@ -159,7 +159,7 @@ class TlsStream(WrappedStream):
     async def send_all(self, data: Data) -> None:
         self._check_send("send_all")
         with self._one_sends:
-            async with self._sending_turn:
+            async with self._sending_lock:
                 self._check_send("send_all")
                 self._unsent = whole(data)
                 rest = memoryview(data)
@@ -184,7 +184,7 @@ class TlsStream(WrappedStream):
         if self._state.end_sent:
             return
         with self._one_sends:
-            async with self._sending_turn:
+            async with self._sending_lock:
                 self._check_send("send_eof")
                 if self._state.end_sent:
                     return
@@ -228,8 +228,8 @@ class TlsStream(WrappedStream):
         return b"".join(records)
 
     async def _let_others_run(self) -> None:
-        self._turns = _TURNS
-        self._next_turn_at = self._session.opened + RECORDS_IN_A_ROW
+        self._ops_left = _OPS_BEFORE_YIELD
+        self._next_yield_at = self._session.opened + RECORDS_IN_A_ROW
         await current_engine().sleep(0)
 
     async def _feed(self) -> bool:
@@ -254,11 +254,11 @@ class TlsStream(WrappedStream):
         a renegotiation, for which the peer waits (RFC 5246, 7.2.2).
         """
         unsaid = self._session.output_pending
-        if unsaid and (unsaid > _MOST_UNSAID or self._session.version != "TLSv1.3"):
+        if unsaid and (unsaid > _MAX_UNSAID or self._session.version != "TLSv1.3"):
             await self._flush()
 
     async def _flush(self) -> None:
-        async with self._sending_turn:
+        async with self._sending_lock:
             await self._hand_on()
 
     async def _hand_on(self) -> None:
@@ -290,7 +290,7 @@ class TlsStream(WrappedStream):
             self._state.cut_short
             or self._state.aborted
             or self._inner.lost is not None
-            or self._sending_turn.taken
+            or self._sending_lock.taken
         )
 
     def _check_send(self, what: str) -> None:

@@ -17,7 +17,7 @@ from anysock.engines.base import Data
 from anysock.engines.current import current_engine
 from anysock.errors import StreamBroken, TlsError, TlsTruncated
 from anysock.net.certificates import client_context, server_context
-from anysock.streams.lock import Turn
+from anysock.streams.lock import Lock
 from anysock.streams.tls import TlsStream
 from anysock.streams.wrapping import WrappedStream
 from tests.contract.in_process import test_streams
@@ -282,7 +282,7 @@ def test_a_sender_is_told_what_the_receiver_has_found(check):
 
 def test_a_turn_that_is_given_to_a_task_as_it_is_cancelled_goes_on(concurrent_engine):
     async def main():
-        turn = Turn()
+        turn = Lock()
 
         async def take() -> str:
             async with turn:

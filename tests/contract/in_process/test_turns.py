@@ -12,7 +12,7 @@ import anysock
 from anysock.engines.current import current_engine
 from anysock.net.tls_session import RECORDS_IN_A_ROW
 from anysock.streams.connection import _IN_A_ROW, Connection
-from anysock.streams.costly import MOST_IN_A_TURN, CostlyWork
+from anysock.streams.costly import MAX_SECONDS_PER_ITERATION, CostlyWork
 from tests.contract.in_process.test_streams import two_ends
 from tests.contract.in_process.test_tls_stream import tls_ends
 from tests.harness import CONCURRENT_ENGINES
@@ -157,7 +157,7 @@ def test_of_costly_work_so_much_is_done_in_a_turn(engine, seconds):
 
         most = await most_in_a_turn(work, lambda: len(order))
         assert len(order) == 200
-        assert 0 < most <= AT_MOST * max(1, MOST_IN_A_TURN / seconds)
+        assert 0 < most <= AT_MOST * max(1, MAX_SECONDS_PER_ITERATION / seconds)
         assert abs(costly._spent) < 1e-9
         if current_engine().name != "trio":  # which runs what is ready in an order of its own
             assert order == sorted(order)
@@ -187,7 +187,7 @@ def test_costly_work_that_fails_or_is_given_up_leaves_its_place_to_others(engine
             with contextlib.suppress(ValueError, anysock.Cancelled):
                 await task.join()
         assert 30 < done < 60
-        assert not costly._waiting
+        assert not costly._waiters
         assert abs(costly._spent) < 1e-9
 
     anysock.run(main, engine=engine)

@@ -47,7 +47,7 @@ from anysock.engines.posix.datagrams import SocketDatagrams
 from anysock.engines.posix.engine import PosixEngine
 from anysock.engines.posix.listening import accepted, open_sockets
 from anysock.engines.posix.streams import (
-    TURNS,
+    OPS_BEFORE_YIELD,
     SocketStream,
     second_receiver,
     second_sender,
@@ -80,7 +80,7 @@ class BlockingStream(SocketStream):
         self._one_receives = threading.Lock()
         self._one_sends = threading.Lock()
         # How many operations more a task may do that is late for something.
-        self._turns = TURNS
+        self._ops_left = OPS_BEFORE_YIELD
 
     @property
     def receiving(self) -> bool:
@@ -183,10 +183,10 @@ class BlockingStream(SocketStream):
 
     def _may_go_on(self) -> bool:
         """Whether the late task may do one operation more that need not wait."""
-        self._turns -= 1
-        if self._turns < 0:
-            self._turns = TURNS
-        return self._turns < TURNS
+        self._ops_left -= 1
+        if self._ops_left < 0:
+            self._ops_left = OPS_BEFORE_YIELD
+        return self._ops_left < OPS_BEFORE_YIELD
 
     def _until_writable(self) -> None:
         """Sleep until something can be sent, or the stream is aborted.

@@ -24,21 +24,21 @@ from anysock.errors import AnysockError, StreamBusy, StreamClosed
 # malloc and cost 0.15 µs more. While reads fill what they asked for, the next asks for four times
 # as much.
 FIRST_RECV_SIZE = 448
-MOST_RECV_SIZE = 262_144
+MAX_RECV_SIZE = 262_144
 RECV_GROWTH = 4
 
 # From 128 KiB on, glibc's malloc maps memory, and unmaps it when it is freed: at every receive, if
 # nothing larger was ever freed (mallopt(3), M_MMAP_THRESHOLD). A server that asks for 256 KiB then
 # runs at half its speed. So something larger is freed here, once.
-bytearray(4 * MOST_RECV_SIZE).clear()
+bytearray(4 * MAX_RECV_SIZE).clear()
 
 # How much is handed over at once, where the operating system, or another's loop, tells no more of a
 # send than that all of it is done: so that `bytes_sent` tells that it gets on.
-MOST_SEND_SIZE = 262_144
+MAX_SEND_SIZE = 262_144
 
 # How many operations in a row a task may do on one stream without letting the others run. A
 # peer that always has data ready, or always reads, would otherwise keep the loop for itself.
-TURNS = 16
+OPS_BEFORE_YIELD = 16
 
 # How long a peer that is still sending may take to notice that we have closed.
 LINGER_SECONDS = 1.0
@@ -80,7 +80,7 @@ class SocketStream:
     __slots__ = (
         "_engine",
         "_local",
-        "_most_recv_size",
+        "_max_recv_size",
         "_peer",
         "_recv_size",
         "_sock",
@@ -96,7 +96,7 @@ class SocketStream:
         self._peer = readable_name(peer) or "unix"
         self._local: SockAddr | None = None
         self._recv_size = FIRST_RECV_SIZE
-        self._most_recv_size = MOST_RECV_SIZE
+        self._max_recv_size = MAX_RECV_SIZE
         self._state = StreamState()
         self.bytes_received = 0
         self.bytes_sent = 0
@@ -152,7 +152,7 @@ class SocketStream:
         return self.bytes_sent - waiting[0]
 
     def set_recv_size(self, max_bytes: int) -> None:
-        self._recv_size = self._most_recv_size = max_bytes
+        self._recv_size = self._max_recv_size = max_bytes
 
     async def send_eof(self) -> None:
         if self._may_end("send_eof"):
@@ -211,7 +211,7 @@ class SocketStream:
         with contextlib.suppress(OSError, AnysockError):
             self._end_sending()
             async with self._engine.scope(LINGER_SECONDS):
-                while await self.recv(MOST_RECV_SIZE):
+                while await self.recv(MAX_RECV_SIZE):
                     pass
 
     async def _release(self) -> None:
@@ -254,7 +254,7 @@ class SocketStream:
     def _grow(self, asked: int) -> None:
         """A receive has filled the `asked` bytes: more may be waiting, so ask for more."""
         if asked == self._recv_size:
-            self._recv_size = min(asked * RECV_GROWTH, self._most_recv_size)
+            self._recv_size = min(asked * RECV_GROWTH, self._max_recv_size)
 
     def _explain(self, error: OSError) -> Exception:
         """What to raise for an error of recv(2), send(2) or shutdown(2)."""
@@ -277,8 +277,7 @@ class AwaitingStream(SocketStream):
         super().__init__(engine, sock, peer)
         self._receiving = False
         self._sending = False
-        # How many operations more may be done in a row before the others get their turn.
-        self._turns = TURNS
+        self._ops_left = OPS_BEFORE_YIELD
 
     @property
     def receiving(self) -> bool:
@@ -291,3 +290,38 @@ class AwaitingStream(SocketStream):
     @property
     def _in_send(self) -> bool:
         return self._sending
+
+    async def _begin_receiving(self) -> None:
+        """To be called first in `recv`, which resets `_receiving` at its end unless this raises."""
+        self._state.check_receive()
+        if self._receiving:
+            raise second_receiver()
+        self._receiving = True
+        try:
+            await self._let_others_run()
+            self._state.check_receive()
+        except BaseException:
+            self._receiving = False
+            raise
+
+    async def _begin_sending(self) -> None:
+        """To be called first in `send_all`, which resets `_sending` at its end unless this
+        raises."""
+        self._state.check_send()
+        if self._sending:
+            raise second_sender()
+        self._sending = True
+        try:
+            await self._let_others_run()
+            self._state.check_send()
+        except BaseException:
+            self._sending = False
+            raise
+
+    async def _let_others_run(self) -> None:
+        """Yield to the other tasks when the budget is used up. Before an operation: what it has
+        moved would be lost if its task were cancelled after it."""
+        self._ops_left -= 1
+        if self._ops_left < 0:
+            self._ops_left = OPS_BEFORE_YIELD
+            await self._engine.sleep(0)
