@@ -2,8 +2,9 @@
 
 An `await` in a handler is a request for I/O; an engine is one way to fulfil it. Two roles
 carry the house, `Engine` and `Stream`; `Listener`, `Task` and `Event` are what an engine hands
-out besides. They are protocols: an engine inherits from none of them. No code outside
-`engines/` and `loop/` reads the clock, sleeps, starts a thread or touches a socket.
+out besides; what it runs on is its `Machine`. They are protocols: an engine inherits from none of
+them. No code outside `engines/` and `loop/` reads the clock, sleeps, starts a thread or touches a
+socket.
 
 What every engine must honour is written in ``docs/promises.md``, each line with its test.
 """
@@ -14,49 +15,37 @@ import socket
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
-from typing import Any, NamedTuple, Protocol, Self, TypeAlias, TypeVar, runtime_checkable
+from typing import Any, Protocol, Self, TypeAlias, TypeVar
+
+from anysock.engines.datagrams import Control, Datagram, Datagrams
+from anysock.engines.machine import Binding, Machine, Missing, ResolvedName, SockAddr
+
+#: The whole contract, by one name.
+__all__ = [
+    "NOTHING",
+    "Binding",
+    "Control",
+    "Data",
+    "Datagram",
+    "Datagrams",
+    "Engine",
+    "Event",
+    "Listener",
+    "Machine",
+    "Missing",
+    "Pauses",
+    "ResolvedName",
+    "Scope",
+    "SockAddr",
+    "Stream",
+    "Task",
+]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 NOTHING: Mapping[int, Any] = MappingProxyType({})
-
-#: What the socket module calls an address: ``(host, port)``, ``(host, port, flow, scope)``, and
-#: the path of a Unix socket. A peer on a Unix socket, which has no address, is ``"unix"``.
-SockAddr: TypeAlias = tuple[Any, ...] | str
-
-#: The addresses that one name has, each as what bind(2) wants. Port 0 takes one free port for
-#: all of them.
-ResolvedName: TypeAlias = Sequence[tuple[socket.AddressFamily, SockAddr]]
-
-
-@dataclass(frozen=True)
-class Binding:
-    """Something to listen on: the addresses of a name, or a descriptor that listens already."""
-
-    #: As the user wrote it.
-    label: str
-    addresses: ResolvedName = ()
-    #: An inherited descriptor. Others may listen on it, too: what waits in its backlog when we stop
-    #: is theirs, and stays there.
-    fd: int | None = None
-    #: Whether the addresses are what a name stands for, or no host at all, and not what the user
-    #: wrote: then some of them may be missing on this machine.
-    named: bool = False
-    #: The permissions of a Unix socket's file; None leaves them to the umask.
-    mode: int | None = None
-    #: Whether peers speak TLS here. The engine only keeps it.
-    tls: bool = False
-
-
-class Missing(NamedTuple):
-    """An address that this machine does not have, and in which words the system says so."""
-
-    address: SockAddr
-    reason: str
-
 
 #: What can be sent.
 Data: TypeAlias = bytes | bytearray | memoryview
@@ -230,56 +219,6 @@ class Listener(Protocol):
         ...
 
 
-#: A control message: its level, its type, its data (cmsg(3)).
-Control: TypeAlias = tuple[int, int, bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class Datagram:
-    """One that has come."""
-
-    data: bytes
-    source: SockAddr
-    #: The host that it was sent to; of a broadcast or a multicast, that address. None where the
-    #: system does not tell.
-    destination: str | None = None
-    #: Whether it is known to be a broadcast or a multicast of IPv4: `destination` alone does not
-    #: tell, as the broadcast address of a network looks like that of a host.
-    to_many: bool = False
-    #: What is to be handed back to `Datagrams.send`, so that the answer comes from where the
-    #: request went, whatever the machine's routes say.
-    origin: tuple[Control, ...] = ()
-
-
-@runtime_checkable
-class Datagrams(Protocol):
-    """A UDP socket. Bound, it hears from anybody; connected, from its peer alone."""
-
-    @property
-    def local(self) -> SockAddr:
-        """The address of our end."""
-        ...
-
-    async def recv(self) -> Datagram:
-        """Wait for a datagram. Raises `StreamClosed` after `close`, and ConnectionRefusedError when
-        the peer of a connected socket was not there for what was sent (ICMP has said so)."""
-        ...
-
-    def send(
-        self, data: bytes, to: SockAddr | None = None, origin: tuple[Control, ...] = ()
-    ) -> None:
-        """Send a datagram: at once, or not at all. To the peer, where the socket is connected.
-
-        Raises BlockingIOError when there is no room for it, and any other OSError of sendmsg(2).
-        """
-        ...
-
-    def close(self) -> None:
-        """Close the socket; a task that waits in `recv` gets `StreamClosed`. Safe to call again,
-        and from any task."""
-        ...
-
-
 class Task(Protocol[T_co]):
     """A coroutine that runs beside others, with its result. `spawn` returns it."""
 
@@ -357,38 +296,6 @@ class Pauses:
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self.ended += 1
-
-
-class Machine(Protocol):
-    """The machine that an engine runs on: the real one is `engines.posix.machine.MACHINE`."""
-
-    def resolve(self, host: str | None, port: int, *, passive: bool) -> ResolvedName:
-        """What the name `host` stands for, as getaddrinfo(3) says it; `passive`: to listen on.
-        None is every address of the machine then, and otherwise the machine itself.
-
-        Blocks while the resolver does, perhaps for seconds: to be called by `Engine.to_thread`
-        where others run. Raises OSError, and UnicodeError for an impossible name.
-        """
-        ...
-
-    def without_missing(self, binding: Binding) -> tuple[Binding, list[Missing]]:
-        """`binding` with those of its addresses that this machine has; and the others.
-
-        A name such as localhost may stand for ::1 where no interface has it (as in a container),
-        and no host for all of IPv6 where the kernel has none. They are left out. If no other is
-        left, it raises OSError with `filename` set to the first; what a user wrote is not looked
-        at.
-        """
-        ...
-
-    def is_ours(self, source: SockAddr) -> bool:
-        """Whether the host of `source` is this machine. Where that can't be found out, for want of
-        a descriptor, it is taken to be."""
-        ...
-
-    def free_descriptors(self) -> int | None:
-        """How many more descriptors may be opened; None: without limit."""
-        ...
 
 
 class Engine(Protocol):
