@@ -1,6 +1,6 @@
 """What the log and a traceback say of a task that has failed: the same under every engine.
 
-An error of another library's loop says only to those who know that library what is wrong; here it
+An error that another library's loop raises is clear only to readers who know that library; here it
 gets a hint.
 """
 
@@ -47,7 +47,7 @@ def _engines_for(library: str) -> list[str]:
     return [engine for loop in _loops_for(library) for engine in engines_by_loop.get(loop, ())]
 
 
-# What the libraries say themselves, also where it is the user's code that has asked them.
+# The words of the libraries themselves, also where the user's code has called them.
 _SAYINGS = {
     "no running event loop": "asyncio",
     "There is no current event loop": "asyncio",
@@ -57,7 +57,7 @@ _SAYINGS = {
     "unknown async library": "anyio",
 }
 
-# As the one of which there is none is looked for in different ways, it is missed in several.
+# The kinds of error by which code shows that it misses a running loop.
 _KINDS = (RuntimeError, AttributeError, TypeError)
 
 
@@ -72,7 +72,7 @@ def what_to_do(library: str) -> str:
 
 
 def not_ours(awaited: object) -> str:
-    """What to say of a coroutine that has yielded `awaited`, which is meant for another's loop."""
+    """The error for a coroutine that has yielded `awaited`, which is meant for another loop."""
     owner = awaited if isinstance(awaited, type) else type(awaited)
     library = owner.__module__.partition(".")[0]
     if awaited is None or hasattr(awaited, "_asyncio_future_blocking"):
@@ -92,9 +92,9 @@ def add_hint(error: BaseException, loop: str = "") -> None:
     elif isinstance(error, _KINDS):
         library = _raised_by(error)
         if library and loop not in _loops_for(library):
-            told = what_to_do(library)
-            if all(told not in each for each in (str(error), *getattr(error, "__notes__", ()))):
-                error.add_note(f"(Anysock: {told}.)")
+            hint = what_to_do(library)
+            if all(hint not in each for each in (str(error), *getattr(error, "__notes__", ()))):
+                error.add_note(f"(Anysock: {hint}.)")
 
 
 def _raised_by(error: BaseException) -> str:

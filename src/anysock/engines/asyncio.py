@@ -331,13 +331,13 @@ class AsyncioEngine(PosixEngine):
         engine._loop = weakref.proxy(loop)
         return engine
 
-    def _listener(self, listening: ListeningSocket) -> _Listener:
-        return _Listener(listening)
+    def _listeners(self, opened: list[ListeningSocket]) -> Sequence[_Listener]:
+        return [_Listener(listening) for listening in opened]
 
     async def accept(self, listener: _Listener) -> Stream:
-        # In a task of its own, which outlives a cancellation of whoever waits for it: a cancelled
-        # sock_accept may lose the peer that it has just accepted (cpython 153761). So that one is
-        # there for the next call.
+        # In a task of its own, which outlives a cancellation of the task that waits for it: a
+        # cancelled sock_accept may lose the peer that it has just accepted (cpython 153761). So
+        # that one is there for the next call.
         pending = listener.pending
         if pending is None:
             pending = listener.pending = asyncio.create_task(self._next_peer(listener))
@@ -481,7 +481,7 @@ def _accept(listener: _Listener) -> Generator[Any, Any, tuple[socket.socket, Soc
 
 
 def _look_at(task: asyncio.Task[Any]) -> None:
-    """Keep asyncio from complaining that nobody looks at an outcome that is kept for later."""
+    """Keep asyncio from complaining that an outcome was never retrieved: it is kept for later."""
     if not task.cancelled():
         task.exception()
 

@@ -75,17 +75,17 @@ class Stream(Protocol):
        does nothing.
     5. `StreamBusy`.
 
-    **Who is cancelled loses nothing unnoticed.** A `recv` that is given up has taken nothing: the
+    **A cancellation loses nothing unnoticed.** A `recv` that is given up has taken nothing: the
     next one returns what came, and `bytes_received` counts what was returned. A `send_all` that is
     given up has either sent nothing, and may be repeated, or every later one raises `StreamBroken`.
     One that has sent all returns; a cancellation that comes too late for it is raised at a later
     await.
 
-    **Who need not wait is not stopped**: what is there is received, and what there is room for is
-    sent, even where a deadline is over already. But a task that never has to wait lets the others
-    run, and hears of its cancellation, at the latest after twice
-    `engines.posix.streams.OPS_BEFORE_YIELD` such operations on one stream; before the operation,
-    and never between its bytes and its return.
+    **A task that need not wait is not stopped**: what is there is received, and what there is room
+    for is sent, even where a deadline is over already. But a task that never has to wait lets the
+    others run, and gets its cancellation, at the latest after twice
+    `engines.posix.streams.OPS_BEFORE_YIELD` operations on one stream; before the operation, and
+    never between its bytes and its return.
     """
 
     @property
@@ -190,15 +190,15 @@ class Listener(Protocol):
 
     @property
     def binding(self) -> Binding:
-        """That of the peer accepted last."""
+        """The binding on which the most recently accepted peer arrived."""
         ...
 
     def has_waiting(self) -> bool:
         """Whether a peer is connected already, and waits to be accepted."""
         ...
 
-    def take_waiting(self) -> None:
-        """Let `close` take in whoever waits, on an inherited descriptor, too."""
+    def serve_backlog(self) -> None:
+        """Let `close` keep the peers that wait on an inherited descriptor, too."""
         ...
 
     def close(self) -> None:
@@ -206,16 +206,16 @@ class Listener(Protocol):
 
         Peers that were connected already, and waited in the backlog, are not turned away:
         `Engine.accept` returns them first, and then ends with `ListenerClosed`. (Where the engine
-        is not `concurrent`, nobody could serve them in time, and they are reset.) On an inherited
-        descriptor they are left to whoever else listens there.
+        is not `concurrent`, they could not be served in time, and are reset.) On an inherited
+        descriptor they are left to the other processes that listen there.
 
-        For whom there is no descriptor, or no memory, `Engine.accept` raises OSError, and may be
-        tried again, until `let_go`.
+        While there is no descriptor or no memory for such a peer, `Engine.accept` raises OSError,
+        and may be tried again, until `reset_backlog`.
         """
         ...
 
-    def let_go(self) -> None:
-        """After `close`: turn away, with a reset, whoever could not be accepted so far."""
+    def reset_backlog(self) -> None:
+        """After `close`: reset the peers that could not be accepted so far."""
         ...
 
 
@@ -231,8 +231,8 @@ class Task(Protocol[T_co]):
     @property
     def cancelling(self) -> bool:
         """Whether its end was asked for, by `cancel`, or by the engine at the end of `run`. Only
-        then is one of `Engine.cancellations` that it raises its cancellation; otherwise somebody
-        has raised it by hand, or handed on that of another task."""
+        then is one of `Engine.cancellations` that it raises its cancellation; otherwise it was
+        raised by hand, or is that of another task, handed on."""
         ...
 
     def cancel(self) -> None:
@@ -353,7 +353,7 @@ class Engine(Protocol):
     def open_datagrams(
         self, family: socket.AddressFamily, address: SockAddr, *, connect: bool = False
     ) -> Datagrams:
-        """A UDP socket that is bound to `address`; or connected to it, which nobody there notices.
+        """A UDP socket that is bound to `address`; or connected to it, which sends nothing.
         Raises OSError, with `filename` set to the address."""
         ...
 
@@ -363,12 +363,12 @@ class Engine(Protocol):
 
     def spawn(self, coro: Coroutine[Any, Any, T], name: str | None = None) -> Task[T]:
         """Run `coro` as a task of its own; where the engine is not `concurrent`, now and to its
-        end. What it raises is its own affair, and reported when nobody joins it; but SystemExit and
+        end. What it raises is logged, unless a task joins it; but SystemExit and
         KeyboardInterrupt end `run`, which raises them. Raises OSError when the machine has no room
         for another (then `coro` is closed).
 
         It runs in a copy of the caller's context (`contextvars`): what was set there is seen, and
-        what it sets itself nobody else sees. So do what `run` and `to_thread` are given."""
+        what it sets itself no other task sees. So do what `run` and `to_thread` are given."""
         ...
 
     def spawn_background(self, coro: Coroutine[Any, Any, T], name: str | None = None) -> Task[T]:

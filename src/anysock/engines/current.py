@@ -1,4 +1,4 @@
-"""Which engine runs the code that asks, whoever has started its loop."""
+"""The engine under which the calling code runs, whatever program has started its loop."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ def running_engine() -> Engine | None:
     """`current_engine`; None where there is none."""
     engine = engine_of_thread()
     if engine is None and "asyncio" in sys.modules:
-        # Somebody else's asyncio loop may run here: no import, no loop.
+        # An asyncio loop that we have not started may run here. (Without the import, there is
+        # none.)
         from anysock.engines.asyncio import engine_of_running_loop
 
         engine = engine_of_running_loop()

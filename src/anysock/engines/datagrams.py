@@ -13,23 +13,23 @@ Control: TypeAlias = tuple[int, int, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Datagram:
-    """One that has come."""
+    """A datagram that was received."""
 
     data: bytes
     source: SockAddr
     #: The host that it was sent to; of a broadcast or a multicast, that address. None where the
-    #: system does not tell.
+    #: system does not say.
     destination: str | None = None
-    #: Whether it is known to be a broadcast or a multicast of IPv4: `destination` alone does not
-    #: tell, as the broadcast address of a network looks like that of a host.
+    #: Whether it is known to be a broadcast or a multicast of IPv4. `destination` alone does not
+    #: show that: the broadcast address of a network looks like that of a host.
     to_many: bool = False
-    #: What is to be handed back to `Datagrams.send`, so that the answer comes from where the
-    #: request went, whatever the machine's routes say.
+    #: To be handed to `Datagrams.send`, so that the answer comes from the address that the request
+    #: was sent to, whatever the machine's routes say.
     origin: tuple[Control, ...] = ()
 
 
 class Datagrams(Protocol):
-    """A UDP socket. Bound, it hears from anybody; connected, from its peer alone."""
+    """A UDP socket. A bound one receives from any host; a connected one from its peer alone."""
 
     @property
     def local(self) -> SockAddr:

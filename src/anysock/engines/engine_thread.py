@@ -16,14 +16,14 @@ from anysock.machine.process import leave_signals_to_the_main_thread
 
 T = TypeVar("T")
 
-# How long `stop` waits for what runs there to come to its end. It is a thread that nothing waits
-# for when the process ends, so what takes longer is left.
+# How long `stop` waits until the thread has ended, in seconds. Nothing waits for that thread when
+# the process ends, so what takes longer is left.
 STOP_SECONDS = 5.0
 
 
 def clock() -> float:
-    """Seconds on the machine's clock that never goes back, on whatever thread: for who watches an
-    engine from outside, where `Engine.now` may not be asked for."""
+    """Seconds on the machine's clock that never goes back, on any thread: for code that watches
+    an engine from outside, where `Engine.now` may not be called."""
     return time.monotonic()
 
 
@@ -44,7 +44,7 @@ class EngineThread:
 
     def run(self, func: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run ``func()`` there, and return its result, or raise what it raises. To be called on
-        another thread, which is kept until then."""
+        another thread, which waits until then."""
         outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
 
         async def do() -> None:

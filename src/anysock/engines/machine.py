@@ -23,8 +23,8 @@ class Binding:
     #: As the user wrote it.
     label: str
     addresses: ResolvedName = ()
-    #: An inherited descriptor. Others may listen on it, too: what waits in its backlog when we stop
-    #: is theirs, and stays there.
+    #: An inherited descriptor. Other processes may listen on it, too: the peers that wait in its
+    #: backlog when we stop are theirs, and stay there.
     fd: int | None = None
     #: Whether the addresses are what a name stands for, or no host at all, and not what the user
     #: wrote: then some of them may be missing on this machine.
@@ -36,7 +36,7 @@ class Binding:
 
 
 class Missing(NamedTuple):
-    """An address that this machine does not have, and in which words the system says so."""
+    """An address that this machine does not have, and the system's words for it."""
 
     address: SockAddr
     reason: str
@@ -59,14 +59,14 @@ class Machine(Protocol):
 
         A name such as localhost may stand for ::1 where no interface has it (as in a container),
         and no host for all of IPv6 where the kernel has none. They are left out. If no other is
-        left, it raises OSError with `filename` set to the first; what a user wrote is not looked
-        at.
+        left, it raises OSError with `filename` set to the first. Addresses that a user wrote are
+        not checked.
         """
         ...
 
     def is_ours(self, source: SockAddr) -> bool:
-        """Whether the host of `source` is this machine. Where that can't be found out, for want of
-        a descriptor, it is taken to be."""
+        """Whether the host of `source` is this machine. True, too, where that can't be found out,
+        for want of a descriptor."""
         ...
 
     def free_descriptors(self) -> int | None:

@@ -1,7 +1,7 @@
 """Non-blocking sockets under our own loop: what the `polling` and the `selector` engine share.
 
-Both try an operation, and when the kernel says EAGAIN (BlockingIOError) they pause. They differ
-in what a pause means, and that is the poller's affair: see ``polling.py`` and ``selector.py``.
+Both try an operation, and when the kernel says EAGAIN (BlockingIOError) the task is suspended. They
+differ in when it is resumed, and that is up to the poller: see ``polling.py`` and ``selector.py``.
 """
 
 from __future__ import annotations
@@ -342,8 +342,8 @@ class NonblockingEngine(PosixEngine):
             if self._threads is not None:
                 self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _listener(self, listening: ListeningSocket) -> _Listener:
-        return _Listener(self._kernel, listening)
+    def _listeners(self, opened: list[ListeningSocket]) -> Sequence[_Listener]:
+        return [_Listener(self._kernel, listening) for listening in opened]
 
     async def accept(self, listener: _Listener) -> Stream:
         # Waiting first, even if more are in the backlog: peers mostly come one by one, and then a
@@ -370,7 +370,7 @@ class NonblockingEngine(PosixEngine):
         if code == errno.EINPROGRESS:
             await self._connected(sock)
         elif code:
-            # EAGAIN: a Unix socket whose backlog is full, which no poller would tell of.
+            # EAGAIN: a Unix socket whose backlog is full, which no poller reports.
             raise OSError(code, os.strerror(code))
 
     async def _stream(self, sock: socket.socket, peer: SockAddr) -> Stream:

@@ -1,10 +1,10 @@
 """The `selector` engine: our own event loop. The default.
 
-A task whose operation would block is paused, and the kernel (epoll, kqueue) is told which
-descriptor it waits for. The loop then sleeps in one system call until any of them is ready:
-thousands of silent clients cost nothing but their memory.
+A task whose operation would block is paused, and the operating system (epoll, kqueue)
+is given the descriptor that it waits for. The loop then sleeps in one system call until any of them
+is ready: thousands of silent clients cost nothing but their memory.
 
-How the loop works is told in ``anysock/loop``; how sockets are used, in ``nonblocking.py``.
+``anysock/loop`` describes how the loop works, and ``nonblocking.py`` how sockets are used.
 """
 
 from __future__ import annotations

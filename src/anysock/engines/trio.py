@@ -3,7 +3,7 @@
 An operation is tried; when it would block, the task waits until trio says that it is worth
 another try. Trio's rules are kept inside: every task lives in one nursery, and what it raises
 stays its own. Only one of them is bent: a cancelled trio scope cancels every further await
-within it, while a task of ours is told once, and may then clean up with awaits.
+within it, while a task of ours gets its cancellation once, and may then clean up with awaits.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ _log = logging.getLogger("anysock.engines")
 class TrioScope:
     """``async with`` block that ends early, on two of trio's scopes.
 
-    The outer one is what is cancelled. Once that was told to the task, the inner one is made a
-    shield, so that it is not told again.
+    The outer one is cancelled. Once the task has got that cancellation, the inner one is made a
+    shield, so that it gets no other.
     """
 
     def __init__(self, seconds: float | None) -> None:
@@ -68,7 +68,7 @@ class TrioScope:
 
     def deliver(self) -> bool:
         """A cancellation was raised in the block. True when this scope was cancelled, and its
-        task had not been told; now it has been."""
+        task had not got that cancellation; now it has."""
         if self._inner.shield or not self._outer.cancel_called:
             return False
         self._inner.shield = True
@@ -175,8 +175,8 @@ class TrioTask:
         return self._result
 
 
-# Which of our tasks a task of trio's is. A task that somebody else has spawned inherits the value
-# of its parent, and so the value says whom it is about.
+# Which of our tasks a task of trio's is. A task that another library has spawned inherits the value
+# of its parent, and so the value names the task that it is about.
 _running: contextvars.ContextVar[tuple[trio.lowlevel.Task, TrioTask]] = contextvars.ContextVar(
     "anysock_trio_task"
 )
@@ -198,7 +198,7 @@ async def deliver_cancel_once(awaitable: Awaitable[T]) -> T:
     try:
         return await awaitable
     except trio.Cancelled:
-        # The innermost: what the others have to say is told outside of its block.
+        # The innermost first: the others deliver theirs outside of its block.
         for scope in reversed(running_task().scopes):
             if scope.deliver():
                 break
@@ -368,8 +368,8 @@ class TrioEngine(PosixEngine):
             raise failure
         return result
 
-    def _listener(self, listening: ListeningSocket) -> _Listener:
-        return _Listener(listening)
+    def _listeners(self, opened: list[ListeningSocket]) -> Sequence[_Listener]:
+        return [_Listener(listening) for listening in opened]
 
     async def accept(self, listener: _Listener) -> Stream:
         while not listener.closed:

@@ -210,7 +210,7 @@ class UvloopEngine(AsyncioEngine):
     _loop_factory = staticmethod(uvloop.new_event_loop)
 
     def now(self) -> float:
-        # libuv's clock is that of the beginning of its turn, in whole milliseconds.
+        # libuv's clock is that of the beginning of its iteration, in whole milliseconds.
         return time.monotonic()
 
     async def connect(self, family: socket.AddressFamily, address: SockAddr) -> Stream:

@@ -1,7 +1,7 @@
-"""Observers: who is told what the loop does. Without one, the loop pays nothing for this.
+"""Observers: they are told what the loop does. Without one, the loop pays nothing for this.
 
 An observer is put in by wrapping what the kernel calls anyway, the poller, and `run` of the context
-of each task: the kernel's own code is the same, and has nothing to ask, when nobody looks on.
+of each task: the kernel's own code is the same, and has nothing to ask, when there is no observer.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _log = logging.getLogger("anysock.loop")
 
 
 class Observer:
-    """What may be told. A subclass defines what it wants to hear; each is called on the loop, and
-    so must be quick. Times are in seconds, on the loop's clock."""
+    """The base of observers. A subclass defines the methods that it wants; each is called on the
+    loop, and so must be quick. Times are in seconds, on the loop's clock."""
 
     def turn_began(self, slept: float, woken: int) -> None:
         """The poller has returned, after `slept` seconds, with `woken` ready descriptors."""
@@ -60,7 +60,7 @@ class WatchedLoop:
                 f"observe() takes an object of a class made from Observer, not {observer!r}"
             )
         if not self._observers:
-            self._kernel.poller = _ObservedPoller(self._poller, self.tell, self._kernel.clock)
+            self._kernel.poller = _ObservedPoller(self._poller, self.notify, self._kernel.clock)
             self._kernel.on_spawn = self._spawned
             for task in self._kernel.tasks:
                 self._wrap(task)
@@ -92,7 +92,7 @@ class WatchedLoop:
             if watchdog is not None:
                 watchdog.stop()
 
-    def tell(self, what: str, *about: Any) -> None:
+    def notify(self, what: str, *about: Any) -> None:
         for observer in self._observers.copy():
             try:
                 getattr(observer, what)(*about)
@@ -102,21 +102,21 @@ class WatchedLoop:
 
     def _spawned(self, task: Task) -> None:
         self._wrap(task)
-        self.tell("task_spawned", task)
+        self.notify("task_spawned", task)
 
     def _wrap(self, task: Task) -> None:
-        observed = _ObservedContext(task, self.tell, self._kernel.clock)
+        observed = _ObservedContext(task, self.notify, self._kernel.clock)
         task.context = cast("contextvars.Context", observed)
 
 
 class _ObservedContext:
-    """The context of a task, whose steps are told; outside of it, where observers can't change
-    what the task sees."""
+    """The context of a task that reports the task's steps: outside of the context itself, so that
+    observers can't change what the task sees."""
 
-    def __init__(self, task: Task, tell: Callable[..., None], clock: Callable[[], float]) -> None:
+    def __init__(self, task: Task, notify: Callable[..., None], clock: Callable[[], float]) -> None:
         self.observed = task.context
         self._task = task
-        self._tell = tell
+        self._notify = notify
         self._clock = clock
 
     def copy(self) -> contextvars.Context:
@@ -128,22 +128,22 @@ class _ObservedContext:
         try:
             wait = self.observed.run(resume, value)
         except BaseException as ended:
-            self._tell("task_stepped", task, clock() - began)
-            self._tell("task_done", task, None if isinstance(ended, StopIteration) else ended)
+            self._notify("task_stepped", task, clock() - began)
+            self._notify("task_done", task, None if isinstance(ended, StopIteration) else ended)
             raise
-        self._tell("task_stepped", task, clock() - began)
-        self._tell("task_paused", task, wait)
+        self._notify("task_stepped", task, clock() - began)
+        self._notify("task_paused", task, wait)
         return wait
 
 
 class _ObservedPoller:
-    """A poller whose sleeps are told."""
+    """A poller that reports how long it has slept."""
 
     def __init__(
-        self, poller: Poller, tell: Callable[..., None], clock: Callable[[], float]
+        self, poller: Poller, notify: Callable[..., None], clock: Callable[[], float]
     ) -> None:
         self._poller = poller
-        self._tell = tell
+        self._notify = notify
         self._clock = clock
         self.register = poller.register
         self.modify = poller.modify
@@ -153,5 +153,5 @@ class _ObservedPoller:
     def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
         began = self._clock()
         events = self._poller.poll(timeout, maxevents)
-        self._tell("turn_began", self._clock() - began, len(events))
+        self._notify("turn_began", self._clock() - began, len(events))
         return events

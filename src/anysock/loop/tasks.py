@@ -8,10 +8,9 @@ must know of it. At any moment it is
 * paused: `wait` is what it waits for; or
 * done: `done` is true, and `join` gives its result or raises its exception.
 
-A coroutine yields a `Wait`, and the kernel calls its `enter`. From then on the wait knows who must
-be woken, and wakes it with `Kernel.wake`. When the task is to be woken for another reason (it was
-cancelled), the kernel calls `leave`, and the wait forgets it.
-"""
+A coroutine yields a `Wait`, and the kernel calls its `enter`. From then on the wait knows which
+task to wake, and does so with `Kernel.wake`. When the task is to be woken for another reason (it
+was cancelled), the kernel calls `leave`, and the wait forgets it."""
 
 from __future__ import annotations
 

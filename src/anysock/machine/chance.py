@@ -1,4 +1,4 @@
-"""Chance, where nobody has said which."""
+"""Chance, where no seed was given."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import random
 
 
 def fresh_seed(below: int) -> int:
-    """A seed that no run before had, but by chance: 0 to `below`, exclusive."""
+    """A random seed from 0 to `below`, exclusive."""
     return random.SystemRandom().randrange(below)

@@ -24,7 +24,7 @@ def free_descriptors() -> int | None:
 class ReserveDescriptor:
     """A descriptor kept back, so that there is one when all others are used up.
 
-    What tells of a shortage may need one itself: a log file that is opened anew, a module that is
+    Reporting a shortage may need one itself: a log file that is opened anew, a module that is
     imported late. (Twisted keeps one back, too, to accept a peer with and show it the door.)
     """
 

@@ -1,6 +1,6 @@
-"""Lines, written on a thread of their own: nobody who has something to say waits for who reads it.
+"""Lines, written on a thread of their own: the code that logs never waits for the log's reader.
 
-A log that nobody reads, a full pipe or a terminal that was stopped with Ctrl-S, makes write(2)
+A log that is not read, a full pipe or a terminal that was stopped with Ctrl-S, makes write(2)
 sleep. On the thread of a loop, all clients would sleep with it.
 """
 
@@ -18,11 +18,11 @@ from typing import Any, TextIO
 
 from anysock.machine.process import leave_signals_to_the_main_thread
 
-#: How many bytes may wait to be written: some 30,000 lines of an access log. Who reads on loses
-#: nothing by it, and who doesn't costs no more.
+#: Maximum number of bytes that wait to be written: some 30,000 lines of an access log. A reader
+#: that reads on loses nothing, and one that does not costs no more memory than this.
 MAX_WAITING = 4 * 1024 * 1024
 
-#: How long `LineWriter.flush` waits while nothing can be written, in seconds; and in all.
+#: How long `LineWriter.flush` waits while nothing can be written, and in all, in seconds.
 STUCK_SECONDS = 1.0
 FLUSH_SECONDS = 5.0
 
@@ -49,12 +49,11 @@ os.register_at_fork(after_in_child=_begin_anew)
 
 
 class LineWriter:
-    """Writes lines to `stream`, in their order, while whoever hands them over goes on.
+    """Writes lines to `stream`, in their order, while the code that hands them over goes on.
 
-    What does not fit, or can't be written, is dropped and counted, and told in a line of its own
-    as soon as one can be written: ``told_lost(number)`` says how. All methods may be called from
-    any thread, and from a signal handler.
-    """
+    Lines that do not fit, or can't be written, are dropped and counted. A line of its own says how
+    many, as soon as one can be written: ``told_lost(number)`` returns it. All methods may be called
+    from any thread, and from a signal handler."""
 
     def __init__(
         self, stream: TextIO, told_lost: Callable[[int], str], most: int = MAX_WAITING
@@ -70,10 +69,11 @@ class LineWriter:
         _writers.add(self)
 
     def _begin(self) -> None:
-        # Lines; numbers of those that were dropped in between; locks that somebody waits for.
+        # Lines; numbers of those that were dropped in between; locks that `flush` waits for.
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        # Who holds it waits for nothing, and may be interrupted by a signal handler that wants it.
+        # Nothing waits while it is held. It is re-entrant, as a signal handler that wants it may
+        # interrupt the code that holds it.
         self._lock = threading.RLock()
         self._waiting = 0
         self._dropped = 0
@@ -81,7 +81,7 @@ class LineWriter:
         self._progress = 0
         self._stuck_at = -1
         # The thread's own: an item that was taken too early, how many lines are lost since that
-        # was last told, and whether the last that was written has no end.
+        # was last written, and whether the last line that was written has no end.
         self._following: Any = None
         self._unsaid = 0
         self._torn = False
@@ -101,8 +101,8 @@ class LineWriter:
         self._start()
 
     def flush(self, stuck: float = STUCK_SECONDS, seconds: float = FLUSH_SECONDS) -> bool:
-        """Wait until all is written; true if it is. For no longer than `seconds`, and than `stuck`
-        in which nothing can be written: no reader holds up the end of a process for longer."""
+        """Wait until all is written; true if it is. For at most `seconds`, and at most `stuck`
+        seconds while nothing can be written: no reader holds up the end of a process for longer."""
         if not self._waiting and not self._dropped:
             return True
         written = threading.Lock()
@@ -118,7 +118,7 @@ class LineWriter:
             if written.acquire(timeout=max(left, 0.0)):
                 return True
             if progress == self._progress:
-                self._stuck_at = progress  # who has waited that long need not do so again
+                self._stuck_at = progress  # the next flush need not wait as long again
                 return False
 
     def _encoded(self, text: str) -> bytes:
@@ -213,8 +213,8 @@ class LineWriter:
                 self._torn = bool(left)
             missing = 0
         except (OSError, ValueError):
-            # A full disk, a reader that is gone, a stream that was closed. It is told once that is
-            # over; some of them may have come through.
+            # A full disk, a reader that is gone, a stream that was closed. It is written once that
+            # is over; some of them may have come through.
             missing = min(bytes(left).count(b"\n"), len(lines))
         if missing < len(lines) or not left:
             self._unsaid = 0
@@ -225,7 +225,8 @@ class LineWriter:
 
 
 def write_if_heard(text: str) -> None:
-    """Write a line to standard error, if that can be done at once. For who has no `LineWriter`."""
+    """Write a line to standard error, if that can be done at once. For code without a
+    `LineWriter`."""
     with contextlib.suppress(OSError):
         if is_heard(2):
             os.write(2, text.encode(errors="backslashreplace") + b"\n")
@@ -242,7 +243,7 @@ def _writes_to(stream: TextIO) -> tuple[Callable[[memoryview], int], int]:
     """What writes to `stream`, and returns how many bytes it took; and its descriptor, or -1."""
     try:
         fd = stream.fileno()
-    except (OSError, AttributeError, ValueError):  # one that somebody has put there
+    except (OSError, AttributeError, ValueError):  # a stream that the program has put there
         return lambda data: _write_text(stream, data), -1
     return lambda data: _write_to(fd, data), fd
 
@@ -252,7 +253,8 @@ def _write_to(fd: int, data: memoryview) -> int:
         try:
             return os.write(fd, data)
         except BlockingIOError:
-            # Whoever shares the terminal or pipe with us may have set it non-blocking, for all.
+            # Another process that shares the terminal or pipe may have set it non-blocking, for
+            # all.
             poll = select.poll()
             poll.register(fd, select.POLLOUT)
             poll.poll()

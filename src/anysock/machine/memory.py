@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path, PurePosixPath
 
-# What connections hold may be so much of what there is: about as much again goes for what the
-# operating system and the allocator need besides.
+# The share of the memory that connections may hold: about as much again goes for what the operating
+# system and the allocator need besides.
 SHARE = 0.5
 
-# Where nothing tells how much there is.
+# Bytes, where the system does not say how many there are.
 _UNKNOWN = 1 << 30
 
 
@@ -67,6 +67,6 @@ def _number(text: str) -> int:
 
 
 def resident() -> int | None:
-    """How many bytes of memory this process has now; None: nothing tells."""
+    """How many bytes of memory this process has now; None: the system does not say."""
     fields = _text(Path("/proc/self/statm")).split()  # in pages; the second is what is resident
     return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if len(fields) > 1 else None

@@ -1,5 +1,5 @@
-"""What a process of ours is given when it starts, and can't be taken as it is: its standard
-descriptors, which may be closed, and the signals of the first process of a container."""
+"""What must be set right when a process of ours starts: its standard descriptors, which may be
+closed, and the signals of the first process of a container."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def prepare() -> None:
 def open_standard_descriptors() -> None:
     """Have /dev/null in the place of descriptors 0 to 2 that are closed.
 
-    Else the first socket would get such a number: what somebody writes to standard error would go
-    to a client, and libuv ends a process that closes one of the three.
+    Else the first socket would get such a number: what is written to standard error would go to a
+    client, and libuv ends a process that closes one of the three.
     """
     for fd in range(3):
         try:
@@ -59,7 +59,7 @@ def end_by_sigterm() -> None:
 def _end(signum: int, _frame: FrameType | None) -> NoReturn:
     # Whatever it has interrupted, and at once, as the kernel would; the exit code is the shell's.
     try:
-        if select.select([], [2], [], 0)[1]:  # whoever reads it must not hold this up
+        if select.select([], [2], [], 0)[1]:  # a stuck reader must not hold this up
             os.write(2, f"anysock: ended by {signal.Signals(signum).name}\n".encode())
     finally:
         os._exit(128 + signum)
@@ -73,8 +73,8 @@ def sigterm_interrupts() -> None:
 
 
 def _interrupt(_signum: int, _frame: object) -> None:
-    # Who holds back a Ctrl-C, or waits for one, does so for this, too. A shell without job control
-    # starts what runs in its background with SIGINT ignored.
+    # Code that holds back a Ctrl-C, or waits for one, does so for this, too. A shell without job
+    # control starts what runs in its background with SIGINT ignored.
     if callable(signal.getsignal(signal.SIGINT)):
         signal.raise_signal(signal.SIGINT)
     else:

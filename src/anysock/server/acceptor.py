@@ -87,7 +87,7 @@ class Acceptor:
 
     def let_go(self) -> None:
         """Turn away the peers that still wait to come in, and accept nobody any more."""
-        self.listener.let_go()
+        self.listener.reset_backlog()
         self.notify()
 
     def close(self) -> None:

@@ -423,7 +423,7 @@ class Server:
         :meta private:
         """
         for acceptor in self._acceptors:
-            acceptor.listener.take_waiting()
+            acceptor.listener.serve_backlog()
 
     async def retire(self) -> int:
         """Stop listening, and let the connections come to their own end; after as long as the

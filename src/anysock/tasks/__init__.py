@@ -4,5 +4,5 @@
 - `groups`: task groups;
 - `queues`: `Event` and `Queue`;
 - `happy_eyeballs`: which of the addresses of a name to connect to (RFC 8305);
-- `arguments`: what callers give, checked where it is given.
+- `arguments`: checks of what callers give.
 """

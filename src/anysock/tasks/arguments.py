@@ -1,4 +1,4 @@
-"""What callers give: looked at where it is given, and refused in a line that says what is taken."""
+"""Arguments are checked where they are given, and refused in a line that says what is taken."""
 
 from __future__ import annotations
 

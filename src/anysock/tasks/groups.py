@@ -49,11 +49,11 @@ class TaskGroup:
 
     def __init__(self, *, background: bool = False) -> None:
         self._engine = current_engine()
-        # What `Engine.spawn_background` is for is the toolkit's own affair.
+        # `Engine.spawn_background` is for the toolkit's own tasks.
         self._spawn = self._engine.spawn_background if background else self._engine.spawn
         self._scope = self._engine.scope()
-        # In the order of spawning, which is that in which they are cancelled: a set has one by
-        # address, and a run could not be repeated.
+        # In the order of spawning, in which they are cancelled: a set would order them by address,
+        # and a run could not be repeated.
         self._children: dict[GroupTask, None] = {}
         self._failures: list[BaseException] = []
         self._cancelled = False
@@ -87,7 +87,7 @@ class TaskGroup:
         self._scope.cancel()
 
     def _cancel_children(self) -> None:
-        # Once: who is cleaning up already must not be disturbed by the next failure.
+        # Once: a task that cleans up already must not be disturbed by the next failure.
         if not self._cancelled:
             self._cancelled = True
             for child in list(self._children):
@@ -114,8 +114,8 @@ class TaskGroup:
         if error is not None:
             self._cancel_children()
         while self._children:
-            # The one that ends last may do so between the look and the wait, on a thread of its
-            # own: it then finds this event, or is seen to be gone.
+            # The last task may end between the check and the wait, on a thread of its own: then it
+            # finds this event, or the second check finds that it has gone.
             self._empty = self._engine.event()
             if not self._children:
                 break
@@ -123,7 +123,7 @@ class TaskGroup:
                 await self._empty.wait()
             except BaseException as interruption:  # noqa: BLE001
                 # A cancellation: that of the group's own scope, for a failure, or one from
-                # outside. Children never outlive the block, so it is passed on, and waited out.
+                # outside. Children never outlive the block, so it is passed on to them first.
                 self._cancel_children()
                 if error is None or isinstance(error, Exception):
                     if isinstance(error, Exception):

@@ -1,8 +1,8 @@
 """Happy eyeballs (RFC 8305): of the addresses of a name, the first that answers.
 
-Tried one after the other, a dead address would hold up those that follow for as long as the kernel
+Tried one after the other, a dead address would hold up the following ones for as long as the kernel
 repeats its SYN: two minutes. So each has a quarter of a second until the next is tried beside it,
-and the families take turns, since it is mostly a whole family that is dead. The first that answers
+and the families alternate, since it is mostly a whole family that is dead. The first that answers
 wins, and the others are given up.
 
 Differs from the RFC in what it asks of the resolver, which is getaddrinfo(3): that waits for the
@@ -45,19 +45,19 @@ async def connect_to_any(
     """
     race = _Race(engine, interleaved(addresses), trying, delay)
     if len(race.addresses) == 1:
-        # Nobody to race with: no task is needed.
+        # Without a race, no task is needed.
         return await race.alone()
     return await race.run()
 
 
 def interleaved(addresses: Iterable[ResolvedAddress]) -> list[ResolvedAddress]:
-    """In the resolver's order, but with the families taking turns, that of the first first
+    """In the resolver's order, but with the families alternating, that of the first address first
     (RFC 8305, section 4)."""
     families: dict[int, list[ResolvedAddress]] = {}
     for address in addresses:
         families.setdefault(address.family, []).append(address)
     rounds = itertools.zip_longest(*families.values())
-    return [address for turn in rounds for address in turn if address is not None]
+    return [address for each in rounds for address in each if address is not None]
 
 
 class _Race:
@@ -72,15 +72,15 @@ class _Race:
         self._engine = engine
         self._trying = trying
         self._delay = delay
-        # Attempts may run on threads of their own, so what they say is said in one step each, and
-        # then `_news` is set. The first of `_connected` has won; there may be others for a moment.
+        # Attempts may run on threads of their own, so each writes its outcome in one step, and then
+        # sets `_news`. The first of `_connected` has won; there may be others for a moment.
         self._connected: list[tuple[ResolvedAddress, Stream]] = []
         self._failed: dict[int, BaseException] = {}
         self._news = engine.event()
 
     async def alone(self) -> tuple[ResolvedAddress, Stream]:
         (address,) = self.addresses
-        self._tell(address)
+        self._report_try(address)
         try:
             return address, await self._engine.connect(*address)
         except OSError as error:
@@ -113,7 +113,7 @@ class _Race:
     async def _start_all(self, group: TaskGroup) -> None:
         """Start one after the other; return when one has won, or all have failed."""
         for number, address in enumerate(self.addresses):
-            self._tell(address)
+            self._report_try(address)
             attempt = self._attempt(number, address)
             try:
                 group.spawn(attempt, name=f"connect-{number}")
@@ -140,14 +140,14 @@ class _Race:
         """Wait until one has won, or `done`, or `seconds` have passed."""
         async with self._engine.scope(seconds):
             while True:
-                # In this order: who speaks before the new event is there is heard by the look at
-                # what was said, and who speaks after finds it.
+                # In this order: an attempt that ends before the new event is there is seen by the
+                # check, and a later one sets the event.
                 self._news = self._engine.event()
                 if self._connected or done():
                     return
                 await self._news.wait()
 
-    def _tell(self, address: ResolvedAddress) -> None:
+    def _report_try(self, address: ResolvedAddress) -> None:
         if self._trying is not None:
             self._trying(address.sockaddr)
 

@@ -64,7 +64,7 @@ def run(
 
 
 def observe(observer: Observer) -> None:
-    """Tell `observer` what the loop does from now on: its turns, and the steps of its tasks.
+    """Tell `observer` what the loop does from now on: its iterations, and the steps of its tasks.
 
     One that raises is taken out, and reported. Raises `UsageError` under an engine whose loop is
     not ours: only `selector` and `polling` have one.
@@ -82,13 +82,13 @@ def spawn(coro: Coroutine[Any, Any, T], name: str | None = None) -> Task[T]:
     """Run `coro` as a task beside the caller; the returned task can be joined and cancelled.
 
     Under an engine that runs one thing at a time (`blocking`) it runs now, and to its end. A
-    task that fails, and that nobody is joining, is reported in the log at once.
+    task that fails, and that no task is joining, is reported in the log at once.
     """
     arguments.check_task(coro, name, "spawn")
     try:
         return current_engine().spawn(coro, name)
     except AnysockError:
-        coro.close()  # nobody will run it
+        coro.close()  # it will not run
         raise
 
 
@@ -137,8 +137,8 @@ class Timeout:
         trace: TracebackType | None,
     ) -> None:
         if await self._scope.__aexit__(kind, error, trace):
-            told = "given up" if self._seconds is None else f"after {self._seconds:g} seconds"
-            raise TimeoutError(f"timed out: {told}") from None
+            reason = "given up" if self._seconds is None else f"after {self._seconds:g} seconds"
+            raise TimeoutError(f"timed out: {reason}") from None
 
 
 async def to_thread(func: Callable[..., T], *args: Any) -> T:
@@ -159,14 +159,14 @@ async def connect(
     When the name has several addresses, the first that answers is taken: an IPv6 and an IPv4 one
     are tried in turn, each once the one before has failed, or has not answered for 250 ms (RFC
     8305, happy eyeballs). `trying`, if given, is called with each before it is tried. For an
-    address that begins with ``tls``, `tls` says whom to trust; None trusts whom the system does,
-    and wants a certificate for the host that is asked for.
+    address that begins with ``tls``, `tls` is the context to use; None trusts the authorities
+    that the system trusts, and wants a certificate for the host that was given.
 
     Raises `UsageError` for an address that makes no sense, `StartError` for a name that is not
     known, OSError when none answers, which names the addresses that were tried, and `TlsError` when
-    the handshake of TLS fails: when there is somebody whom we can't trust, no other address is
-    tried. Who connects to a port where nobody listens, and is given that very port for its own end,
-    has met only itself (RFC 9293, 3.5): that is a ConnectionRefusedError.
+    the handshake of TLS fails: when the peer can't be trusted, no other address is tried.
+    A socket that connects to a local port where no program listens may get that very port for its
+    own end, and so meet itself (RFC 9293, 3.5): that is a ConnectionRefusedError.
     """
     engine = current_engine()
     address = Address.of(address, schemes=CONNECTABLE)
@@ -195,10 +195,9 @@ async def connect(
 async def connect_datagrams(address: str | Address) -> Datagrams:
     """A UDP socket whose peer is at `address`, such as ``"udp://example.com:7"``.
 
-    Nobody is asked whether anybody is there: of several addresses of a name, it is the first that
-    this machine has a route to. Raises `UsageError` for an address that makes no sense,
-    `StartError` for a name that is not known, and OSError when there is no route.
-    """
+    Nothing is sent, so that the peer may not be there: of several addresses of a name, the first
+    is taken that this machine has a route to. Raises `UsageError` for an address that makes no
+    sense, `StartError` for a name that is not known, and OSError when there is no route."""
     engine = current_engine()
     address = Address.of(address, schemes=REACHABLE)
     return datagrams_to(engine, await _looked_up(engine, address))
@@ -225,7 +224,7 @@ def _check_context(context: Any, address: Address) -> None:
     if not isinstance(context, ssl.SSLContext):
         raise WrongType(f"tls= takes an ssl.SSLContext, not {context!r}")
     if not address.tls:
-        # Who says whom to trust must not be left with plain text.
+        # A caller that asks for TLS must not be left with plain text.
         raise UsageError(f"{address}: tls= is for an address that begins with tls, as tls://host:7")
 
 
@@ -238,7 +237,7 @@ async def _shake_hands(connection: Connection, context: ssl.SSLContext, hostname
         connection.wrap(lambda _: stream)
         await stream.handshake()
     except TlsError:
-        await connection.close()  # the server is told what was wrong
+        await connection.close()  # so that the server gets the alert
         raise
     except BaseException:
         connection.abort()

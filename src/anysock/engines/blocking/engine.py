@@ -23,12 +23,12 @@ from typing import Any, TypeVar
 
 from anysock.engines.base import (
     NOTHING,
-    Binding,
     Control,
     Data,
     Datagram,
     Datagrams,
     Engine,
+    Listener,
     SockAddr,
     Stream,
 )
@@ -45,7 +45,7 @@ from anysock.engines.blocking.tasks import (
 )
 from anysock.engines.posix.datagrams import SocketDatagrams
 from anysock.engines.posix.engine import PosixEngine
-from anysock.engines.posix.listening import accepted, open_sockets
+from anysock.engines.posix.listening import Backlog, ListeningSocket, accepted
 from anysock.engines.posix.streams import (
     OPS_BEFORE_YIELD,
     SocketStream,
@@ -304,12 +304,12 @@ class BlockingEngine(PosixEngine):
                 raise self._end
             return result
 
-    def listen(
-        self, bindings: Sequence[Binding], backlog: int, socket_buffer: int | None = None
-    ) -> Sequence[BlockingListener]:
+    def _listeners(self, opened: list[ListeningSocket]) -> Sequence[Listener]:
+        for listening in opened:
+            # When the listener closes, the server is about to end: none could be served in time.
+            listening.backlog = Backlog.RESET
         # One listener for all: the one thread there is must wait for whichever comes first.
-        opened = open_sockets(bindings, backlog, socket_buffer)
-        return [BlockingListener(opened, keep_waiting=False)] if opened else []
+        return [BlockingListener(opened)] if opened else []
 
     async def accept(self, listener: BlockingListener) -> Stream:
         while True:
@@ -336,8 +336,8 @@ class BlockingEngine(PosixEngine):
         task = running_task()
         left = task.time_left()
         if sock.family == socket.AF_UNIX:
-            # Without waiting it would fail where the backlog is full, and no poll(2) tells when it
-            # no longer is. (With a deadline, Python does not wait either.)
+            # Without waiting it would fail where the backlog is full, and poll(2) does not say
+            # when it no longer is. (With a deadline, Python does not wait either.)
             sock.settimeout(left)
             sock.connect(address)
             return
@@ -407,7 +407,7 @@ class BlockingEngine(PosixEngine):
     async def sleep(self, seconds: float) -> None:
         task = running_task()
         if seconds <= 0:
-            # Here, too, a cancellation is told; and the other threads run.
+            # Here, too, a cancellation is raised; and the other threads run.
             task.time_left()
             time.sleep(0)
             return
@@ -419,8 +419,8 @@ class BlockingEngine(PosixEngine):
         return BlockingScope(seconds)
 
     async def to_thread(self, func: Callable[..., T], *args: Any) -> T:
-        # Nobody is kept waiting who would not wait anyway. What it sets stays its own, as if it ran
-        # on a thread.
+        # It holds up only its own task, which waits anyway. What it sets stays its own, as if it
+        # ran on a thread.
         return contextvars.copy_context().run(func, *args)
 
     def watch_signals(

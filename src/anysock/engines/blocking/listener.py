@@ -28,11 +28,10 @@ class BlockingListener:
     poll(2), on the sockets and on one end of a socket pair, whose other end `close` closes.
     """
 
-    def __init__(self, opened: list[ListeningSocket], *, keep_waiting: bool) -> None:
+    def __init__(self, opened: list[ListeningSocket]) -> None:
         self.opened = opened
         self.bindings = [listening.binding for listening in opened]
         self.binding = self.bindings[0]
-        self._keep_waiting = keep_waiting
         self._backlog: Waiting = collections.deque()
         self.addresses = [listening.address for listening in opened]
         self.closed = False
@@ -51,9 +50,9 @@ class BlockingListener:
                 )
             return any(has_waiting(listening.sock) for listening in self.opened)
 
-    def take_waiting(self) -> None:
+    def serve_backlog(self) -> None:
         for listening in self.opened:
-            listening.leaves_waiting = False
+            listening.serve_backlog()
 
     def close(self) -> None:
         with self._lock:
@@ -61,20 +60,19 @@ class BlockingListener:
                 return
             self.closed = True
             for listening in self.opened:
-                if self._keep_waiting:
-                    self._backlog += listening.accept_waiting()
+                self._backlog += listening.accept_waiting()
                 # A thread that sleeps in poll(2) holds the sockets, so that they listen until it
-                # has woken; shut down, they stop at once (where they can't be, it is no matter).
+                # wakes. Shut down, they stop at once, where that is possible.
                 listening.shut_down()
                 listening.close()
             self._wake.close()
             if not self._waiting:
                 self._woken.close()
 
-    def let_go(self) -> None:
+    def reset_backlog(self) -> None:
         with self._lock:
             for listening in self.opened:
-                listening.let_go()
+                listening.reset_backlog()
 
     def next_waiting(self) -> tuple[socket.socket, SockAddr]:
         """The next peer of those that waited when the listener was closed."""

@@ -29,22 +29,22 @@ def heard_on_threads(
 
     Raises `StartError` when there is no room for the threads.
     """
-    hear, tell = socket.socketpair()
-    tell.setblocking(False)
-    listener = _SignalListener(hear, signals, first, again, others)
-    with hear, tell, listener.started():
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    listener = _SignalListener(reader, signals, first, again, others)
+    with reader, writer, listener.started():
         try:
             with catch_signals(
                 signals,
                 _leave_to_the_thread,
                 _leave_to_the_thread,
                 _leave_to_the_thread,
-                wakeup=tell,
+                wakeup=writer,
                 others=others,
             ):
                 yield
         finally:
-            tell.close()  # the end of the stream ends the thread that reads it
+            writer.close()  # the end of the stream ends the thread that reads it
 
 
 class _SignalListener:
@@ -52,13 +52,13 @@ class _SignalListener:
 
     def __init__(
         self,
-        hear: socket.socket,
+        reader: socket.socket,
         signals: Sequence[int],
         first: Callable[[int], None],
         again: Callable[[int], None],
         others: Mapping[int, Callable[[int], None]],
     ) -> None:
-        self._hear = hear
+        self._reader = reader
         self._signals = signals
         self._first = first
         self._again = again
@@ -93,7 +93,7 @@ class _SignalListener:
     def _listen(self) -> None:
         leave_signals_to_the_main_thread()
         heard = 0
-        while byte := self._hear.recv(1):
+        while byte := self._reader.recv(1):
             signum = byte[0]
             if signum in self._others:
                 self._do(self._others[signum], signum)

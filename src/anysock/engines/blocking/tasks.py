@@ -42,7 +42,9 @@ def run_to_its_end(coro: Coroutine[Any, Any, T]) -> T:
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
     coro.close()
-    raise RuntimeError("a coroutine went on to await what is not Anysock's after it was told")
+    raise RuntimeError(
+        "a coroutine went on to await what is not Anysock's, after the error that says so"
+    )
 
 
 class BlockingTask:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from anysock.engines.base import Binding
+from anysock.engines.base import Listener
 from anysock.engines.blocking.engine import BlockingEngine
 from anysock.engines.blocking.listener import BlockingListener
 from anysock.engines.blocking.tasks import BlockingTask
-from anysock.engines.posix.listening import open_sockets
+from anysock.engines.posix.listening import ListeningSocket
 
 
 class ThreadsEngine(BlockingEngine):
@@ -22,11 +22,8 @@ class ThreadsEngine(BlockingEngine):
     name = "threads"
     concurrent = True
 
-    def listen(
-        self, bindings: Sequence[Binding], backlog: int, socket_buffer: int | None = None
-    ) -> Sequence[BlockingListener]:
-        opened = open_sockets(bindings, backlog, socket_buffer)
-        return [BlockingListener([listening], keep_waiting=True) for listening in opened]
+    def _listeners(self, opened: list[ListeningSocket]) -> Sequence[Listener]:
+        return [BlockingListener([listening]) for listening in opened]
 
     def _start(self, task: BlockingTask) -> None:
         self._start_thread(task)

@@ -30,7 +30,7 @@ class SocketDatagrams:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._closed = False
-        # How often `send` has met what only `recv` tells.
+        # How often `send` has met a refusal, which only `recv` raises.
         self._refusals = 0
         self.local: SockAddr = sock.getsockname()
 
@@ -120,8 +120,9 @@ def open_datagrams(
         if connect:
             sock.connect(address)
             if sock.getsockname() == sock.getpeername():
-                # Nobody listens there, so that the kernel could choose that very port for ours, and
-                # what is sent would come back. While it is held, another gets another.
+                # No program listens there, so that the kernel could choose that very port for our
+                # end, and what we send would come back. While this socket holds the port, a second
+                # one gets another.
                 with sock:
                     return open_datagrams(family, address, connect=True)
         else:
@@ -150,7 +151,7 @@ def adopt_datagrams(fd: int) -> socket.socket:
 
 
 def tell_destinations(sock: socket.socket) -> None:
-    """Let the system tell of each datagram where it was sent to."""
+    """Let the system say of each datagram which address it was sent to."""
     if sock.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
     elif _IP_PKTINFO is not None:

@@ -26,7 +26,8 @@ class PosixEngine:
 
     # -- each engine's own -----------------------------------------------------------------------
 
-    def _listener(self, listening: ListeningSocket) -> Listener:
+    def _listeners(self, opened: list[ListeningSocket]) -> Sequence[Listener]:
+        """As many listeners as the engine wants accept loops."""
         raise NotImplementedError
 
     async def _connect(self, sock: socket.socket, address: SockAddr) -> None:
@@ -45,8 +46,7 @@ class PosixEngine:
     def listen(
         self, bindings: Sequence[Binding], backlog: int, socket_buffer: int | None = None
     ) -> Sequence[Listener]:
-        opened = open_sockets(bindings, backlog, socket_buffer)
-        return [self._listener(listening) for listening in opened]
+        return self._listeners(open_sockets(bindings, backlog, socket_buffer))
 
     async def connect(self, family: socket.AddressFamily, address: SockAddr) -> Stream:
         sock = socket.socket(family, socket.SOCK_STREAM)

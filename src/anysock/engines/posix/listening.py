@@ -1,9 +1,10 @@
-"""Sockets that listen: bound to addresses, or made from descriptors that others hand us."""
+"""Sockets that listen: bound to addresses, or made from inherited descriptors."""
 
 from __future__ import annotations
 
 import collections
 import contextlib
+import enum
 import errno
 import fcntl
 import os
@@ -21,14 +22,25 @@ from anysock.errors import ListenerClosed
 #: Sockets that were accepted, with the addresses of their peers.
 Waiting: TypeAlias = collections.deque[tuple[socket.socket, SockAddr]]
 
-# With these accept(2) leaves everybody in the backlog, and succeeds when others have left.
+# With these, accept(2) leaves the peers in the backlog, and succeeds once there is room again.
 _SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
-# How often to look for one port that is free on all addresses, when port 0 was asked for.
+# Tries to find one port that is free on all addresses, when port 0 was asked for.
 _PORT_TRIES = 10
 
 # How long a server that may live on a Unix socket may take to answer, in seconds. Its kernel does.
 _KNOCK_SECONDS = 1.0
+
+
+class Backlog(enum.Enum):
+    """What becomes of the peers that wait in the backlog when a listener closes."""
+
+    #: They are accepted, and served.
+    SERVE = enum.auto()
+    #: They stay there, for the processes that listen on the same socket.
+    LEAVE = enum.auto()
+    #: The close resets them.
+    RESET = enum.auto()
 
 
 class ListeningSocket:
@@ -38,17 +50,21 @@ class ListeningSocket:
         self.sock = sock
         self.binding = binding
         self.address: SockAddr = readable_name(sock.getsockname())
-        #: Whether others may listen on it, too: then what waits in its backlog is theirs.
+        #: Whether other processes may listen on it, too: then what waits in its backlog is theirs.
         self.shared = binding.fd is not None
-        #: Whether `accept_waiting` accepts nobody.
-        self.leaves_waiting = self.shared
-        #: Why `accept_waiting` could not accept all of them; those wait on, past `close`.
+        self.backlog = Backlog.LEAVE if self.shared else Backlog.SERVE
+        #: Why `accept_waiting` could not accept all peers; the others wait on, past `close`.
         self.shortage: OSError | None = None
         self._file = None if self.shared else _identity(self.address)
 
+    def serve_backlog(self) -> None:
+        """Let `accept_waiting` accept the peers on a shared socket, too."""
+        if self.backlog is Backlog.LEAVE:
+            self.backlog = Backlog.SERVE
+
     def close(self) -> None:
-        """Stop listening, unless somebody waits for whom there is a `shortage`: with the socket, he
-        would be reset. Then `accept_waiting` is to be tried again, or `let_go` to be called."""
+        """Stop listening. With a `shortage`, the socket stays open, since closing it would reset
+        the peers that wait: try `accept_waiting` again, or call `reset_backlog`."""
         # By now the file may be another server's, which has replaced us. (While the socket is open,
         # no other file has its number.)
         if self._file is not None and _identity(self.address) == self._file:
@@ -58,34 +74,34 @@ class ListeningSocket:
         if self.shortage is None:
             self.sock.close()
 
-    def let_go(self) -> None:
-        """Close, though there was a `shortage` for those who wait."""
+    def reset_backlog(self) -> None:
+        """Close the socket in spite of a `shortage`."""
         if self.shortage is not None:
             self.shortage = None
             self.close()
 
     def accept_waiting(self) -> Waiting:
-        """Accept everybody who waits in the backlog, unless they are for others; nobody else."""
+        """Accept all peers that wait in the backlog, if they are to be served, and no later one."""
         waiting: Waiting = collections.deque()
         self.shortage = None
         try:
-            while not self.leaves_waiting:
+            while self.backlog is Backlog.SERVE:
                 waiting.append(self.sock.accept())
         except BlockingIOError:
             pass  # that was the last
         except OSError as error:
-            # With any other, the rest can't be helped. (Where there is no descriptor, accept(2)
-            # says so before it looks whether anybody waits.)
+            # With any other error, the rest can't be accepted. (Where there is no descriptor,
+            # accept(2) says so before it looks for a peer.)
             if error.errno in _SHORTAGES and has_waiting(self.sock):
                 self.shortage = error
-                # Beside those who wait, nobody else is let in (listen(2)).
+                # From here on the kernel lets in no other peer (listen(2)).
                 with contextlib.suppress(OSError):
                     self.sock.listen(0)
         return waiting
 
     def accept_rest(self) -> Waiting:
-        """After `close`: those who had to wait on for want of something. Raises OSError while it is
-        still wanting."""
+        """After `close`: the peers that a `shortage` has kept waiting. Raises OSError while it
+        lasts."""
         if self.shortage is None:
             return collections.deque()
         waiting = self.accept_waiting()
@@ -96,12 +112,12 @@ class ListeningSocket:
         return waiting
 
     def shut_down(self) -> bool:
-        """Stop listening while somebody still waits for the socket; false where who waits is not
-        woken by that.
+        """Stop listening while a task still waits for the socket; false where that does not wake
+        the task.
 
-        Of what is shared, others would be shut out with us, and so would those who have to wait on
-        for want of something; and only Linux can do it at all. On a
-        Unix socket accept(2) then says EAGAIN for ever, while poll(2) says that it is worth a try.
+        A shared socket is not shut down, as that would stop the other processes, nor is one with a
+        `shortage`, as that would reset its peers; and only Linux can do it at all. On a Unix socket
+        accept(2) says EAGAIN for ever after it, while poll(2) says that it is worth a try.
         """
         if self.shared or self.shortage is not None:
             return False
@@ -200,15 +216,15 @@ def _open_socket(
 
 @contextlib.contextmanager
 def _alone_in(path: str) -> Iterator[None]:
-    """Within the block, no other of us binds in the folder of `path`. From bind(2) to listen(2) a
-    socket looks like one that a dead server has left; and of two that find such a one, the slower
-    would remove what the quicker has put in its place."""
+    """Within the block, no other process of ours binds in the folder of `path`. From bind(2) to
+    listen(2) a socket looks like one that a dead server has left; and if two processes found it so,
+    the slower one would remove the socket that the quicker one has put in its place."""
     if path.startswith("\0"):
         yield
         return
     folder = -1
     try:
-        # Another user may hold the lock, or the folder may not be read: not for ever, then.
+        # Another user may hold the lock, or the folder may be unreadable: then go on without.
         with contextlib.suppress(OSError):
             folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_CLOEXEC)
             for _ in range(100):
@@ -226,8 +242,8 @@ def _alone_in(path: str) -> Iterator[None]:
 def _bind_unix(sock: socket.socket, path: str, mode: int | None) -> None:
     """Bind a Unix socket. A file that a dead server has left is replaced; a live one is not.
 
-    Raises OSError with EADDRINUSE when a server lives there, and with ENOTSOCK when the file is
-    something else, be it a link to one.
+    Raises OSError with EADDRINUSE when a server lives there, and with ENOTSOCK when the file is no
+    socket, even when it is a link to one.
     """
     try:
         sock.bind(path)
@@ -241,7 +257,7 @@ def _bind_unix(sock: socket.socket, path: str, mode: int | None) -> None:
             try:
                 knock.connect(path)
             except ConnectionRefusedError:
-                pass  # nobody has it open any more
+                pass  # no process has it open any more
             except OSError as found:
                 if found.errno != errno.ENOENT:
                     raise error from None
@@ -251,7 +267,7 @@ def _bind_unix(sock: socket.socket, path: str, mode: int | None) -> None:
             os.unlink(path)
         sock.bind(path)
     if mode is not None and not path.startswith("\0"):
-        # Nobody can connect before listen(2), so there is no moment of other permissions.
+        # No client can connect before listen(2), so there is no moment of other permissions.
         os.chmod(path, mode)
 
 
@@ -275,10 +291,10 @@ def _adopt(fd: int, label: str) -> socket.socket:
             raise OSError(errno.EINVAL, "it does not listen (in a .socket unit: Accept=no)", label)
         no_delay(sock)
         sock.setblocking(False)
-        # Not for the programs that we may start.
+        # Child processes do not inherit it.
         sock.set_inheritable(False)
     except BaseException:
-        # Whatever it is, it is somebody else's: perhaps our own engine's.
+        # It is not ours to close: perhaps it is a descriptor of our own engine.
         sock.detach()
         raise
     return sock
@@ -306,7 +322,7 @@ def has_waiting(sock: socket.socket) -> bool:
 
 
 class SocketListener:
-    """A `Listener` over one socket. Engines add how a waiting accept is told that it closed."""
+    """A `Listener` over one socket. Each engine adds how `close` wakes an accept that waits."""
 
     def __init__(self, listening: ListeningSocket) -> None:
         self.listening = listening
@@ -322,8 +338,8 @@ class SocketListener:
             return bool(self._waiting) or self.listening.shortage is not None
         return has_waiting(self.sock)
 
-    def take_waiting(self) -> None:
-        self.listening.leaves_waiting = False
+    def serve_backlog(self) -> None:
+        self.listening.serve_backlog()
 
     def close(self) -> None:
         if not self.closed:
@@ -331,8 +347,8 @@ class SocketListener:
             self._waiting = self.listening.accept_waiting()
             self.listening.close()
 
-    def let_go(self) -> None:
-        self.listening.let_go()
+    def reset_backlog(self) -> None:
+        self.listening.reset_backlog()
 
     def next_waiting(self) -> tuple[socket.socket, SockAddr]:
         """The next peer of those that waited when the listener was closed."""

@@ -36,7 +36,7 @@ class RealMachine:
                     missing.append(Missing(address, os.strerror(error.errno)))
                     first = first or OSError(error.errno, os.strerror(error.errno), address)
                     continue
-            # Whatever else is wrong will be told when it is opened.
+            # Any other error is raised when it is opened.
             found.append((family, address))
         if first is not None and not found:
             raise first
@@ -46,7 +46,7 @@ class RealMachine:
         # Only a machine's own addresses can be bound. Asked anew each time, as a machine may get
         # others at any moment.
         family = socket.AF_INET6 if ":" in source[0] else socket.AF_INET
-        # With the scope, without which nobody has a link-local address.
+        # With the scope: without it, no interface has a link-local address.
         try:
             with socket.socket(family, socket.SOCK_DGRAM) as sock:
                 sock.bind((source[0], 0, *source[2:]))

@@ -30,8 +30,8 @@ def catch_signals(
 ) -> Iterator[None]:
     """Within the block, the first of `signals` leads to ``deliver(first, signal)``, each further
     one to ``again(signal)``, and each of `others` to ``deliver(its function, signal)``. Those that
-    are ignored stay so: whoever started us, a shell in whose background we run, nohup(1), has seen
-    to it that they are for others.
+    are ignored stay so: the program that started us, a shell in whose background we run or
+    nohup(1), has arranged that they are for others.
 
     They are called in the signal handler, on the main thread, between two bytecodes: `deliver` must
     only pass the news on. `wakeup`, a non-blocking socket, gets a byte for each signal from the
@@ -68,8 +68,8 @@ def catch_signals(
 @contextlib.contextmanager
 def held_back(signals: Sequence[int]) -> Iterator[Callable[[], None]]:
     """From the entry of the block on, `signals` wait, until the function that it gives is called,
-    or the block ends: for whoever puts several handlers in place, none of which may miss one. To be
-    entered on the main thread."""
+    or the block ends: for code that puts several handlers in place, none of which may miss one. To
+    be entered on the main thread."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     held = True
 
@@ -112,10 +112,10 @@ def bounded_once_told(
     signals: Sequence[int], seconds: float, give_up: Callable[[int], None]
 ) -> Iterator[None]:
     """Within the block, each of `signals` does what it did; and if the block has not come to its
-    end so many seconds after, ``give_up(signal)`` is called, on another thread.
+    end `seconds` after that, ``give_up(signal)`` is called, on another thread.
 
-    For a block that may wait, on the main thread, for what never comes: whatever a signal is to
-    do on the loop is not done then. To be entered on the main thread, within `catch_signals`.
+    For a block that may wait for ever, on the main thread: what a signal is to do on the loop is
+    not done then. To be entered on the main thread, within `catch_signals`.
     """
     over = threading.Event()
 
