@@ -21,10 +21,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from anysock import engines
 from anysock.engines.base import Binding
 
-ENGINES = ("blocking", "threads", "polling", "selector", "asyncio", "uvloop", "trio")
-CONCURRENT_ENGINES = tuple(name for name in ENGINES if name != "blocking")
+ENGINES = tuple(engines.ENGINES)
+CONCURRENT_ENGINES = tuple(name for name, entry in engines.ENGINES.items() if entry.concurrent)
 
 #: How many threads a server has that serves nobody: the main one; one that waits for signals
 #: where the main one sleeps, and one to do what the first means; one that accepts; one that looks

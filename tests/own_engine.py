@@ -33,7 +33,7 @@ ENGINES[_engine.name] = EngineEntry(
 
 
 # Before the tests are collected, so that these are the engines that they are run under.
-harness.ENGINES = (_engine.name,)  # type: ignore[assignment]
+harness.ENGINES = (_engine.name,)
 harness.CONCURRENT_ENGINES = harness.ENGINES if _engine.concurrent else ()
 
 

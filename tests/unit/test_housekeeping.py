@@ -14,16 +14,9 @@ from anysock.server.housekeeping import (
     Housekeeping,
     Punctuality,
 )
-from anysock.telemetry.events import CloseReason, Events
+from anysock.telemetry.events import CloseReason
+from tests.told import Told
 from tests.virtual import VirtualEngine
-
-
-class Told(Events):
-    def __init__(self):
-        self.failures = []
-
-    def housekeeping_failed(self, name, error, left_out):
-        self.failures.append((name, str(error), left_out))
 
 
 def test_what_fails_is_told_and_tried_again():
@@ -43,9 +36,11 @@ def test_what_fails_is_told_and_tried_again():
     VirtualEngine().run(main())
     assert len(calls) == 30, "until it came to its end"
     # About once a second, and with the number of those that were not told.
-    assert 2 <= len(told.failures) <= 4
-    assert told.failures[0] == ("limits", "number 1", 0)
-    assert len(told.failures) + sum(left_out for _, _, left_out in told.failures) <= 29
+    failures = told.of("housekeeping_failed")
+    assert 2 <= len(failures) <= 4
+    name, error, left_out = failures[0]
+    assert (name, str(error), left_out) == ("limits", "number 1", 0)
+    assert len(failures) + sum(left_out for _, _, left_out in failures) <= 29
 
 
 @given(st.lists(st.floats(0, 5), max_size=50))

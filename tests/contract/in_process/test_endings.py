@@ -24,22 +24,9 @@ from anysock.net.addresses import binding_of
 from anysock.telemetry.events import EventGroup
 from tests.contract.in_process.test_streams import two_ends
 from tests.harness import PATIENCE, receive_all, reset, wait_until
+from tests.told import Told
 
 MANY_BYTES = bytes(50_000_000)
-
-
-class Told(anysock.Events):
-    """How each connection has ended."""
-
-    def __init__(self) -> None:
-        self.opened = 0
-        self.ends: list[tuple[CloseReason, BaseException | None]] = []
-
-    def connection_opened(self, connection):
-        self.opened += 1
-
-    def connection_closed(self, connection, reason, error):
-        self.ends.append((reason, error))
 
 
 @contextlib.contextmanager
@@ -82,9 +69,9 @@ def test_nothing_can_be_sent_after_an_abort_so_that_nobody_stays(concurrent_engi
         async with Server(handler, options, events=told) as server:
             with client_of(server) as client:
                 client.sendall(b"x")
-                await until(lambda: told.ends, "the connection has ended")
+                await until(lambda: told.reasons, "the connection has ended")
                 assert not server.connections
-        assert [reason for reason, _ in told.ends] == [CloseReason.IDLE]
+        assert told.reasons == [CloseReason.IDLE]
         assert len(raised) == 2
 
     anysock.run(main, engine=concurrent_engine)
@@ -113,7 +100,7 @@ def test_a_task_of_a_handler_that_sends_does_not_outlive_the_connection(concurre
                 with contextlib.suppress(ConnectionResetError):
                     received = await anysock.to_thread(receive_all, client)
                     assert len(received) < len(MANY_BYTES)
-            await until(lambda: told.ends, "the connection has ended")
+            await until(lambda: told.reasons, "the connection has ended")
 
     anysock.run(main, engine=concurrent_engine)
 
@@ -155,8 +142,8 @@ def test_the_peer_of_an_aborted_stream_never_takes_it_for_the_end(concurrent_eng
                 if half_closed:
                     client.shutdown(socket.SHUT_WR)
                 await anysock.to_thread(read, client)
-            await until(lambda: told.ends, "the connection has ended")
-        assert [reason for reason, _ in told.ends] == [CloseReason.ABORTED]
+            await until(lambda: told.reasons, "the connection has ended")
+        assert told.reasons == [CloseReason.ABORTED]
 
     anysock.run(main, engine=concurrent_engine)
     assert len(raised) == 1
@@ -188,8 +175,8 @@ def test_a_reset_that_the_handler_catches_is_a_loss(concurrent_engine, handler):
                 client.sendall(b"x")
                 assert await anysock.to_thread(client.recv, 1) == b"x"
                 reset(client)
-            await until(lambda: told.ends, "the connection has ended")
-        [(reason, error)] = told.ends
+            await until(lambda: told.reasons, "the connection has ended")
+        [(_, reason, error)] = told.of("connection_closed")
         assert reason is CloseReason.LOST
         assert isinstance(error, ConnectionResetError)
 
@@ -202,8 +189,8 @@ def test_who_aborts_has_aborted(concurrent_engine):
         async with Server(_aborts, bind="127.0.0.1:0", events=told) as server:
             with client_of(server) as client:
                 client.sendall(b"x")
-                await until(lambda: told.ends, "the connection has ended")
-        assert [reason for reason, _ in told.ends] == [CloseReason.ABORTED]
+                await until(lambda: told.reasons, "the connection has ended")
+        assert told.reasons == [CloseReason.ABORTED]
 
     anysock.run(main, engine=concurrent_engine)
 
@@ -227,9 +214,9 @@ def test_a_listener_that_raises_harms_nobody(concurrent_engine, caplog, event, e
                 with client_of(server) as client:
                     client.sendall(b"x")
                     assert await anysock.to_thread(client.recv, 1) == b"x"
-                await until(lambda number=number: len(told.ends) == number, "it has ended")
+                await until(lambda number=number: len(told.reasons) == number, "it has ended")
             assert not server.ending
-        assert told.opened == 3
+        assert len(told.of("connection_opened")) == 3
         counters = server.counters
         assert counters.accepted == sum(counters.closed.values()) == sum(counters.durations) == 3
         assert not counters.open
@@ -283,7 +270,7 @@ def test_who_is_aborted_before_the_handler_has_begun_is_gone_too(concurrent_engi
             await server.drain(0)
             assert not server.connections
             await serving.join()
-        assert told.opened == len(told.ends)
+        assert len(told.of("connection_opened")) == len(told.reasons)
 
     anysock.run(main, engine=concurrent_engine)
 

@@ -14,22 +14,7 @@ from anysock.engines.current import current_engine
 from anysock.server.session import Session
 from tests.contract.in_process.test_streams import receive_all
 from tests.harness import PATIENCE
-
-
-class Told(anysock.Events):
-    def __init__(self) -> None:
-        self.ends: list[CloseReason] = []
-        self.failures: list[str] = []
-        self.aborted: int | None = None
-
-    def connection_closed(self, connection, reason, error):
-        self.ends.append(reason)
-
-    def accept_failed(self, error, left_out):
-        self.failures.append(repr(error))
-
-    def drained(self, aborted, seconds):
-        self.aborted = aborted
+from tests.told import Told
 
 
 async def refused(address):
@@ -104,8 +89,8 @@ def test_what_fails_for_one_client_makes_no_address_deaf(concurrent_engine, whic
                 await client.send_all(b"hello")
                 assert await client.recv_exactly(5) == b"hello"
                 await client.close()
-        assert told.failures
-        assert told.aborted == 0
+        assert told.of("accept_failed")
+        assert told.of("drained")[0][0] == 0
 
     anysock.run(main, engine=concurrent_engine)
 
@@ -125,11 +110,11 @@ def test_limits_of_time_hold_while_draining(concurrent_engine):
             began = current_engine().now()
             assert await server.drain() == 0
             assert current_engine().now() - began < PATIENCE / 2
-            assert told.ends == [CloseReason.WRITE_TIMEOUT]
+            assert told.reasons == [CloseReason.WRITE_TIMEOUT]
             with pytest.raises(ConnectionError):
                 await sending.join()
             await client.close()
-        assert told.aborted == 0
+        assert told.of("drained")[0][0] == 0
 
     anysock.run(main, engine=concurrent_engine)
 
@@ -162,8 +147,9 @@ def test_who_is_ended_and_then_aborted_is_told_as_one_thing(concurrent_engine, f
             await anysock.sleep(0.3)  # now it has been ended, for `first`
             aborted = await server.drain(0.3)
             await client.close()
-        assert len(told.ends) == 1
-        assert aborted == server.aborted == told.aborted == told.ends.count(CloseReason.ABORTED)
+        assert len(told.reasons) == 1
+        [(told_aborted, _)] = told.of("drained")
+        assert aborted == server.aborted == told_aborted == told.reasons.count(CloseReason.ABORTED)
         assert server.counters.closed[CloseReason.ABORTED] == aborted
 
     anysock.run(main, engine=concurrent_engine)

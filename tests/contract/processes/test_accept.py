@@ -13,9 +13,10 @@ import pytest
 from anysock.engines.blocking.engine import BlockingEngine
 from anysock.errors import ListenerClosed
 from anysock.server.server import Server
-from anysock.telemetry.events import CloseReason, Events
+from anysock.telemetry.events import CloseReason
 from anysock.telemetry.logs.events import why_not_accepted
 from tests.harness import receive_exactly
+from tests.told import Told
 
 
 def test_exhausted_descriptors_make_the_client_wait_and_no_one_else(engine, start_server):
@@ -99,14 +100,8 @@ class ScriptedEngine(BlockingEngine):
         return self.clock
 
 
-class Told(Events):
-    def __init__(self) -> None:
-        self.failures: list[tuple[int, int]] = []
-        self.in_words: list[str] = []
-
-    def accept_failed(self, error, left_out):
-        self.failures.append((error.errno, left_out))
-        self.in_words.append(why_not_accepted(error))
+def in_words(told: Told) -> list[str]:
+    return [why_not_accepted(error) for error, _ in told.of("accept_failed")]
 
 
 def accept_all(
@@ -139,7 +134,7 @@ def test_a_passing_error_is_retried_at_once(name):
     assert server.counters.accepted == 2
     assert server.counters.accept_errors == 3
     assert engine.slept == []
-    assert told.failures == []
+    assert told.of("accept_failed") == []
 
 
 @pytest.mark.parametrize("name", ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"])
@@ -150,11 +145,12 @@ def test_a_shortage_is_waited_out_and_told_once_a_second(name):
     # (The others have their turn now and then, which is no wait.)
     assert [seconds for seconds in engine.slept if seconds] == [0.1] * 25
     # Met ten times a second, told at 0, 1 and 2 s; and how often it was not told in between.
-    assert [left_out for _, left_out in told.failures] in ([0, 9, 9], [0, 10, 9], [0, 9, 10])
+    left_out = [number for _, number in told.of("accept_failed")]
+    assert left_out in ([0, 9, 9], [0, 10, 9], [0, 9, 10])
     # What is missing is named, and who knocks has lost nothing.
     missing = {"EMFILE": "ulimit -n", "ENFILE": "file-max"}.get(name, "memory")
-    assert all("it waits" in each and missing in each for each in told.in_words)
-    assert all(("ulimit -n" in each) == (name == "EMFILE") for each in told.in_words)
+    assert all("it waits" in each and missing in each for each in in_words(told))
+    assert all(("ulimit -n" in each) == (name == "EMFILE") for each in in_words(told))
 
 
 def test_a_broken_listener_stops_the_server_with_its_error():
@@ -176,8 +172,9 @@ def test_where_no_thread_can_be_started_the_peer_is_let_go_and_accepting_goes_on
             return super().spawn(coro, name)
 
     server, engine, told = accept_all(["peer", "peer"], Crowded)
-    assert told.failures == [(errno.ENOMEM, 0)]
-    [words] = told.in_words
+    [(error, left_out)] = told.of("accept_failed")
+    assert (error.errno, left_out) == (errno.ENOMEM, 0)
+    [words] = in_words(told)
     assert "can't start a thread for it; it was reset" in words
     assert "threads or memory" in words
     assert "waits" not in words

@@ -11,8 +11,9 @@ import pytest
 
 import anysock
 from anysock import CloseReason, Server
-from tests.contract.in_process.test_endings import Told, client_of, until
+from tests.contract.in_process.test_endings import client_of, until
 from tests.harness import PATIENCE, receive_all, receive_exactly
+from tests.told import Told
 
 SWALLOWING = """
 import time
@@ -146,7 +147,7 @@ def test_in_a_program_the_drain_ends_without_it(concurrent_engine):
                 began = time.monotonic()
                 assert await server.drain() == 1
                 assert time.monotonic() - began < 1.1 + SLACK
-        assert [reason for reason, _ in told.ends] == [CloseReason.ABORTED]
+        assert told.reasons == [CloseReason.ABORTED]
         assert not server.connections
         free.append(True)
 

@@ -28,31 +28,13 @@ from tests.harness import (
     receive_exactly,
     wait_until,
 )
+from tests.told import Told
 
 #: The limits of time have nothing to do with how an engine works: two that differ most will do,
 #: and the one that does one thing at a time.
 SOME_ENGINES = ("blocking", "threads", "selector")
 
 MB = 1_000_000
-
-
-class Told(anysock.Events):
-    """Why each connection was closed, and what was said of limits."""
-
-    def __init__(self) -> None:
-        self.reasons: list[CloseReason] = []
-        self.limits: list[tuple[str, str]] = []
-        self.most_at_once = self._open = 0
-
-    def connection_opened(self, connection):
-        self._open += 1
-
-    def connection_closed(self, connection, reason, error):
-        self._open -= 1
-        self.reasons.append(reason)
-
-    def limit_met(self, limit, text):
-        self.limits.append((limit, text))
 
 
 async def until(condition: Callable[[], object], what: str) -> None:
@@ -112,7 +94,7 @@ def test_the_third_waits_until_one_leaves(concurrent_engine):
             await second.close()
             assert await fourth.recv_exactly(5) == b"hello"
             assert server.counters.waited == {"max_connections": 2}
-        assert told.limits[0] == ("max_connections", "2 connections")
+        assert told.of("limit_met")[0] == ("max_connections", "2 connections")
         assert server.counters.accepted == 4
 
     anysock.run(main, engine=concurrent_engine)
@@ -302,7 +284,7 @@ def test_no_more_come_in_than_the_rate_says_and_all_do(concurrent_engine):
             # A burst of 4 at once, and 12 more.
             assert took >= 12 / 40
             assert 11 <= server.counters.waited["accept_rate"] <= 12
-        assert told.limits[0] == ("accept_rate", "40 connections a second")
+        assert told.of("limit_met")[0] == ("accept_rate", "40 connections a second")
         assert CloseReason.ACCEPT_RATE not in told.reasons
 
     anysock.run(main, engine=concurrent_engine)

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 import anysock
-from anysock import CloseReason, Connection, Events, Server, connect
+from anysock import CloseReason, Connection, Server, connect
 from anysock.net.certificates import client_context
 from anysock.server import housekeeping
 from tests.harness import PATIENCE
 from tests.pki import Pki
+from tests.told import Told
 
 MOST = 5_000_000
 
@@ -19,14 +20,6 @@ MOST = 5_000_000
 @pytest.fixture(scope="module")
 def pki(tmp_path_factory) -> Pki:
     return Pki(tmp_path_factory.mktemp("pki"))
-
-
-class Told(Events):
-    def __init__(self) -> None:
-        self.reasons: list[CloseReason] = []
-
-    def connection_closed(self, connection, reason, error):
-        self.reasons.append(reason)
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
