@@ -34,8 +34,9 @@ def connections_that_fit(machine: Machine) -> int:
 
 
 class Slots(Protocol):
-    """How many connections there may be. The workers of a server have one number for all."""
+    """Counts connections against one limit. The workers of a server share one."""
 
+    #: The limit.
     most: int
 
     def take(self) -> bool:
@@ -47,7 +48,9 @@ class Slots(Protocol):
         ...
 
     @property
-    def full(self) -> bool: ...
+    def full(self) -> bool:
+        """Whether no slot is free."""
+        ...
 
 
 class OwnSlots:

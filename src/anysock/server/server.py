@@ -1,54 +1,36 @@
 """`Server`: listen, serve, drain. The same under every engine.
 
 Server                  its face, and its life: see `anysock.server.phase`
-  ├─ Acceptor           one a listener: accept, and decide what an error means
-  │    └─ Session       one a connection: admit it, greet it, run the handler, part
-  ├─ UdpService         the sockets of udp:// addresses
-  └─ Housekeeping       periodic checks: has a connection had too much time, or too much memory?
+  └─ Traffic            what it has once it listens
+       ├─ Acceptor      one a listener: accept, and decide what an error means
+       │    └─ Session  one a connection: admit it, greet it, run the handler, part
+       ├─ UdpService    the sockets of udp:// addresses
+       └─ Housekeeping  periodic checks: has a connection had too much time, or too much memory?
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import Self, Unpack
 
-from anysock import systemd
 from anysock.engines.base import NOTHING, Engine, Event
 from anysock.engines.current import current_engine
 from anysock.engines.posix.signals import held_back
 from anysock.errors import StartError, UsageError
 from anysock.handlers import Handler, prepare
-from anysock.machine.memory import most_for_connections
-from anysock.net.addresses import explain_bind_error, format_sockaddr
 from anysock.net.printable import printable
 from anysock.options.keywords import ServeKeywords, options_of
 from anysock.options.serve import ServeOptions
-from anysock.server.acceptor import AcceptFailures, Acceptor
-from anysock.server.admission import OwnSlots, Slots, connections_that_fit
-from anysock.server.bindings import binding_told
-from anysock.server.gate import AdmissionGate
-from anysock.server.handshake import Handshake
-from anysock.server.housekeeping import Housekeeping, Punctuality
+from anysock.server.admission import Slots
 from anysock.server.phase import Life, Phase
 from anysock.server.process import ENDING_SIGNALS, OwnProcess, bounded_start
-from anysock.server.session import Desk, Sessions
-from anysock.server.time_limits import TimeLimits
-from anysock.server.udp.service import UdpService, open_udp
+from anysock.server.traffic import CHECK_SECONDS, REPORT_SECONDS, Traffic
 from anysock.streams.connection import Connection
 from anysock.telemetry.events import CloseReason, Counters, EventGroup, Events, check_events
 from anysock.telemetry.logs import LogEvents
-
-if TYPE_CHECKING:
-    from anysock.net.certificates import Certificates
-
-# Seconds between two checks of the connections during a drain, and between two reports of how many
-# are left.
-CHECK_SECONDS = 0.05
-REPORT_SECONDS = 1.0
 
 # Seconds that handlers have to clean up once their connection was aborted.
 CLEAN_UP_SECONDS = 0.75
@@ -66,7 +48,9 @@ class Server:
 
     `handler` is an ``async def handler(connection)``, or the name of a standard one (``"echo"``),
     or ``"package.module:function"``. The options are those of `ServeOptions`, as keywords, or
-    an instance of it. `events` is told what happens; by default that goes to the log.
+    an instance of it. `events` is told what happens; by default that goes to the log. `slots`
+    counts connections in place of the option `max_connections`, so that several servers can share
+    one limit: an object with the members of `anysock.server.admission.Slots`.
 
     In a program or a test that runs already, under `anysock.run` or under asyncio:
 
@@ -101,12 +85,8 @@ class Server:
         self._engine: Engine | None = None
         self._ended: Event | None = None
         self._life = Life()
+        self._traffic = Traffic(self.options, self._life)
         self._slots = slots
-        self._certificates: Certificates | None = None
-        self._acceptors: Sequence[Acceptor] = ()
-        self._udp: UdpService | None = None
-        self._sessions = Sessions()
-        self._house: Housekeeping | None = None
         # What has broken a listener; and whose handlers did not end when they were aborted.
         self._failure: Exception | None = None
         self._left: list[str] = []
@@ -126,51 +106,27 @@ class Server:
         await self._start()
 
     async def _start(self) -> None:
-        engine, options, events = self._enter_engine(), self.options, self.events
+        engine, events = self._enter_engine(), self.events
         if self._life.phase is not Phase.NEW:
             return  # a signal came before we had begun, or somebody has begun already
-        addresses = systemd.expand(options.addresses)
-        bindings = [
-            binding_told(each, engine.machine, events) for each in addresses if each.kind != "udp"
-        ]
-        if any(binding.tls for binding in bindings):
-            # OpenSSL is loaded only where it is needed.
-            from anysock.net.certificates import Certificates
-
-            assert options.tls_cert is not None, "ServeOptions has seen to that"
-            self._certificates = Certificates(
-                options.tls_cert, options.tls_key, options.tls_client_ca
-            )
-        if datagrams := [each for each in addresses if each.kind == "udp"]:
-            self._udp = open_udp(engine, datagrams, options, self._handler_name, events)
-        try:
-            listeners = engine.listen(bindings, options.backlog, options.socket_buffer)
-        except OSError as error:
-            if self._udp is not None:
-                self._udp.close()
-            raise explain_bind_error(error) from None
-        most = options.max_connections or connections_that_fit(engine.machine)
-        slots = self._slots or OwnSlots(most)
-        desk = Desk(
-            engine=engine,
+        most = self._traffic.open(
+            engine,
+            self.handler,
+            self._handler_name,
             events=events,
-            gate=AdmissionGate(engine, self._life, slots, options, events),
-            handshake=Handshake(engine, options, self._certificates),
-            handler=self.handler,
-            sessions=self._sessions,
+            slots=self._slots,
             process=self.process,
+            broken=self._broken,
         )
-        failures = AcceptFailures(engine, events)
-        self._acceptors = [Acceptor(each, desk, failures, self._broken) for each in listeners]
         if not self._life.advance(Phase.LISTENING):
             # Where waiting means to sleep, a signal may have come meanwhile, on another thread.
-            self._stop_listening()
-            failures.close()
+            self._traffic.stop_listening()
+            self._traffic.close()
             return
         events.listening(self.addresses, engine.name)
         self._tell_doubts()
-        if bindings:
-            events.most_connections(slots.most, options.max_connections is None)
+        if most:
+            events.most_connections(most, self.options.max_connections is None)
 
     def _enter_engine(self) -> Engine:
         """The engine that the caller runs under is the server's, from the first call on."""
@@ -183,21 +139,12 @@ class Server:
     @property
     def addresses(self) -> list[str]:
         """The addresses that the server listens on, such as ``tcp://127.0.0.1:8000``."""
-        return [
-            format_sockaddr(address, "tls" if binding.tls else "tcp")
-            for acceptor in self._acceptors
-            for address, binding in zip(
-                acceptor.listener.addresses, acceptor.listener.bindings, strict=True
-            )
-        ] + [
-            format_sockaddr(endpoint.local, "udp")
-            for endpoint in (self._udp.endpoints if self._udp else ())
-        ]
+        return self._traffic.addresses
 
     @property
     def connections(self) -> list[Connection]:
         """The connections that are open now."""
-        return [session.connection for session in self._sessions.all()]
+        return [session.connection for session in self._traffic.sessions.all()]
 
     @property
     def paused(self) -> bool:
@@ -213,7 +160,7 @@ class Server:
     @property
     def aborted(self) -> int:
         """How many connections had to be aborted when the server drained."""
-        return self._sessions.aborted
+        return self._traffic.sessions.aborted
 
     async def serve_forever(self) -> None:
         """Accept and serve, until `drain` is called and has come to its end. When it is cancelled,
@@ -224,8 +171,8 @@ class Server:
         """
         await self._enter()
         try:
-            self._serve_in_background()
-            await self._until_all_accepted()
+            self._traffic.begin(self._enter_engine(), self.events)
+            await self._traffic.until_accepted()
             await self._until_ended()
         except BaseException:
             await self._leave()
@@ -240,7 +187,7 @@ class Server:
 
     async def _leave(self) -> None:
         await self.drain()
-        await self._until_all_accepted()
+        await self._traffic.until_accepted()
 
     async def __aenter__(self) -> Self:
         engine = self._enter_engine()
@@ -250,7 +197,7 @@ class Server:
                 "in the background: use serve_forever(), or another engine"
             )
         await self._enter()
-        self._serve_in_background()
+        self._traffic.begin(self._enter_engine(), self.events)
         return self
 
     async def __aexit__(
@@ -307,9 +254,9 @@ class Server:
         When something is wrong with them, the old ones stay, and an event says so.
         """
         self.events.reload_begun()
-        if self._certificates is not None:
+        if self._traffic.certificates is not None:
             try:
-                self._certificates.reload()
+                self._traffic.certificates.reload()
             except (StartError, OSError, MemoryError) as error:
                 self.events.reload_failed(error)
                 return
@@ -317,8 +264,8 @@ class Server:
         self.events.reloaded()
 
     def _tell_doubts(self) -> None:
-        if self._certificates is not None:
-            for doubt in self._certificates.doubts:
+        if self._traffic.certificates is not None:
+            for doubt in self._traffic.certificates.doubts:
                 self.events.certificate_doubtful(doubt)
 
     def set_udp_rates(self, rate: float, total_rate: float) -> None:
@@ -327,8 +274,7 @@ class Server:
 
         :meta private:
         """
-        if self._udp is not None:
-            self._udp.set_rates(rate, total_rate)
+        self._traffic.set_udp_rates(rate, total_rate)
 
     def pause(self) -> None:
         """Accept nobody until `resume`. New connections wait in the backlog (one may be accepted
@@ -350,8 +296,7 @@ class Server:
 
         :meta private:
         """
-        for acceptor in self._acceptors:
-            acceptor.notify()
+        self._traffic.notify()
 
     @property
     def unready(self) -> str | None:
@@ -361,32 +306,6 @@ class Server:
         if self._life.phase is Phase.NEW:
             return "not listening yet"
         return "accepting is paused" if self.paused else None
-
-    # -- serving -------------------------------------------------------------------------------
-
-    def _serve_in_background(self) -> None:
-        if not self._life.phase.draining:
-            self._house = Housekeeping(self._enter_engine(), self.events)
-            self._keep_house(self._house)
-        # Where the engine does one thing at a time, there is one listener, and this returns when
-        # it is closed.
-        for acceptor in self._acceptors:
-            acceptor.start()
-
-    def _keep_house(self, house: Housekeeping) -> None:
-        limits = TimeLimits.of(self.options)
-        if (interval := limits.check_interval) is not None:
-            house.keep("limits", lambda: house.check_times(self._sessions.all, limits, interval))
-        most = self.options.max_memory
-        if most is None:
-            most = most_for_connections()
-        if most:
-            # Each worker has its share.
-            most = max(most // self.options.workers, 1)
-            house.keep("memory", lambda: house.check_memory(self._sessions.all, most))
-        if self._udp is not None:
-            for endpoint in self._udp.endpoints:
-                house.keep("udp", functools.partial(self._udp.serve, endpoint))
 
     def _broken(self, error: Exception) -> None:
         """A listener is broken: the rest is drained."""
@@ -422,8 +341,7 @@ class Server:
 
         :meta private:
         """
-        for acceptor in self._acceptors:
-            acceptor.listener.serve_backlog()
+        self._traffic.serve_backlog()
 
     async def retire(self) -> int:
         """Stop listening, and let the connections come to their own end; after as long as the
@@ -438,12 +356,12 @@ class Server:
             return self.aborted
         if self._life.advance(Phase.RETIRING):
             deadline = engine.now() + self.options.reload_timeout
-            self._stop_listening()
-            while self._busy and self._life.phase is Phase.RETIRING:
+            self._traffic.stop_listening()
+            while self._traffic.busy and self._life.phase is Phase.RETIRING:
                 left = deadline - engine.now()
                 if left <= 0:
                     break
-                await self._until_all_gone(min(left, REPORT_SECONDS))
+                await self._traffic.until_gone(engine, min(left, REPORT_SECONDS))
         return await self.drain()
 
     async def drain(self, timeout: float | None = None) -> int:
@@ -473,89 +391,46 @@ class Server:
         except BaseException:
             # Given up: then for all, so that nobody waits for it for ever.
             self._let_go()
-            self._sessions.abort_late()
+            self._traffic.sessions.abort_late()
             raise
         finally:
-            if self._house is not None:
-                self._house.end()
+            self._traffic.close()
             self._life.advance(Phase.ENDED)
             assert self._ended is not None
             self._ended.set()
 
     async def _drain(self, engine: Engine, timeout: float | None) -> int:
-        began = engine.now()
+        traffic, began = self._traffic, engine.now()
         seconds = self.options.drain_timeout if timeout is None else timeout
         self.process.drain_begins(seconds)
-        self._stop_listening()
+        traffic.stop_listening()
         # (Where the engine does one thing at a time, there is no such task: the acceptor is what
         # called the handler that runs.)
         async with engine.scope(min(seconds, CHECK_SECONDS)):
-            await self._until_all_accepted()
-        self.events.drain_begun(len(self._sessions), seconds)
-        await self._end_the_idle(engine, began, seconds)
+            await traffic.until_accepted()
+        self.events.drain_begun(len(traffic.sessions), seconds)
+        await traffic.end_idle(engine, self.events, began, seconds)
         # Now the peers that still wait for room are let go, and nobody comes in any more.
         self._let_go()
-        await self._until_all_accepted()
-        if self._sessions.abort_late():
-            await self._until_all_gone(CLEAN_UP_SECONDS)
-        for session in self._sessions.all():
+        await traffic.until_accepted()
+        if traffic.sessions.abort_late():
+            await traffic.until_gone(engine, CLEAN_UP_SECONDS)
+        for session in traffic.sessions.all():
             # Told now, since the server ends without it.
             self._left.append(_handler_for(session.connection))
             session.account_for(CloseReason.ABORTED, None)
-        for acceptor in self._acceptors:
-            acceptor.close()
         self.events.drained(self.aborted, engine.now() - began)
         if self._left:
             self.process.drain_left_handlers()
         return self.aborted
 
-    async def _end_the_idle(self, engine: Engine, began: float, seconds: float) -> None:
-        """Until all are gone, but no longer than the drain may take: end the connections that are
-        at rest, and report how many are left."""
-        punctuality, planned, reported = Punctuality(engine.now()), 0.0, began
-        while self._busy and (left := began + seconds - engine.now()) > 0:
-            held_up = punctuality.held_up(engine.now(), planned)
-            planned = min(left, CHECK_SECONDS)
-            for session in self._sessions.all():
-                session.end_if_idle(engine.now(), held_up)
-            await self._until_all_gone(planned)
-            if self._sessions and engine.now() - reported >= REPORT_SECONDS:
-                reported = engine.now()
-                self.events.drain_left(len(self._sessions), max(began + seconds - reported, 0.0))
-
     def _called_by_a_handler(self) -> bool:
-        return self._sessions.is_handled_by(self._enter_engine().current_task())
-
-    def _stop_listening(self) -> None:
-        """Close the listening sockets. Peers that were connected already are still accepted, when
-        there is room."""
-        if self._udp is not None:
-            self._udp.close()
-        for acceptor in self._acceptors:
-            acceptor.stop_listening()
+        return self._traffic.sessions.is_handled_by(self._enter_engine().current_task())
 
     def _let_go(self) -> None:
-        """Turn away the peers that still wait to come in."""
+        """From now on nobody comes in."""
         self._life.advance(Phase.CLOSING)
-        for acceptor in self._acceptors:
-            acceptor.let_go()
-
-    @property
-    def _busy(self) -> bool:
-        """Whether there are connections, or some to come that were accepted."""
-        return bool(self._sessions) or not all(acceptor.done for acceptor in self._acceptors)
-
-    async def _until_all_accepted(self) -> None:
-        """Wait until the backlog is accepted that the server had when it stopped listening."""
-        for acceptor in self._acceptors:
-            await acceptor.join()
-
-    async def _until_all_gone(self, seconds: float) -> None:
-        """Wait until no connection is left, but no longer than `seconds`."""
-        engine = self._enter_engine()
-        async with engine.scope(seconds):
-            await self._until_all_accepted()
-            await self._sessions.until_none(engine)
+        self._traffic.let_go()
 
     async def _until_ended(self) -> None:
         assert self._ended is not None
