@@ -308,8 +308,6 @@ class Engine(Protocol):
     name: str
     #: Whose event loop it runs, as in `engines.EngineEntry.loop`; empty: none.
     loop: str
-    #: What it runs on.
-    machine: Machine
     #: Whether a spawned task runs beside the one that spawned it. Where not, `spawn` runs it to
     #: its end, and a second client waits for the first to leave.
     concurrent: bool
@@ -319,6 +317,11 @@ class Engine(Protocol):
     cancellations: tuple[type[BaseException], ...]
     #: How often a peer that did not read has made a task wait in `send_all`; see `Pauses`.
     pauses: Pauses
+
+    @property
+    def machine(self) -> Machine:
+        """What it runs on."""
+        ...
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         """Run `main` to its end under this I/O model, and return its result."""
