@@ -278,12 +278,13 @@ def test_no_more_come_in_than_the_rate_says_and_all_do(concurrent_engine):
             engine = current_engine()
             began = engine.now()
             clients = [await client_of(server, stack) for _ in range(16)]
+            connected = engine.now() - began
             for client in clients:
                 assert await served(client)
             took = engine.now() - began
-            # A burst of 4 at once, and 12 more.
+            # A burst of 4 at once, and 12 more; those need not wait that come when it is time.
             assert took >= 12 / 40
-            assert 11 <= server.counters.waited["accept_rate"] <= 12
+            assert 11 - connected * 40 <= server.counters.waited["accept_rate"] <= 12
         assert told.of("limit_met")[0] == ("accept_rate", "40 connections a second")
         assert CloseReason.ACCEPT_RATE not in told.reasons
 
