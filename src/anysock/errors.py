@@ -20,8 +20,8 @@ class UsageError(AnysockError, ValueError):
 
 
 class WrongType(UsageError, TypeError):
-    """What was given is of a kind that can't be used there: a handler that is no ``async def``, a
-    number for an address. The message says what is taken, and what was given."""
+    """An argument has a type that can't be used there: a handler that is no ``async def``, a number
+    for an address. The message says what is expected, and what was given."""
 
 
 class StartError(AnysockError, OSError):
@@ -52,8 +52,8 @@ class StreamBusy(AnysockError):
 
 
 class StreamBroken(AnysockError):
-    """A `send_all` was cancelled when part of its data had been sent. What would follow now, the
-    peer would take for the rest of it; so nothing more can be sent."""
+    """A `send_all` was cancelled when part of its data had been sent. Nothing more can be sent: the
+    peer would take it for the rest of that data."""
 
 
 def stream_closed(what: str) -> StreamClosed:
@@ -74,8 +74,8 @@ class TlsError(AnysockError, ConnectionError):
 
 
 class TlsTruncated(TlsError):
-    """The peer's TCP stream ended without TLS's own end, close_notify: somebody may have cut off
-    what it had still to say (RFC 8446, 6.1)."""
+    """The peer's TCP stream ended without TLS's own end, close_notify: an attacker may have cut off
+    the rest (RFC 8446, 6.1)."""
 
 
 class QueueFull(AnysockError):

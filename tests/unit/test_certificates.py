@@ -62,8 +62,8 @@ def test_what_is_right(pki):
         ("damaged.pem", "server.key", "the certificate in {cert} is damaged: OpenSSL can't read"),
         ("server.pem", "damaged.key", "the private key in {key} is damaged: OpenSSL can't read"),
         ("server.pem", "other.key", "the key in {key} does not belong to the certificate"),
-        ("server.pem", "pkcs8.key", "the key in {key} needs a pass phrase, and nobody is there"),
-        ("server.pem", "old.key", "the key in {key} needs a pass phrase, and nobody is there to"),
+        ("server.pem", "pkcs8.key", "the key in {key} needs a pass phrase, and a server"),
+        ("server.pem", "old.key", "the key in {key} needs a pass phrase, and a server can"),
     ],
 )
 def test_what_is_wrong_with_a_certificate_or_a_key(pki, cert, key, told):

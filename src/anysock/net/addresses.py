@@ -28,9 +28,9 @@ SCHEMES = {
     "tls+systemd": "TLS on that",
 }
 
-#: Those that lead somewhere; the others are where a server listens.
+#: The kinds of addresses that a client can send to; a server alone uses the others.
 REACHABLE = ("tcp", "tls", "udp", "unix", "tls+unix")
-#: Those that lead to somebody with whom there is a connection.
+#: The kinds of addresses that a client can connect to.
 CONNECTABLE = ("tcp", "tls", "unix", "tls+unix")
 
 #: How addresses are written, for messages and help.
@@ -151,9 +151,9 @@ class Address:
 
     @property
     def server_name(self) -> str:
-        """Whom a client of TLS asks for, and whose certificate it wants: the host, without the dot
-        that may end a name in DNS (RFC 6066, 3), or the interface after the % of an address. No
-        host is this machine."""
+        """The host that a TLS client asks for, and expects a certificate of: without the final dot
+        of a DNS name (RFC 6066, 3), and without the interface after the % of an address. Without a
+        host it is localhost."""
         return self.host.partition("%")[0].removesuffix(".") or "localhost"
 
     @property
@@ -232,15 +232,15 @@ class ResolvedAddress(NamedTuple):
 def resolve(address: Address, machine: Machine, *, passive: bool) -> list[ResolvedAddress]:
     """All addresses that `address` stands for on `machine`, in the resolver's order, each once.
 
-    `passive` says that they are to listen on: then no host means every address of the machine,
-    and otherwise the machine itself. Blocks while the resolver does. Raises `StartError` when the
-    name is not known, and `UsageError` for what nobody can connect to.
+    With `passive` they are for listening: no host then means every address of the machine, and
+    otherwise localhost. Blocks while the resolver does. Raises `StartError` when the name is not
+    known, and `UsageError` for an address that a client can't connect to.
     """
     if address.kind == "unix":
         path = address.path
         return [ResolvedAddress(socket.AF_UNIX, "\0" + path[1:] if path[0] == "@" else path)]
     if address.kind not in ("tcp", "udp"):
-        raise UsageError(f"{address} is where a server listens: nobody can connect to it by that")
+        raise UsageError(f"{address} is where a server listens: no client can connect to it")
     try:
         found = machine.resolve(address.host or None, address.port, passive=passive)
     except (OSError, UnicodeError) as error:  # UnicodeError: what IDNA says of an impossible name

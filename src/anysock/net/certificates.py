@@ -54,9 +54,9 @@ def client_context(
 ) -> ssl.SSLContext:
     """What a client needs to speak TLS 1.2 and 1.3.
 
-    The server's certificate must be for the host that was asked for, and of a CA in the PEM file
-    `ca` (None: of one that the system trusts). `insecure` checks nothing of that: for tests only.
-    `cert` and `key` are for a server that wants a certificate of its clients.
+    The server's certificate must be valid for the requested host, and signed by a CA in the PEM
+    file `ca` (None: by one that the system trusts). `insecure` skips both checks: for tests only.
+    `cert` and `key` are for a server that asks its clients for a certificate.
 
     Raises `StartError` as `server_context` does.
     """
@@ -110,9 +110,9 @@ class Certificates:
 
 
 def doubts_about(cert: File, now: dt.datetime | None = None) -> tuple[str, ...]:
-    """What is wrong with the dates of the certificates in the PEM file `cert`: a line for each that
-    has expired, or is not yet valid. OpenSSL shows these to clients without a word, and clients
-    refuse them (RFC 5280, 6.1.3). `now` is for tests. One whose dates can't be read has no line."""
+    """One line for each certificate in the PEM file `cert` that has expired, or is not yet valid.
+    OpenSSL presents such a certificate without a word, and clients refuse it (RFC 5280, 6.1.3).
+    A certificate whose dates can't be read has no line. `now` is for tests."""
     now = now or dt.datetime.now(dt.UTC)
     found = []
     # Its text is ASCII; what stands around the certificates may be anything.
@@ -184,7 +184,7 @@ def _load_identity(context: ssl.SSLContext, cert: File, key: File | None) -> Non
         context.load_cert_chain(cert, key, _refuse)
     except _AskedForPassPhraseError:
         raise StartError(
-            f"the key in {_name(where)} needs a pass phrase, and nobody is there to type it: "
+            f"the key in {_name(where)} needs a pass phrase, and a server can't type one: "
             "use one without, as `openssl pkey` writes it"
         ) from None
     except ssl.SSLError as error:

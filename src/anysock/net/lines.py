@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from anysock.errors import LineTooLong
 
-#: The longest line that is taken when nobody has set another limit, in bytes.
+#: The default limit of the length of a line, in bytes.
 MAX_LINE = 65536
 
-# When so much of the buffer has been taken, and it is the larger part, the rest is moved down.
-# CPython's bytearray can forget its head without moving the rest, but promises that nowhere; a
-# move at every line would make many small lines out of one large chunk quadratic.
+# Once this many bytes were taken, and they are more than half of the buffer, the rest is moved to
+# its beginning. CPython's bytearray can drop its head without moving the rest, but does not promise
+# to; and a move at each line would be quadratic where one large chunk holds many small lines.
 _COMPACT = 65536
 
 

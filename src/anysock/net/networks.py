@@ -25,8 +25,8 @@ def host_of(peer: SockAddr) -> ipaddress.IPv4Address | ipaddress.IPv6Address | N
 
 
 def source_of(peer: SockAddr) -> str:
-    """What counts as one source: an IPv4 address; of IPv6, a network of 64 bits; and all who come
-    through Unix sockets, since they may call themselves what they like."""
+    """What counts as one source: one IPv4 address, or one IPv6 network of 64 bits. All peers on
+    Unix sockets are one source, since they can choose their names freely."""
     host = host_of(peer)
     if host is None:
         return "unix"
@@ -36,9 +36,9 @@ def source_of(peer: SockAddr) -> str:
 
 
 def is_denied(peer: SockAddr, allow: Sequence[Network], deny: Sequence[Network]) -> bool:
-    """Whether `peer` may not come in: networks of `deny` come before those of `allow`; with an
-    `allow`, who is in none of them is denied. On a Unix socket, the permissions of its file
-    decide."""
+    """Whether `peer` may not connect. `deny` takes precedence over `allow`; if there is an `allow`,
+    a peer outside of all its networks is denied. On a Unix socket, the permissions of its file
+    decide instead."""
     if isinstance(peer, str):
         return False
     return contains(deny, peer) or (bool(allow) and not contains(allow, peer))

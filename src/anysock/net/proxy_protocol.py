@@ -22,15 +22,15 @@ _V2_HEAD = struct.Struct("!12sBBH")
 _V1_WORDS = {"TCP4": (7, 7, 1, 1), "TCP6": (2, 2, 1, 1)}
 _V1_BEGINNINGS = (b"PROXY TCP4 ", b"PROXY TCP6 ", b"PROXY UNKNOWN ", b"PROXY UNKNOWN\r")
 
-# The shortest of all headers: so much may be read before anything is known.
+# The length of the shortest header: this much may be read before anything is known.
 _SHORTEST = len(b"PROXY UNKNOWN\r\n")
 
 # The longest line of version 1, with its CRLF (section 2.1).
 _LONGEST_LINE = 107
 
-# A header of version 2 may say of itself that it has 65 kB. Those of proxies are much shorter (of
-# HAProxy, with all that it can tell, under 4 KiB), and a checksum over so much, in Python, takes 6
-# ms. So from here on it is too long; and from there on, checking it is costly.
+# A header of version 2 may claim a length of up to 65 kB, whose checksum would take 6 ms in Python.
+# Real headers are much shorter (HAProxy's, with everything that it can tell, are under 4 KiB). So
+# headers from the first length on are refused; from the second on, checking one is costly work.
 TOO_LONG = 4096
 _LONG = 512
 
@@ -74,8 +74,8 @@ class Header:
 class HeaderParser:
     """Takes a header in whatever pieces it comes, and not a byte of what follows.
 
-    Feed it at most `wanted` bytes at a time: so many of what comes next belong to the header in any
-    case. So whoever reads for it never reads too far.
+    Feed it at most `wanted` bytes at a time: the next `wanted` bytes belong to the header in any
+    case, so that its reader never reads too far.
     """
 
     def __init__(self) -> None:
@@ -95,11 +95,11 @@ class HeaderParser:
 
     @property
     def long(self) -> bool:
-        """Whether the header is so long that it costs something to check it."""
+        """Whether the header is long enough to make checking it costly."""
         return len(self._data) >= _V2_HEAD.size and self._v2_size() > _LONG
 
     def feed(self, data: bytes) -> Header | None:
-        """Take what has come; returns the header when it is whole.
+        """Take the next bytes; return the header once it is complete.
 
         Raises `BadProxyHeader` as soon as it can be none.
         """
@@ -212,18 +212,18 @@ def _address_size(family: int) -> int:
 
 
 def _v2(data: bytes) -> Header:
-    """A header of version 2, whole (section 2.2)."""
+    """Parse a complete header of version 2 (section 2.2)."""
     _, version_and_command, family, _ = _V2_HEAD.unpack_from(data)
     if version_and_command & 0xF == 0:
         return Header(2, "LOCAL", None, None, len(data))
     if family >> 4 == 0:
-        # "The receiver should ignore address information", and nobody says how long that is.
+        # "The receiver should ignore address information", whose length is not specified.
         return Header(2, "PROXY", None, None, len(data))
     body = data[_V2_HEAD.size :]
     size = _address_size(family)
     tlvs = _tlvs(body[size:], data, _V2_HEAD.size + size)
-    # Only what has come over a stream has an address here. Whoever does not know the others falls
-    # back to "unspecified": the addresses of the connection itself.
+    # Only addresses of streams are understood here. For the others, a receiver falls back to
+    # "unspecified": the addresses of the connection itself.
     source, destination = _addresses(family >> 4, body) if family & 0xF == 1 else (None, None)
     return Header(2, "PROXY", source, destination, len(data), tlvs)
 
@@ -253,7 +253,7 @@ def _path(data: bytes) -> str:
 
 
 def _tlvs(data: bytes, header: bytes, start: int) -> list[tuple[int, bytes]]:
-    """What follows the addresses. `header` is the whole, in which that begins at `start`."""
+    """Parse what follows the addresses: `data`, which is at `start` in the complete `header`."""
     found: list[tuple[int, bytes]] = []
     place = 0
     while place < len(data):
@@ -296,7 +296,7 @@ def crc32c(data: bytes) -> int:
     return checksum ^ 0xFFFFFFFF
 
 
-# -- the other way, for those who speak it to us -------------------------------------------------
+# -- the other way: headers to send --- -------------------------------------------------
 
 
 def encode_v1(source: SockAddr, destination: SockAddr) -> bytes:

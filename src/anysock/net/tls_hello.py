@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-# OpenSSL allows 131,396 bytes to a ClientHello, and makes room for all of it when the first four
-# have come. It has 500 to 2000 bytes, and with a large session ticket some more; BoringSSL, and so
-# Chrome and what Google serves, allows so much to any message.
+# The maximum length of a ClientHello, in bytes: BoringSSL (Chrome, Google's servers) allows no more
+# for any message. A real one has 500 to 2000 bytes, a little more with a large session ticket.
+# OpenSSL alone would allow 131,396, and allocate all of it after the first four bytes.
 MAX_HELLO = 16_384
 
 _HANDSHAKE = 0x16

@@ -24,25 +24,26 @@ _HEAD = 5
 # How a TLS stream can begin: a record of type handshake, or alert (RFC 8446, 5.1).
 _BEGINNINGS = (0x16, 0x15)
 
-# How many records are opened in a row before the others get their turn. A record costs as long to
-# open as an operation takes, be it of one byte (RFC 8446, 5.1 allows records without any), and one
-# chunk of the network's may bring ten thousand.
+# How many records are opened in a row before other tasks run. Opening a record takes as long as an
+# operation does, even if it has a single byte, or none (RFC 8446, 5.1); and one chunk from the
+# network may hold ten thousand.
 RECORDS_IN_A_ROW = 64
 
-# How much of what is no TLS is shown.
+# How many bytes of something that is no TLS are shown.
 _MAX_SHOWN = 20
 
 
 class TlsSession:
-    """One end of a TLS connection, between what the network brings and what it takes.
+    """One end of a TLS connection, without a socket: bytes in, bytes out.
 
-    `feed` it what comes; take from `take_output` what is to go, after every other call. What it
-    holds is bounded by what it was fed, and by 16 KiB for each call; so is what it does, by
-    `RECORDS_IN_A_ROW` for each call: see `behind`.
+    `feed` it what the network brings; after every other call, send what `take_output` returns. Its
+    memory is bounded by what it was fed, plus 16 KiB for each call; its work by `RECORDS_IN_A_ROW`
+    for each call (see `behind`).
 
-    Raises `TlsError` where the peer, or somebody on the way, breaks the protocol; `take_output`
-    may then have an alert for the peer. It can be used from several threads. `UsageError` is for a
-    `hostname` that can't be one; a client checks the server's certificate for it.
+    Raises `TlsError` when the peer, or an attacker on the way, breaks the protocol; `take_output`
+    may then return an alert for the peer. It can be used from several threads. `hostname` is the
+    name that a client checks the server's certificate for; one that is no host name raises
+    `UsageError`.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class TlsSession:
         # input record by record; and what it does with it can be counted.
         self._held = b""
         self._given = 0
-        self._of_record = 0  # so many bytes of the record that it was last given are to follow
+        self._of_record = 0  # how many bytes are still to come of the record that was given last
         # What looks at it before, while clients are not known to be any.
         self._watch = HelloWatch() if server_side else None
         #: How many records were opened.
@@ -132,8 +133,8 @@ class TlsSession:
 
     @property
     def behind(self) -> bool:
-        """Whether something has come that was not looked at yet: then `handshake` and `decrypt` are
-        to be called again before more is fed, when the others have had their turn."""
+        """Whether there is input that was not processed yet. Then let other tasks run, and call
+        `handshake` or `decrypt` again before feeding more."""
         return len(self._held) - self._given >= (1 if self._of_record else _HEAD)
 
     @property

@@ -5,5 +5,5 @@
 - `tls`: TLS; `costly`: how handshakes take turns on one thread;
 - `limiting`: a limit of the rate;
 - `tracing`: bytes in the log;
-- `lock`: who may send, or receive, when several want to.
+- `lock`: one task at a time.
 """

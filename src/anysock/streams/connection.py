@@ -14,8 +14,8 @@ from anysock.net.lines import MAX_LINE, LineBuffer
 if TYPE_CHECKING:
     from anysock.net.tls_session import TlsSession
 
-# How many lines, or pieces, are handed out in a row before the others get their turn, where what is
-# handed out has come already: one chunk may hold a quarter of a million lines.
+# How many lines, or pieces, are returned in a row from data that is there, before other tasks run:
+# one chunk may hold a quarter of a million lines.
 _IN_A_ROW = 64
 
 
@@ -52,12 +52,12 @@ class Connection:
         self._client: SockAddr | None = None
         # What has come and gone that is not the conversation's: the header of a proxy.
         self._overhead = 0
-        #: Whether the peer is a proxy that speaks for itself, as in a health check, or has not told
-        #: yet for whom it speaks.
+        #: Whether the peer is a proxy that speaks for itself, as in a health check, or that has not
+        #: named its client yet.
         self.of_proxy = False
         #: True once the server has begun to drain, or the connection has had its time: a handler
-        #: that sends without being asked should come to an end. (One that waits in `recv` need not
-        #: look: see `Server.drain`.)
+        #: that sends unasked should come to an end. (One that waits in `recv` need not check it:
+        #: see `Server.drain`.)
         self.draining = False
         # The layers cost nothing while they have nothing to do: until a line is asked for,
         # there is no buffer to look into, and these are the stream's own methods.
@@ -77,9 +77,9 @@ class Connection:
         self.send_all = stream.send_all  # type: ignore[method-assign]
 
     def speaks_for(self, client: SockAddr | None, overhead: int, *, itself: bool) -> None:
-        """The peer is a proxy, and has told in `overhead` bytes that it speaks for `client` (None:
-        it can't tell whom), or for `itself`. For the server."""
-        # In version 1 of the PROXY protocol, who speaks for itself gives its own address.
+        """The peer is a proxy that has said, in `overhead` bytes, that it
+        speaks for `client` (None: for an unknown one), or for `itself`. For the server."""
+        # In version 1 of the PROXY protocol, such a proxy gives its own address.
         self.of_proxy = itself or client == self._stream.peer
         self._client = None if self.of_proxy else client
         self._overhead = overhead
@@ -122,13 +122,13 @@ class Connection:
 
     @property
     def held(self) -> int:
-        """How many bytes are kept in memory for it: come and not received yet, or handed to a
-        `send_all` that waits. What a handler keeps besides is not known here."""
+        """How many bytes are kept in memory for it: arrived and not received yet, or given to a
+        `send_all` that waits. What its handler keeps is not included."""
         return len(self._buffer or b"") + self._stream.held
 
     @property
     def stream(self) -> Stream:
-        """The stream that it stands on; for the server, and for who builds on `Connection`."""
+        """The stream below: for the server, and for code that builds on `Connection`."""
         return self._stream
 
     def recv(self, max_bytes: int | None = None) -> Awaitable[bytes]:
@@ -224,8 +224,8 @@ class Connection:
         await self._stream.close()
 
     def abort(self) -> None:
-        """Give the connection up: who waits on it gets ConnectionAbortedError, what is unsent is
-        thrown away, and the close, when it comes, tells the peer with a reset."""
+        """Give the connection up: tasks that wait on it get ConnectionAbortedError, unsent data is
+        dropped, and the later close sends a reset to the peer."""
         self.aborted = True
         self._stream.abort()
 
@@ -241,9 +241,9 @@ class Connection:
         await self.close()
 
     async def _let_others_run(self) -> None:
-        # Called before anything is taken: a receive that is cancelled here loses nothing. And
-        # whether or not the network was waited for meanwhile: where there is always more, that is
-        # no turn.
+        # Called before anything is taken, so that a receive that is cancelled here loses nothing;
+        # and even if it has waited for the network, which lets no other task run where there is
+        # always more.
         self._left_in_a_row = _IN_A_ROW
         await current_engine().sleep(0)
 

@@ -1,29 +1,28 @@
-"""A stream that moves no more than so many bytes, and no more than so many a second."""
+"""A stream with a maximum of bytes, and a maximum of bytes a second."""
 
 from __future__ import annotations
 
 from anysock.engines.base import Engine, Stream
 from anysock.streams.wrapping import PartingStream
 
-# How much is received at once, in bytes, where nobody asks for less. (Not as much as may still
-# come: a receive that asks for a gigabyte is handed a gigabyte of memory first.)
+# The default maximum of one receive, in bytes. (Not what may still come: a receive that asks for a
+# gigabyte allocates a gigabyte first.)
 _USUAL_SIZE = 65536
 
-# How much is moved at once, and how much may be made up for that was not moved before, each as a
-# share of a second at the rate allowed. So much is the longest pause, and a drain waits no longer
-# for one (below 20 bytes a second, it is the time of one byte); and without the second, each sleep
-# that takes longer than it should would cost rate.
+# Piece size and catch-up credit, both in seconds of the allowed rate. A piece is the longest delay,
+# which a drain may have to wait for (below 20 bytes a second it is one byte). Without the credit,
+# each sleep that takes longer than it should would lower the rate.
 _PIECE_SECONDS = 0.05
 _CREDIT_SECONDS = 0.05
 
 
 class TooManyBytes(ConnectionError):
-    """The connection was to move more bytes than one may."""
+    """The connection was to move more bytes than the limit allows."""
 
 
 class Pace:
-    """When the next bytes may move, so that no more than ``rate * t + rate / 10`` move in any time
-    of `t` seconds (or one byte more, where that is less)."""
+    """When the next bytes may move: at most ``rate * t + rate / 10`` bytes in any `t` seconds (or
+    one byte more, where that is less)."""
 
     def __init__(self, engine: Engine, rate: float) -> None:
         self._engine = engine
@@ -41,10 +40,12 @@ class Pace:
 
 
 class LimitedStream(PartingStream):
-    """Ends after `most` bytes received, or sent; and moves `rate` bytes a second, each way.
+    """Ends after more than `most` bytes received, or sent; and moves at most `rate` bytes a second,
+    each way.
 
-    The peer that sends more than `most` bytes gets the answer to `most` of them, and then the end
-    of the stream; so does one that is sent more. Who moves just as many may go on being silent.
+    A peer that sends more than `most` bytes gets the answer to `most` of them, and then the end of
+    the stream; so does one that is sent more. A connection that has moved exactly `most` bytes may
+    stay open in silence.
     """
 
     def __init__(

@@ -15,24 +15,23 @@ from anysock.streams.costly import CostlyWork
 from anysock.streams.lock import Claim, Lock
 from anysock.streams.wrapping import WrappedStream
 
-# How much is encrypted and sent at a time: so much more than its data a sender takes of memory.
-# From about 128 KiB on, sending more at a time no longer makes it faster.
+# How many bytes are encrypted and sent at a time. A sender takes this much memory besides its data.
+# From about 128 KiB on, larger pieces are no faster.
 _PIECE = 4 * RECORD
 
-# The most that is received from the network at once, and that `recv()` returns, in bytes, if nobody
-# has said: so much is kept of each, where the peer does not read what it is sent for it. More makes
-# it no faster, as it does without TLS: most of the time goes to ciphers.
+# The default maximum of one receive from the network, and of what `recv()` returns, in bytes. This
+# much is kept for each connection whose peer does not read its answers. Unlike without TLS, more is
+# no faster: most of the time goes to ciphers.
 _MAX_RECEIVED = 65_536
 
-# A receive may have to say something (see `TlsStream.recv`). So much of that may wait until
+# A receive may produce output (see `TlsStream._answer`). Up to this many bytes of it wait until
 # something is sent anyway.
 _MAX_UNSAID = 4096
 
-# How long the last words, close_notify or an alert, may take to be handed to the operating system
-# when the peer does not read.
+# How long a close_notify, or a final alert, may take when the peer does not read.
 _LAST_WORDS_SECONDS = 1.0
 
-# How many receives may be answered out of what has come already before the others get their turn.
+# How many receives are answered in a row from data that is there, before other tasks run.
 _OPS_BEFORE_YIELD = 16
 
 
@@ -42,16 +41,16 @@ class TlsStream(WrappedStream):
     What differs from a stream without TLS:
 
     - `send_eof` sends close_notify, and leaves TCP open. Receiving goes on until the peer's own
-      close_notify. So RFC 8446, 6.1 (TLS 1.3) has it. In TLS 1.2 a peer may answer a close_notify
-      with its own at once, and throw away what it had still to send (RFC 5246, 7.2.1); this
-      stream does not do so, whatever the version: what it has to send is sent.
+      close_notify (RFC 8446, 6.1). In TLS 1.2 a peer may answer a close_notify with its own at
+      once, and drop what it had still to send (RFC 5246, 7.2.1); this stream never does that.
     - The end of the TCP stream alone is no end: `recv` raises `TlsTruncated`.
-    - `TlsError` is what any other fault of TLS is raised as; then `lost` holds it.
+    - Any other fault of TLS is raised as `TlsError`; `lost` then holds it.
     - A `send_all` that was cancelled in the middle has always sent part of its data.
 
-    Those of a server share `costly`: a handshake is a signature.
+    The streams of one server share `costly`, since each handshake makes a signature.
 
-    `bytes_received` and `bytes_sent` count what was moved before it, and from then on plain text.
+    `bytes_received` and `bytes_sent` count what was moved before the handshake, and plain text
+    from then on.
     """
 
     def __init__(
@@ -72,7 +71,7 @@ class TlsStream(WrappedStream):
         self._received = inner.bytes_received
         self._sent = inner.bytes_sent
         self._one_sends, self._one_receives = Claim("sending"), Claim("receiving")
-        # Between who sends, and who receives and has to answer.
+        # A receiver that has to answer sends, too.
         self._sending_lock = Lock()
         self._ops_left = _OPS_BEFORE_YIELD
         self._next_yield_at = RECORDS_IN_A_ROW
@@ -135,12 +134,12 @@ class TlsStream(WrappedStream):
             with self._one_receives:
                 most = max_bytes or self._most
                 self._ops_left -= 1
-                # Records are counted whether or not a receive has waited meanwhile: to have waited
-                # for the network is not to have waited for the others, where there is always more.
+                # Records are counted even if a receive has waited meanwhile: where the network
+                # always has more, waiting for it lets no other task run.
                 if not self._ops_left or self._session.opened >= self._next_yield_at:
                     await self._let_others_run()
-                # From here on, nothing that was taken from the session waits: a receive that is
-                # cancelled loses nothing.
+                # Data that was taken from the session is returned without a further await: a
+                # receive that is cancelled loses nothing.
                 while (data := self._session.decrypt(most)) is None:
                     await self._answer()
                     if self._session.behind:
@@ -174,7 +173,7 @@ class TlsStream(WrappedStream):
                     if isinstance(error, TlsError):
                         self._state.lose(error)
                     elif self._state.lost is not None and isinstance(error, OSError):
-                        raise self._state.lost from None  # who receives knows better what is wrong
+                        raise self._state.lost from None  # the receiver knows the cause
                     raise
                 finally:
                     self._unsent = 0
@@ -233,7 +232,7 @@ class TlsStream(WrappedStream):
         await current_engine().sleep(0)
 
     async def _feed(self) -> bool:
-        """Wait for what the network brings. False when we do not want to hear more."""
+        """Receive from the network. False when our side has ended receiving."""
         data = await self._inner.recv(self._asked)
         if data:
             if len(data) == self._asked < self._most:
@@ -246,12 +245,12 @@ class TlsStream(WrappedStream):
         return True
 
     async def _answer(self) -> None:
-        """Send what a receive has made to be sent, if that can't wait.
+        """Send what a receive has produced, if that can't wait.
 
-        In TLS 1.3 that are answers to a change of keys, and they have time until something is
-        sent (RFC 8446, 4.6.3). So a receive that is cancelled can't cut short what is sent; but a
-        peer that goes on asking, and does not read, must be waited for. In TLS 1.2 it is the no to
-        a renegotiation, for which the peer waits (RFC 5246, 7.2.2).
+        In TLS 1.3 these are replies to KeyUpdate; they can wait until the next send (RFC 8446,
+        4.6.3), so that a cancelled receive cuts nothing short. Only a peer that goes on asking, and
+        does not read, must be waited for. In TLS 1.2 it is the refusal of a renegotiation, for
+        which the peer waits (RFC 5246, 7.2.2).
         """
         unsaid = self._session.output_pending
         if unsaid and (unsaid > _MAX_UNSAID or self._session.version != "TLSv1.3"):
@@ -262,7 +261,7 @@ class TlsStream(WrappedStream):
             await self._hand_on()
 
     async def _hand_on(self) -> None:
-        """Send what the session has to say. It must be our turn to send."""
+        """Send the output of the session. The caller holds `_sending_lock`."""
         while (data := self._session.take_output()) and not self._state.cut_short:
             try:
                 await self._inner.send_all(data)
@@ -271,7 +270,7 @@ class TlsStream(WrappedStream):
                 raise
 
     async def _lose(self, error: TlsError) -> None:
-        """TLS has ended the connection. The peer is told, if it still listens."""
+        """TLS has ended the connection. Send the alert, if the peer still listens."""
         if self._state.lost is None:
             self._state.lose(error)
             if self._session.output_pending and self._can_still_send():
@@ -285,7 +284,7 @@ class TlsStream(WrappedStream):
                 await self._flush()
 
     def _can_still_send(self) -> bool:
-        """Whether all that was to be sent so far was sent, and more may follow."""
+        """Whether everything so far was sent, and more may follow."""
         return not (
             self._state.cut_short
             or self._state.aborted

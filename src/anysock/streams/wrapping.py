@@ -80,10 +80,10 @@ class WrappedStream:
 
 
 class PartingStream(WrappedStream):
-    """The base of those whose `send_all` does more than one thing, and may be given up in between.
+    """The base of streams whose `send_all` has several steps, and may be cancelled between them.
 
-    What the contract says of a second sender, and of sending after this and that, the stream inside
-    can't keep for them: between two parts it does not know that more is to come.
+    It keeps the contract for a second sender, and for sending after the end. The stream inside
+    can't: between two steps it does not know that more is to come.
     """
 
     def __init__(self, inner: Stream) -> None:
@@ -101,7 +101,7 @@ class PartingStream(WrappedStream):
                     sent = await self._send_part(rest)
                     rest = rest[sent:]
             except (OSError, AnysockError):
-                raise  # it has been told, and will be again
+                raise  # the stream inside knows, and raises it again
             except BaseException:
                 self._state.give_up_send(len(data) - len(rest))
                 raise
