@@ -15,16 +15,15 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from anysock.engines.base import Binding, Engine, Event, Task
-from anysock.errors import AnysockError, NotServed, StreamAborted
+from anysock.errors import AnysockError, NotServed
 from anysock.handlers import Handler
 from anysock.hints import add_hint
 from anysock.server.gate import AdmissionGate
 from anysock.server.handshake import Handshake, Refused
 from anysock.server.process import OwnProcess
 from anysock.server.time_limits import Activity, TimeLimits
-from anysock.server.verdicts import is_cancellation, may_be_an_interrupt, of_the_peer
+from anysock.server.verdicts import how_it_ended, is_cancellation, may_be_an_interrupt, of_the_peer
 from anysock.streams.connection import Connection
-from anysock.streams.limiting import TooManyBytes
 from anysock.telemetry.events import CloseReason, Events
 
 
@@ -64,12 +63,17 @@ class Sessions:
         if self._open:
             await self._all_gone.wait()
 
+    def count_aborted(self) -> None:
+        """One had to be aborted because the server drained. It is told as aborted when it is
+        closed: no other end is counted."""
+        self.aborted += 1
+
     def abort_late(self) -> bool:
         """Abort all, at the end of a drain. True if there was any."""
         late = self.all()
         for session in late:
-            # Counted here, and told as aborted when it is closed: no other end is counted.
-            self.aborted += session.abort_late()
+            if session.abort_late():
+                self.count_aborted()
         return bool(late)
 
     def is_handled_by(self, task: Task[object]) -> bool:
@@ -155,7 +159,8 @@ class Session:
         if refused is None:
             refused = await desk.gate.take_slot(waited)
             self._has_slot = refused is None
-            desk.sessions.aborted += refused is CloseReason.ABORTED
+            if refused is CloseReason.ABORTED:
+                desk.sessions.count_aborted()
         self.activity.opened_at = now = desk.engine.now()
         desk.sessions.add(self)
         desk.events.connection_accepted(connection, now)
@@ -251,19 +256,7 @@ class Session:
 
     def reason(self) -> CloseReason:
         """Why the connection has ended, when its handler has returned."""
-        if self.ended is not None:
-            return self.ended
-        # A handler may have met the loss of the peer, and kept it to itself.
-        lost = self.connection.stream.lost
-        if isinstance(lost, TooManyBytes):
-            return CloseReason.MAX_BYTES
-        # A lost connection can't be aborted any more, though a handler may well try.
-        if isinstance(lost, StreamAborted) or (self.connection.aborted and lost is None):
-            return CloseReason.ABORTED
-        nothing_moved = self.connection.bytes_received == self.connection.bytes_sent == 0
-        if nothing_moved and (lost is None or isinstance(lost, ConnectionResetError)):
-            return CloseReason.NO_DATA  # health checks reset, too: that leaves nothing in TIME_WAIT
-        return CloseReason.DONE if lost is None else CloseReason.LOST
+        return self.ended or how_it_ended(self.connection)
 
     # -- part ----------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What has become of a connection whose handler raised."""
+"""What has become of a connection when its handler has returned, or raised."""
 
 from __future__ import annotations
 
@@ -8,9 +8,25 @@ from collections.abc import Iterable
 
 from anysock.engines.base import Task
 from anysock.engines.stream_state import PEER_GONE
-from anysock.errors import EndOfStream, LineTooLong, is_only
+from anysock.errors import EndOfStream, LineTooLong, StreamAborted, is_only
 from anysock.streams.connection import Connection
+from anysock.streams.limiting import TooManyBytes
 from anysock.telemetry.events import CloseReason
+
+
+def how_it_ended(connection: Connection) -> CloseReason:
+    """Why a connection has ended that its handler has let end, and not the server."""
+    # A handler may have met the loss of the peer, and kept it to itself.
+    lost = connection.stream.lost
+    if isinstance(lost, TooManyBytes):
+        return CloseReason.MAX_BYTES
+    # A lost connection can't be aborted any more, though a handler may well try.
+    if isinstance(lost, StreamAborted) or (connection.aborted and lost is None):
+        return CloseReason.ABORTED
+    nothing_moved = connection.bytes_received == connection.bytes_sent == 0
+    if nothing_moved and (lost is None or isinstance(lost, ConnectionResetError)):
+        return CloseReason.NO_DATA  # health checks reset, too: that leaves nothing in TIME_WAIT
+    return CloseReason.DONE if lost is None else CloseReason.LOST
 
 
 def is_cancellation(
@@ -22,9 +38,9 @@ def is_cancellation(
 
 
 def may_be_an_interrupt(error: BaseException) -> bool:
-    """Whether `error` may come from a Ctrl-C, and so is meant for the whole program: on the main
-    thread, where neither the server nor the program's parent has seen to it that SIGINT raises
-    nothing. (While a server catches it, there is no other origin than the handler.)"""
+    """Whether `error` may come from a Ctrl-C, and so is meant for the whole program: it is raised
+    on the main thread, and the program's parent did not have SIGINT ignored. (While a server
+    catches SIGINT, only the handler can have raised it.)"""
     return (
         isinstance(error, KeyboardInterrupt)
         and threading.current_thread() is threading.main_thread()
@@ -35,18 +51,18 @@ def may_be_an_interrupt(error: BaseException) -> bool:
 def of_the_peer(
     connection: Connection, reason: CloseReason, error: BaseException
 ) -> tuple[CloseReason, OSError | None] | None:
-    """Why the connection has ended, when what the handler raised says no more than that its peer
-    is gone, or has done what the conversation can't go on with; None: the handler has failed.
-    `reason` is why it would have ended, had the handler returned.
+    """Why the connection has ended, when `error`, which the handler raised, says no more than that
+    the peer is gone, or sent what makes the conversation impossible; None: the handler has failed.
+    `reason` is why the connection would have ended, had the handler returned.
 
-    A handler with a task group has several tasks that meet that, each with an error of its own.
+    A handler with a task group has several tasks that meet the loss, each with an error of its own.
     """
     lost = connection.stream.lost
     if not all(_is_of_the_peer(connection, lost, each) for each in _each_of(error)):
         return None
     if reason is not CloseReason.DONE:
         return reason, lost
-    # The stream is as it should be, and what came on it is not.
+    # Nothing is wrong with the stream, but with what came on it.
     told = ConnectionError(str(connection.fault))
     is_long = isinstance(connection.fault, LineTooLong)
     return CloseReason.MAX_BYTES if is_long else CloseReason.LOST, told
@@ -63,8 +79,8 @@ def _each_of(error: BaseException) -> Iterable[BaseException]:
 def _is_of_the_peer(connection: Connection, lost: OSError | None, error: BaseException) -> bool:
     if isinstance(error, (EndOfStream, LineTooLong)):
         return error is connection.fault
-    # Whoever goes on after a loss meets more of them, and may raise any. Who is gone will not ask
-    # which it was; but what another connection has raised, while this one stands, is a failure.
+    # A handler that goes on after a loss meets more errors, and may raise any of them: which one
+    # makes no difference. But an error of another connection, while this one stands, is a failure.
     if lost is None:
         return False
     return isinstance(error, ConnectionError) or (
