@@ -193,6 +193,14 @@ def test_the_site_builds_and_every_link_in_it_leads_somewhere(site):
                 assert anchor in pages[there].ids, f"{path.name} links to {target}"
 
 
+def test_the_reference_of_the_library_shows_what_is_for_users_and_not_what_is_for_workers(site):
+    shown = set(
+        re.findall(r'id="anysock\.Server\.(\w+)"', (site / "reference/api.html").read_text())
+    )
+    assert {"start", "serve_forever", "drain", "end", "pause", "unready", "connections"} <= shown
+    assert not shown & {"process", "retire", "set_udp_rates", "take_backlog", "there_is_room"}
+
+
 def test_the_reference_of_the_command_line_has_a_heading_for_each_command(site):
     page = (site / "reference" / "cli.html").read_text()
     headings = re.findall(r"<h3>([^<]*)<", page)
