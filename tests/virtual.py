@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anysock.engines.nonblocking import NonblockingEngine
+from anysock.engines.nonblocking.engine import NonblockingEngine
 from tests.unit.test_kernel import FakePoller
 
 

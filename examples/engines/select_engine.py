@@ -12,7 +12,7 @@ from __future__ import annotations
 import select
 
 import anysock
-from anysock.engines.nonblocking import NonblockingEngine
+from anysock.engines.nonblocking.engine import NonblockingEngine
 from anysock.loop.pollers import READABLE, WRITABLE
 
 

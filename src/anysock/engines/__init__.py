@@ -1,10 +1,11 @@
 """The engines: one file or folder an I/O model, and the registry that says which there are.
 
-- `base`: the contract;
+- `base`, `machine`, `datagrams`: the contract; `stream_state` is the state of a stream;
 - `current`, `running`: which engine runs the calling code;
-- `blocking/`, `polling`, `selector`, `asyncio`, `uvloop`, `trio`: the engines; `nonblocking` is
-  what `polling` and `selector` share;
+- `blocking/` (and `threads`), `polling`, `selector`, `asyncio/`, `uvloop`, `trio/`: the engines;
+  `nonblocking/` is what `polling` and `selector` share;
 - `posix/`: what engines share that stand on real sockets;
+- `own_loop`: what an engine offers whose loop is ours;
 - `engine_thread`: an engine on a thread of its own.
 
 The registry imports none of them. An engine is imported when it is chosen, so that
@@ -109,7 +110,7 @@ ENGINES: dict[str, EngineEntry] = {
         ),
         EngineEntry(
             name="asyncio",
-            path="anysock.engines.asyncio:AsyncioEngine",
+            path="anysock.engines.asyncio.engine:AsyncioEngine",
             when_no_data="awaits loop.sock_recv of the standard library",
             clients="all",
             idle_cpu="0",
@@ -127,7 +128,7 @@ ENGINES: dict[str, EngineEntry] = {
         ),
         EngineEntry(
             name="trio",
-            path="anysock.engines.trio:TrioEngine",
+            path="anysock.engines.trio.engine:TrioEngine",
             when_no_data="awaits trio.lowlevel.wait_readable",
             clients="all",
             idle_cpu="0",

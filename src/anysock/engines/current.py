@@ -27,7 +27,7 @@ def running_engine() -> Engine | None:
     if engine is None and "asyncio" in sys.modules:
         # An asyncio loop that we have not started may run here. (Without the import, there is
         # none.)
-        from anysock.engines.asyncio import engine_of_running_loop
+        from anysock.engines.asyncio.engine import engine_of_running_loop
 
         engine = engine_of_running_loop()
     return engine

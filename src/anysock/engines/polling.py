@@ -10,7 +10,7 @@ the `selector` engine is worth.
 
 from __future__ import annotations
 
-from anysock.engines.nonblocking import NonblockingEngine
+from anysock.engines.nonblocking.engine import NonblockingEngine
 
 
 class SweepPoller:

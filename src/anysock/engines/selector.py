@@ -4,12 +4,12 @@ A task whose operation would block is paused, and the operating system (epoll, k
 is given the descriptor that it waits for. The loop then sleeps in one system call until any of them
 is ready: thousands of silent clients cost nothing but their memory.
 
-``anysock/loop`` describes how the loop works, and ``nonblocking.py`` how sockets are used.
+``anysock/loop`` describes how the loop works, and ``nonblocking`` how sockets are used.
 """
 
 from __future__ import annotations
 
-from anysock.engines.nonblocking import NonblockingEngine
+from anysock.engines.nonblocking.engine import NonblockingEngine
 from anysock.loop.pollers import default_poller
 
 

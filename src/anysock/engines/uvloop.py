@@ -16,7 +16,7 @@ from typing import TypeVar, cast
 
 import uvloop
 
-from anysock.engines.asyncio import AsyncioEngine
+from anysock.engines.asyncio.engine import AsyncioEngine
 from anysock.engines.base import Data, SockAddr, Stream
 from anysock.engines.posix.streams import LINGER_SECONDS, AwaitingStream, whole
 from anysock.errors import AnysockError

@@ -45,7 +45,7 @@ def _connection(engine: EngineEntry) -> Finding:
     how="50 clients (one for blocking) echo 64 bytes for 0.7 s, after 0.3 s of warm-up: the CPU "
     "time of the server, by the messages that it answered.",
     threshold="selector: less than asyncio, uvloop and trio",
-    read_on="docs/performance.md; engines/nonblocking.py",
+    read_on="docs/performance.md; engines/nonblocking",
 )
 def _message() -> Iterable[Finding]:
     measured = list(_cost_of_a_message())

@@ -67,7 +67,7 @@ def _clients(server: Running, count: int) -> Iterator[list[socket.socket]]:
     "first leaves.",
     threshold="blocking: no answer in 0.5 s, and one once the first has left; all others: an "
     "answer",
-    read_on="engines/blocking.py; docs/tutorial: S4",
+    read_on="engines/blocking/engine.py; docs/tutorial: S4",
 )
 @on_each_engine()
 def _second_client(engine: EngineEntry) -> Finding:
@@ -238,7 +238,7 @@ def _swallow(client: socket.socket) -> None:
     "asyncio server on sock_recv and sock_sendall, which return at once where they need not wait, "
     "and once of our selector engine, whose connections have a budget.",
     threshold="the longest wait: plain over 3 times ours; ours under 100 ms",
-    read_on="docs/promises.md: fairness; engines/nonblocking.py: _may_go_on",
+    read_on="docs/promises.md: fairness; engines/nonblocking/streams.py: _may_go_on",
 )
 def _fairness() -> Iterable[Finding]:
     servers = {server.name: server for server in all_servers(None)}

@@ -11,7 +11,7 @@ import pytest
 
 from anysock import Cancelled, move_on_after, run, sleep, spawn
 from anysock.engines.base import Datagrams
-from anysock.engines.blocking import engine as blocking
+from anysock.engines.blocking import streams as blocking
 from anysock.engines.current import current_engine
 from anysock.engines.posix.datagrams import open_datagrams
 from anysock.engines.posix.machine import MACHINE

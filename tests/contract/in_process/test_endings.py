@@ -17,7 +17,7 @@ import pytest
 import anysock
 from anysock import CloseReason, Server
 from anysock.engines.base import Binding
-from anysock.engines.blocking.engine import BlockingStream
+from anysock.engines.blocking.streams import BlockingStream
 from anysock.engines.current import current_engine
 from anysock.engines.posix.listening import open_sockets
 from anysock.net.addresses import binding_of

@@ -88,7 +88,7 @@ class ScriptedEngine(BlockingEngine):
             raise OSError(said, os.strerror(said))
         ours, theirs = socket.socketpair()
         theirs.close()
-        from anysock.engines.blocking.engine import BlockingStream
+        from anysock.engines.blocking.streams import BlockingStream
 
         return BlockingStream(self, ours, ("peer", 1))
 

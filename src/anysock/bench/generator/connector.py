@@ -12,7 +12,7 @@ from anysock.bench.generator.plan import Plan
 from anysock.bench.generator.stream_conversation import StreamConversation
 from anysock.bench.generator.tally import Tally
 from anysock.engines.base import Stream
-from anysock.engines.nonblocking import NonblockingStream
+from anysock.engines.nonblocking.streams import NonblockingStream
 from anysock.errors import TlsError
 from anysock.net.addresses import ResolvedAddress, resolve
 from anysock.tasks.happy_eyeballs import ATTEMPT_DELAY_SECONDS, connect_to_any

@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator
 from anysock.bench.generator.faults import Fault
 from anysock.engines.base import Stream
 from anysock.engines.current import current_engine
-from anysock.engines.nonblocking import NonblockingStream
+from anysock.engines.nonblocking.streams import NonblockingStream
 from anysock.engines.posix.streams import LINGER_SECONDS
 from anysock.errors import AnysockError, StreamClosed
 from anysock.loop.kernel import Kernel

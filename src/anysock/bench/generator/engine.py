@@ -8,7 +8,7 @@ import math
 import select
 import sys
 
-from anysock.engines.nonblocking import NonblockingEngine
+from anysock.engines.nonblocking.engine import NonblockingEngine
 from anysock.loop.pollers import Poller, default_poller
 
 # prctl(2): how late the system may wake us, to save itself a wake-up; 50 µs by default.
