@@ -266,8 +266,8 @@ def setup(app):
                     held += nodes.Text(", ") if number else nodes.Text("")
                     held += nodes.literal(text=name)
                 term = nodes.term("", "", nodes.literal(text=shown_name(room)))
+                term["ids"].append(f"room-{anchor(room)}")
                 item = nodes.definition_list_item("", term, nodes.definition("", says, held))
-                item["ids"].append(f"room-{anchor(room)}")
                 listed += item
             return [listed]
 
