@@ -39,3 +39,14 @@ def test_files_that_a_page_names_exist(page):
 def test_the_pages_name_files():
     for page in ("CONTRIBUTING.md", "docs/explanation/architecture.md"):
         assert len(names_of_files(ROOT / page)) > 10
+
+
+def test_the_classes_and_methods_that_the_walk_names_exist():
+    """Of ours: `Session`, `Session.part`; each is defined in the source."""
+    source = "\n".join(path.read_text() for path in SOURCE.rglob("*.py"))
+    walk = (ROOT / "docs" / "explanation" / "architecture.md").read_text()
+    named = set(re.findall(r"`([A-Z][a-z]\w+)(?:\.(\w+))?(?:\(\d+\))?`", walk))
+    assert len(named) > 10
+    for class_, member in named:
+        assert f"class {class_}" in source, class_
+        assert not member or re.search(rf"def {member}\(|^ +{member} =", source, re.M), member
