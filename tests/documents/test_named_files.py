@@ -49,4 +49,4 @@ def test_the_classes_and_methods_that_the_walk_names_exist():
     assert len(named) > 10
     for class_, member in named:
         assert f"class {class_}" in source, class_
-        assert not member or re.search(rf"def {member}\(|^ +{member} =", source, re.M), member
+        assert not member or f"def {member}(" in source, member
