@@ -49,7 +49,8 @@ class UvloopStream(AwaitingStream, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        # With this, a write goes to the kernel at once, and we are told when it did not take all.
+        # With this, a write goes to the kernel at once, and `pause_writing` is called when it did
+        # not take all.
         self._transport.set_write_buffer_limits(0)
 
     def data_received(self, data: bytes) -> None:
@@ -143,7 +144,7 @@ class UvloopStream(AwaitingStream, asyncio.Protocol):
         self._state.check_send()
 
     def _check_failure(self) -> None:
-        """Raise what libuv has told of the peer's loss."""
+        """Raise the error with which libuv has reported the loss of the peer."""
         if self._failure is not None and not self._state.closed:
             raise self._explain(self._failure)
 
@@ -192,7 +193,7 @@ class UvloopStream(AwaitingStream, asyncio.Protocol):
             self._transport.close()
         _wake(self._receiver)
         _wake(self._sender)
-        # The transport closes the socket in the next turn of the loop.
+        # The transport closes the socket in the next iteration of the loop.
         await asyncio.shield(self._gone)
         self._sock.close()
 

@@ -52,15 +52,15 @@ class LineWriter:
     """Writes lines to `stream`, in their order, while the code that hands them over goes on.
 
     Lines that do not fit, or can't be written, are dropped and counted. A line of its own says how
-    many, as soon as one can be written: ``told_lost(number)`` returns it. All methods may be called
-    from any thread, and from a signal handler."""
+    many, as soon as one can be written: ``line_of_lost(number)`` returns it. All methods may be
+    called from any thread, and from a signal handler."""
 
     def __init__(
-        self, stream: TextIO, told_lost: Callable[[int], str], most: int = MAX_WAITING
+        self, stream: TextIO, line_of_lost: Callable[[int], str], most: int = MAX_WAITING
     ) -> None:
         self._write, self._fd = _writes_to(stream)
         self._encoding = getattr(stream, "encoding", None) or "utf-8"
-        self._told_lost = told_lost
+        self._line_of_lost = line_of_lost
         self._most = most
         #: How many lines were dropped, or could not be written.
         self.lost = 0
@@ -204,8 +204,8 @@ class LineWriter:
         return lines
 
     def _write_lines(self, lines: list[bytes]) -> None:
-        told = self._encoded(self._told_lost(self._unsaid)) if self._unsaid else b""
-        left = memoryview((b"\n" if self._torn else b"") + told + b"".join(lines))
+        lost = self._encoded(self._line_of_lost(self._unsaid)) if self._unsaid else b""
+        left = memoryview((b"\n" if self._torn else b"") + lost + b"".join(lines))
         try:
             while left:
                 left = left[self._write(left) :]

@@ -14,12 +14,7 @@ from typing import Any, Self, TypeVar
 from anysock.engines.asyncio.listener import AsyncioListener, accept_peer, keep_outcome
 from anysock.engines.asyncio.streams import AsyncioDatagrams, AsyncioStream
 from anysock.engines.asyncio.tasks import AsyncioScope, AsyncioTask, end_all
-from anysock.engines.base import (
-    NOTHING,
-    Datagrams,
-    SockAddr,
-    Stream,
-)
+from anysock.engines.base import NOTHING, Datagrams, SockAddr, Stream
 from anysock.engines.posix.engine import PosixEngine
 from anysock.engines.posix.listening import ListeningSocket, accepted
 from anysock.engines.posix.signals import catch_signals

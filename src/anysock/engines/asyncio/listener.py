@@ -8,10 +8,7 @@ import types
 from collections.abc import Coroutine, Generator
 from typing import Any, cast
 
-from anysock.engines.base import (
-    SockAddr,
-    Stream,
-)
+from anysock.engines.base import SockAddr, Stream
 from anysock.engines.posix.listening import SocketListener
 
 

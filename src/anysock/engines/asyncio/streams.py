@@ -9,17 +9,9 @@ import types
 from collections.abc import Generator
 from typing import Any, cast
 
-from anysock.engines.base import (
-    Data,
-    Engine,
-    SockAddr,
-)
+from anysock.engines.base import Data, Engine, SockAddr
 from anysock.engines.posix.datagrams import SocketDatagrams
-from anysock.engines.posix.streams import (
-    MAX_SEND_SIZE,
-    AwaitingStream,
-    whole,
-)
+from anysock.engines.posix.streams import MAX_SEND_SIZE, AwaitingStream, whole
 from anysock.errors import StreamAborted
 
 
@@ -54,9 +46,9 @@ class AsyncioStream(AwaitingStream):
     def _kept_or_received(self, asked: int) -> Generator[Any, Any, bytes]:
         """``loop.sock_recv``, with nothing lost when its task is cancelled.
 
-        The loop receives first and resumes the task a turn later. Cancelled in between, asyncio
-        drops what the future holds (as in cpython 153761). So the future is taken as it passes by
-        here, and what it has brought is kept for the next receive: bytes, or the error.
+        The loop receives first and resumes the task an iteration later. Cancelled in between,
+        asyncio drops what the future holds (as in cpython 153761). So the future is taken as it
+        passes by here, and what it has brought is kept for the next receive: bytes, or the error.
         """
         future, self._kept = self._kept, None
         if future is None:
@@ -88,7 +80,7 @@ class AsyncioStream(AwaitingStream):
                     data = await self._sent_but_the_last(memoryview(data))
                 await self._sent(data)
             except asyncio.CancelledError:
-                self._state.give_up_send(None)  # asyncio does not tell how much has gone
+                self._state.give_up_send(None)  # asyncio does not say how much has gone
                 raise
             except OSError as error:
                 raise self._explain(error) from None

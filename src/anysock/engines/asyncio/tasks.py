@@ -26,7 +26,7 @@ class AsyncioTask:
         coro: Any = self._task.get_coro()
         if inspect.iscoroutine(coro) and inspect.getcoroutinestate(coro) == inspect.CORO_CREATED:
             # asyncio would throw the coroutine away before its first line, and the `finally` of its
-            # first block with it. By the next turn it stands at an await.
+            # first block with it. In the next iteration it stands at an await.
             asyncio.get_running_loop().call_soon(self._task.cancel)
         else:
             self._task.cancel()

@@ -20,13 +20,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
-from anysock.engines.base import (
-    NOTHING,
-    Datagrams,
-    Listener,
-    SockAddr,
-    Stream,
-)
+from anysock.engines.base import NOTHING, Datagrams, Listener, SockAddr, Stream
 from anysock.engines.blocking.listener import BlockingListener
 from anysock.engines.blocking.signals import heard_on_threads
 from anysock.engines.blocking.streams import BlockingDatagrams, BlockingStream

@@ -10,17 +10,9 @@ import socket
 import threading
 import time
 
-from anysock.engines.base import (
-    Control,
-    Data,
-    Datagram,
-    Engine,
-    SockAddr,
-)
+from anysock.engines.base import Control, Data, Datagram, Engine, SockAddr
 from anysock.engines.blocking.listener import milliseconds
-from anysock.engines.blocking.tasks import (
-    running_task,
-)
+from anysock.engines.blocking.tasks import running_task
 from anysock.engines.posix.datagrams import SocketDatagrams
 from anysock.engines.posix.streams import (
     OPS_BEFORE_YIELD,
@@ -35,10 +27,10 @@ from anysock.errors import Cancelled, StreamClosed
 # can tell.
 _POLLRDHUP = getattr(select, "POLLRDHUP", 0)
 
-# How often a thread looks whether its stream was aborted, where nothing would wake it.
-_LOOK_SECONDS = 0.25
+# Seconds between the checks of a thread for an abort of its stream, where nothing would wake it.
+_CHECK_SECONDS = 0.25
 
-# How long a thread leaves the others for what takes them no longer than some lines of Python.
+# Seconds that a thread leaves to others for work of a few lines of Python.
 _MOMENT_SECONDS = 0.000_1
 
 
@@ -48,7 +40,7 @@ class BlockingStream(SocketStream):
 
     def __init__(self, engine: Engine, sock: socket.socket, peer: SockAddr) -> None:
         super().__init__(engine, sock, peer)
-        # Whoever is within has them, and nobody ever waits for them.
+        # Held by the task that is within; no task ever waits for them.
         self._one_receives = threading.Lock()
         self._one_sends = threading.Lock()
         # How many operations more a task may do that is late for something.
@@ -131,8 +123,8 @@ class BlockingStream(SocketStream):
                     return self._sock.recv(asked, socket.MSG_DONTWAIT)
 
     def _hear_who_sends(self) -> None:
-        """Let another thread write down why its send(2) has failed just now. The kernel tells of a
-        reset once: recv(2) has told of an end of the stream then, which it is not."""
+        """Let another thread write down why its send(2) has failed just now. The kernel reports a
+        reset once: then recv(2) has reported an end of the stream, which it is not."""
         while self._one_sends.locked() and not self.unsent and self.lost is None:
             time.sleep(_MOMENT_SECONDS)
 
@@ -163,17 +155,17 @@ class BlockingStream(SocketStream):
     def _until_writable(self) -> None:
         """Sleep until something can be sent, or the stream is aborted.
 
-        In poll(2): what wakes who sleeps in send(2) is SHUT_WR alone, see `abort`. Here SHUT_RD
+        In poll(2): only SHUT_WR wakes a thread that sleeps in send(2), see `abort`. Here SHUT_RD
         does, since POLLRDHUP was asked for. Where the peer has ended its stream that is so anyway,
-        and tells nothing; then it is looked for now and then.
+        and says nothing; then the thread checks for an abort now and then.
         """
-        events, most = select.POLLOUT | _POLLRDHUP, None if _POLLRDHUP else _LOOK_SECONDS
+        events, most = select.POLLOUT | _POLLRDHUP, None if _POLLRDHUP else _CHECK_SECONDS
         while not self._state.aborted:
             ready = self._poll(events, running_task().time_left(), most)
             if ready & ~_POLLRDHUP:
                 return
             if ready:
-                events, most = select.POLLOUT, _LOOK_SECONDS
+                events, most = select.POLLOUT, _CHECK_SECONDS
 
     def _wake_sender(self) -> None:
         pass  # shutting the socket down has done it, see `_until_writable`

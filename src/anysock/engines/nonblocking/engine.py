@@ -12,28 +12,13 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import (
-    Callable,
-    Coroutine,
-    Iterator,
-    Mapping,
-    Sequence,
-)
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from anysock.engines.base import (
-    NOTHING,
-    Datagrams,
-    SockAddr,
-    Stream,
-)
+from anysock.engines.base import NOTHING, Datagrams, SockAddr, Stream
 from anysock.engines.nonblocking.streams import NonblockingDatagrams, NonblockingStream
 from anysock.engines.posix.engine import PosixEngine
-from anysock.engines.posix.listening import (
-    ListeningSocket,
-    SocketListener,
-    accepted,
-)
+from anysock.engines.posix.listening import ListeningSocket, SocketListener, accepted
 from anysock.engines.posix.signals import catch_signals
 from anysock.engines.running import engine_is
 from anysock.errors import Cancelled, StreamClosed

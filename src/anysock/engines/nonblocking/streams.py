@@ -7,16 +7,9 @@ import errno
 import os
 import socket
 import types
-from collections.abc import (
-    Awaitable,
-    Generator,
-)
+from collections.abc import Awaitable, Generator
 
-from anysock.engines.base import (
-    Data,
-    Engine,
-    SockAddr,
-)
+from anysock.engines.base import Data, Engine, SockAddr
 from anysock.engines.posix.datagrams import SocketDatagrams
 from anysock.engines.posix.streams import OPS_BEFORE_YIELD, SocketStream, second_sender, whole
 from anysock.errors import Cancelled
@@ -48,7 +41,7 @@ write = os.write
 # In the place of the descriptor that is written to, where a send may not simply write: it need not
 # ask, since it meets EBADF. Then it is looked why.
 _NOT_NOW = -1
-# The same, where nothing is wrong but that the others must have their turn first.
+# The same, where nothing is wrong but that the other tasks must run first.
 _NOT_YET = -2
 
 
@@ -75,8 +68,8 @@ class NonblockingStream(SocketStream):
         #: Whether there may be data that was not waited for, so that it is worth a try.
         self._more = True
         self._fd = self._write_fd = sock.fileno()
-        # How many operations more may be done before the others must have had their turn; and the
-        # turn of the loop since which they are counted.
+        # The operations that are left before the other tasks must have run; and the iteration of
+        # the loop since which they are counted.
         self._budget = OPS_BEFORE_YIELD
         self._counted_since = 0
 
@@ -187,12 +180,11 @@ class NonblockingStream(SocketStream):
         await self.send_all(data)
 
     def _may_go_on(self, cost: int = 1) -> bool:
-        """Whether one operation more is in order before the others get their turn.
+        """Whether one operation more may be done before the other tasks run.
 
-        A budget for each turn of the loop would have to be renewed with each message. So the
-        operations are counted whatever the turn, and the turn is asked for only when they are used
-        up: if it is another than when the count began, the others have had theirs.
-        """
+        A budget for each iteration of the loop would have to be renewed with each message. So the
+        operations are counted over iterations, and the iteration is compared only when they are
+        used up: if it is another than when the count began, the others have had theirs."""
         self._budget -= cost
         if self._budget > 0:
             return True
@@ -252,7 +244,7 @@ class NonblockingStream(SocketStream):
 
     async def _release(self) -> None:
         self.descriptor.close()
-        # Whoever comes now must meet the closed socket, and not the poller, or what the number
+        # A task that comes now must meet the closed socket, and not the poller, or what the number
         # belongs to next: an error, EBADF.
         self._more = True
         self._fd = self._write_fd = _NOT_NOW

@@ -32,8 +32,8 @@ RECV_GROWTH = 4
 # runs at half its speed. So something larger is freed here, once.
 bytearray(4 * MAX_RECV_SIZE).clear()
 
-# How much is handed over at once, where the operating system, or another's loop, tells no more of a
-# send than that all of it is done: so that `bytes_sent` tells that it gets on.
+# Bytes that are handed over at once, where the operating system, or another library's loop, reports
+# of a send only that all of it is done: so that `bytes_sent` shows its progress.
 MAX_SEND_SIZE = 262_144
 
 # How many operations in a row a task may do on one stream without letting the others run. A
@@ -48,21 +48,21 @@ _LINGER_RESET = struct.pack("ii", 1, 0)
 
 
 def whole(data: Data) -> int:
-    """How many bytes are kept in memory by who keeps `data`: a part keeps the whole."""
+    """The bytes of memory that a reference to `data` keeps: a part keeps the whole."""
     return memoryview(data.obj).nbytes if isinstance(data, memoryview) else len(data)
 
 
 def name_of_peer(sock: socket.socket, address: SockAddr) -> SockAddr:
     """The name of the peer that `sock` has connected to at `address`.
 
-    Raises ConnectionRefusedError when it has connected to itself. That happens where nobody listens
-    at `address`, and the kernel has chosen that very port for our end: two ends that open at once
-    are a connection, even if they are one (RFC 9293, 3.5), and it echoes whatever is sent.
+    Raises ConnectionRefusedError when it has connected to itself. That happens where no program
+    listens at `address`, and the kernel has chosen that very port for our end: two ends that open
+    at once are a connection, even if they are one (RFC 9293, 3.5), and it echoes whatever is sent.
     """
     try:
         peer = sock.getpeername()
     except OSError:
-        # It was there, and is gone again: who receives hears of its reset, as at any other time.
+        # It was there, and is gone again: the next receive meets its reset, as at any other time.
         return readable_name(address)
     if sock.family != socket.AF_UNIX and peer == sock.getsockname():
         # Closed without a reset, it would keep the port from its server for a minute (TIME-WAIT).
@@ -145,7 +145,7 @@ class SocketStream:
 
     def progress(self) -> int:
         # What the peer's kernel has not acknowledged yet, or not taken from a Unix socket
-        # (tcp(7), SIOCOUTQ): some engines tell what a send has done only when all of it is.
+        # (tcp(7), SIOCOUTQ): some engines report a send only when all of it is done.
         waiting = array.array("i", [0])
         with contextlib.suppress(OSError, ValueError):  # closed meanwhile
             fcntl.ioctl(self._sock.fileno(), termios.TIOCOUTQ, waiting)
@@ -206,7 +206,7 @@ class SocketStream:
         except BlockingIOError:
             if not self.bytes_received:
                 return
-        except OSError:  # nobody is there any more
+        except OSError:  # the peer is gone
             return
         with contextlib.suppress(OSError, AnysockError):
             self._end_sending()
@@ -218,7 +218,7 @@ class SocketStream:
         """Close the socket, and whatever the engine has tied to it."""
         if (self.receiving or self.sending) and not self._state.aborted:
             # close(2) does not wake a thread that sleeps in recv(2) or send(2), and until that
-            # returns the peer is not even told.
+            # returns the peer gets no end of stream.
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_RDWR)
         self._sock.close()
@@ -226,9 +226,9 @@ class SocketStream:
     def abort(self) -> None:
         if not self._state.abort():
             return
-        # The reset leaves when the owner closes. Until then nobody may sleep on the socket. Shut
-        # down for receiving, it wakes who receives, even in another thread's recv(2). Shut down for
-        # sending, it would wake who sends; and a peer that reads all that was sent would be told
+        # The reset leaves when the owner closes. Until then no task may sleep on the socket. Shut
+        # down for receiving, it wakes a receiver, even in another thread's recv(2). Shut down for
+        # sending, it would wake a sender; and a peer that reads all that was sent would be told
         # that the stream has ended well.
         with contextlib.suppress(OSError):
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
@@ -237,7 +237,7 @@ class SocketStream:
             self._wake_sender()
 
     def _wake_sender(self) -> None:
-        """Let who waits to send wake up, and find the stream aborted."""
+        """Wake the task that waits to send, which then finds the stream aborted."""
         raise NotImplementedError
 
     def _shut_down(self, how: int) -> None:

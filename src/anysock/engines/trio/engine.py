@@ -12,12 +12,7 @@ from typing import Any, TypeVar
 
 import trio
 
-from anysock.engines.base import (
-    NOTHING,
-    Datagrams,
-    SockAddr,
-    Stream,
-)
+from anysock.engines.base import NOTHING, Datagrams, SockAddr, Stream
 from anysock.engines.posix.engine import PosixEngine
 from anysock.engines.posix.listening import ListeningSocket, SocketListener, accepted
 from anysock.engines.posix.signals import catch_signals

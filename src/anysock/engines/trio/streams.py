@@ -7,15 +7,9 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from anysock.engines.base import (
-    Data,
-)
+from anysock.engines.base import Data
 from anysock.engines.posix.datagrams import SocketDatagrams
-from anysock.engines.posix.streams import (
-    OPS_BEFORE_YIELD,
-    AwaitingStream,
-    whole,
-)
+from anysock.engines.posix.streams import OPS_BEFORE_YIELD, AwaitingStream, whole
 from anysock.engines.trio.tasks import deliver_cancel_once
 from anysock.errors import StreamClosed
 
@@ -86,7 +80,7 @@ class TrioStream(AwaitingStream):
         trio.lowlevel.notify_closing(self._sock)  # it is not; it wakes both
 
     async def _release(self) -> None:
-        # Wakes who waits: trio must not be left with a descriptor that we have closed.
+        # Wakes the tasks that wait: trio must not be left with a descriptor that we have closed.
         trio.lowlevel.notify_closing(self._sock)
         await super()._release()
 
