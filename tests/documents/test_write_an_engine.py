@@ -108,6 +108,13 @@ def test_what_is_no_engine_is_refused(select_engine):
         make_engine(object())  # type: ignore[arg-type]
 
 
+def test_an_engine_is_made_for_one_run(select_engine):
+    engine = select_engine()
+    anysock.run(anysock.sleep, 0, engine=engine)
+    with pytest.raises(anysock.UsageError, match=r"has run already, .* make another"):
+        anysock.run(anysock.sleep, 0, engine=engine)
+
+
 def test_several_workers_make_engines_of_their_own(select_engine):
     engine = select_engine()
     with pytest.raises(anysock.UsageError, match="each of several workers makes its own"):

@@ -2,7 +2,7 @@
 
     python -m tests.soak.cancellation --seconds 600 [--engine selector] [--seed 1]
 
-What `engines.base.Stream` promises to those who are cancelled: a receive has taken nothing, and a
+What `engines.stream.Stream` promises to those who are cancelled: a receive has taken nothing, and a
 send has either sent nothing, and may be repeated, or every later one raises StreamBroken. Each
 connection is a pair of ends in one process, plain or TLS, with a sender and a receiver at both. A
 byte tells its place in the stream, so that one that is lost, doubled or moved is found at once.

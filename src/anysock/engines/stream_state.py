@@ -1,7 +1,7 @@
 """The state of a stream, without a socket: what may still be done on it, and why nothing more.
 
 Every stream keeps its state here: those over sockets, and those around another stream (TLS, limits,
-faults on purpose). So the order of reasons that `engines.base.Stream` promises is written once.
+faults on purpose). So the order of reasons that `engines.stream.Stream` promises is written once.
 
 The rules:
 

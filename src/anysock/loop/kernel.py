@@ -28,6 +28,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from anysock.errors import UsageError
 from anysock.hints import CLEAN_UP_SECONDS, add_hint, not_ours, report_left
 from anysock.loop.pollers import FAILED, READABLE, WRITABLE, Poller, default_poller
 from anysock.loop.tasks import Task, Wait, suspend
@@ -127,8 +128,11 @@ class Kernel:
         """Run `main` and all that it spawns, until `main` is done; return its result.
 
         Tasks that still live then are cancelled, and run until they have cleaned up. What
-        `main` raised is raised here; KeyboardInterrupt, too, cancels everything first.
+        `main` raised is raised here; KeyboardInterrupt, too, cancels everything first. Raises
+        `UsageError` when this loop has run already.
         """
+        if self._main is not None:
+            raise UsageError("this engine has run already, and is made for one run: make another")
         outside = self.spawn(self._run_calls_from_outside(), "wakeups")
         task = self._main = self.spawn(main, "main")
         task.owned = True

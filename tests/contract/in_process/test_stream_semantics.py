@@ -1,4 +1,4 @@
-"""What operations on one stream mean to each other: the table of ``engines/base.py``, under every
+"""What operations on one stream mean to each other: the table of ``engines/stream.py``, under every
 engine, and for every stream around a stream."""
 
 from __future__ import annotations

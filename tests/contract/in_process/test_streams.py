@@ -1,7 +1,7 @@
 """What every `Stream` must do, and every `Connection` over one, whatever the engine.
 
 Two ends of one connection, in one process, checked for what the contract in
-``engines/base.py`` says, corner by corner.
+``engines/stream.py`` says, corner by corner.
 """
 
 from __future__ import annotations
