@@ -21,10 +21,10 @@ from anysock.faults.corrupt import CorruptStream
 from anysock.faults.delay import CAPACITY, DelayedStream
 from anysock.faults.ending import EndOnPurpose
 from anysock.faults.half_open import HalfOpenStream
-from anysock.faults.pausing import PausingStream
 from anysock.faults.reset_after import ResetAfter
 from anysock.faults.slice import SlicedStream
 from anysock.faults.throttle import ThrottledStream
+from anysock.faults.timed import TimedStream
 from anysock.handlers import prepare
 from anysock.options.serve import ServeOptions
 from anysock.server.session import Session
@@ -425,14 +425,14 @@ def test_who_sends_while_slices_leave_is_told_so():
 
 # -- the rest of the contract --------------------------------------------------------------------
 
-PAUSING = {
+TIMED = {
     "delay": lambda wire: delayed(wire, 60),
     "throttle": lambda wire: ThrottledStream(wire, 0.02),
     "slice": lambda wire: SlicedStream(wire, 1),
 }
 
 
-async def begun(stream: PausingStream) -> None:
+async def begun(stream: TimedStream) -> None:
     """Bring it to where it pauses."""
     engine = current_engine()
     engine.spawn(_quietly(stream.send_all(b"12")))
@@ -452,7 +452,7 @@ async def _quietly(sending: Awaitable[object]) -> None:
 def test_a_connection_that_waits_in_a_fault_is_neither_idle_nor_stuck_nor_at_rest(name):
     async def main() -> None:
         engine, wire = current_engine(), Wire()
-        stream = PAUSING[name](wire)
+        stream = TIMED[name](wire)
         engine.spawn(_quietly(stream.recv()))
         await begun(stream)
         session = Session(Connection(stream), OF_NO_SERVER, engine.now())
@@ -493,11 +493,11 @@ def test_a_peer_that_does_not_read_is_stuck_behind_a_delay_too():
     run(main)
 
 
-@pytest.mark.parametrize("name", PAUSING)
-def test_an_abort_ends_a_pause_at_once(name):
+@pytest.mark.parametrize("name", TIMED)
+def test_an_abort_ends_a_wait_at_once(name):
     async def main() -> None:
         engine, wire = current_engine(), Wire()
-        stream = PAUSING[name](wire)
+        stream = TIMED[name](wire)
         told = []
 
         async def send() -> None:
@@ -554,7 +554,7 @@ def test_a_close_that_is_given_up_is_a_reset_and_no_end():
 def test_a_send_that_is_given_up_in_its_middle_is_not_continued(name):
     async def main() -> None:
         engine, wire = current_engine(), Wire()
-        stream = PAUSING[name](wire)
+        stream = TIMED[name](wire)
         async with engine.scope(0.0005) as scope:
             await stream.send_all(b"12")
         assert scope.fired
@@ -569,7 +569,7 @@ def test_a_send_that_is_given_up_in_its_middle_is_not_continued(name):
 def test_a_send_that_is_given_up_before_its_first_byte_breaks_nothing(name):
     async def main() -> None:
         engine, wire = current_engine(), Wire()
-        stream = PAUSING[name](wire)
+        stream = TIMED[name](wire)
         await stream.send_all(b"1")
         async with engine.scope(0.0005) as scope:
             await stream.send_all(b"2")

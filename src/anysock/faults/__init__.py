@@ -1,17 +1,17 @@
 """Faults on purpose, for people who test their clients: each a Stream around a Stream.
 
 One small file a fault. They compose, and the server knows nothing of them: `with_faults` puts them
-around the connection of a handler. What a handler sends passes through them in this order:
+around the connection of a handler. Data that a handler sends passes through them in this order:
 
     corrupt.py       a byte of it is changed
-    close_after.py   it ends, in good order, after so many bytes
+    close_after.py   it ends, in good order, after a number of bytes
     delay.py         it waits
     slice.py         it is cut in pieces
-    throttle.py      it leaves no faster than that
-    reset_after.py   after so many bytes, a reset; last, since these bytes have then really left
+    throttle.py      it leaves at a limited rate
+    reset_after.py   after a number of bytes, a reset; last, since these bytes have then really left
 
-A connection that half_open.py has chosen is dead from its beginning, and has no other faults.
-fail_on.py looks at what is received, and lets the handler fail.
+timed.py and ending.py are their bases. A connection that half_open.py has chosen is dead from its
+beginning, and has no other faults. fail_on.py checks the received data, and lets the handler fail.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ _OPTIONS = (
 def with_faults(
     handler: Callable[[Connection], Awaitable[object]], options: ServeOptions
 ) -> Callable[[Connection], Awaitable[object]]:
-    """`handler`, for connections with the faults that `options` ask for; itself if with none."""
+    """`handler`, for connections with the faults that `options` ask for; itself without any."""
     # 0 is a number of bytes for those whose default is None.
     if all(getattr(options, name) == getattr(type(options), name) for name in _OPTIONS):
         return handler
-    # Imported here: who wants no faults pays for none.
+    # Imported here, so that a server without faults does not pay for them.
     from anysock.faults.compose import faulty
 
     return faulty(handler, options)

@@ -1,4 +1,4 @@
-"""Which faults a connection has, in which order, and what chance decides for it."""
+"""Which faults a connection has, in which order, with which random choices."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("anysock.faults")
 
-# How large a seed is that nobody has given: short enough to be typed.
+# How many seeds we choose from, where none is given: few enough for a seed to be typed.
 _SEEDS = 1_000_000
 
 
 class Chance:
-    """What chance decides for connection `number`, the same for the same `seed`.
+    """The random choices for connection `number`, the same for the same `seed`.
 
-    Each fault has a generator of its own: one more fault changes nothing of what the others do.
+    Each fault has a generator of its own, so that one more fault does not change the others.
     """
 
     def __init__(self, seed: int, number: int) -> None:
@@ -51,7 +51,7 @@ def faulty(
     if options.jitter or options.corrupt or 0 < options.half_open < 1:
         if seed is None:
             seed = fresh_seed(_SEEDS)
-        # Without this line nobody could have a bad run again.
+        # Without this line a bad run could not be repeated.
         _log.info("faults on purpose: chance decides which; --seed %d repeats them", seed)
     numbers = itertools.count(1)
 
@@ -67,15 +67,15 @@ def faulty(
                 connection.wrap(make)
         await handler(connection)
         if delayed:
-            # How it ends is known when the line is empty: the last of what was sent may have met
-            # a limit, or found nobody there.
+            # How the connection ends is known only when the line is empty: the last data may meet a
+            # limit, or a peer that is gone.
             await connection.close()
 
     return with_its_faults
 
 
 def faults_of(options: ServeOptions, chance: Chance) -> Iterator[Callable[[Stream], Stream]]:
-    """What is put around the stream, from the network to the handler."""
+    """The layers around the stream, from the network to the handler."""
     if (reset_after := options.reset_after) is not None:
         yield lambda stream: ResetAfter(stream, reset_after)
     if (rate := options.throttle) is not None:

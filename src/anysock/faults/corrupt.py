@@ -1,4 +1,4 @@
-"""``--corrupt``: now and then a byte is another than it should be."""
+"""``--corrupt``: now and then, a byte is changed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _log = logging.getLogger("anysock.faults")
 class CorruptStream(PartingStream):
     """Changes one byte in a `share` (0 to 1) of what is sent, as `chance` has it.
 
-    Counted in calls of `send_all`, whatever their size: an answer is mostly one.
+    The share is of the calls of `send_all`, whatever their size: an answer is mostly one.
     """
 
     def __init__(self, inner: Stream, share: float, chance: random.Random) -> None:

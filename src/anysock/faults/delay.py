@@ -9,39 +9,38 @@ from typing import NamedTuple
 
 from anysock.engines.base import Data, Event, Stream
 from anysock.errors import AnysockError, StreamClosed
-from anysock.faults.pausing import PausingStream
+from anysock.faults.timed import TimedStream
 from anysock.streams.limiting import TooManyBytes
 
-# How much the line holds, in bytes: as much as 700 packets of Ethernet. Through a delay of d
-# seconds go at most 1/d MiB a second. A sender that is faster waits.
+# How many bytes the line holds: as much as 700 packets of Ethernet. Through a delay of d seconds go
+# at most 1/d MiB a second; a faster sender waits.
 CAPACITY = 1 << 20
 
-# What a piece costs in the line besides its bytes, about: many small ones must not take more
-# memory than a few large ones.
+# About how many bytes a piece costs in the line besides its data: many small pieces must not take
+# more memory than a few large ones.
 _ENTRY = 150
 
-# A send of more is put on the line in pieces, as there is room.
+# A larger send is put on the line in pieces of so many bytes, as there is room.
 _PIECE = 65536
 
-# How many sends may be done at once before the others get their turn.
+# How many sends may be done in a row before other tasks run.
 _OPS_BEFORE_YIELD = 16
 
 
 class _Piece(NamedTuple):
-    #: It leaves no sooner than this, and not before those that are before it in the line.
+    #: It leaves at this time at the earliest, and not before those that are before it in the line.
     due: float
     #: None: the end of the stream.
     data: bytes | None
 
 
-class DelayedStream(PausingStream):
-    """Sends what it is given `seconds` later, give or take up to `jitter`, in the same order.
+class DelayedStream(TimedStream):
+    """Sends data `seconds` later, plus or minus up to `jitter` seconds, in the same order.
 
-    It is what is sent that is delayed, and not what is received: so the greeting of a server that
-    speaks first is late, too, and a handler that takes its time loses none to the delay. `send_all`
-    returns as soon as its data is on the line, so that what follows need not wait for it: an answer
-    is late, but others are under way at the same time. A task of its own takes each from the line
-    when it is due, and hands it to the stream inside.
+    Sent data is delayed, not received data: so the greeting of a server that speaks first is late,
+    too, and the time that a handler takes is not part of the delay. `send_all` returns as soon as
+    its data is on the line: an answer is late, but others are under way at the same time. A task of
+    its own takes each piece from the line when it is due, and hands it to the stream inside.
 
     The end of the stream travels on the line behind the rest. `close` waits until all of it has
     left.
@@ -54,7 +53,7 @@ class DelayedStream(PausingStream):
         self._chance = chance
         self._line: collections.deque[_Piece] = collections.deque()
         self._held = 0
-        # Between who sends and who carries. For `threads`; elsewhere nobody ever waits for it.
+        # Between the sender and the task that carries. For `threads`; elsewhere it is always free.
         self._lock = threading.Lock()
         self._more: Event | None = None
         self._room: Event | None = None
@@ -72,7 +71,7 @@ class DelayedStream(PausingStream):
             self._state.check_receive()
         data = await self._inner.recv(max_bytes)
         if not data and isinstance(self._failure, OSError):
-            # Who carries has met the loss of the peer first.
+            # The task that carries has met the loss of the peer first.
             raise self._failure
         return data
 
@@ -81,7 +80,7 @@ class DelayedStream(PausingStream):
         with self._one_sends:
             self._ops_left -= 1
             if self._ops_left < 0:
-                # Before anything is on the line: who is cancelled here has sent nothing.
+                # Before anything is on the line: a send that is cancelled here has sent nothing.
                 self._ops_left = _OPS_BEFORE_YIELD
                 await self._engine.sleep(0)
             lag = self._chance.uniform(self._least, self._most)
@@ -110,7 +109,7 @@ class DelayedStream(PausingStream):
             if self._carried is not None:
                 await self._carried.wait()
         except BaseException:
-            self.abort()  # the peer must not take what it has got so far for everything
+            self.abort()  # the peer must not mistake for everything what it has got so far
             raise
         finally:
             await super().close()
@@ -120,7 +119,7 @@ class DelayedStream(PausingStream):
     def _lost_below(self) -> Exception | None:
         if self._failure is not None:
             return self._failure
-        # The peer that has sent too much is still answered.
+        # A peer that has sent too much is still answered.
         lost = self._inner.lost
         return None if isinstance(lost, TooManyBytes) else lost
 
@@ -128,7 +127,7 @@ class DelayedStream(PausingStream):
         while True:
             with self._lock:
                 full = self._held >= CAPACITY
-                # Only one waits for it: whose turn it is to send.
+                # At most one waits for it: there is one sender.
                 room = self._room = self._engine.event() if full else None
             self._check_send("send_all")
             if room is None:
@@ -152,17 +151,18 @@ class DelayedStream(PausingStream):
                 raise
 
     async def _carry(self) -> None:
-        """Hand on what is due, until the stream is closed and the line empty, or it is lost."""
+        """Hand on each piece when it is due, until the stream is closed and the line is empty, or
+        the peer is lost."""
         try:
             while (piece := await self._next_piece()) is not None:
-                await self._pause_until(piece.due)
+                await self._wait_until(piece.due)
                 if piece.data is None:
                     await self._inner.send_eof()
                 else:
                     await self._inner.send_all(piece.data)
                 self._taken(piece)
         except (OSError, AnysockError) as error:
-            # For who sends next. Its traceback would keep all this from being collected.
+            # For the next send. Its traceback would keep all this from being collected.
             self._failure = error.with_traceback(None)
         except BaseException:
             self._failure = StreamClosed("the task that sends was cancelled")
@@ -193,8 +193,7 @@ class DelayedStream(PausingStream):
             room.set()
 
     def _wake_all(self) -> None:
-        # Who looks, and then makes an event to wait for, does both with the lock: so either has
-        # seen what there is to see, or is woken.
+        # State check and event creation happen under one lock, so that no wake-up is lost.
         with self._lock:
             events = (self._more, self._room)
         for event in events:

@@ -1,4 +1,4 @@
-"""Streams that come to an end on purpose, after so many bytes sent."""
+"""Streams that end on purpose, after a given number of bytes sent."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from anysock.streams.wrapping import PartingStream
 
 
 class EndOnPurpose(ConnectionError):
-    """The end that an option asked for. For a handler, it is as if the peer were gone."""
+    """The end that an option asked for. To a handler it looks as if the peer were gone."""
 
 
 class EndingStream(PartingStream):
     """Sends `most` bytes, and then ends: within a `send_all`, if need be. With 0, the first
-    `send_all` ends it. From then on everything raises `EndOnPurpose`."""
+    `send_all` ends it. After that, every operation raises `EndOnPurpose`."""
 
-    #: What the end is called, in the message.
+    #: The name of this end, for the message.
     how = ""
 
     def __init__(self, inner: Stream, most: int) -> None:
@@ -26,7 +26,7 @@ class EndingStream(PartingStream):
         return self._state.lost or self._inner.lost
 
     async def _until_ready(self) -> None:
-        """The last byte is sent: wait for what must be waited for."""
+        """The last byte is sent: wait until the end may come."""
 
     def _end(self) -> None:
         """End the stream inside."""
@@ -57,7 +57,7 @@ class EndingStream(PartingStream):
             self._left -= len(part)
         if not self._left:
             await self._until_ready()
-            # In this order: who receives, on another thread, must know why it ends.
+            # In this order: a receive on another thread must find the reason when it ends.
             self._state.lose(EndOnPurpose(f"{self.how} on purpose"))
             self._end()
             self._check_end()

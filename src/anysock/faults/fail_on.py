@@ -1,4 +1,4 @@
-"""``--fail-on``: the handler fails, for trying what happens then."""
+"""``--fail-on``: the handler fails, to show what happens then."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ class Failure(Exception):
 class FailOnLine(WrappedStream):
     """Raises `Failure` when the peer has sent a line that equals `text`.
 
-    A line, not a chunk: TCP may bring ``boom`` in two pieces, or with the line before it in one.
-    What came before that line is received as it would be; the line itself raises.
+    A line, not a chunk: TCP may bring ``boom`` in two pieces, or in one piece with the line before
+    it. What came before that line is received as usual; the line itself raises.
     """
 
     def __init__(self, inner: Stream, text: str) -> None:
         super().__init__(inner)
         self._text = raw_bytes(text)
-        # The beginning of the line that is under way: as much as could still be `text` and CR.
-        # What is longer can't match, so a line without end costs no memory.
+        # The beginning of the present line: as much as could still be `text` and CR. A longer line
+        # can't match, so that a line without end costs no memory.
         self._begun = b""
         self._enough = len(self._text) + 2
         self._failed = False
@@ -42,7 +42,7 @@ class FailOnLine(WrappedStream):
             self._begun = rest[: self._enough]
             if data or self._begun != self._text:
                 return data
-            self._failed = True  # the last line, which no line ending ends
+            self._failed = True  # the last line, which has no ending
         if start:
             return data[:start]
         text = self._text.decode(errors="backslashreplace")

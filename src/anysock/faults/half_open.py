@@ -11,14 +11,14 @@ from anysock.streams.wrapping import WrappedStream
 
 
 class HalfOpenStream(WrappedStream):
-    """Receives nothing and sends nothing: who tries waits. It does not even close, until the server
-    ends or aborts it, for one of its limits or because it drains; then the peer gets a reset, as
-    from a machine that has come back.
+    """Receives nothing and sends nothing: each operation waits. Even `close` waits, until the
+    server ends or aborts the connection, for one of its limits or because it drains; then the peer
+    gets a reset, as from a machine that has come back.
 
-    Nothing is read from the peer, and so its end of stream is not noticed. (The operating system
-    still acknowledges what comes, until its buffer is full: that we can't keep it from.)
+    Nothing is read from the peer, so that its end of stream is not noticed. (The operating system
+    still acknowledges what comes, until its buffer is full: we can't keep it from that.)
 
-    As the server sees it, it is at rest.
+    To the server, the connection looks at rest.
     """
 
     def __init__(self, inner: Stream) -> None:

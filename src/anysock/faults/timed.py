@@ -1,4 +1,4 @@
-"""Streams that let time pass on purpose: the base of those that delay what is sent."""
+"""Streams that let time pass on purpose: the base of those that send later, or more slowly."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from anysock.engines.current import current_engine
 from anysock.streams.wrapping import PartingStream
 
 
-class PausingStream(PartingStream):
-    """Can pause. `abort` and `close` end a pause at once.
+class TimedStream(PartingStream):
+    """Can wait until it is time to send. `abort` and `close` end the wait at once.
 
-    While it pauses it says that it is `sending`, and makes `progress`: something is still to be
-    sent, so that the connection is not at rest; and it is not the peer that keeps it.
+    Meanwhile it says that it is `sending`, and makes `progress`: there is something to send, so
+    that the connection is not at rest; and it is not the peer that holds it up.
     """
 
     def __init__(self, inner: Stream) -> None:
         super().__init__(inner)
         self._engine = current_engine()
         self._over = self._engine.event()
-        self._pausing = False
-        self._looks = 0
+        self._waiting = False
+        # How often the progress was asked for during a wait, and how many waits have ended.
+        self._waited = 0
 
     @property
     def lost(self) -> OSError | None:
@@ -27,24 +28,24 @@ class PausingStream(PartingStream):
 
     @property
     def sending(self) -> bool:
-        return self._pausing or self._inner.sending
+        return self._waiting or self._inner.sending
 
     def progress(self) -> int:
-        self._looks += self._pausing
-        return self._inner.progress() + self._looks
+        self._waited += self._waiting
+        return self._inner.progress() + self._waited
 
-    async def _pause_until(self, when: float) -> None:
+    async def _wait_until(self, when: float) -> None:
         """Let time pass. Raises `StreamAborted` when the stream is aborted meanwhile."""
         if when > self._engine.now():
-            self._pausing = True
+            self._waiting = True
             try:
                 # Some loops count in milliseconds, and wake up to one too early.
                 while (left := when - self._engine.now()) > 0 and not self._over.is_set():
                     async with self._engine.scope(left):
                         await self._over.wait()
             finally:
-                self._pausing = False
-                self._looks += 1
+                self._waiting = False
+                self._waited += 1
         if self._state.lost is not None:
             raise self._state.lost
 
@@ -59,7 +60,7 @@ class PausingStream(PartingStream):
         await super().close()
 
 
-class PacedStream(PausingStream):
+class PacedStream(TimedStream):
     """Sends in pieces of at most `most` bytes, each when it is time for it."""
 
     def __init__(self, inner: Stream, most: int) -> None:
@@ -67,13 +68,13 @@ class PacedStream(PausingStream):
         self._most = most
         self._next = self._engine.now()
 
-    def _pause_after(self, size: int) -> float:
-        """How long after a piece of `size` bytes the next may leave, in seconds."""
+    def _interval_after(self, size: int) -> float:
+        """Seconds after a piece of `size` bytes until the next may leave."""
         raise NotImplementedError
 
     async def _send_part(self, data: memoryview) -> int:
-        await self._pause_until(self._next)
+        await self._wait_until(self._next)
         piece = data[: self._most]
         await self._inner.send_all(piece)
-        self._next = max(self._next, self._engine.now()) + self._pause_after(len(piece))
+        self._next = max(self._next, self._engine.now()) + self._interval_after(len(piece))
         return len(piece)
