@@ -1,8 +1,8 @@
 """What systemd tells a service, and what it wants to be told: socket activation and notification.
 
-Both are words in the environment and bytes in a socket (sd_listen_fds(3), sd_notify(3)); no library
-of systemd's is needed. What is read in the environment is taken out of it: the programs that we
-start are not meant.
+Both are variables of the environment and messages to a socket (sd_listen_fds(3), sd_notify(3)); no
+library of systemd is needed. Variables are removed once read, so that child processes do not
+inherit them.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ Environment: TypeAlias = MutableMapping[str, str]
 # The first descriptor that is handed over (sd_listen_fds(3)).
 FIRST_FD = 3
 
-# How long a message may wait for room in systemd's queue, which it empties at once.
+# Seconds that a message may wait for room in systemd's queue, which is emptied at once.
 _SEND_SECONDS = 1.0
 
-# What is said to take so long may take this much longer.
+# Seconds that are added to each time-out that systemd is told.
 _MARGIN_SECONDS = 5.0
 
 _log = logging.getLogger("anysock")
@@ -37,14 +37,14 @@ _log = logging.getLogger("anysock")
 
 # -- sockets that systemd has opened ---------------------------------------------------------------
 
-# What was handed over to this process, once it was asked for.
+# The sockets that were handed over to this process; None: nobody has asked yet.
 _handed_over: list[tuple[str, int]] | None = None
 
 
 def inherited() -> list[tuple[str, int]]:
     """The sockets that systemd has handed over to this process: their names and descriptors.
 
-    None are, unless LISTEN_PID says that they are for us, and not for a parent of ours. Raises
+    There are none unless LISTEN_PID says that they are for us, and not for a parent process. Raises
     `StartError` when the environment contradicts itself.
     """
     global _handed_over
@@ -54,11 +54,11 @@ def inherited() -> list[tuple[str, int]]:
 
 
 def take_inherited(environment: Environment) -> list[tuple[str, int]]:
-    """As `inherited`, out of `environment`, where nothing is left of it."""
+    """As `inherited`, from `environment`, whose variables are removed."""
     pid, count, names = (
         environment.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
     )
-    # Of newer versions; it tells processes of one PID apart.
+    # From newer versions of systemd, to tell processes of one PID apart.
     environment.pop("LISTEN_PIDFDID", None)
     if pid != str(os.getpid()):
         return []
@@ -79,9 +79,8 @@ def take_inherited(environment: Environment) -> list[tuple[str, int]]:
 
 
 def expand(addresses: Iterable[Address]) -> list[Address]:
-    """`addresses`, with each ``systemd://`` replaced by what was handed over under that name.
-
-    Raises `StartError` when nothing was.
+    """`addresses`, with each ``systemd://`` replaced by the sockets that were handed over under
+    that name. Raises `StartError` when there are none.
     """
     expanded: list[Address] = []
     for address in addresses:
@@ -110,52 +109,52 @@ def expand(addresses: Iterable[Address]) -> list[Address]:
 
 
 class Notifier:
-    """Tells systemd how the service fares (sd_notify(3)).
+    """Reports the state of the service to systemd (sd_notify(3)).
 
-    Who is not started by systemd, with ``Type=notify``, has nobody to tell: then nothing is done.
-    That systemd does not hear is no reason to fail, only for one warning. May be used from any
-    thread. `environment` is `os.environ` unless told otherwise.
+    A process that systemd has not started, with ``Type=notify``, has nobody to report to: then
+    nothing is done. When systemd can't be reached, that is no failure, only one warning. May be
+    used from any thread. `environment` is `os.environ` by default.
     """
 
     def __init__(self, environment: Environment | None = None) -> None:
         environment = os.environ if environment is None else environment
         self._warned = False
         self._where = environment.pop("NOTIFY_SOCKET", "")
-        #: How often to call `watchdog`, in seconds: in half the time after which systemd takes the
+        #: Seconds between two calls of `watchdog`: half the time after which systemd takes the
         #: service for dead (sd_watchdog_enabled(3)). None: it does not watch.
         self.watchdog_seconds = self._watchdog_seconds(environment)
         # Kept open: a service that has run out of descriptors is not dead, and must be able to say
-        # so. It is the one socket that is not an engine's: who is told is the machine, not a peer.
+        # so. It is the one socket outside of the engines: it leads to the machine, not to a peer.
         self._socket: socket.socket | None = None
         if self._where:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             self._socket.settimeout(_SEND_SECONDS)
-            # The same, by which nobody waits.
+            # The same, for messages that do not wait.
             self._hasty = self._socket.dup()
             self._hasty.setblocking(False)
 
     @property
     def anybody(self) -> bool:
-        """Whether there is anybody to tell."""
+        """Whether there is anybody to report to."""
         return self._socket is not None
 
     def ready(self, status: str = "") -> None:
-        """The service serves: after its start, and again after a reload."""
+        """The service is ready: after its start, and again after a reload."""
         self._tell(READY="1", STATUS=status)
 
     def reloading(self) -> None:
-        """The service reads its files again. `ready` must follow, however that ends."""
-        # Of the clock that systemd goes by, which may be another than the engine's.
+        """The service reads its files again. `ready` must follow, whether that works or not."""
+        # By the clock that systemd uses, which may be another than the engine's.
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self._tell(RELOADING="1", MONOTONIC_USEC=str(now))
 
     def stopping(self, status: str = "", seconds: float | None = None) -> None:
-        """The service begins to end; and see `status`."""
+        """The service begins to end. For `status` and `seconds`, see the method `status`."""
         self._tell(STOPPING="1", STATUS=status, EXTEND_TIMEOUT_USEC=_patience(seconds))
 
     def status(self, text: str, seconds: float | None = None) -> None:
-        """What ``systemctl status`` shows. With `seconds`, the end may take so much longer, even
-        if the unit's TimeoutStopSec is over."""
+        """The text that ``systemctl status`` shows. With `seconds`, the end may take that much
+        longer, even if the unit's TimeoutStopSec is over."""
         self._tell(STATUS=text, EXTEND_TIMEOUT_USEC=_patience(seconds))
 
     def watchdog(self) -> None:
@@ -163,7 +162,7 @@ class Notifier:
         self._tell(WATCHDOG="1")
 
     def close(self) -> None:
-        """Tell nothing any more."""
+        """Report nothing any more."""
         if self._socket is not None:
             self._socket.close()
             self._hasty.close()
@@ -172,11 +171,11 @@ class Notifier:
     def _tell(self, **words: str) -> None:
         if self._socket is None:
             return
-        # A line is a word: of several, the rest would be taken for others.
+        # A line is one variable: the rest of a text of several lines would be taken for others.
         lines = [
             f"{name}={printable(' '.join(text.split()))}" for name, text in words.items() if text
         ]
-        # What systemd will be told again, or can do without, nobody waits for.
+        # Nothing waits for a message that will be repeated, or that systemd can do without.
         waits = bool(words.keys() - {"STATUS", "WATCHDOG", "EXTEND_TIMEOUT_USEC"})
         sock = self._socket if waits else self._hasty
         try:
@@ -209,11 +208,11 @@ class Notifier:
 
 
 class NotifyEvents(Events):
-    """Tells systemd, by `notifier`, what happens to a server.
+    """Reports to systemd, by `notifier`, what happens to a server.
 
-    The watchdog hears from a task of the server's own engine: when a handler holds up the loop, it
-    hears nothing. Where each client has a thread, or one is served at a time, a handler holds up
-    no loop; then it hears as long as the process lives.
+    The watchdog is fed by a task of the server's own engine, and so not while a handler holds up
+    the loop. Where each client has a thread, or one is served at a time, no handler holds up a
+    loop: then the watchdog is fed as long as the process lives.
     """
 
     def __init__(self, notifier: Notifier) -> None:

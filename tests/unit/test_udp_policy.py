@@ -90,7 +90,7 @@ def test_all_together_have_one_rate():
 
 
 def test_the_table_of_sources_is_bounded_whoever_is_forged(monkeypatch):
-    monkeypatch.setattr(policy, "MOST_SOURCES", 100)
+    monkeypatch.setattr(policy, "MAX_SOURCES", 100)
     judged = make()
     for number in range(1000):
         judged.judge((f"10.0.{number // 250}.{number % 250}", 4000), None, 0.0)
@@ -148,7 +148,7 @@ DATAGRAMS = st.lists(
 @given(DATAGRAMS, st.floats(1, 500), st.floats(1, 500))
 def test_whatever_comes_the_rate_for_all_holds_and_the_table_is_bounded(datagrams, rate, total):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(policy, "MOST_SOURCES", 10)
+        patch.setattr(policy, "MAX_SOURCES", 10)
         judged = make(rate, total)
         now, answered = 0.0, []
         for host, port, destination, to_many, pause in datagrams:
@@ -187,7 +187,7 @@ def test_a_rate_that_is_lowered_holds_at_once(pauses, before, after):
 
 def test_several_threads_may_ask(monkeypatch):
     """Under `threads` each socket is served by one; what one forgets, another may be looking at."""
-    monkeypatch.setattr(policy, "MOST_SOURCES", 2)
+    monkeypatch.setattr(policy, "MAX_SOURCES", 2)
     judged = make(rate=1e9, total=1000)
     answered: list[int] = []
     failed: list[Exception] = []

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: A handler: called with each connection; when it returns, the connection is closed.
 Handler: TypeAlias = Callable[[Connection], Awaitable[object]]
 
-#: The standard handlers: name, and what it is good for.
+#: The standard handlers: each name, and what it does.
 HANDLERS = {
     "echo": "bytes back as they come (RFC 862)",
     "lines": "each line back, with a prefix",
@@ -33,10 +33,10 @@ HANDLERS = {
 
 
 def load_handler(name: str, options: ServeOptions) -> Handler:
-    """The handler of that name: a standard one, or ``package.module:function`` of the user's.
+    """The handler of that name: a standard one, or the user's own ``package.module:function``.
 
-    The user's module is looked for in the current folder, too. Raises `UsageError` when there is
-    none, and `WrongType` when it is no handler. `options` are for the handlers that have some.
+    The user's module is looked for in the current folder, too. Raises `UsageError` when it is not
+    found, and `WrongType` when it is no handler. `options` are for the handlers that take some.
     """
     if name in HANDLERS:
         module = importlib.import_module(f"anysock.handlers.{name}")
@@ -55,15 +55,16 @@ def load_handler(name: str, options: ServeOptions) -> Handler:
 
 
 def prepare(handler: Handler | str, options: ServeOptions) -> Handler:
-    """The handler as the server is to call it: loaded, if it is a name, with what `options` put
-    around its connections. Raises as `load_handler` does, and `WrongType` for what can't be one."""
+    """The handler as the server calls it: loaded, if it is a name, and with the faults and the
+    trace that `options` ask for around its connections. Raises what `load_handler` raises, and
+    `WrongType` for an object that can't be a handler."""
     found = load_handler(handler, options) if isinstance(handler, str) else checked(handler)
     found = with_faults(found, options)
     if not options.verbose:
         return found
 
     async def traced(connection: Connection) -> None:
-        # Inside of the faults: what is shown is what the network has brought.
+        # Inside of the faults: the trace shows what the network has brought.
         connection.wrap(TracingStream)
         await found(connection)
 
@@ -79,7 +80,7 @@ def _load_own(name: str) -> Handler:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not (module_name + ".").startswith(error.name + "."):
-            raise  # it is there; what it imports is not, and the traceback says so
+            raise  # the module is there, but not one that it imports: the traceback says so
         raise UsageError(
             f"no module {error.name!r} for the handler {name!r}: it is looked for in {folder} "
             "and among what is installed"

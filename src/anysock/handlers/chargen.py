@@ -19,8 +19,8 @@ _PATTERN = b"".join((_RING * 2)[start : start + _LINE] + b"\r\n" for start in ra
 async def chargen(connection: Connection) -> None:
     """Send the pattern over and over, until the client closes or the server drains.
 
-    What the client sends is thrown away, as the RFC asks, where the engine can do two things at
-    a time; under `blocking` it stays where it is.
+    Data from the client is thrown away, as the RFC asks, where the engine can do two things at a
+    time; under `blocking` it is not received.
     """
     engine = current_engine()
     listening = engine.spawn(_throw_away(connection)) if engine.concurrent else None
@@ -33,7 +33,7 @@ async def chargen(connection: Connection) -> None:
 
 
 async def _throw_away(connection: Connection) -> None:
-    # When the client is gone, or the connection closed, the task that sends hears of it too,
-    # and that is the one to tell the server.
+    # When the client is gone, or the connection is closed, the task that sends gets the error too,
+    # and reports it to the server.
     with contextlib.suppress(OSError, StreamClosed):
         await discard(connection)

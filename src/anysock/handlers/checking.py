@@ -1,4 +1,4 @@
-"""Whether something can be a handler: asked before anybody connects, and told in words."""
+"""Whether an object can be a handler: checked before anybody connects, with an error in words."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _AWAITABLES = ("Awaitable", "Coroutine", "Future", "Task")
 
 
 def checked(handler: Any, label: str = "") -> Callable[[Connection], Awaitable[object]]:
-    """`handler`, if it can be called with a connection, and what it returns be awaited.
+    """`handler`, if it can be called with a connection, and its result can be awaited.
 
     That is an ``async def`` function or method, a `functools.partial` of one, or an object whose
-    ``__call__`` is one. What is no ``async def`` is taken where its annotation, or what it wraps
-    (`functools.wraps`), says that it returns an awaitable; so is a lambda, which can't be one: what
-    that returns is looked at when it is called.
+    ``__call__`` is one. Another callable is accepted if its annotation, or the function that it
+    wraps (`functools.wraps`), says that it returns an awaitable. So is a lambda, which can't be
+    ``async``: its result is checked at each call.
 
-    Raises `WrongType`, which says what is wrong with it; `label` is what it is called there.
+    Raises `WrongType`, which says what is wrong with it; `label` is its name there.
     """
     label = label or _name_of(handler)
     problem = _what_it_is(handler)
     if problem:
         if inspect.iscoroutine(handler):
-            handler.close()  # nobody will await it, and we say so ourselves
+            handler.close()  # without a warning that it was never awaited: our error says so
         raise WrongType(f"{label} is no handler: {problem}; {_WANTED}")
     wanted = handler
     if not _is_async(handler):
@@ -37,12 +37,12 @@ def checked(handler: Any, label: str = "") -> Callable[[Connection], Awaitable[o
                 f"{label} is no handler: it is an ordinary function, which can't wait for its "
                 f"connection; {_WANTED}"
             )
-        wanted = _looked_at(handler, label)
+        wanted = _checked_when_called(handler, label)
     try:
-        # Not that of what it wraps, to which it may give more than it is given.
+        # Not the signature of the wrapped function, to which it may pass more arguments.
         signature = inspect.signature(handler, follow_wrapped=False)
     except (TypeError, ValueError):
-        return wanted  # type: ignore[no-any-return]  # it does not say what it takes
+        return wanted  # type: ignore[no-any-return]  # it has no signature
     try:
         signature.bind(None)
     except TypeError:
@@ -54,10 +54,10 @@ def checked(handler: Any, label: str = "") -> Callable[[Connection], Awaitable[o
 
 
 def _what_it_is(handler: Any) -> str:
-    """In words, what can't be a handler whatever it does; empty for what can."""
+    """In words, why the object can't be a handler, whatever it does; empty: it may be one."""
     if inspect.isclass(handler):
         if hasattr(handler, "__await__"):
-            return ""  # whoever calls it gets what can be awaited
+            return ""  # its objects can be awaited
         return f"it is a class: give an object of it, as in {handler.__name__}()"
     if inspect.isasyncgen(handler) or inspect.isasyncgenfunction(_called(handler)):
         return "it has a `yield`, and so is an async generator, which nobody would iterate"
@@ -78,16 +78,17 @@ def _called(handler: Any) -> Any:
 
 
 def _is_async(handler: Any) -> bool:
-    """Whether it is sure that what the call of `handler` returns can be awaited."""
+    """Whether it is certain that the result of `handler` can be awaited."""
     function = _called(handler)
     if inspect.isclass(function) or inspect.iscoroutinefunction(function):
         return True
     flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
-    return bool(flags & inspect.CO_ITERABLE_COROUTINE)  # that of types.coroutine
+    return bool(flags & inspect.CO_ITERABLE_COROUTINE)  # set by types.coroutine
 
 
 def _promises_awaitable(handler: Any) -> bool:
-    """Whether what is no ``async def`` says that it returns an awaitable, or can't say it."""
+    """Whether a callable that is no ``async def`` says that it returns an awaitable, or has no way
+    to say it, like a lambda."""
     function = _called(handler)
     if getattr(function, "__name__", "") == "<lambda>":
         return True
@@ -100,7 +101,7 @@ def _promises_awaitable(handler: Any) -> bool:
     return inspect.isclass(origin) and issubclass(origin, Awaitable)
 
 
-def _looked_at(handler: Callable[[Connection], Any], label: str) -> Any:
+def _checked_when_called(handler: Callable[[Connection], Any], label: str) -> Any:
     @functools.wraps(handler)
     async def awaited(connection: Connection) -> None:
         found = handler(connection)

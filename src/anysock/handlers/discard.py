@@ -1,4 +1,4 @@
-"""The Discard Protocol, RFC 863: whatever is sent is thrown away."""
+"""The Discard Protocol, RFC 863: received data is thrown away."""
 
 from __future__ import annotations
 

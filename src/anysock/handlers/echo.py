@@ -1,4 +1,4 @@
-"""The Echo Protocol, RFC 862: whatever is sent is sent back."""
+"""The Echo Protocol, RFC 862: received data is sent back."""
 
 from __future__ import annotations
 

@@ -17,9 +17,9 @@ def make_lines(
 ) -> Callable[[Connection], Awaitable[None]]:
     """A handler that answers each line with `prefix` and the line, as it was received.
 
-    A line ends with LF or CRLF. What is left at the end of the stream is no line: it is sent
-    back as it is. A line of more than `max_line` bytes, its ending not counted, is answered with
-    an error, and the connection closed.
+    A line ends with LF or CRLF. A rest at the end of the stream is no line: it is sent back as it
+    is. A line of more than `max_line` bytes, without its ending, is answered with an error, and
+    the connection is closed.
     """
 
     async def lines(connection: Connection) -> None:

@@ -1,4 +1,4 @@
-"""Who may come in, and how many: decided from figures alone, without a socket in sight."""
+"""Which connections may come in, and how many: decided from figures alone, without a socket."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from anysock.telemetry.events import CloseReason
 if TYPE_CHECKING:
     from anysock.options.serve import ServeOptions
 
-# Descriptors that are not for connections: what a handler, the log, the admin endpoint and the
-# interpreter itself may open while the server is full.
+# Descriptors that are not for connections: the handler, the log, the admin endpoint and the
+# interpreter itself may open some while the server is full.
 SPARE_DESCRIPTORS = 24
 
-# Where descriptors are unlimited, connections are not.
-_MOST_ANYWHERE = 1_000_000
+# The maximum number of connections where descriptors are unlimited.
+_MAX_ANYWHERE = 1_000_000
 
-# A rate may be exceeded for so long, in seconds, by who has been below it before.
+# Burst size of the bucket, in seconds of the rate.
 _BURST_SECONDS = 0.1
 
 
@@ -29,8 +29,8 @@ def connections_that_fit(machine: Machine) -> int:
     """How many connections `machine` has descriptors for, with some to spare."""
     free = machine.free_descriptors()
     if free is None:
-        return _MOST_ANYWHERE
-    return min(max(free - SPARE_DESCRIPTORS, 1), _MOST_ANYWHERE)
+        return _MAX_ANYWHERE
+    return min(max(free - SPARE_DESCRIPTORS, 1), _MAX_ANYWHERE)
 
 
 class Slots(Protocol):
@@ -78,8 +78,8 @@ class OwnSlots:
 
 
 class TokenBucket:
-    """Lets through `rate` a second on average, and no more than `burst` at once: in no time of `t`
-    seconds more than ``rate * t + burst``. (For one task, or under a lock.)"""
+    """Lets `rate` a second through on average, and at most `burst` at once: in any `t` seconds at
+    most ``rate * t + burst``. (For one task, or under a lock.)"""
 
     def __init__(self, rate: float, burst: float | None = None) -> None:
         self.rate = rate
@@ -94,7 +94,7 @@ class TokenBucket:
         self._level = min(self._level, self.burst)
 
     def take(self, now: float, amount: float = 1.0) -> float:
-        """Let `amount` through; return for how many seconds it has to wait from `now` on."""
+        """Let `amount` through; return how many seconds it has to wait from `now` on."""
         self._fill(now)
         self._level -= amount
         return max(-self._level / self.rate, 0.0)
@@ -108,7 +108,7 @@ class TokenBucket:
         return True
 
     def _fill(self, now: float) -> None:
-        # Of several threads, one may have read the clock before another, and be here after it.
+        # One thread may have read the clock before another, and come here after it.
         if self._at is None or now > self._at:
             if self._at is not None:
                 self._level = min(self._level + (now - self._at) * self.rate, self.burst)
@@ -116,13 +116,13 @@ class TokenBucket:
 
 
 class Admission:
-    """Judges who comes in, and keeps count of the sources."""
+    """Judges which peers may come in, and counts the connections of each source."""
 
     def __init__(self, options: ServeOptions, most: int) -> None:
         self._allow: Sequence[Network] = options.allow
         self._deny: Sequence[Network] = options.deny
         self._per_source = options.per_source or most
-        # Without a limit below that for all, there is nothing to count.
+        # Unless the limit for a source is below the limit for all, there is nothing to count.
         self._counting = self._per_source < most
         self._sources: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -137,8 +137,8 @@ class Admission:
             return self._rate.take(now)
 
     def in_time(self, now: float) -> bool:
-        """Whether a peer that comes now, and can't wait, does not come too soon after the others.
-        One that does leaves the next as much room as it has found."""
+        """Whether a peer that comes now, and can't wait, may come in under the rate. If it may not,
+        it takes nothing of the rate from the next."""
         if self._rate is None:
             return True
         with self._lock:
@@ -163,5 +163,5 @@ class Admission:
             with self._lock:
                 self._sources[source] -= 1
                 if not self._sources[source]:
-                    # Whoever has ever been here must not cost memory for ever.
+                    # A source without connections must not cost memory.
                     del self._sources[source]

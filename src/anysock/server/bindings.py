@@ -8,8 +8,8 @@ from anysock.telemetry.events import Events
 
 
 def binding_here(address: Address, machine: Machine) -> tuple[Binding, list[Missing]]:
-    """What to listen on for `address`, as far as `machine` has it; and what it stands for
-    besides, and it does not have.
+    """What to listen on for `address`, as far as `machine` has it; and the addresses that it stands
+    for and `machine` does not have.
 
     Raises `StartError` when nothing is left, and what `resolve` raises.
     """
@@ -20,7 +20,7 @@ def binding_here(address: Address, machine: Machine) -> tuple[Binding, list[Miss
 
 
 def binding_told(address: Address, machine: Machine, events: Events) -> Binding:
-    """The binding of `binding_here`; what is missing is told to `events`."""
+    """The binding of `binding_here`; missing addresses are reported to `events`."""
     binding, missing = binding_here(address, machine)
     for each in missing:
         events.address_left_out(format_sockaddr(each.address, address.scheme), each.reason)

@@ -20,9 +20,8 @@ FULL_SECONDS = 1.0
 
 
 class AdmissionGate:
-    """Where peers wait while accepting is paused, while the server is full, or when they come too
-    fast. `life` knows the first, `slots` the second, and `Admission` the third, and who may not
-    come in at all."""
+    """Where peers wait while accepting is paused (`life` knows that), while the server is full
+    (`slots`), or when they come too fast (`Admission`, which also refuses some)."""
 
     def __init__(
         self, engine: Engine, life: Life, slots: Slots, options: ServeOptions, events: Events

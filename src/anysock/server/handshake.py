@@ -49,8 +49,8 @@ class Handshake:
         self._costly = CostlyWork(engine)
 
     def may_be_a_proxy(self, connection: Connection) -> bool:
-        """Whether its header is to be believed. On a Unix socket, the permissions of its file say
-        who is a proxy."""
+        """Whether its header is to be believed. On a Unix socket, the permissions of the file
+        decide which programs are proxies."""
         peer = connection.peer
         return isinstance(peer, str) or contains(self._options.proxy_from, peer)
 

@@ -67,8 +67,8 @@ FOLLOWING = {
 
 
 class Life:
-    """The phase of a server, and the two facts that are true or not in any phase: whether somebody
-    runs it, and whether accepting is paused. May be used from any thread."""
+    """The phase of a server, and two facts that may hold in any phase: somebody runs it; accepting
+    is paused. May be used from any thread."""
 
     def __init__(self) -> None:
         self.phase = Phase.NEW
@@ -80,7 +80,7 @@ class Life:
 
     def advance(self, phase: Phase) -> bool:
         """Go on to `phase`. False, and nothing changes, when it does not follow the present one:
-        somebody else has been quicker, or it has had its time."""
+        another caller was quicker, or the server is further on."""
         with self._lock:
             if phase not in FOLLOWING[self.phase]:
                 return False
@@ -88,8 +88,8 @@ class Life:
             return True
 
     def claim(self) -> bool:
-        """Become the one who runs the server; false when there is one already. The claim is granted
-        once, also to a server that was drained before anybody ran it."""
+        """Take the server to run it; false when somebody runs it already, or has. The claim is
+        granted once, even if the server was drained before anybody ran it."""
         with self._lock:
             claimed, self._claimed = self._claimed, True
             return not claimed

@@ -1,4 +1,4 @@
-"""The process of a server that is all it does: its signals, and its end in any case."""
+"""A process that is the server, and nothing else: its signals, and its end in any case."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class OwnProcess:
-    """Ends the process of a server when the server does not come to its end in time: since a
-    handler swallows its cancellation, say, or never lets others run. Then the log names what is
-    left. ``who_is_left()`` knows that."""
+    """Ends the process when its server does not end in time, because a handler swallows its
+    cancellation, say, or never lets others run. The log then names what is left: ``what_is_left()``
+    knows that."""
 
-    def __init__(self, who_is_left: Callable[[], Sequence[str]]) -> None:
-        #: What is to be done before such an exit, and its exit code.
+    def __init__(self, what_is_left: Callable[[], Sequence[str]]) -> None:
+        #: What is called before such an exit, and its exit code.
         self.before_exit: Callable[[], object] = lambda: None
         self.exit_code = 1
         #: Whether SIGINT is caught: then no KeyboardInterrupt comes from a Ctrl-C.
         self.catches_sigint = False
-        self._who_is_left = who_is_left
+        self._what_is_left = what_is_left
         self._deadline: LastDeadline | None = None
 
     @contextlib.contextmanager
     def bounded(self) -> Iterator[None]:
-        """Within the block, the process is the server: it ends at the latest a second after the
-        deadline of the drain."""
+        """Within the block, the process is the server: it ends at most a second after the deadline
+        of the drain."""
         if self._deadline is not None:
             yield  # within such a block
             return
@@ -78,10 +78,10 @@ class OwnProcess:
             self.exit()
 
     def exit(self) -> NoReturn:
-        """Say who is left, and end the process. May be called from any thread."""
+        """Log what is left, and end the process. May be called from any thread."""
 
         def say() -> None:
-            left = self._who_is_left()
+            left = self._what_is_left()
             told = ", ".join(left[:MAX_NAMED]) or "something"
             if len(left) > MAX_NAMED:
                 told += f" and {len(left) - MAX_NAMED} more"
@@ -127,7 +127,7 @@ def bounded_start() -> Iterator[None]:
 
 
 def _exit_without_start(signum: int) -> None:
-    """The server was told to end, and what its start waits for, such as a file, does not come."""
+    """The server was told to end while its start waits, for a file, say."""
     try:
         name = signal.Signals(signum).name
         last_words(f"{name} while the server starts, which does not come to its end: exiting")

@@ -81,7 +81,7 @@ class Server:
         #: Where the process is the server: its signals, and what ends it in any case.
         #:
         #: :meta private:
-        self.process = OwnProcess(self._who_is_left)
+        self.process = OwnProcess(self._what_is_left)
         self._engine: Engine | None = None
         self._ended: Event | None = None
         self._life = Life()
@@ -239,7 +239,7 @@ class Server:
         with self.process.signals(engine, signals, end, self.options.drain_timeout, others):
             yield
 
-    def _who_is_left(self) -> list[str]:
+    def _what_is_left(self) -> list[str]:
         """What has not ended, in words for the log."""
         left = self._left or [_handler_for(each) for each in self.connections]
         if not left and self._engine is not None:

@@ -6,7 +6,7 @@
            ├─ the handler
            └─ part            closed, accounted for, forgotten: the one end of every session
 
-Meanwhile others may end it: the server's housekeeping calls `Session.check`, a drain calls
+Meanwhile the server may end it: its housekeeping calls `Session.check`, a drain calls
 `Session.end_if_idle` and `Session.abort_late`.
 """
 
@@ -94,7 +94,7 @@ class Desk(NamedTuple):
 
 
 class Session:
-    """One connection. Its fields are set by itself alone."""
+    """One connection. No other object sets its fields."""
 
     __slots__ = (
         "_cancel_delivered",
@@ -189,7 +189,7 @@ class Session:
         return refused
 
     def _tell_opened(self) -> None:
-        """Tell that it is open; once, and behind a proxy when the proxy has told who it is."""
+        """Report that it is open: once, and behind a proxy only when its header was read."""
         if not self._told_opened:
             self._told_opened = True
             self._desk.events.connection_opened(self.connection)
@@ -265,7 +265,7 @@ class Session:
         try:
             await self.connection.close()
         except (OSError, AnysockError) as error:
-            # There was nobody any more to part with.
+            # The peer was gone already.
             lost = lost or (error if isinstance(error, OSError) else None)
         finally:
             self.account_for(reason, lost)
@@ -291,7 +291,7 @@ class Session:
             self._has_slot = False
             self._desk.gate.give_back()
 
-    # -- ended by others -----------------------------------------------------------------------
+    # -- ended by the server -----------------------------------------------------------------------
 
     def is_silent(self, now: float, limits: TimeLimits) -> bool:
         """Whether `check` would end it for what has not come or gone."""
@@ -318,8 +318,8 @@ class Session:
                 self.abort()  # a peer that does not read would not notice anything else
 
     def end_if_idle(self, now: float, held_up: float = 0.0) -> None:
-        """The server drains: end the connection if it has been at rest for long enough. `held_up`
-        is for how many seconds nobody could tell."""
+        """The server drains: end the connection if it is at rest. `held_up` is how many seconds
+        the server was held up, so that nobody can tell."""
         stream = self.connection.stream
         self.connection.draining = True
         if held_up:
@@ -329,13 +329,13 @@ class Session:
             stream.end_receiving()
 
     def cost(self) -> float:
-        """How much memory it holds for what it has moved since the last check: bytes for each."""
+        """Bytes of memory that it holds for each byte it has moved since the last check."""
         moved = self.activity.since_sample(self.connection.stream)
         return self.connection.held / (1 + moved)
 
     def end(self, reason: CloseReason, now: float) -> None:
-        """It has had its time. The handler gets the end of the stream; if it has not returned after
-        a grace, it is aborted."""
+        """End the connection: the handler gets the end of the stream, and is aborted if it has not
+        returned after the grace of `TimeLimits`."""
         self.ended, self._ended_at = reason, now
         self.connection.draining = True
         self.connection.stream.end_receiving()
@@ -356,8 +356,7 @@ class Session:
         return True
 
     def abort(self) -> None:
-        """Let the peer have a reset, and the handler a cancellation; that once, since it may clean
-        up."""
+        """Reset the connection, and cancel the handler: once, since that may clean up."""
         self.connection.abort()
         self.aborted = True
         self._cancel()

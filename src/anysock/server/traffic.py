@@ -1,4 +1,4 @@
-"""The traffic of a server: what listens, who accepts, and what is open."""
+"""The traffic of a server: its listeners, its acceptors, and its open connections."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ REPORT_SECONDS = 1.0
 
 
 class Traffic:
-    """Before `open`, there is none: nothing listens, and all is closed already."""
+    """What a server has once it listens. Before `open`, there is nothing in it."""
 
     def __init__(self, options: ServeOptions, life: Life) -> None:
         self.sessions = Sessions()

@@ -1,2 +1,2 @@
-"""UDP: echo and discard that can't be abused. ``policy.py`` says whom to answer, and why others are
-not; ``service.py`` answers."""
+"""UDP: echo and discard that can't be abused. ``policy.py`` decides which datagrams are answered;
+``service.py`` answers them."""

@@ -1,9 +1,9 @@
-"""Whom to answer over UDP: so that an echo server can't be made to do harm.
+"""Which datagrams to answer, so that an echo server can't be made to do harm.
 
-A datagram's source can be forged. Two echo servers that are told by one forged datagram that they
-have heard from each other never stop (CERT CA-1996-01; again in 2024, as CVE-2024-2169); one
-request to a broadcast address is answered by a whole network ("fraggle"). Decided from addresses
-and a clock that the caller reads, without a socket in sight.
+A datagram's source can be forged. One forged datagram makes two echo servers answer each other for
+ever (CERT CA-1996-01; again in 2024, as CVE-2024-2169); one request to a broadcast address is
+answered by a whole network ("fraggle"). Decided from addresses and a clock that the caller reads,
+without a socket.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from anysock.engines.base import SockAddr
 from anysock.net.networks import Network, is_denied, source_of
 from anysock.server.admission import TokenBucket
 
-# Ports below this are those of services, of echo itself among them, and of nobody who asks.
+# Ports below this belong to services, such as echo itself, and not to clients.
 FIRST_FREE_PORT = 1024
 
-# The rates of so many sources are kept. Who has not been heard of for longest is forgotten: no more
-# than that can be had by forging sources, and the rate for all bounds it.
-MOST_SOURCES = 10_000
+# The rates of at most so many sources are kept; the source that was silent for longest is forgotten
+# first. Forging sources gains no more than that, and the rate for all bounds it.
+MAX_SOURCES = 10_000
 
 
 class Refusal(enum.Enum):
@@ -32,25 +32,25 @@ class Refusal(enum.Enum):
 
     #: From a port below 1024: another echo server, chargen, DNS.
     RESERVED_PORT = "from a reserved port"
-    #: From an address that is no host's: broadcast, multicast, none at all.
+    #: From an address that is not a host's: broadcast, multicast, unspecified.
     NO_HOST = "from no host"
-    #: Sent to many at once.
+    #: Sent to many hosts at once.
     TO_MANY = "to a broadcast or multicast address"
     #: From one of our own sockets.
     OURSELVES = "from ourselves"
     #: The option `allow` or `deny` says so.
     DENIED = "denied"
-    #: Its source has had as many answers as `udp_rate` says.
+    #: Its source has had as many answers as `udp_rate` allows.
     SOURCE_RATE = "too many from its source"
-    #: All together have had as many as `udp_total_rate` says.
+    #: All sources together have had as many answers as `udp_total_rate` allows.
     TOTAL_RATE = "too many"
-    #: The system had no room for the answer, or did not let it out.
+    #: The system had no room for the answer, or did not let it leave.
     NOT_SENT = "not sent"
 
 
 class UdpPolicy:
-    """Judges datagrams. `ports` are those that we serve; ``is_ours(source)`` says whether the host
-    of a source is this machine. May be asked by several threads."""
+    """Judges datagrams. `ports` are the ports that we serve; ``is_ours(source)`` says whether the
+    host of a source is this machine. May be used from any thread."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class UdpPolicy:
         self, source: SockAddr, destination: str | None, now: float, *, to_many: bool = False
     ) -> Refusal | None:
         """Why a datagram from `source`, sent to the host `destination`, is not answered; None: it
-        is, and counts. `to_many` says that it is known to be a broadcast or a multicast; `now` is
+        is answered, and counts. `to_many`: it is known to be a broadcast or a multicast. `now` is
         in seconds, on a clock that does not go back."""
         if to_many or (destination is not None and not _is_host(destination)):
             return Refusal.TO_MANY
@@ -118,7 +118,7 @@ class UdpPolicy:
         bucket = self._sources.get(name)
         if bucket is None:
             bucket = self._sources[name] = TokenBucket(self._rate)
-            if len(self._sources) > MOST_SOURCES:
+            if len(self._sources) > MAX_SOURCES:
                 self._sources.popitem(last=False)
         else:
             self._sources.move_to_end(name)
@@ -127,8 +127,8 @@ class UdpPolicy:
 
 @lru_cache(maxsize=1024)
 def _is_host(host: str) -> bool:
-    """Whether an address can be a single host's. (The broadcast address of a network looks like
-    one; the system lets nothing out to such a source, without SO_BROADCAST.)"""
+    """Whether an address can be that of a single host. (The broadcast address of a network looks
+    like one; without SO_BROADCAST, the system sends nothing there.)"""
     address = ipaddress.ip_address(host.partition("%")[0])
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped

@@ -13,15 +13,15 @@ from anysock.server.bindings import binding_told
 from anysock.server.udp.policy import Refusal, UdpPolicy
 from anysock.telemetry.events import Events
 
-#: The handlers that make sense without a connection.
+#: The handlers that need no connection.
 HANDLERS = ("echo", "discard")
 
-# How many datagrams are served in a row before the others get their turn.
+# How many datagrams are served in a row before other tasks run.
 _BATCH = 64
 
 
 class UdpService:
-    """Answers what comes to the UDP sockets of a server, as its policy allows."""
+    """Answers the datagrams that come to the UDP sockets of a server, as its policy allows."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class UdpService:
         self.endpoints = endpoints
         self._echo = echo
         self._events = events
-        # One policy for all of them: a flood over two addresses is one flood.
+        # One policy for all sockets: a flood over two addresses is one flood.
         ports = [int(endpoint.local[1]) for endpoint in endpoints]
         self._policy = UdpPolicy(
             ports,
@@ -57,8 +57,8 @@ class UdpService:
             except StreamClosed:
                 return
             except OSError:
-                # Nobody tells a socket without a peer of the network's trouble: it is the system
-                # that has no room (recvmsg(2), ENOMEM). What comes waits in its queue.
+                # A socket without a peer gets no errors of the network: it is the system that has
+                # no memory (recvmsg(2), ENOMEM). Datagrams wait in the socket's queue.
                 await self._engine.sleep(BACK_OFF_SECONDS)
                 continue
             self._events.datagram_received(len(datagram.data))
