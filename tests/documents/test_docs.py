@@ -101,3 +101,14 @@ def test_there_are_examples_in_docstrings():
         for example in test.examples
     ]
     assert len(examples) >= 6
+
+
+def test_the_map_in_the_readme_is_up_to_date():
+    sys.path.insert(0, str(ROOT / "docs" / "_ext"))
+    try:
+        picture = importlib.import_module("house_map").picture
+    finally:
+        sys.path.pop(0)
+    assert (ROOT / "docs" / "_static" / "house.svg").read_text() == picture(), (
+        "run: make docs/_static/house.svg"
+    )
