@@ -1,5 +1,5 @@
 """How hatchling takes README.md: for a package index, where links into this repository, and to
-headings, lead nowhere. Their words stay."""
+headings, lead nowhere. Their words stay; pictures of this repository are left out."""
 
 import re
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
+_PICTURE = re.compile(r"!\[[^\[\]]*\]\((?!https?://)[^()\s]+\)\n*")
 _LINK = re.compile(r"\[((?:[^\[\]]|\n)+)\]\((?!https?://)[^()\s]+\)")
 
 
@@ -18,5 +19,5 @@ class ReadmeOfAnIndex(MetadataHookInterface):
         text = (Path(self.root) / "README.md").read_text(encoding="utf-8")
         metadata["readme"] = {
             "content-type": "text/markdown",
-            "text": _LINK.sub(r"\1", text),
+            "text": _LINK.sub(r"\1", _PICTURE.sub("", text)),
         }
