@@ -15,7 +15,7 @@ import anysock
 from anysock.engines.current import current_engine
 from anysock.faults.delay import DelayedStream
 from anysock.streams.limiting import LimitedStream
-from tests.contract.in_process.test_streams import receive, receive_all, two_ends
+from tests.contract.in_process.test_streams import close_all, receive, receive_all, two_ends
 from tests.contract.in_process.test_tls_stream import tls_ends
 
 KINDS = ("plain", "TLS", "delayed", "limited")
@@ -40,7 +40,7 @@ async def ends(kind: str, pki: Any) -> AsyncIterator[tuple[Any, Any]]:
         try:
             yield near, far
         finally:
-            await near.close()
+            await close_all(near, far)
 
 
 @pytest.fixture(params=KINDS)

@@ -36,8 +36,14 @@ async def two_ends(wrap: Callable[[Any], Any]) -> AsyncIterator[tuple[Any, Any]]
     try:
         yield ends
     finally:
-        for end in ends:
-            await end.close()
+        await close_all(*ends)
+
+
+async def close_all(*streams: Any) -> None:
+    """Close them at the same time: a close waits for that of the peer, for up to a second."""
+    async with anysock.task_group() as group:
+        for stream in streams:
+            group.spawn(stream.close())
 
 
 async def receive(stream: Any, size: int) -> bytes:
