@@ -48,7 +48,8 @@ from anysock.tasks.runtime import (
     timeout,
     to_thread,
 )
-from anysock.telemetry.events import CloseReason, Counters, EventGroup, Events
+from anysock.telemetry.counters import Counters
+from anysock.telemetry.events import CloseReason, EventGroup, Events
 from anysock.telemetry.logs import FloodLimit, LogEvents
 from anysock.workers.serving import serve
 

@@ -208,32 +208,16 @@ class Notifier:
 
 
 class NotifyEvents(Events):
-    """Reports to systemd, by `notifier`, what happens to a server.
-
-    The watchdog is fed by a task of the server's own engine, and so not while a handler holds up
-    the loop. Where each client has a thread, or one is served at a time, no handler holds up a
-    loop: then the watchdog is fed as long as the process lives.
-    """
+    """Reports to systemd, by `notifier`, what happens to a server."""
 
     def __init__(self, notifier: Notifier) -> None:
         self._notifier = notifier
+        # What it was told when the server began to serve.
         self._serving = ""
-        self._watched: Task[object] | None = None
 
     def listening(self, addresses: Sequence[str], engine: str) -> None:
         self._serving = f"listening on {', '.join(addresses)} ({engine})"
         self._notifier.ready(self._serving)
-        seconds = self._notifier.watchdog_seconds
-        if seconds is not None:
-            self._watched = current_engine().spawn_background(
-                self._live(seconds), "systemd's watchdog"
-            )
-
-    async def _live(self, seconds: float) -> None:
-        engine = current_engine()
-        while True:
-            self._notifier.watchdog()
-            await engine.sleep(seconds)
 
     def accepting_paused(self) -> None:
         self._notifier.status("accepting is paused")
@@ -248,7 +232,8 @@ class NotifyEvents(Events):
         self._notifier.ready(self._serving)
 
     def reload_failed(self, error: Exception) -> None:
-        self._notifier.ready(f"{self._serving}; not reloaded: {error}")
+        if self._serving:
+            self._notifier.ready(f"{self._serving}; not reloaded: {error}")
 
     def drain_delayed(self, seconds: float) -> None:
         self._notifier.stopping(f"draining begins in {seconds:g} s", seconds)
@@ -261,8 +246,36 @@ class NotifyEvents(Events):
 
     def drained(self, aborted: int, seconds: float) -> None:
         self._notifier.status(f"drained, {aborted} connections aborted")
-        if self._watched is not None:
-            self._watched.cancel()
+
+
+class WatchdogEvents(Events):
+    """Feeds systemd's watchdog while a server serves.
+
+    A task of the server's own engine does that, and so not while a handler holds up the loop. Where
+    each client has a thread, or one is served at a time, no handler holds up a loop: then the
+    watchdog is fed as long as the process lives.
+    """
+
+    def __init__(self, notifier: Notifier) -> None:
+        self._notifier = notifier
+        self._task: Task[object] | None = None
+
+    def listening(self, addresses: Sequence[str], engine: str) -> None:
+        seconds = self._notifier.watchdog_seconds
+        if seconds is not None:
+            self._task = current_engine().spawn_background(
+                self._live(seconds), "systemd's watchdog"
+            )
+
+    async def _live(self, seconds: float) -> None:
+        engine = current_engine()
+        while True:
+            self._notifier.watchdog()
+            await engine.sleep(seconds)
+
+    def drained(self, aborted: int, seconds: float) -> None:
+        if self._task is not None:
+            self._task.cancel()
 
 
 def _is_number(text: str) -> bool:

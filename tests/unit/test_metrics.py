@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from anysock.admin.prometheus import exposition
-from anysock.telemetry.events import DURATION_BUCKETS, CloseReason, Counters, EventGroup, Events
+from anysock.telemetry.counters import DURATION_BUCKETS, Counters
+from anysock.telemetry.events import CloseReason, EventGroup, Events
 from anysock.telemetry.metrics import METRICS, Kind, add, reference, snapshot, what_remains
 
 

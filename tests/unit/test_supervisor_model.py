@@ -11,7 +11,7 @@ import signal
 import subprocess
 from itertools import chain, repeat
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 from unittest.mock import Mock
 
 import pytest
@@ -21,10 +21,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from hypothesis.stateful import run_state_machine_as_test as run_machine
 
 from anysock.options.serve import ServeOptions
+from anysock.systemd import Notifier, NotifyEvents
+from anysock.telemetry.events import EventGroup
+from anysock.telemetry.logs import LogEvents
 from anysock.workers import supervisor as supervised
 from anysock.workers.process import WorkerProcess
-from anysock.workers.slots import MOST_WORKERS
-from anysock.workers.staffing import MOST_FAILURES
+from anysock.workers.restart_policy import MAX_FAILURES
+from anysock.workers.slots import MAX_WORKERS
 from anysock.workers.supervisor import Supervisor
 
 FAILURES = [
@@ -46,7 +49,7 @@ class Process:
         self.sock = self
         self.messages: list[dict[str, Any]] = []
         self.told: list[str] = []
-        self.has_more_to_say = False
+        self.has_outbox = False
 
     def poll(self) -> int | None:
         return self.returncode
@@ -60,16 +63,16 @@ class Process:
         assert self.returncode is not None
 
     def close(self) -> None: ...
-    def go_on(self) -> None: ...
+    def flush(self) -> None: ...
 
     def receive(self) -> list[dict[str, Any]] | None:
         said, self.messages = self.messages, []
         return said or (None if self.returncode is not None else [])
 
-    def tell(self, **words) -> None:
+    def send(self, **words) -> None:
         self.told.append(words["do"])
 
-    def hint(self, **words) -> bool:
+    def send_if_ready(self, **words) -> bool:
         return True
 
     @property
@@ -121,14 +124,15 @@ class Anything:
         self.told.append("reloading")
 
     def stopping(self, *_) -> None: ...
+    def status(self, *_) -> None: ...
     def close(self) -> None: ...
 
 
 class Table:
-    def of(self, line: int) -> int:
+    def of(self, slot: int) -> int:
         return 0
 
-    def clear(self, line: int) -> None: ...
+    def clear(self, slot: int) -> None: ...
 
     def total(self) -> int:
         return 0
@@ -143,9 +147,10 @@ class Fleet:
             supervised, "time", SimpleNamespace(monotonic=lambda: self.now, sleep=lambda _: None)
         )
         supervisor: Any = Supervisor("echo", ServeOptions(bind="127.0.0.1:0", workers=wanted))
-        supervisor._selector.close()
-        supervisor._selector = Selector()
+        supervisor._channels.close()
+        supervisor._channels._selector = Selector()
         self.notifier = supervisor._notifier = Anything()
+        supervisor._emit = EventGroup(LogEvents(), NotifyEvents(cast(Notifier, self.notifier)))
         supervisor._sockets = Anything()
         supervisor._table = Table()
         supervisor._hiring = self
@@ -175,7 +180,7 @@ class Fleet:
 
     def turn(self) -> None:
         if self.supervisor._ending is None:
-            self.supervisor._turn()
+            self.supervisor._iterate()
 
     def signal(self, signum: int) -> None:
         if self.supervisor._ending is None:
@@ -265,7 +270,7 @@ class Deaths(RuleBasedStateMachine):
             return
         assert not served or fleet.serving, "the last that served was told to go"
         assert len(fleet.staying) <= self.wanted + 1
-        start_at = fleet.supervisor._staffing.start_at
+        start_at = fleet.supervisor._staffing.restarts.start_at
         if fleet.failure is None and (start_at is None or start_at <= fleet.now):
             assert len(fleet.staying) >= self.wanted
 
@@ -329,7 +334,7 @@ class Deaths(RuleBasedStateMachine):
         assert len(self.fleet.serving) == self.wanted
         assert len(self.fleet.staying) == self.wanted
         assert not self.fleet.supervisor._staffing.old
-        assert not self.fleet.supervisor._reloading
+        assert not self.fleet.supervisor._staffing.reload.under_way
 
     def teardown(self):
         try:
@@ -427,7 +432,7 @@ def test_new_code_that_dies_at_once_never_ends_those_that_serve(fleet):
     """Not gunicorn's "Worker failed to boot", which ends them all."""
     fleet = fleet(2)
     fleet.processes[0].returncode = -9
-    for _ in range(4 * MOST_FAILURES):
+    for _ in range(4 * MAX_FAILURES):
         fleet.pass_time(6)
         fails(fleet)
         assert fleet.serving == [fleet.processes[1]]
@@ -476,10 +481,10 @@ def test_many_reloads_at_once_start_one_worker_at_a_time(fleet):
 
 
 def test_where_too_many_old_ones_are_left_it_waits_for_one_to_end(fleet):
-    """Each old worker serves its clients to their end, and has a line in the table until then."""
+    """Each old worker serves its clients to their end, and has a slot in the table until then."""
     from anysock.workers.hiring import Hiring
 
-    workers: list[Any] = [SimpleNamespace(line=line) for line in range(MOST_WORKERS)]
+    workers: list[Any] = [SimpleNamespace(slot=slot) for slot in range(MAX_WORKERS)]
     table: Any = Table()
     sockets: Any = Anything()
     hiring = Hiring(("echo", ServeOptions(), None), table, sockets, 1)
@@ -494,7 +499,7 @@ def test_a_turn_that_fails_ends_nobody(fleet, caplog):
     supervisor._table.clear = Mock(side_effect=chain([MemoryError], repeat(None)))
     fleet.processes[0].returncode = -9
     for _ in range(3):
-        supervisor._survive(supervisor._turn)
+        supervisor._survive(supervisor._iterate)
     fleet.settle()
     assert len(fleet.serving) == 2
     assert [each.getMessage() for each in caplog.records if each.exc_info] == [
@@ -506,7 +511,7 @@ def test_a_turn_that_always_fails_is_given_up(fleet):
     supervisor = fleet(2).supervisor
     turn = Mock(side_effect=MemoryError)
     with pytest.raises(MemoryError):
-        for _ in range(10 * MOST_FAILURES):
+        for _ in range(10 * MAX_FAILURES):
             supervisor._survive(turn)
     assert 10 <= turn.call_count <= 100
 

@@ -13,7 +13,8 @@ from anysock.engines.posix.machine import MACHINE
 from anysock.errors import StreamClosed
 from anysock.options.serve import ServeOptions
 from anysock.server.udp.service import UdpService
-from anysock.telemetry.events import Counters, EventGroup
+from anysock.telemetry.counters import Counters
+from anysock.telemetry.events import EventGroup
 from tests.told import Told
 
 SOURCE = ("192.0.2.9", 40000)

@@ -15,7 +15,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import generate_latest
 
-from anysock.telemetry.events import DURATION_BUCKETS
+from anysock.telemetry.counters import DURATION_BUCKETS
 from anysock.telemetry.metrics import METRICS, Kind, Metric, Snapshot
 
 #: The content type of `exposition`. Every Prometheus takes it; what a client would rather have is

@@ -29,7 +29,8 @@ from anysock.server.phase import Life, Phase
 from anysock.server.process import ENDING_SIGNALS, OwnProcess, bounded_start
 from anysock.server.traffic import CHECK_SECONDS, REPORT_SECONDS, Traffic
 from anysock.streams.connection import Connection
-from anysock.telemetry.events import CloseReason, Counters, EventGroup, Events, check_events
+from anysock.telemetry.counters import Counters
+from anysock.telemetry.events import CloseReason, EventGroup, Events, check_events
 from anysock.telemetry.logs import LogEvents
 
 # Seconds that handlers have to clean up once their connection was aborted.

@@ -1,4 +1,4 @@
-"""What a server tells of itself: the table of its events, and the counters that listen to them.
+"""What a server tells of itself: the table of its events.
 
 The server logs nothing. It calls the methods of an `Events` object, once for each thing that
 happens; `anysock.telemetry.logs` turns them into log lines. Subclass `Events`, override what you
@@ -16,12 +16,8 @@ from __future__ import annotations
 
 import enum
 import inspect
-import itertools
 import logging
-import threading
-from bisect import bisect_left
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from anysock.errors import WrongType
@@ -29,10 +25,6 @@ from anysock.errors import WrongType
 if TYPE_CHECKING:
     from anysock.engines.base import SockAddr
     from anysock.streams.connection import Connection
-
-#: Up to so many seconds a connection lasts that is counted in each bucket of
-#: `Counters.durations`; what lasts longer than the last is counted in one more.
-DURATION_BUCKETS = (0.001, 0.01, 0.1, 0.5, 1, 5, 15, 60, 300, 1800, 7200, 21_600, 86_400)
 
 _log = logging.getLogger("anysock.events")
 
@@ -187,6 +179,53 @@ class Events:
     def drained(self, aborted: int, seconds: float) -> None:
         """All connections are gone after `seconds`, `aborted` of them by force."""
 
+    # Of a server with several workers: their supervisor emits these. It also emits the events in
+    # `FOR_ALL_WORKERS`, once for all of them.
+
+    def workers_started(self, pids: Sequence[int], max_connections: int) -> None:
+        """All workers serve, for the first time: their process numbers, and the maximum of
+        connections of all workers together."""
+
+    def worker_not_started(self, cause: str) -> None:
+        """A worker could not be started. That is tried again until it works. Emitted once for each
+        `cause` in a row."""
+
+    def worker_started(self, pid: int, failed: int) -> None:
+        """A worker process was started, after `failed` attempts that did not work."""
+
+    def worker_replaced(self, pid: int, successor: int) -> None:
+        """The worker `successor` serves in the place of `pid`, which accepts no more connections
+        and ends."""
+
+    def worker_died(self, pid: int, how: str, why: str, restart_in: float | None) -> None:
+        """A worker has ended unasked, or not as it should. `how` it ended, such as ``was killed by
+        SIGKILL``; `why`, or what that has cost. Another one is started in `restart_in` seconds
+        (None: no other one is wanted)."""
+
+    def worker_killed(self, pid: int) -> None:
+        """A worker did not end in time, and is killed."""
+
+    def workers_wanted(self, number: int, before: int) -> None:
+        """A signal has changed the number of workers."""
+
+    def workers_reloading(self, number: int) -> None:
+        """SIGHUP: `number` workers are being replaced, one by one. Comes after `reload_begun`."""
+
+
+#: The events that the supervisor of several workers emits once for all of them.
+FOR_ALL_WORKERS = frozenset(
+    {
+        "listening",
+        "most_connections",
+        "accepting_paused",
+        "accepting_resumed",
+        "drain_delayed",
+        "drain_begun",
+        "drain_left",
+        "drained",
+    }
+)
+
 
 def check_events(events: object) -> None:
     """Raises `WrongType` if `events` is no object of `Events`, or would not be called: what is
@@ -204,8 +243,9 @@ def check_events(events: object) -> None:
 
 
 class EventGroup(Events):
-    """Tells each of several listeners of each event, in their order. One that raises is reported,
-    with its traceback, and harms neither the others nor who tells of the event.
+    """Emits each event to several listeners, in their order, except those named in `without`. A
+    listener that raises is reported, with its traceback, and harms neither the others nor the code
+    that emits the event.
 
     >>> class Bell(Events):
     ...     def drained(self, aborted, seconds):
@@ -215,9 +255,9 @@ class EventGroup(Events):
     ding
     """
 
-    def __init__(self, *listeners: Events) -> None:
+    def __init__(self, *listeners: Events, without: Collection[str] = ()) -> None:
         for name, does_nothing in vars(Events).items():
-            if name.startswith("_"):
+            if name.startswith("_") or name in without:
                 continue
             # Most listeners want to know little; one that does not override the event is not
             # called, and a group where nobody does keeps the method that does nothing.
@@ -239,125 +279,3 @@ def _to_each(methods: Sequence[Any]) -> Any:
                 _log.exception("a listener to events failed: %r", method)
 
     return tell
-
-
-class Counters(Events):
-    """What a server has done so far: the first listener to its events.
-
-    Everything here is counted once a connection, and nothing once a message: what a connection
-    moves is asked of its stream, which keeps count anyway.
-    """
-
-    def __init__(self) -> None:
-        #: How many peers were accepted.
-        self.accepted = 0
-        #: How many handlers raised.
-        self.handler_failures = 0
-        #: How many times accept(2) failed, for whatever reason.
-        self.accept_errors = 0
-        #: Bytes of the connections that are closed.
-        self.bytes_received = 0
-        self.bytes_sent = 0
-        #: How many clients had to wait, by the option that made them.
-        self.waited: Counter[str] = Counter()
-        #: How many connections were closed, by reason.
-        self.closed: Counter[CloseReason] = Counter()
-        #: How many connections have lasted how long, by `DURATION_BUCKETS`.
-        self.durations = [0] * (len(DURATION_BUCKETS) + 1)
-        #: How many seconds they have lasted, all together.
-        self.seconds = 0.0
-        #: The connections that are open, and when each was accepted, by `Engine.now`.
-        self.open: dict[Connection, float] = {}
-        #: Datagrams, and their bytes; and those that were not answered, by the reason.
-        self.datagrams_received = 0
-        self.datagrams_sent = 0
-        self.datagram_bytes_received = 0
-        self.datagram_bytes_sent = 0
-        self.refused: Counter[str] = Counter()
-        # Under `threads` many count at once, and ``+=`` is more than one step.
-        self._lock = threading.Lock()
-        self._told_received = 0
-        self._told_sent = 0
-
-    def connection_accepted(self, connection: Connection, at: float) -> None:
-        with self._lock:
-            self.accepted += 1
-            self.open[connection] = at
-
-    def connection_closed(
-        self, connection: Connection, reason: CloseReason, error: BaseException | None
-    ) -> None:
-        lasted = connection.lasted or 0.0
-        with self._lock:
-            del self.open[connection]
-            self.closed[reason] += 1
-            self.bytes_received += connection.bytes_received
-            self.bytes_sent += connection.bytes_sent
-            self.durations[bisect_left(DURATION_BUCKETS, lasted)] += 1
-            self.seconds += lasted
-            if reason is CloseReason.FAILED:
-                self.handler_failures += 1
-
-    def client_waited(self, limit: str) -> None:
-        with self._lock:
-            self.waited[limit] += 1
-
-    def accept_error(self, error: Exception) -> None:
-        with self._lock:
-            self.accept_errors += 1
-
-    def datagram_received(self, size: int) -> None:
-        with self._lock:
-            self.datagrams_received += 1
-            self.datagram_bytes_received += size
-
-    def datagram_sent(self, size: int) -> None:
-        with self._lock:
-            self.datagrams_sent += 1
-            self.datagram_bytes_sent += size
-
-    def datagram_refused(self, reason: str) -> None:
-        with self._lock:
-            self.refused[reason] += 1
-
-    def oldest(self, most: int) -> list[tuple[Connection, float]]:
-        """The connections that have been open for longest, `most` of them, each with the time at
-        which it was accepted. May be called from any thread."""
-        with self._lock:
-            return list(itertools.islice(self.open.items(), most))
-
-    def figures(self) -> dict[str, Any]:
-        """All of it, as it was at one moment; the bytes with those of open connections.
-
-        May be called from any thread, and holds nobody up: while it counts the bytes of 10,000
-        open connections, others come and go.
-        """
-        with self._lock:
-            still_open = list(self.open)
-            found: dict[str, Any] = {
-                "connections": len(still_open),
-                "accepted": self.accepted,
-                "closed": {reason.name.lower(): self.closed[reason] for reason in CloseReason},
-                "waited": dict(self.waited),
-                "datagrams_received": self.datagrams_received,
-                "datagrams_sent": self.datagrams_sent,
-                "datagram_bytes_received": self.datagram_bytes_received,
-                "datagram_bytes_sent": self.datagram_bytes_sent,
-                "datagrams_refused": dict(self.refused),
-                "handler_failures": self.handler_failures,
-                "accept_errors": self.accept_errors,
-                "durations": list(self.durations),
-                "seconds": self.seconds,
-            }
-            received, sent = self.bytes_received, self.bytes_sent
-        # Whoever ends meanwhile is counted here for the last time, and next time there: no byte is
-        # missed or counted twice.
-        received += sum(connection.bytes_received for connection in still_open)
-        sent += sum(connection.bytes_sent for connection in still_open)
-        with self._lock:
-            # The header of a proxy and the handshake of TLS are counted until they are known to be
-            # no part of the conversation. But a counter that goes back means a restart to whoever
-            # reads it, who would then count all of it again.
-            found["bytes_received"] = self._told_received = max(received, self._told_received)
-            found["bytes_sent"] = self._told_sent = max(sent, self._told_sent)
-        return found

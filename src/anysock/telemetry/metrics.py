@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from anysock.engines.base import Engine
-from anysock.telemetry.events import DURATION_BUCKETS, CloseReason, Counters
+from anysock.telemetry.counters import DURATION_BUCKETS, Counters
+from anysock.telemetry.events import CloseReason
 from anysock.telemetry.logs import lines_lost
 
 #: The figures of a server, or of several: numbers, lists of numbers, and numbers by name.

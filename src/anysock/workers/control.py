@@ -43,39 +43,39 @@ class ToWorker(_End):
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock)
         sock.setblocking(False)
-        self._unsaid = b""
+        self._outbox = b""
 
     @property
-    def has_more_to_say(self) -> bool:
-        """Whether `go_on` is to be called once the socket is writable."""
-        return bool(self._unsaid)
+    def has_outbox(self) -> bool:
+        """Whether `flush` is to be called once the socket is writable."""
+        return bool(self._outbox)
 
     def send_job(self, job: object) -> None:
         """What a worker is to do: the first thing that it is told. Raises what pickle raises."""
         data = pickle.dumps(job)
         self._say(_LENGTH.pack(len(data)) + data)
 
-    def tell(self, **words: Any) -> None:
+    def send(self, **words: Any) -> None:
         """Send a message, now or as soon as the worker hears."""
         self._say(_line(words))
 
-    def hint(self, **words: Any) -> bool:
+    def send_if_ready(self, **words: Any) -> bool:
         """Send a message if the worker hears now; false if it does not."""
-        return not self._unsaid and _sent_at_once(self.sock, _line(words))
+        return not self._outbox and _sent_at_once(self.sock, _line(words))
 
-    def go_on(self) -> None:
+    def flush(self) -> None:
         """Send more of what has not been said."""
         self._say(b"")
 
     def _say(self, data: bytes) -> None:
-        self._unsaid += data
+        self._outbox += data
         try:
-            while self._unsaid:
-                self._unsaid = self._unsaid[self.sock.send(self._unsaid) :]
+            while self._outbox:
+                self._outbox = self._outbox[self.sock.send(self._outbox) :]
         except BlockingIOError:
             pass
         except OSError:
-            self._unsaid = b""
+            self._outbox = b""
 
 
 class ToSupervisor(_End):
@@ -98,12 +98,12 @@ class ToSupervisor(_End):
             data += chunk
         return bytes(data)
 
-    def tell(self, **words: Any) -> None:
+    def send(self, **words: Any) -> None:
         """Send a message. To one that is gone, nothing."""
         with self._lock, contextlib.suppress(OSError):
             self.sock.sendall(_line(words))
 
-    def hint(self, **words: Any) -> None:
+    def send_if_ready(self, **words: Any) -> None:
         """Send a message, if the supervisor hears now. Waits for nobody: another thread may be
         telling it something long, and the supervisor may be stopped."""
         if self._lock.acquire(blocking=False):

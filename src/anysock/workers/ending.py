@@ -1,13 +1,13 @@
-"""The end of a server of several workers: when it drains, and by when all must be over."""
+"""The end of a server with several workers: when it drains, and its deadline."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-# What workers may take to end besides what they give their connections.
+# How long workers may take to end, besides what they give their connections.
 END_MARGIN_SECONDS = 3.0
 
-# How often it is told how many are left.
+# How often the number of connections that are left is told.
 TELL_SECONDS = 1.0
 
 
@@ -27,25 +27,25 @@ class Ending:
         """One that begins `now`, drains after `delay`, and may take `timeout` in all."""
         return cls(now, now + delay, now + timeout + END_MARGIN_SECONDS)
 
-    def patience(self, now: float) -> float:
-        """For how long there is nothing to do, unless something happens."""
+    def seconds_to_wait(self, now: float) -> float:
+        """Until there is something to do, in seconds, unless something happens."""
         if not self.draining:
             return max(self.drain_at - now, 0.0)
         return max(min(self.deadline, self.told_at + TELL_SECONDS) - now, 0.0)
 
     def seconds_left(self, now: float) -> float:
-        """How long the connections have, from `now` on."""
+        """How long the connections have from `now` on, in seconds."""
         return round(max(self.deadline - END_MARGIN_SECONDS - now, 0.0), 2)
 
     def is_late(self, now: float) -> bool:
-        """Whether who is left must be killed. If so, it is for a while not asked again."""
+        """Whether the workers that are left must be killed. If so, the answer is no for a while."""
         if now < self.deadline:
             return False
         self.deadline = now + END_MARGIN_SECONDS
         return True
 
     def may_tell(self, now: float) -> bool:
-        """Whether it is time to tell how many are left; if so, it is told."""
+        """Whether it is time to tell how many connections are left; then that counts as told."""
         if now - self.told_at < TELL_SECONDS:
             return False
         self.told_at = now

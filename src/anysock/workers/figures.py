@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from anysock.telemetry import metrics
-from anysock.telemetry.events import Counters
+from anysock.telemetry.counters import Counters
 from anysock.telemetry.metrics import Snapshot
 from anysock.workers.process import WorkerProcess
 
@@ -67,7 +67,7 @@ class Questions:
         question.gone = self._gone
         question.last = {worker.pid: worker.figures for worker in workers}
         for worker in workers:
-            if not worker.control.hint(do=question.kind, id=number, most=question.most):
+            if not worker.control.send_if_ready(do=question.kind, id=number, most=question.most):
                 question.leave_out(worker.pid)
         if not question.missing:
             question.done.set()
@@ -106,7 +106,7 @@ class Asked(Protocol):
     def unready(self) -> str | None: ...
 
     @property
-    def most_connections(self) -> int: ...
+    def max_connections(self) -> int: ...
 
 
 class FleetFigures:
@@ -129,7 +129,7 @@ class FleetFigures:
         ours = metrics.snapshot(Counters(), None, lag=0.0, highest_lag=0.0, stuck=0)
         found = metrics.add([ours, question.gone, *(question.last | answers).values()])
         return found | {
-            "most_connections": self._supervisor.most_connections,
+            "most_connections": self._supervisor.max_connections,
             "workers": len(answers),
         }
 

@@ -11,15 +11,15 @@ from anysock.handlers import Handler
 from anysock.options.serve import MIN_UDP_RATE, ServeOptions
 from anysock.telemetry.events import Events
 from anysock.workers.process import WorkerProcess
-from anysock.workers.slots import MOST_WORKERS, SlotTable
+from anysock.workers.slots import MAX_WORKERS, SlotTable
 from anysock.workers.sockets import SharedSockets
-from anysock.workers.staffing import MOST_WANTED
+from anysock.workers.staffing import MAX_WANTED
 
 
 def check(handler: Handler | str, options: ServeOptions, events: Events | None) -> None:
     """Raises `UsageError` when workers could not be started with that, ever."""
-    if options.workers > MOST_WANTED:
-        raise UsageError(f"--workers: at most {MOST_WANTED}")
+    if options.workers > MAX_WANTED:
+        raise UsageError(f"--workers: at most {MAX_WANTED}")
     if not sys.executable:
         raise UsageError("--workers: this Python does not know its interpreter (sys.executable)")
     try:
@@ -50,15 +50,15 @@ class Hiring:
     def start(self, generation: int, wanted: int, workers: list[WorkerProcess]) -> WorkerProcess:
         """One more, besides `workers`, who are all that there are. Raises one of `NOT_STARTED` when
         that can't be done now."""
-        taken = {worker.line for worker in workers}
-        line = next((line for line in range(MOST_WORKERS) if line not in taken), None)
-        if line is None:
-            raise OSError(f"{MOST_WORKERS} are there already, with those that come to their end")
+        taken = {worker.slot for worker in workers}
+        slot = next((slot for slot in range(MAX_WORKERS) if slot not in taken), None)
+        if slot is None:
+            raise OSError(f"{MAX_WORKERS} are there already, with those that come to their end")
         return WorkerProcess.start(
             (self._handler, self._options_of_one(wanted), self._events),
             [self._table.fd, *self._sockets.fds],
             generation=generation,
-            line=line,
+            slot=slot,
             table_fd=self._table.fd,
             most=self._most,
             figures=self._options.admin is not None,

@@ -25,13 +25,13 @@ class WorkerProcess:
     """A worker that was started."""
 
     def __init__(
-        self, process: subprocess.Popen[bytes], control: ToWorker, line: int, generation: int
+        self, process: subprocess.Popen[bytes], control: ToWorker, slot: int, generation: int
     ) -> None:
         self.process = process
         self.pid = process.pid
         self.control = control
-        #: Its line in the table of slots.
-        self.line = line
+        #: Its index in the table of slots.
+        self.slot = slot
         # What `anysock.workers.staffing.Member` says of these.
         self.generation = generation
         self.started_at = time.monotonic()
@@ -75,7 +75,7 @@ class WorkerProcess:
         except BaseException:
             control.sock.close()
             raise
-        worker = cls(process, control, job["line"], generation)
+        worker = cls(process, control, job["slot"], generation)
         try:
             control.send_job(
                 Job(

@@ -22,7 +22,7 @@ from anysock.net.addresses import Address
 from anysock.options.keywords import ServeKeywords, options_of
 from anysock.options.serve import ServeOptions
 from anysock.server.server import Server
-from anysock.systemd import Notifier, NotifyEvents
+from anysock.systemd import Notifier, NotifyEvents, WatchdogEvents
 from anysock.telemetry.events import EventGroup, Events, check_events
 from anysock.telemetry.logs import configure_logging, flush_log, has_handlers
 
@@ -92,7 +92,7 @@ def _serve(
     server = Server(handler, options, events=events)
     notifier = Notifier()
     if notifier.anybody:
-        server.events = EventGroup(server.events, NotifyEvents(notifier))
+        server.events = EventGroup(server.events, NotifyEvents(notifier), WatchdogEvents(notifier))
     # The endpoint before the engine, which has descriptors to be closed.
     with contextlib.closing(notifier), _admin(server):
         engine: Engine = make_engine(server.options.engine)

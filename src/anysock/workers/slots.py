@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 from anysock.errors import StartError
 
 #: The most workers at once, with those that are being replaced.
-MOST_WORKERS = 1024
+MAX_WORKERS = 1024
 
-_BYTES = 4 * MOST_WORKERS
+_BYTES = 4 * MAX_WORKERS
 
 
 # How long who wants the lock waits for another, in seconds. It is held for some microseconds; for
@@ -79,13 +79,13 @@ class SlotTable:
         """How many connections all workers have."""
         return sum(self._counts)
 
-    def of(self, line: int) -> int:
-        return self._counts[line]
+    def of(self, slot: int) -> int:
+        return self._counts[slot]
 
-    def clear(self, line: int) -> None:
+    def clear(self, slot: int) -> None:
         """A worker is gone, and its connections with it. (That makes room at any time: a lock is of
         no use.)"""
-        self._counts[line] = 0
+        self._counts[slot] = 0
 
     def close(self) -> None:
         self._counts.release()
@@ -112,32 +112,32 @@ class SharedSlots:
     descriptors. `freed` is called when one was given back while there was none left."""
 
     def __init__(
-        self, table: SlotTable, line: int, most: int, own: int, freed: Callable[[], None]
+        self, table: SlotTable, slot: int, most: int, own: int, freed: Callable[[], None]
     ) -> None:
         self.most = most
         self._table = table
-        self._line = line
+        self._slot = slot
         self._own = own
         self._freed = freed
 
     def take(self) -> bool:
         with self._table.locked() as (counts, _):
-            if counts[self._line] >= self._own:
+            if counts[self._slot] >= self._own:
                 return False
-            counts[self._line] += 1
+            counts[self._slot] += 1
             if sum(counts) > self.most:
-                counts[self._line] -= 1
+                counts[self._slot] -= 1
                 return False
             return True
 
     def give_back(self) -> None:
         with self._table.locked() as (counts, alone):
             was_full = sum(counts) >= self.most
-            counts[self._line] -= 1
+            counts[self._slot] -= 1
         if was_full or not alone:
             self._freed()
 
     @property
     def full(self) -> bool:
         table = self._table
-        return table.total() >= self.most or table.of(self._line) >= self._own
+        return table.total() >= self.most or table.of(self._slot) >= self._own

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import logging
-import selectors
 import signal
+import socket
 import time
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -17,55 +16,56 @@ from anysock.handlers import Handler
 from anysock.net.addresses import Address
 from anysock.net.certificates import server_context
 from anysock.options.serve import ServeOptions
-from anysock.options.units import format_duration
 from anysock.server.accept_policy import BACK_OFF_SECONDS
 from anysock.server.admission import connections_that_fit
-from anysock.telemetry.events import Events
+from anysock.telemetry.events import EventGroup, Events
 from anysock.telemetry.logs import LogEvents, last_words
 from anysock.workers import hiring
+from anysock.workers.channels import Channels
 from anysock.workers.ending import Ending
 from anysock.workers.figures import Question, Questions
 from anysock.workers.process import NOT_STARTED, WorkerProcess, cause_of
 from anysock.workers.slots import SlotTable
 from anysock.workers.sockets import SharedSockets
 from anysock.workers.staffing import Retire, Staffing
-from anysock.workers.waking import Bell
+from anysock.workers.waking import WakeupPipe
 
-_log = logging.getLogger("anysock")
-_ready_log = logging.getLogger("anysock.ready")
-
-
-# A turn of the supervisor that fails so often in a row will not work again.
-MOST_FAILURES = 50
+# The supervisor ends when this many of its iterations in a row have failed.
+MAX_FAILURES = 50
 
 
 class Supervisor:
-    """Runs ``options.workers`` workers until SIGINT or SIGTERM."""
+    """Runs ``options.workers`` workers until SIGINT or SIGTERM.
+
+    It emits the events that concern all workers, to the same listeners as a server in one process
+    has; `events` are those of the workers.
+    """
 
     def __init__(
         self, handler: Handler | str, options: ServeOptions, events: Events | None = None
     ) -> None:
         self._options = options
-        self._handler = handler
-        self._events = events
+        self._server = (handler, options, events)
+        self._emit: Events = EventGroup(LogEvents())
         self._staffing: Staffing[WorkerProcess] = Staffing(options.workers)
-        self._most = options.max_connections or connections_that_fit(MACHINE) * options.workers
-        self._selector = selectors.DefaultSelector()
-        self._bell = Bell()
+        #: The maximum of connections, for all workers together.
+        self.max_connections = (
+            options.max_connections or connections_that_fit(MACHINE) * options.workers
+        )
+        self._channels = Channels()
+        self._pipe = WakeupPipe()
         self._questions = Questions()
         self._paused = False
         self._announced = False
-        self._reloading = False
         self._aborted = 0
-        # Once it ends; and why, where that is a failure.
+        # Once it ends; and why, if that is a failure.
         self._ending: Ending | None = None
         self._failure: AnysockError | None = None
-        # Of the last that failed: why it could not be started, or how it died.
+        # Why the last worker could not be started, and how the last one died.
         self._last_cause = ""
         self._last_death = ""
-        # How often in a row a turn has failed.
+        # How many iterations in a row have failed.
         self._failures = 0
-        self._serving = ""
         self._ping_at = 0.0
 
     @property
@@ -80,38 +80,38 @@ class Supervisor:
         Raises `UsageError` and `StartError` when the workers can't begin, or die at once again and
         again.
         """
-        hiring.check(self._handler, self._options, self._events)
-        self._table = SlotTable()
-        # From here on nothing of it is in the environment, which the workers inherit.
-        self._notifier = systemd.Notifier()
-        try:
-            self._sockets = SharedSockets(self._options, LogEvents().address_left_out)
-        except BaseException:
-            self._table.close()
-            self._notifier.close()
-            raise
-        self._hiring = hiring.Hiring(
-            (self._handler, self._options, self._events), self._table, self._sockets, self._most
-        )
-        try:
+        hiring.check(*self._server)
+        with contextlib.ExitStack() as stack:
+            self._table = SlotTable()
+            stack.callback(self._table.close)
+            # Removes its variables from the environment, which the workers inherit.
+            self._notifier = systemd.Notifier()
+            stack.callback(self._notifier.close)
+            self._emit = EventGroup(LogEvents(), systemd.NotifyEvents(self._notifier))
+            self._sockets = SharedSockets(self._options, self._emit.address_left_out)
+            stack.callback(self._sockets.close)
+            self._hiring = hiring.Hiring(
+                self._server, self._table, self._sockets, self.max_connections
+            )
+            stack.callback(self._channels.close)
+            stack.callback(self._kill_all)
             self._check_what_is_read_again()
-            with self._bell.hung_up() as hear, self._admin():
-                self._selector.register(hear, selectors.EVENT_READ, None)
-                self._staff_up()
-                while self._workers or self._ending is None:
-                    self._survive(self._turn)
-        finally:
-            for worker in self._workers:
-                worker.kill()
-            self._sockets.close()
-            self._selector.close()
-            self._table.close()
-            self._notifier.close()
+            pipe = stack.enter_context(self._pipe.open())
+            self._channels.add_pipe(pipe)
+            stack.enter_context(self._admin())
+            self._staff_up()
+            while self._workers or self._ending is None:
+                self._survive(lambda: self._iterate(pipe))
+            if self._failure is None:
+                assert self._ending is not None
+                self._emit.drained(self._aborted, time.monotonic() - self._ending.began)
         if self._failure is not None:
             raise self._failure
-        began = self._ending.began if self._ending else 0.0
-        self._tell_drained(time.monotonic() - began)
         return self._aborted
+
+    def _kill_all(self) -> None:
+        for worker in self._workers:
+            worker.kill()
 
     def _admin(self) -> contextlib.AbstractContextManager[object]:
         """The admin endpoint of all workers, if there is to be one."""
@@ -123,63 +123,49 @@ class Supervisor:
 
         return AdminEndpoint(address, FleetFigures(self))
 
-    def _survive(self, turn: Callable[[], object]) -> None:
-        """Whatever fails here, for want of memory or by a fault of ours, the workers serve on."""
+    def _survive(self, iterate: Callable[[], object]) -> None:
+        """Run one iteration. If it fails, for want of memory or by a bug, the workers serve on."""
         try:
-            turn()
+            iterate()
             self._failures = 0
         except Exception as error:
             self._failures += 1
-            if self._ending is not None or self._failures >= MOST_FAILURES:
+            if self._ending is not None or self._failures >= MAX_FAILURES:
                 raise
             if self._failures == 1:
-                _log.error("the supervisor failed, and goes on", exc_info=error)
+                self._emit.housekeeping_failed("the supervisor", error, 0)
             time.sleep(BACK_OFF_SECONDS)
 
-    def _turn(self) -> None:
-        self._wait_for_the_deaf()
-        for key, _ in self._selector.select(self._patience_with_watchdog()):
-            if key.data is None:
-                self._bell.answer(key.fileobj, self._heard)  # type: ignore[arg-type]
-            else:
-                self._listen_to(key.data)
-        self._bury_the_dead()
-        now = time.monotonic()
+    def _iterate(self, pipe: socket.socket | None = None) -> None:
+        for worker in self._channels.wait(self._seconds_to_wait(), self._workers):
+            if worker is not None:
+                self._receive(worker)
+            elif pipe is not None:
+                self._pipe.empty(pipe, self._heard)
+        self._reap()
         if self._ending is None:
             self._staff_up()
         else:
-            self._end_turn(self._ending, now)
+            self._go_on_ending(self._ending, time.monotonic())
 
-    def _wait_for_the_deaf(self) -> None:
-        """Besides the rest, wait until those can hear who were told more than they could take."""
-        for worker in self._workers:
-            key = self._selector.get_map().get(worker.control.sock)
-            wanted = selectors.EVENT_READ
-            if worker.control.has_more_to_say:
-                wanted |= selectors.EVENT_WRITE
-            if key is not None and key.events != wanted:
-                self._selector.modify(key.fileobj, wanted, worker)
-
-    def _patience_with_watchdog(self) -> float | None:
-        """`_patience`; and tell systemd, when it is time to, that the supervisor lives. (A worker
-        that is held up is not seen by that.)"""
-        patience, every = self._patience(), self._notifier.watchdog_seconds
-        if every is None:
-            return patience
+    def _seconds_to_wait(self) -> float | None:
+        """Until there is something to do, unless something happens; None: without end. Tells
+        systemd's watchdog, when it is time to, that the supervisor lives. (The watchdog does not
+        notice a worker that is held up.)"""
         now = time.monotonic()
+        seconds: float | None
+        if self._ending is not None:
+            seconds = self._ending.seconds_to_wait(now)
+        else:
+            start_at = self._staffing.restarts.start_at
+            seconds = None if start_at is None else max(start_at - now, 0.0)
+        if (every := self._notifier.watchdog_seconds) is None:
+            return seconds
         if now >= self._ping_at:
             self._notifier.watchdog()
             self._ping_at = now + every
         left = self._ping_at - now
-        return left if patience is None else min(patience, left)
-
-    def _patience(self) -> float | None:
-        """How long nothing but news can make a difference, in seconds."""
-        now = time.monotonic()
-        if self._ending is not None:
-            return self._ending.patience(now)
-        start_at = self._staffing.start_at
-        return None if start_at is None else max(start_at - now, 0.0)
+        return left if seconds is None else min(seconds, left)
 
     def _heard(self, signum: int) -> None:
         match signum:
@@ -189,57 +175,52 @@ class Supervisor:
                 self._end()
             case signal.SIGHUP if self._ending is None:
                 self._reload()
-            case signal.SIGTTIN if self._ending is None:
-                self._staffing.want_more()
-                _log.info("one worker more: %d", self._staffing.wanted)
-                self._tell_all(do="udp", **self._udp_rates())
-            case signal.SIGTTOU if self._ending is None:
-                if self._staffing.want_less():
-                    _log.info("one worker less: %d", self._staffing.wanted)
-                    self._tell_all(do="udp", **self._udp_rates())
+            case signal.SIGTTIN | signal.SIGTTOU if self._ending is None:
+                staffing, before = self._staffing, self._staffing.wanted
+                if signum == signal.SIGTTIN:
+                    staffing.want_more()
+                elif not staffing.want_less():
+                    return
+                self._emit.workers_wanted(staffing.wanted, before)
+                self._send_to_all(do="udp", **self._udp_rates())
 
     # -- what the admin endpoint asks, from a thread of its own ------------------------------------
 
     def call(self, func: Callable[[], object]) -> None:
         """Let `func` be called on the supervisor's own thread. May be called from any thread."""
-        self._bell.call(func)
+        self._pipe.call(func)
 
     def ask(self, question: Question) -> None:
         """Ask the workers something. To be called on the supervisor's own thread."""
         self._questions.ask(question, [worker for worker in self._workers if worker.ready])
 
     def pause(self) -> None:
-        """Let no worker accept anybody until `resume`. On the supervisor's own thread."""
+        """Let no worker accept connections until `resume`. On the supervisor's own thread."""
         if not self._paused:
             self._paused = True
-            _log.info("accepting is paused")
-            self._tell_all(do="pause")
+            self._emit.accepting_paused()
+            self._send_to_all(do="pause")
 
     def resume(self) -> None:
-        """Let them accept again. On the supervisor's own thread."""
+        """Let the workers accept again. On the supervisor's own thread."""
         if self._paused:
             self._paused = False
-            _log.info("accepting is resumed")
-            self._tell_all(do="resume")
+            self._emit.accepting_resumed()
+            self._send_to_all(do="resume")
 
     @property
     def unready(self) -> str | None:
-        """Why we should be sent no more clients; None: we are ready for them."""
+        """Why a load balancer should send no more clients; None: the server is ready for them."""
         if self._ending is not None:
             return "draining"
         if self._paused:
             return "accepting is paused"
         return None if self._staffing.serving else "no worker is ready"
 
-    @property
-    def most_connections(self) -> int:
-        """The one number for all workers."""
-        return self._most
-
     # -- workers ---------------------------------------------------------------------------------
 
     def _staff_up(self) -> None:
-        """Do what there is to do about the number of workers, and their age."""
+        """Do what the number of workers, and their age, ask for."""
         staffing = self._staffing
         while (step := staffing.step(time.monotonic())) is not None:
             if isinstance(step, Retire):
@@ -247,44 +228,36 @@ class Supervisor:
             else:
                 self._start()
         if not staffing.complete:
-            if staffing.gives_up and self._failure is None:
+            if staffing.gives_up:
                 self._fail(self._why_it_gives_up())
         elif not self._announced:
             self._announced = True
-            self._announce()
-        else:
-            self._tell_reloaded()
+            self._emit.listening(self._sockets.addresses, str(self._options.engine))
+            self._emit.workers_started([each.pid for each in self._workers], self.max_connections)
+        elif staffing.reload.end():
+            self._emit.reloaded()
 
     def _start(self) -> None:
         staffing = self._staffing
         try:
-            worker = self._hiring.start(staffing.generation, staffing.wanted, self._workers)
-            self._register(worker)
+            worker = self._hiring.start(staffing.reload.generation, staffing.wanted, self._workers)
+            self._channels.add(worker)
         except NOT_STARTED as error:
             self._last_cause = cause_of(error)
-            if staffing.not_started(self._last_cause, time.monotonic()):
-                _log.error("can't start a worker: %s; tried again until it works", self._last_cause)
+            if staffing.restarts.not_started(self._last_cause, time.monotonic()):
+                self._emit.worker_not_started(self._last_cause)
             return
-        failed = staffing.started(worker)
-        if failed:
-            _log.info("worker %d is started, after %d tries that failed", worker.pid, failed)
-
-    def _register(self, worker: WorkerProcess) -> None:
-        try:
-            self._selector.register(worker.control.sock, selectors.EVENT_READ, worker)
-        except BaseException:
-            worker.kill()
-            raise
+        self._emit.worker_started(worker.pid, staffing.started(worker))
 
     def _udp_rates(self) -> dict[str, float]:
         return self._hiring.udp_rates(self._staffing.wanted)
 
-    def _listen_to(self, worker: WorkerProcess) -> None:
-        worker.control.go_on()
+    def _receive(self, worker: WorkerProcess) -> None:
+        worker.control.flush()
         messages = worker.control.receive()
         if messages is None:
             # It has closed its end: it is about to die, and SIGCHLD will tell.
-            self._selector.unregister(worker.control.sock)
+            self._channels.remove(worker)
             return
         for message in messages:
             match message:
@@ -298,56 +271,53 @@ class Supervisor:
                 case {"answer": int(number), "value": value}:
                     self._questions.answered(number, worker, value)
                 case {"freed": True}:
-                    self._hint_at_room(besides=worker)
+                    self._tell_of_room(besides=worker)
 
-    def _tell_all(self, **words: Any) -> None:
+    def _send_to_all(self, **words: Any) -> None:
         for worker in self._workers:
             if worker.ready:
-                worker.control.tell(**words)
+                worker.control.send(**words)
 
-    def _hint_at_room(self, besides: WorkerProcess | None = None) -> None:
-        """There may be room again. A worker that misses it looks for itself (`FULL_SECONDS`)."""
+    def _tell_of_room(self, besides: WorkerProcess | None = None) -> None:
+        """There may be room for a connection again. A worker that misses this checks by itself
+        (`FULL_SECONDS`)."""
         for worker in self._workers:
             if worker is not besides and worker.ready:
-                worker.control.hint(do="room")
+                worker.control.send_if_ready(do="room")
 
     def _is_ready(self, worker: WorkerProcess) -> None:
         worker.ready = True
         # There may be more workers, or fewer, than when it was started.
-        worker.control.tell(do="udp", **self._udp_rates())
+        worker.control.send(do="udp", **self._udp_rates())
         if self._paused:
-            worker.control.tell(do="pause")
+            worker.control.send(do="pause")
         if self._ending is not None and self._ending.draining:
-            worker.control.tell(do="end")
-
-    def _announce(self) -> None:
-        addresses = self._sockets.addresses
-        for address in addresses:
-            _ready_log.info("listening on %s (%s)", address, self._options.engine)
-        self._serving = f"listening on {', '.join(addresses)} ({self._options.engine})"
-        self._notifier.ready(self._serving)
-        _log.info(
-            "%d workers: %s", len(self._workers), ", ".join(str(w.pid) for w in self._workers)
-        )
-        _log.info("at most %d connections, all workers together", self._most)
+            worker.control.send(do="end")
 
     def _retire(self, worker: WorkerProcess, successor: WorkerProcess | None) -> None:
         if successor is not None:
-            _log.info("worker %d takes the place of %d", successor.pid, worker.pid)
+            self._emit.worker_replaced(worker.pid, successor.pid)
         worker.ending = True
-        worker.control.tell(do="retire")
+        worker.control.send(do="retire")
 
     def _reload(self) -> None:
-        """SIGHUP: one by one, start a new worker, and when it is ready let the old one go."""
-        self._reloading = True
-        self._notifier.reloading()
+        """SIGHUP: one by one, start a new worker, and retire an old one once it is ready."""
+        reload = self._staffing.reload
+        reload.ask()
+        self._emit.reload_begun()
         try:
             self._check_what_is_read_again()
         except AnysockError as error:
-            _log.error("the workers stay as they are: %s", error)
-            self._tell_reloaded(f"; not reloaded: {error}")
+            self._reload_failed(error)
             return
-        _log.info("replacing %d workers, one by one", self._staffing.reload())
+        reload.begin()
+        self._emit.workers_reloading(len(self._staffing.old))
+
+    def _reload_failed(self, error: Exception) -> None:
+        # Before all workers serve, the reload ends with their start.
+        if self._announced:
+            self._staffing.reload.end()
+        self._emit.reload_failed(error)
 
     def _check_what_is_read_again(self) -> None:
         """Raises `StartError` if new workers could not begin, for what they read anew."""
@@ -355,55 +325,51 @@ class Supervisor:
         if options.tls_cert is not None:
             server_context(options.tls_cert, options.tls_key, options.tls_client_ca)
 
-    def _tell_reloaded(self, how: str = "") -> None:
-        if self._reloading and self._announced:
-            self._reloading = False
-            self._notifier.ready(self._serving + how)
-
     # -- deaths ----------------------------------------------------------------------------------
 
-    def _bury_the_dead(self) -> None:
+    def _reap(self) -> None:
         for worker in list(self._workers):
             if worker.process.poll() is not None:
-                self._bury(worker)
+                self._is_dead(worker)
 
-    def _bury(self, worker: WorkerProcess) -> None:
-        if worker.control.sock in self._selector.get_map():
-            self._listen_to(worker)  # its last words
-        with contextlib.suppress(KeyError):
-            self._selector.unregister(worker.control.sock)
+    def _is_dead(self, worker: WorkerProcess) -> None:
+        if self._channels.has(worker):
+            self._receive(worker)  # its last messages
+        self._channels.remove(worker)
         worker.control.sock.close()
         reload_failed = self._staffing.died(worker, time.monotonic())
         self._questions.is_gone(worker)
-        lost = self._table.of(worker.line)
-        self._table.clear(worker.line)
-        self._hint_at_room()
+        lost = self._table.of(worker.slot)
+        self._table.clear(worker.slot)
+        self._tell_of_room()
         self._last_death = how = worker.how_it_ended
+        cost = f"{lost} connections are lost"
         if worker.ending or self._ending is not None:
             self._aborted += worker.aborted + lost
             if worker.process.returncode and worker.ready:
-                _log.error("worker %d %s, with %d connections", worker.pid, how, lost)
-            return
-        if worker.failure is not None and not self._announced:
+                self._emit.worker_died(worker.pid, how, cost, None)
+        elif worker.failure is not None and not self._announced:
             text, kind = worker.failure
             self._fail(StartError(text) if kind == 1 else UsageError(text))
-            return
-        why = worker.failure[0] if worker.failure else f"{lost} connections are lost"
-        _log.error("worker %d %s: %s", worker.pid, how, why)
-        if reload_failed:
-            _log.error("the other workers stay as they are")
-            self._tell_reloaded("; not reloaded: a new worker has died")
-        start_at = self._staffing.start_at
-        if start_at is not None and len(self._staffing.living) < self._staffing.wanted:
-            wait = max(start_at - time.monotonic(), 0.0)
-            _log.info("another is started in %s", format_duration(round(wait, 1)))
+        else:
+            why = worker.failure[0] if worker.failure else cost
+            self._emit.worker_died(worker.pid, how, why, self._restart_in())
+            if reload_failed:
+                self._reload_failed(StartError("a new worker has died"))
+
+    def _restart_in(self) -> float | None:
+        """In how many seconds a worker is started again; None: none is missing."""
+        start_at = self._staffing.restarts.start_at
+        if start_at is None or len(self._staffing.living) >= self._staffing.wanted:
+            return None
+        return max(start_at - time.monotonic(), 0.0)
 
     def _why_it_gives_up(self) -> StartError:
-        if not self._staffing.quick_deaths:
+        deaths = self._staffing.restarts.quick_deaths
+        if not deaths:
             return StartError(f"can't start the workers: {self._last_cause}")
         return StartError(
-            f"workers die at once, {self._staffing.quick_deaths} times in a row (the last "
-            f"{self._last_death}): giving up"
+            f"workers die at once, {deaths} times in a row (the last {self._last_death}): giving up"
         )
 
     # -- the end ---------------------------------------------------------------------------------
@@ -420,8 +386,7 @@ class Supervisor:
         delay = self._options.drain_delay if self._failure is None else 0.0
         self._ending = Ending.at(now, delay, self._options.drain_timeout)
         if delay:
-            _log.info("not ready any more: draining begins in %g s", delay)
-            self._notifier.stopping(f"draining begins in {delay:g} s", delay)
+            self._emit.drain_delayed(delay)
         else:
             self._drain(self._ending, now)
 
@@ -429,38 +394,28 @@ class Supervisor:
         """Let all workers drain, now."""
         ending.draining = True
         ending.told_at = now
-        left, seconds = self._table.total(), ending.seconds_left(now)
-        self._notifier.stopping(f"draining: {left} connections left", seconds)
         if self._failure is None:
-            _log.info("draining: %d connections left, for at most %g s", left, seconds)
-        # Before the workers close theirs: then nobody listens, and who connects is refused. (So
-        # the delay is not theirs, either: they would not all be over it at the same time.)
+            self._emit.drain_begun(self._table.total(), ending.seconds_left(now))
+        # Before the workers close theirs: then nobody listens, and new connections are refused. (So
+        # the workers have no delay of their own: they would not all end it at the same time.)
         self._sockets.close()
         for worker in self._workers:
             worker.ending = True
             if worker.ready:
-                worker.control.tell(do="end")
+                worker.control.send(do="end")
             else:
                 worker.process.terminate()
 
-    def _end_turn(self, ending: Ending, now: float) -> None:
+    def _go_on_ending(self, ending: Ending, now: float) -> None:
         if not ending.draining:
             if now >= ending.drain_at:
                 self._drain(ending, now)
         elif ending.is_late(now):
             for worker in self._workers:
-                _log.error("worker %d does not end: it is killed", worker.pid)
+                self._emit.worker_killed(worker.pid)
                 worker.process.kill()
         elif ending.may_tell(now) and (left := self._table.total()):
-            seconds = ending.seconds_left(now)
-            _log.info("draining: %d connections left, %.0f s left", left, seconds)
-            self._notifier.status(f"draining: {left} connections left", seconds)
-
-    def _tell_drained(self, seconds: float) -> None:
-        if self._aborted:
-            _log.warning("drained in %.2f s: %d connections were aborted", seconds, self._aborted)
-        else:
-            _log.info("drained in %.2f s", seconds)
+            self._emit.drain_left(left, ending.seconds_left(now))
 
     def _end_at_once(self, signum: int) -> NoReturn:
         for worker in self._workers:

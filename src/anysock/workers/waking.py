@@ -23,7 +23,7 @@ _SIGNALS = (
 )
 
 
-class Bell:
+class WakeupPipe:
     """Signals become bytes on a socket, which can be waited for."""
 
     def __init__(self) -> None:
@@ -31,8 +31,8 @@ class Bell:
         self._calls: collections.deque[Callable[[], object]] = collections.deque()
 
     @contextlib.contextmanager
-    def hung_up(self) -> Iterator[socket.socket]:
-        """The socket. Within the block, signals ring; on the main thread only."""
+    def open(self) -> Iterator[socket.socket]:
+        """The socket to wait for: signals arrive there. For the main thread only."""
         hear, tell = socket.socketpair()
         hear.setblocking(False)
         tell.setblocking(False)
@@ -52,14 +52,14 @@ class Bell:
             tell.close()
 
     def call(self, func: Callable[[], object]) -> None:
-        """Let `func` be called by `answer`. May be called from any thread."""
+        """Let `func` be called by `empty`. May be called from any thread."""
         self._calls.append(func)
         with contextlib.suppress(OSError):  # full: then it wakes anyway
             if self._wakeup is not None:
                 self._wakeup.send(_NO_SIGNAL)
 
-    def answer(self, hear: socket.socket, heard: Callable[[int], None]) -> None:
-        """Tell `heard` of the signals that have come, and do what was called for."""
+    def empty(self, hear: socket.socket, heard: Callable[[int], None]) -> None:
+        """Call `heard` for each signal that has come, and the functions given to `call`."""
         with contextlib.suppress(BlockingIOError):
             for signum in hear.recv(4096):
                 heard(signum)

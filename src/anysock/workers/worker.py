@@ -15,7 +15,6 @@ import socket
 import sys
 import threading
 import types
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ from anysock.errors import AnysockError, StartError, UsageError
 from anysock.machine.process import leave_signals_to_the_main_thread, open_standard_descriptors
 from anysock.server.admission import connections_that_fit
 from anysock.server.server import Server
+from anysock.telemetry.events import FOR_ALL_WORKERS, EventGroup
 from anysock.telemetry.logs import LogEvents, configure_logging, flush_log
 from anysock.telemetry.metrics import Snapshot
 from anysock.workers.control import ToSupervisor
@@ -50,40 +50,13 @@ class Job:
     main_module: str | None
     main_path: str | None
     import_path: list[str]
-    #: The line of this worker in the table of slots, its descriptor, and the number for all.
-    line: int
+    #: The index of this worker in the table of slots, the descriptor of the table, and the maximum
+    #: of connections for all workers together.
+    slot: int
     table_fd: int
     most: int
     #: Whether it will be asked for its figures.
     figures: bool
-
-
-class _Events(LogEvents):
-    """What a worker logs: not what its supervisor tells for all."""
-
-    def listening(self, addresses: Sequence[str], engine: str) -> None:
-        pass
-
-    def most_connections(self, most: int, derived: bool) -> None:
-        pass
-
-    def accepting_paused(self) -> None:
-        pass
-
-    def accepting_resumed(self) -> None:
-        pass
-
-    def drain_delayed(self, seconds: float) -> None:
-        pass
-
-    def drain_begun(self, connections: int, seconds: float) -> None:
-        pass
-
-    def drain_left(self, connections: int, seconds: float) -> None:
-        pass
-
-    def drained(self, aborted: int, seconds: float) -> None:
-        pass
 
 
 class Worker:
@@ -97,8 +70,10 @@ class Worker:
             _take_the_place_of(job.main_module, job.main_path)
         handler, options, events = _unpickled(job.server)
         configure_logging(options.log_level, options.log_format, options.log_time)
-        slots = SharedSlots(table, job.line, job.most, connections_that_fit(MACHINE), self._freed)
-        self.server = Server(handler, options, events=events or _Events.of(options), slots=slots)
+        slots = SharedSlots(table, job.slot, job.most, connections_that_fit(MACHINE), self._freed)
+        # What its supervisor tells for all workers is not told by each.
+        log = EventGroup(LogEvents.of(options), without=FOR_ALL_WORKERS)
+        self.server = Server(handler, options, events=events or log, slots=slots)
         self._figures: ServerFigures | None = None
         if job.figures:
             from anysock.admin.figures import ServerFigures
@@ -110,13 +85,13 @@ class Worker:
 
     def _freed(self) -> None:
         # The others look for themselves, too, now and then.
-        self._control.hint(freed=True)
+        self._control.send_if_ready(freed=True)
 
     def run(self) -> int:
         """Serve until the supervisor, or a signal, has ended it; return how many were aborted."""
         server = self.server
         server.process.exit_code = 0  # the supervisor has its own, for all
-        server.process.before_exit = lambda: self._control.tell(
+        server.process.before_exit = lambda: self._control.send(
             drained=max(server.aborted, 1), figures=self.last_figures
         )
         server.process.run(self.engine, self._serve())
@@ -130,7 +105,7 @@ class Worker:
                 threading.Thread(target=self._obey, name="control", daemon=True).start()
             except RuntimeError as error:  # there is no room for another
                 raise StartError(f"can't start the thread of its supervisor: {error}") from None
-            self._control.tell(ready=True)
+            self._control.send(ready=True)
             await self.server.serve_forever()
 
     def _obey(self) -> None:
@@ -162,9 +137,9 @@ class Worker:
             case {"do": "room"}:
                 engine.call_from_thread(server.there_is_room)
             case {"do": "figures", "id": number} if self._figures is not None:
-                self._control.tell(answer=number, value=self._figures.snapshot())
+                self._control.send(answer=number, value=self._figures.snapshot())
             case {"do": "connections", "id": number, "most": most} if self._figures is not None:
-                self._control.tell(answer=number, value=self._figures.connections(most))
+                self._control.send(answer=number, value=self._figures.connections(most))
 
     def _end(self) -> None:
         try:
@@ -212,11 +187,11 @@ def main() -> None:
     try:
         worker = Worker(control, control.receive_job())
         aborted = worker.run()
-        control.tell(drained=aborted, figures=worker.last_figures)
+        control.send(drained=aborted, figures=worker.last_figures)
     except EOFError:
         code = 1  # the supervisor was gone before it had told us anything
     except AnysockError as error:
-        control.tell(failed=str(error), code=1 if isinstance(error, StartError) else 2)
+        control.send(failed=str(error), code=1 if isinstance(error, StartError) else 2)
         code = 1
     flush_log()
     with contextlib.suppress(OSError):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from anysock.errors import NotServed
 from anysock.net.printable import printable
+from anysock.options.units import format_duration
 from anysock.telemetry.events import CloseReason, Events
 from anysock.telemetry.logs.limits import not_told
 
@@ -150,7 +151,7 @@ class LogEvents(Events):
         _log.info("reloaded")
 
     def reload_failed(self, error: Exception) -> None:
-        _log.error("the certificates stay as they were: %s", error)
+        _log.error("not reloaded, and nothing has changed: %s", error)
 
     def certificate_doubtful(self, text: str) -> None:
         _log.warning("%s: clients will refuse it", text)
@@ -170,6 +171,34 @@ class LogEvents(Events):
             _log.warning("drained in %.2f s: %d connections were aborted", seconds, aborted)
         else:
             _log.info("drained in %.2f s", seconds)
+
+    def workers_started(self, pids: Sequence[int], max_connections: int) -> None:
+        _log.info("%d workers: %s", len(pids), ", ".join(map(str, pids)))
+        _log.info("at most %d connections, all workers together", max_connections)
+
+    def worker_not_started(self, cause: str) -> None:
+        _log.error("can't start a worker: %s; tried again until it works", cause)
+
+    def worker_started(self, pid: int, failed: int) -> None:
+        if failed:
+            _log.info("worker %d is started, after %d tries that failed", pid, failed)
+
+    def worker_replaced(self, pid: int, successor: int) -> None:
+        _log.info("worker %d takes the place of %d", successor, pid)
+
+    def worker_died(self, pid: int, how: str, why: str, restart_in: float | None) -> None:
+        _log.error("worker %d %s: %s", pid, how, why)
+        if restart_in is not None:
+            _log.info("another is started in %s", format_duration(round(restart_in, 1)))
+
+    def worker_killed(self, pid: int) -> None:
+        _log.error("worker %d does not end: it is killed", pid)
+
+    def workers_wanted(self, number: int, before: int) -> None:
+        _log.info("one worker %s: %d", "more" if number > before else "less", number)
+
+    def workers_reloading(self, number: int) -> None:
+        _log.info("replacing %d workers, one by one", number)
 
 
 def _who(peer: SockAddr) -> str:
