@@ -19,7 +19,8 @@ from anysock.server.phase import Life, Phase
 from anysock.server.process import OwnProcess
 from anysock.server.session import Desk, Session, Sessions
 from anysock.streams.connection import Connection
-from anysock.telemetry.events import CloseReason, Counters, EventGroup, Events
+from anysock.telemetry.counters import Counters
+from anysock.telemetry.events import CloseReason, EventGroup, Events
 from tests.virtual import VirtualEngine
 
 BINDING = Binding("127.0.0.1:0")
