@@ -9,6 +9,7 @@ sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "Anysock"
 author = "The Anysock authors"
+copyright = "2026, The Anysock authors"
 release = version = anysock.__version__
 
 extensions = [
