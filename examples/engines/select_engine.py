@@ -34,7 +34,7 @@ class SelectPoller:
         interests = self._interests
         reading = [fd for fd, mask in interests.items() if mask & READABLE]
         writing = [fd for fd, mask in interests.items() if mask & WRITABLE]
-        # What has failed, select(2) calls ready for whatever it was asked for.
+        # select(2) reports a socket that has failed as ready for whatever was asked.
         readable, writable, _ = select.select(reading, writing, [], timeout)
         events = dict.fromkeys(readable, READABLE)
         for fd in writable:

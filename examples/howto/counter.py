@@ -7,17 +7,18 @@ import threading
 import anysock
 
 IDLE_SECONDS = 60
-LONGEST_LINE = 200
-MOST_NAMES = 10_000  # who may invent names without end would fill our memory
+MAX_LINE = 200
+MAX_NAMES = 10_000  # without a bound, a client could fill our memory with names
 
-# What int() reads is more than a protocol means: 1_000, ٣, as many digits as one likes. And what
-# isdigit() takes, such as ², it may not read.
+# int() alone reads more than a protocol means: 1_000, ٣, any number of digits. And isdigit()
+# accepts characters that int() does not read, such as ².
 NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 numbers: collections.Counter[str] = collections.Counter()
 
-# Under `threads` each client has a thread, and += is two steps: to read, and to write. Between
-# them, another client's would be lost. Never held across an await; elsewhere nobody waits for it.
+# Under `threads` each client has a thread, and += is two steps: a read and a write. Without the
+# lock, another client's += between them would be lost. It is never held across an await, so under
+# the other engines no task waits for it.
 lock = threading.Lock()
 
 
@@ -26,7 +27,7 @@ def answer(line: str) -> str:
     match line.split():
         case ["ADD", name, number] if NUMBER.fullmatch(number):
             with lock:
-                if name not in numbers and len(numbers) >= MOST_NAMES:
+                if name not in numbers and len(numbers) >= MAX_NAMES:
                     return "ERR too many names"
                 numbers[name] += int(number)
             return "OK"
@@ -40,7 +41,7 @@ def answer(line: str) -> str:
 async def counter(connection: anysock.Connection) -> None:
     while True:
         async with anysock.move_on_after(IDLE_SECONDS) as scope:
-            line = await connection.recv_line(LONGEST_LINE)
+            line = await connection.recv_line(MAX_LINE)
         if scope.fired:
             await connection.send_all(b"ERR you have been silent for too long\r\n")
             return

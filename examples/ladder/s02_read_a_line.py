@@ -9,13 +9,13 @@ import contextlib
 import socket
 import sys
 
-LONGEST_LINE = 65536  # a client that never ends its line must not fill our memory
+MAX_LINE = 65536  # a client that never ends its line must not fill our memory
 
 
 def read_line(connection):
     """The first line, with its end; what there is of it when the client leaves before."""
     line = bytearray()
-    while len(line) < LONGEST_LINE:
+    while len(line) < MAX_LINE:
         data = connection.recv(2)
         if not data:
             break

@@ -10,14 +10,14 @@ import contextlib
 import socket
 import sys
 
-LONGEST_LINE = 65536
+MAX_LINE = 65536
 PATIENCE = 1.0  # seconds that a client has to see our end
 
 
 def read_line(connection):
     """The first line, with its end; what there is of it when the client leaves before."""
     line = bytearray()
-    while len(line) < LONGEST_LINE and (data := connection.recv(2)):
+    while len(line) < MAX_LINE and (data := connection.recv(2)):
         print(f"I got data: {data}!")
         line += data
         end = line.find(b"\n", max(len(line) - 3, 0))

@@ -38,7 +38,7 @@ class Loop:
             self.process_events(self.paused.select(self.calculate_timeout()))
 
     def run_ready_tasks(self):
-        for _ in range(len(self.ready)):  # those that become ready meanwhile wait a turn
+        for _ in range(len(self.ready)):  # tasks that become ready meanwhile wait for the next
             task = self.ready.popleft()
             try:
                 why, what = task.send(None)

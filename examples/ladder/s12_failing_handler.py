@@ -12,7 +12,7 @@ import logging
 import socket
 import sys
 
-LONGEST_LINE = 65536
+MAX_LINE = 65536
 
 
 async def lines(connection):
@@ -23,8 +23,8 @@ async def lines(connection):
         *whole, begun = (begun + data).split(b"\n")
         for line in whole:
             yield line + b"\n"
-        if len(begun) > LONGEST_LINE:
-            raise ValueError(f"a line longer than {LONGEST_LINE} bytes")
+        if len(begun) > MAX_LINE:
+            raise ValueError(f"a line longer than {MAX_LINE} bytes")
     if begun:
         yield begun
 

@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 
-LONGEST_LINE = 65536
+MAX_LINE = 65536
 
 
 class Clients:
@@ -48,8 +48,8 @@ async def echo(connection):
             *lines, begun = (begun + data).split(b"\n")
             if any(line.strip() == b"boom" for line in lines):
                 raise RuntimeError("boom")
-            if len(begun) > LONGEST_LINE:
-                raise ValueError(f"a line longer than {LONGEST_LINE} bytes")
+            if len(begun) > MAX_LINE:
+                raise ValueError(f"a line longer than {MAX_LINE} bytes")
             await loop.sock_sendall(connection, data)
 
 

@@ -206,7 +206,7 @@ def test_the_line_protocol_adds_up(added):
 
 def test_the_line_protocol_keeps_so_many_names():
     counter = program("counter")
-    counter.MOST_NAMES = 2
+    counter.MAX_NAMES = 2
     answers = [counter.answer(f"ADD {name} 1") for name in ("a", "b", "c", "a")]
     assert answers == ["OK", "OK", "ERR too many names", "OK"]
 
