@@ -86,17 +86,18 @@ while True:
 """
 
 TICKER = """
+import time
+
 import anysock
-from anysock.engines.current import current_engine
 
 async def handler(connection):
     if await connection.recv_exactly(1) == b"?":
-        engine, late = current_engine(), []
+        spent = []
         for _ in range(100):
-            due = engine.now() + 0.010
+            before = time.thread_time()
             await anysock.sleep(0.010)
-            late.append(engine.now() - due)
-        await connection.send_all(repr(sorted(late)).encode() + b"\\n")
+            spent.append(time.thread_time() - before)
+        await connection.send_all(repr(sorted(spent)).encode() + b"\\n")
     else:
         async for chunk in connection:
             await connection.send_all(chunk)
@@ -104,7 +105,9 @@ async def handler(connection):
 
 
 def test_a_ticker_is_not_late_beside_50_flooders(start_server, tmp_path):
-    """Each turn of our loop runs every ready task at most once, and then the timers."""
+    """Each iteration of our loop runs every ready task at most once, and then the timers. So a
+    sleep of 10 ms is over before the loop has worked for 30 ms. (By the clock of its CPU: for how
+    long the machine runs others instead says nothing of the loop.)"""
     (tmp_path / "mine.py").write_text(TICKER)
     # At debug, so that none of the 50 announcements is left out.
     server = start_server(
@@ -114,13 +117,11 @@ def test_a_ticker_is_not_late_beside_50_flooders(start_server, tmp_path):
     flooder = subprocess.Popen(program, stderr=subprocess.DEVNULL)
     try:
         server.wait_for("I got a connection", times=50)
-        p99 = []
-        for _ in range(3):
-            with server.connect() as client:
-                client.sendall(b"?")
-                p99.append(eval(receive_all(client))[98])
-        # The promise is about the loop: one of three must be free of the machine's hiccups.
-        assert min(p99) < 0.020
+        with server.connect() as client:
+            client.sendall(b"?")
+            spent = eval(receive_all(client))
+        assert spent[98] < 0.030
+        assert spent[50] > 0.001, "the flooders have kept the loop busy"
     finally:
         flooder.kill()
         flooder.wait()
