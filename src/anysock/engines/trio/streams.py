@@ -42,8 +42,8 @@ class TrioStream(AwaitingStream):
         return data
 
     async def send_all(self, data: Data) -> None:
+        rest = memoryview(data)  # a TypeError for what is no bytes, before anything has begun
         await self._begin_sending()
-        rest = memoryview(data)
         try:
             while True:
                 self._state.check_send()
