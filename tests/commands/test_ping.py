@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from anysock.clients.echo_check import payload_of
-from anysock.clients.ping import MOST_SAMPLES, Summary, Times
+from anysock.clients.ping.output import summary_lines
+from anysock.clients.ping.statistics import MAX_SAMPLES, Summary, Times
 from tests import bad_servers
 from tests.bad_servers import bad_server
 from tests.harness import ENGINES, PATIENCE, free_port, receive_exactly
@@ -273,7 +274,7 @@ def test_a_percentile_is_told_once_ten_round_trips_lie_beyond_it():
     told = []
     for number in range(1000):
         summary.rtt.add(number / 1000)
-        told.append(summary.lines("x")[-1])
+        told.append(summary_lines(summary, "x")[-1])
     assert "p50" not in told[18]
     assert told[19].endswith(", p50 = 9.000 ms")
     assert told[998].endswith(", p50 = 499.000 ms")
@@ -282,7 +283,7 @@ def test_a_percentile_is_told_once_ten_round_trips_lie_beyond_it():
 
 def test_an_endless_run_has_an_end_to_its_memory():
     times = Times()
-    for number in range(MOST_SAMPLES + 10):
+    for number in range(MAX_SAMPLES + 10):
         times.add(number)
-    assert times.count == MOST_SAMPLES + 10
+    assert times.count == MAX_SAMPLES + 10
     assert times.percentile(0) == 10

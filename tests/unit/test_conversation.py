@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anysock.bench.generator.conversation import Conversation, most_read, pattern_of
+from anysock.bench.generator.conversation import Conversation, max_read, pattern_of
 from anysock.bench.generator.faults import Fault
 
 
@@ -18,7 +18,7 @@ def test_a_pattern_is_one_message_over_and_over(number, size, lines):
     pattern = pattern_of(number, size, lines)
     message = pattern[:size]
     assert pattern == message * (len(pattern) // size)
-    assert len(pattern) >= size - 1 + most_read(size)
+    assert len(pattern) >= size - 1 + max_read(size)
     if lines:
         assert message.endswith(b"\r\n")
         assert message.count(b"\n") == message.count(b"\r") == 1

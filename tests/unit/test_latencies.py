@@ -13,7 +13,7 @@ from anysock.bench.generator.latencies import PERCENTILES, Latencies, Samples, b
 from anysock.bench.reports.text import latency_table
 from anysock.bench.reports.wording import TOO_FEW
 from anysock.clients.percentiles import samples_needed
-from anysock.clients.ping import Times
+from anysock.clients.ping.statistics import Times
 
 # From 50 ns to an hour: what the clock can tell, and what anybody waits for.
 SECONDS = st.floats(5e-8, 3600.0)

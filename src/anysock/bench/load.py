@@ -15,7 +15,7 @@ from typing import Any
 
 from anysock.bench.generator.latencies import Latencies
 from anysock.bench.generator.plan import Plan
-from anysock.bench.processes import Cpu, cpu_of, listeners_at, most_descriptors
+from anysock.bench.processes import Cpu, cpu_of, listeners_at, max_descriptors
 from anysock.engines.current import current_engine
 from anysock.engines.posix.machine import MACHINE
 from anysock.errors import Cancelled, StartError, UsageError
@@ -175,7 +175,7 @@ def load(
     descriptors for; `StartError` when nobody answers.
     """
     plan.check()
-    most = most_descriptors() - _SPARE_DESCRIPTORS
+    most = max_descriptors() - _SPARE_DESCRIPTORS
     if plan.share(0).connections > most:
         raise UsageError(
             f"--connections: {plan.connections} are more than can be opened, {most} by each "

@@ -139,7 +139,7 @@ def listeners_at(address: SockAddr) -> list[int]:
     return pids
 
 
-def most_descriptors() -> int:
+def max_descriptors() -> int:
     """How many descriptors a process may have, after `raise_descriptor_limit`."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     return sys.maxsize if most == resource.RLIM_INFINITY else most

@@ -21,7 +21,7 @@ _PRECISION = 0.05
 # A server that answers less than this of what was asked does not keep up.
 _KEPT_UP = 0.98
 
-_MOST_STEPS = 16
+_MAX_STEPS = 16
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def find_rate(
     lowest = bound.lowest_rate(plan.duration)
     rate = max(closed.rate / 2, lowest)
     passed = failed = 0.0
-    for _ in range(_MOST_STEPS):
+    for _ in range(_MAX_STEPS):
         outcome = run(dataclasses.replace(plan, rate=rate))
         if outcome.interrupted:
             break

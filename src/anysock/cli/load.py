@@ -28,7 +28,7 @@ from anysock.extras import needs
 from anysock.net.addresses import Address
 from anysock.options.values import number, whole
 
-MOST_PROCESSES = 1024
+MAX_PROCESSES = 1024
 
 
 def _bound(text: Any) -> Any:
@@ -94,7 +94,7 @@ def _bound(text: Any) -> Any:
 @click.option("--lines", is_flag=True, help="Messages are lines of text, with CRLF.")
 @click.option(
     "--processes",
-    type=Value("number", whole(1, MOST_PROCESSES)),
+    type=Value("number", whole(1, MAX_PROCESSES)),
     default=1,
     show_default=True,
     metavar="N",

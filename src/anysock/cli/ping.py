@@ -12,12 +12,11 @@ from anysock.cli.helping import Command
 from anysock.cli.trust import trusted, with_trust
 from anysock.cli.values import COUNT, DURATION, SIZE
 from anysock.cli.where import with_address
-from anysock.clients.ping import Plan, ping
+from anysock.clients import MAX_DATAGRAM
+from anysock.clients.ping.pinger import ping
+from anysock.clients.ping.plan import Plan
 from anysock.errors import UsageError
 from anysock.net.addresses import Address
-
-# Of IPv4: 65,535, less the headers (RFC 768, RFC 791).
-MOST_IN_A_DATAGRAM = 65_507
 
 
 @click.command("ping", cls=Command, short_help="Probe an echo server, and check its answers.")
@@ -61,8 +60,8 @@ def command(
     if not asked["timeout"]:
         raise UsageError("--timeout 0 leaves no time for an answer")
     lines = _Lines(quiet=quiet or as_json, silent=as_json)
-    if address.kind == "udp" and asked["size"] > MOST_IN_A_DATAGRAM:
-        raise UsageError(f"--size: a datagram has at most {MOST_IN_A_DATAGRAM} bytes")
+    if address.kind == "udp" and asked["size"] > MAX_DATAGRAM:
+        raise UsageError(f"--size: a datagram has at most {MAX_DATAGRAM} bytes")
     tls = trusted(address, tls_ca, insecure, tls_cert, tls_key)
     summary = ping(Plan(address, tls=tls, **asked), lines.say)
     if as_json:

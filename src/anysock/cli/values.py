@@ -46,14 +46,14 @@ class Value(click.ParamType[Any]):
 
 
 #: In bytes.
-MOST_OF_A_MESSAGE = 1 << 30
+MAX_MESSAGE = 1 << 30
 
 
 def _size_of_a_message(value: Any) -> int:
     size = parse_size(value)
     if not size:
         raise UsageError("a message has at least one byte")
-    if size > MOST_OF_A_MESSAGE:
+    if size > MAX_MESSAGE:
         raise UsageError(f"a message has at most 1GiB, not {value}")
     return size
 

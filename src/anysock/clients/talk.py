@@ -16,6 +16,7 @@ import termios
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from anysock.clients import MAX_DATAGRAM
 from anysock.engines.base import Datagrams, SockAddr
 from anysock.errors import StartError, StreamClosed
 from anysock.net.addresses import Address, format_host
@@ -33,7 +34,7 @@ _STDIN = 0
 
 # How long the answers to the last datagrams may take: nothing tells that there are none.
 _LAST_ANSWERS_SECONDS = 1.0
-_MOST = 65536
+_MAX_READ = 65536
 
 # Until there is room again for a datagram, on this side.
 _NO_ROOM_SECONDS = 0.01
@@ -131,7 +132,7 @@ class _User:
         # If the connection is lost, who receives finds that out too, and says so.
         with contextlib.suppress(OSError, StreamClosed):
             begun = b""
-            while typed := os.read(_STDIN, _MOST):
+            while typed := os.read(_STDIN, _MAX_READ):
                 if ESCAPE in typed and os.isatty(_STDIN):
                     typed = typed.replace(ESCAPE, b"")
                     if self._wants_to_quit():
@@ -154,7 +155,7 @@ class _User:
         while True:
             sys.stderr.write("anysock> ")
             sys.stderr.flush()
-            typed = os.read(_STDIN, _MOST)
+            typed = os.read(_STDIN, _MAX_READ)
             command = typed.replace(ESCAPE, b"").strip()
             if command in (b"c", b"q", b"close", b"quit") or not typed:  # ^D
                 return True
@@ -191,7 +192,9 @@ class _UdpUser(_User):
         if error.errno == errno.ECONNREFUSED:
             self.trouble = f"nobody listens at {self._address}"
         elif error.errno == errno.EMSGSIZE:
-            self.trouble = "a line is too long for a datagram, which has at most 65507 bytes"
+            self.trouble = (
+                f"a line is too long for a datagram, which has at most {MAX_DATAGRAM} bytes"
+            )
         else:
             self.trouble = f"can't send to {self._address}: {error.strerror or error}"
         _say(self.trouble)

@@ -32,7 +32,7 @@ _write = os.write
 SMALL = 16 * 1024
 
 
-def most_read(size: int) -> int:
+def max_read(size: int) -> int:
     """How much to receive at once, of messages of `size` bytes."""
     return 65536 if size <= 65536 else 262_144
 
@@ -52,7 +52,7 @@ def pattern_of(number: int, size: int, lines: bool) -> bytes:
         tag = number.to_bytes(4, "big")
         octets = bytes((number * 7 + place * 31) % 251 for place in range(4, 255))
         message = (tag + octets * (size // len(octets) + 1))[:size]
-    return message * (most_read(size) // size + 2)
+    return message * (max_read(size) // size + 2)
 
 
 class Bookkeeping:
@@ -204,7 +204,7 @@ class Conversation(Bookkeeping):
         times from `times`.
         """
         fd = self._stream.descriptor.fd
-        most = most_read(self._size)
+        most = max_read(self._size)
         while True:
             yield self._readable
             try:
@@ -227,7 +227,7 @@ class Conversation(Bookkeeping):
         while True:
             await suspend(self._readable)
             try:
-                data = _read(self._stream.descriptor.fd, most_read(self._size))
+                data = _read(self._stream.descriptor.fd, max_read(self._size))
             except BlockingIOError:
                 continue
             now = clock()

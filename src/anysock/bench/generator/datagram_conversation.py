@@ -12,11 +12,8 @@ from anysock.bench.generator.faults import Errors, Fault
 from anysock.engines.base import Datagrams
 from anysock.errors import StreamClosed
 
-#: A message begins with its number.
-LEAST = 8
-
-#: The most that fits into a datagram of IPv4 (RFC 768, RFC 791).
-MOST = 65_507
+#: A message begins with its number, in this many bytes.
+NUMBER_BYTES = 8
 
 # So many numbers of lost messages are remembered, so that what comes after all is known as late.
 _REMEMBERED = 10_000
@@ -27,7 +24,7 @@ class DatagramConversation:
 
     def __init__(self, datagrams: Datagrams, number: int, size: int, errors: Errors) -> None:
         self._datagrams = datagrams
-        self._rest = pattern_of(number, size, lines=False)[LEAST:size]
+        self._rest = pattern_of(number, size, lines=False)[NUMBER_BYTES:size]
         self._errors = errors
         self._next = 0
         self._highest = -1
@@ -53,7 +50,7 @@ class DatagramConversation:
             self._next += 1
             self.times[number] = due
             try:
-                self._datagrams.send(number.to_bytes(LEAST, "big") + self._rest)
+                self._datagrams.send(number.to_bytes(NUMBER_BYTES, "big") + self._rest)
             except BlockingIOError:
                 self._errors["no room to send on this side"] += 1
             except OSError:
@@ -76,8 +73,8 @@ class DatagramConversation:
                 self._errors["refused"] += 1
                 continue
             now = clock()
-            number = int.from_bytes(data[:LEAST], "big")
-            if len(data) < LEAST or data[LEAST:] != self._rest:
+            number = int.from_bytes(data[:NUMBER_BYTES], "big")
+            if len(data) < NUMBER_BYTES or data[NUMBER_BYTES:] != self._rest:
                 self._errors["corrupt"] += 1
             elif number in self.times:
                 if number < self._highest:

@@ -7,11 +7,12 @@ import json
 from dataclasses import dataclass
 from typing import Self
 
+from anysock.clients import MAX_DATAGRAM
 from anysock.errors import UsageError
 from anysock.net.addresses import Address
 
-#: Bytes on each connection.
-MOST_ON_THE_WAY = 1 << 30
+#: Bytes in flight on each connection.
+MAX_IN_FLIGHT = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Plan:
             )
         if self.lines and self.size < 2:
             raise UsageError("a line has at least 2 bytes, CR and LF")
-        if self.depth * self.size > MOST_ON_THE_WAY:
+        if self.depth * self.size > MAX_IN_FLIGHT:
             raise UsageError(
                 f"--depth {self.depth} times --size {self.size} is more than 1GiB on the way on "
                 "each connection"
@@ -82,9 +83,10 @@ class Plan:
                 raise UsageError(
                     "over UDP there are no connections and no lines: no --churn, --lines"
                 )
-            if not 8 <= self.size <= 65_507:
+            if not 8 <= self.size <= MAX_DATAGRAM:
                 raise UsageError(
-                    "a datagram has from 8 bytes, for its number, to 65507: choose another --size"
+                    f"a datagram has from 8 bytes, for its number, to {MAX_DATAGRAM}: choose "
+                    "another --size"
                 )
         if not self.address.tls and (self.tls_ca or self.insecure or self.tls_cert):
             raise UsageError(f"the options of TLS are for tls:// addresses; {self.address} is none")

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from anysock.bench.generator.conversation import Bookkeeping, most_read
+from anysock.bench.generator.conversation import Bookkeeping, max_read
 from anysock.bench.generator.faults import Fault
 from anysock.errors import AnysockError
 
 # How much of what is owed is sent at once.
-_MOST_SENT = 262_144
+_MAX_SENT = 262_144
 
 
 class StreamConversation(Bookkeeping):
@@ -26,7 +26,7 @@ class StreamConversation(Bookkeeping):
     async def _send_rest(self) -> None:
         try:
             while self._owed:
-                most = min(self._owed, max(_MOST_SENT // self._size, 1) * self._size)
+                most = min(self._owed, max(_MAX_SENT // self._size, 1) * self._size)
                 part = self._view[self._send_at : self._send_at + most]
                 # What comes back meanwhile has been sent.
                 self._owed -= len(part)
@@ -38,7 +38,7 @@ class StreamConversation(Bookkeeping):
             return
 
     async def receive(self, clock: Callable[[], float], done: Callable[[int, float], None]) -> None:
-        most = most_read(self._size)
+        most = max_read(self._size)
         while True:
             data = await self._received(most)
             now = clock()
@@ -51,7 +51,7 @@ class StreamConversation(Bookkeeping):
         self.send(1, due)
         first = 0.0
         while True:
-            data = await self._received(most_read(self._size))
+            data = await self._received(max_read(self._size))
             now = clock()
             first = first or now - begun
             if self._check(data):
