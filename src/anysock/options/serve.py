@@ -82,8 +82,8 @@ class ServeOptions:
     )
     host: str | None = option(
         None,
-        "Host name or IP address to listen on; 0.0.0.0 means every IPv4 address. Short for --bind "
-        "HOST:PORT. If only one of the two is set, the other is 127.0.0.1 or 8000.",
+        "Host name or IP address to listen on; 0.0.0.0 means every IPv4 address of the machine. "
+        "Short for --bind HOST:PORT. Without one of the two, it is 127.0.0.1 or 8000.",
         values.host,
         metavar="HOST",
         environment=False,
