@@ -17,15 +17,31 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from anysock import engines
 from anysock.engines.base import Binding
 
 ENGINES = tuple(engines.ENGINES)
 CONCURRENT_ENGINES = tuple(name for name, entry in engines.ENGINES.items() if entry.concurrent)
+
+
+def cases_by_engine(
+    cases: Mapping[str, Any], on_every_engine: str, *, all_on: Sequence[str] = ("selector",)
+) -> Any:
+    """Parameters ``("engine", "case")``, where the engine plays no part in a case: each of `cases`
+    under the engines in `all_on`; one of them, by its name, under every engine."""
+    return [
+        pytest.param(engine, case, id=f"{engine}-{name}")
+        for engine in ENGINES
+        for name, case in cases.items()
+        if engine in all_on or name == on_every_engine
+    ]
+
 
 #: How many threads a server has that serves nobody: the main one; one that waits for signals
 #: where the main one sleeps, and one to do what the first means; one that accepts; one that looks

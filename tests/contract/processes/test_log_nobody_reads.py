@@ -15,7 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import PATIENCE, connect_to, free_port, receive_exactly, wait_until
+from tests.harness import (
+    PATIENCE,
+    cases_by_engine,
+    connect_to,
+    free_port,
+    receive_exactly,
+    wait_until,
+)
 
 CLIENTS = 50
 
@@ -130,7 +137,10 @@ def test_who_does_not_read_the_log_stops_nobody(concurrent_engine):
     os.close(reader)
 
 
-@pytest.mark.parametrize("kind", ["closed", "full", "broken", "/dev/full"])
+KINDS = {kind: kind for kind in ("closed", "full", "broken", "/dev/full")}
+
+
+@pytest.mark.parametrize(("engine", "kind"), cases_by_engine(KINDS, "full"))
 def test_served_drained_and_exit_code_0_whatever_standard_error_is(engine, kind):
     with stderr_of_kind(kind) as stderr, serving(engine, stderr) as (process, address):
         assert answers(address)
@@ -146,7 +156,7 @@ async def handler(connection):
 """
 
 
-@pytest.mark.parametrize("kind", ["closed", "full", "broken", "/dev/full"])
+@pytest.mark.parametrize(("engine", "kind"), cases_by_engine(KINDS, "full"))
 def test_a_second_signal_ends_at_once_whatever_standard_error_is(engine, kind, tmp_path):
     (tmp_path / "sleeper.py").write_text(SLEEPER)
     address = f"tcp://127.0.0.1:{free_port()}"

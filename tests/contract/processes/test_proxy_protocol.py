@@ -13,7 +13,14 @@ import pytest
 import anysock
 from anysock import CloseReason, Server, connect
 from anysock.net.proxy_protocol import encode_v1, encode_v2
-from tests.harness import ServerProcess, receive_all, receive_exactly, reset, wait_until
+from tests.harness import (
+    ServerProcess,
+    cases_by_engine,
+    receive_all,
+    receive_exactly,
+    reset,
+    wait_until,
+)
 
 CLIENT = ("192.0.2.7", 4711)
 CLIENT6 = ("2001:db8::7", 4711, 0, 0)
@@ -78,18 +85,21 @@ def test_every_engine_echoes_what_follows_and_nothing_of_the_header(engine, star
             assert receive_exactly(client, 5) == b"hello"
 
 
-@pytest.mark.parametrize(
-    ("data", "says"),
-    [
-        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "no PROXY header: it begins with b'GET /"),
-        (b"hello\r\n" * 3, "no PROXY header: it begins with b'hello"),
-        (b"PROXY TCP4 1.2.3.4 1.2.3.4 1 99999\r\n", "PROXY line: '1.2.3.4 99999'"),
-        (encode_v2(CLIENT, SERVER)[:12] + b"\x31" + bytes(20), "PROXY version 3 is unknown"),
-        (encode_v2(CLIENT, SERVER, [(0xE0, bytes(4096))]), "PROXY header of 4127 bytes: the most"),
-    ],
-    ids=["http", "text", "v1", "v2", "long"],
-)
-def test_what_is_no_header_is_closed_with_one_line(engine, start_server, tmp_path, data, says):
+NO_HEADERS = {
+    "http": (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "no PROXY header: it begins with b'GET /"),
+    "text": (b"hello\r\n" * 3, "no PROXY header: it begins with b'hello"),
+    "v1": (b"PROXY TCP4 1.2.3.4 1.2.3.4 1 99999\r\n", "PROXY line: '1.2.3.4 99999'"),
+    "v2": (encode_v2(CLIENT, SERVER)[:12] + b"\x31" + bytes(20), "PROXY version 3 is unknown"),
+    "long": (
+        encode_v2(CLIENT, SERVER, [(0xE0, bytes(4096))]),
+        "PROXY header of 4127 bytes: the most",
+    ),
+}
+
+
+@pytest.mark.parametrize(("engine", "case"), cases_by_engine(NO_HEADERS, "http"))
+def test_what_is_no_header_is_closed_with_one_line(engine, start_server, tmp_path, case):
+    data, says = case
     server = start(start_server, tmp_path, engine=engine)
     server.expected_errors = ["bad PROXY header"]
     with server.connect() as client:
