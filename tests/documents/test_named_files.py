@@ -51,3 +51,12 @@ def test_the_classes_and_methods_that_the_walk_names_exist():
         assert f"class {class_}" in source, class_
         places = (f"def {member}(", f"    {member} = ")  # a method, or one of an enum
         assert not member or any(place in source for place in places), member
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.parent.name == "decisions"], ids=lambda page: page.stem
+)
+def test_a_decision_says_why_and_what_was_measured(page):
+    headings = re.findall(r"^## (.+)", page.read_text(), re.MULTILINE)
+    if page.stem != "index":
+        assert headings == ["Context", "Decision", "Consequences", "Measured"]
