@@ -173,6 +173,11 @@ class ServerProcess:
         """A connection to its first address."""
         return connect_to(self.addresses[0], timeout)
 
+    def connect_from(self, host: str) -> socket.socket:
+        """A connection from an address of its own: all of 127.0.0.0/8 are this machine."""
+        where = (self.host, self.port)
+        return socket.create_connection(where, PATIENCE, source_address=(host, 0))
+
     def ask(self, data: bytes) -> bytes:
         """Send `data` on a connection of its own, half-close, and return all that comes back."""
         with self.connect() as client:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.soak.cancellation import KINDS, cancellations
 
-SECONDS = 1.0
+SECONDS = 0.5
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -10,6 +10,7 @@ import pytest
 
 import anysock
 from anysock.engines.current import current_engine
+from tests.contract.in_process.test_streams import close_all
 from tests.harness import LOOPBACK, receive_exactly
 
 
@@ -628,8 +629,7 @@ def test_a_second_sender_gets_a_clear_error(concurrent_engine):
         while received < 8_000_000:
             received += len(await client.recv())
         await first.join()
-        await client.close()
-        await stream.close()
+        await close_all(client, stream)
 
     run(concurrent_engine, main)
 

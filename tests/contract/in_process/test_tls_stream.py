@@ -21,7 +21,7 @@ from anysock.streams.lock import Lock
 from anysock.streams.tls import TlsStream
 from anysock.streams.wrapping import WrappedStream
 from tests.contract.in_process import test_streams
-from tests.contract.in_process.test_streams import BULK, Check, receive, two_ends
+from tests.contract.in_process.test_streams import BULK, Check, close_all, receive, two_ends
 from tests.contract.in_process.test_streams import receive_all as stream_receive_all
 from tests.harness import LOOPBACK, PATIENCE, receive_all, reset
 from tests.pki import TLS12, TLS13, Pki
@@ -55,10 +55,7 @@ async def tls_ends(pki: Pki, version: ssl.TLSVersion) -> AsyncIterator[tuple[Tls
         try:
             yield inside, outside
         finally:
-            # At once: each waits a moment for the other's end of TCP.
-            closing = anysock.spawn(inside.close())
-            await outside.close()
-            await closing.join()
+            await close_all(inside, outside)
 
 
 @pytest.fixture

@@ -183,16 +183,10 @@ def test_there_are_never_more_than_so_many(concurrent_engine, overflow):
     anysock.run(main, engine=concurrent_engine)
 
 
-def from_(host: str, server: ServerProcess) -> socket.socket:
-    """A client with an address of its own: all of 127.0.0.0/8 are this machine."""
-    where = (server.host, server.port)
-    return socket.create_connection(where, PATIENCE, source_address=(host, 0))
-
-
 def turned_away(host: str, server: ServerProcess) -> bool:
     """The reset may come before anybody has looked whether it is connected."""
     try:
-        with from_(host, server) as client:
+        with server.connect_from(host) as client:
             return client.recv(1) == b""
     except ConnectionResetError:
         return True
@@ -202,9 +196,9 @@ def turned_away(host: str, server: ServerProcess) -> bool:
 def test_one_source_has_so_many_and_another_as_many(start_server, engine):
     server = start_server("echo", "--per-source", "2", engine=engine)
     server.expected_errors.append("too many from its source")
-    ours = [from_("127.0.0.2", server) for _ in range(2)]
+    ours = [server.connect_from("127.0.0.2") for _ in range(2)]
     with contextlib.ExitStack() as stack:
-        for client in [*ours, *(from_("127.0.0.3", server) for _ in range(2))]:
+        for client in [*ours, *(server.connect_from("127.0.0.3") for _ in range(2))]:
             stack.enter_context(client)
             client.sendall(b"x")
             receive_exactly(client, 1)
@@ -212,7 +206,7 @@ def test_one_source_has_so_many_and_another_as_many(start_server, engine):
         server.wait_for(r"closed the connection from .*127\.0\.0\.2.*: too many from its source")
         ours[0].close()
         server.wait_for("after .* bytes in")
-        with from_("127.0.0.2", server) as fourth:
+        with server.connect_from("127.0.0.2") as fourth:
             fourth.sendall(b"x")
             assert receive_exactly(fourth, 1) == b"x"
 
@@ -230,7 +224,7 @@ def test_networks_are_allowed_and_denied(start_server, engine, options, denied, 
     server = start_server("echo", *options, engine=engine)
     server.expected_errors.append("denied")
     assert turned_away(denied, server)
-    with from_(let_in, server) as client:
+    with server.connect_from(let_in) as client:
         client.sendall(b"x")
         assert receive_exactly(client, 1) == b"x"
     server.wait_for(rf"closed the connection from .*{denied}.*: denied")
@@ -252,7 +246,7 @@ def test_a_flood_of_those_who_are_refused_leaves_nothing_behind(start_server, en
     with contextlib.ExitStack() as stack:
         if reason != "denied":
             for _ in range(2):
-                client = stack.enter_context(from_("127.0.0.2", server))
+                client = stack.enter_context(server.connect_from("127.0.0.2"))
                 client.sendall(b"x")
                 receive_exactly(client, 1)
         fds, threads = server.fds(), server.threads()
@@ -262,7 +256,7 @@ def test_a_flood_of_those_who_are_refused_leaves_nothing_behind(start_server, en
             lambda: server.fds() <= fds and server.threads() <= threads, "all of them are closed"
         )
         if reason != "too many connections":
-            with from_("127.0.0.3", server) as client:
+            with server.connect_from("127.0.0.3") as client:
                 client.sendall(b"x")
                 assert receive_exactly(client, 1) == b"x"
 
