@@ -219,7 +219,9 @@ def svg(house: House, *, style: str = "", links: bool = False) -> str:
         if imported
     )
     box = f'viewBox="0 0 {_WIDTH} {top - _BETWEEN + _MARGIN}"'
-    parts = [f'<svg {box} role="img" xmlns="http://www.w3.org/2000/svg">']
+    # A file says how wide it would like to be; in a page, the page does.
+    wide = f'width="{_WIDTH * 5 // 4}" ' if style else ""
+    parts = [f'<svg {box} {wide}role="img" xmlns="http://www.w3.org/2000/svg">']
     parts += [f"<title>{said}</title>", *([f"<style>{style}</style>"] if style else [])]
     return "\n".join([*parts, *arrows, *boxes, "</svg>"])
 

@@ -1,1 +1,1 @@
-"""The network without its sockets: addresses, framing, policies, and streams around streams."""
+"""The network without its sockets: addresses, lines, TLS, PROXY protocol; bytes in, bytes out."""
