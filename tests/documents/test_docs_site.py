@@ -198,7 +198,7 @@ def test_the_reference_of_the_library_shows_what_is_for_users_and_not_what_is_fo
         re.findall(r'id="anysock\.Server\.(\w+)"', (site / "reference/api.html").read_text())
     )
     assert {"start", "serve_forever", "drain", "end", "pause", "unready", "connections"} <= shown
-    assert not shown & {"process", "retire", "set_udp_rates", "take_backlog", "there_is_room"}
+    assert not shown & {"process", "retire", "traffic"}
 
 
 def test_the_reference_of_the_command_line_has_a_heading_for_each_command(site):

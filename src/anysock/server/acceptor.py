@@ -75,25 +75,6 @@ class Acceptor:
         if self._task is not None:
             await self._task.join()
 
-    def notify(self) -> None:
-        """There may be room now, or the server's phase has changed. To be called where tasks
-        run."""
-        self._desk.gate.notify()
-
-    def stop_listening(self) -> None:
-        """Close the listener. Peers of its backlog are still accepted, when there is room."""
-        self.listener.close()
-        self.notify()
-
-    def let_go(self) -> None:
-        """Turn away the peers that still wait to come in, and accept nobody any more."""
-        self.listener.reset_backlog()
-        self.notify()
-
-    def close(self) -> None:
-        """Give back what it needs to report failures."""
-        self._failures.close()
-
     async def run(self) -> None:
         """Accept until the listener is closed. An error never ends this, unless it is final."""
         engine, gate, listener = self._desk.engine, self._desk.gate, self.listener

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from anysock.engines.base import NOTHING, Engine
-from anysock.engines.posix.signals import bounded_once_told, heard_at_once, held_back
+from anysock.engines.posix.signals import heard_at_once, held_back
 from anysock.machine.last_deadline import LastDeadline, exit_after
 from anysock.telemetry.logs import last_words
 
@@ -118,15 +118,7 @@ class OwnProcess:
             self.catches_sigint = False
 
 
-@contextlib.contextmanager
-def bounded_start() -> Iterator[None]:
-    """Within the block, which starts a server, one of `ENDING_SIGNALS` ends the process if the
-    block has not come to its end a second after it."""
-    with bounded_once_told(ENDING_SIGNALS, START_SECONDS, _exit_without_start):
-        yield
-
-
-def _exit_without_start(signum: int) -> None:
+def exit_without_start(signum: int) -> None:
     """The server was told to end while its start waits, for a file, say."""
     try:
         name = signal.Signals(signum).name

@@ -18,7 +18,7 @@ from typing import Self, Unpack
 
 from anysock.engines.base import NOTHING, Engine, Event
 from anysock.engines.current import current_engine
-from anysock.engines.posix.signals import held_back
+from anysock.engines.posix.signals import bounded_once_told, held_back
 from anysock.errors import StartError, UsageError
 from anysock.handlers import Handler, prepare
 from anysock.net.printable import printable
@@ -26,7 +26,7 @@ from anysock.options.keywords import ServeKeywords, options_of
 from anysock.options.serve import ServeOptions
 from anysock.server.admission import Slots
 from anysock.server.phase import Life, Phase
-from anysock.server.process import ENDING_SIGNALS, OwnProcess, bounded_start
+from anysock.server.process import ENDING_SIGNALS, START_SECONDS, OwnProcess, exit_without_start
 from anysock.server.traffic import CHECK_SECONDS, REPORT_SECONDS, Traffic
 from anysock.streams.connection import Connection
 from anysock.telemetry.counters import Counters
@@ -75,7 +75,6 @@ class Server:
     ) -> None:
         self.options = options_of(options, keywords)
         check_events(events)
-        self._handler_name = handler if isinstance(handler, str) else None
         self.handler = prepare(handler, self.options)
         self.counters = Counters()
         self.events: Events = EventGroup(self.counters, events or LogEvents.of(self.options))
@@ -86,8 +85,13 @@ class Server:
         self._engine: Engine | None = None
         self._ended: Event | None = None
         self._life = Life()
-        self._traffic = Traffic(self.options, self._life)
-        self._slots = slots
+        name = handler if isinstance(handler, str) else None
+        #: What listens and is open. For workers.
+        #:
+        #: :meta private:
+        self.traffic = Traffic(
+            self.handler, name, self.options, life=self._life, process=self.process, slots=slots
+        )
         # What has broken a listener; and whose handlers did not end when they were aborted.
         self._failure: Exception | None = None
         self._left: list[str] = []
@@ -110,19 +114,11 @@ class Server:
         engine, events = self._enter_engine(), self.events
         if self._life.phase is not Phase.NEW:
             return  # a signal came before we had begun, or somebody has begun already
-        most = self._traffic.open(
-            engine,
-            self.handler,
-            self._handler_name,
-            events=events,
-            slots=self._slots,
-            process=self.process,
-            broken=self._broken,
-        )
+        most = self.traffic.open(engine, events, self._broken)
         if not self._life.advance(Phase.LISTENING):
             # Where waiting means to sleep, a signal may have come meanwhile, on another thread.
-            self._traffic.stop_listening()
-            self._traffic.close()
+            self.traffic.stop_listening()
+            self.traffic.close()
             return
         events.listening(self.addresses, engine.name)
         self._tell_doubts()
@@ -140,12 +136,12 @@ class Server:
     @property
     def addresses(self) -> list[str]:
         """The addresses that the server listens on, such as ``tcp://127.0.0.1:8000``."""
-        return self._traffic.addresses
+        return self.traffic.addresses
 
     @property
     def connections(self) -> list[Connection]:
         """The connections that are open now."""
-        return [session.connection for session in self._traffic.sessions.all()]
+        return [session.connection for session in self.traffic.sessions.all()]
 
     @property
     def paused(self) -> bool:
@@ -161,7 +157,7 @@ class Server:
     @property
     def aborted(self) -> int:
         """How many connections had to be aborted when the server drained."""
-        return self._traffic.sessions.aborted
+        return self.traffic.sessions.aborted
 
     async def serve_forever(self) -> None:
         """Accept and serve, until `drain` is called and has come to its end. When it is cancelled,
@@ -172,8 +168,8 @@ class Server:
         """
         await self._enter()
         try:
-            self._traffic.begin(self._enter_engine(), self.events)
-            await self._traffic.until_accepted()
+            self.traffic.begin(self._enter_engine(), self.events)
+            await self.traffic.until_accepted()
             await self._until_ended()
         except BaseException:
             await self._leave()
@@ -188,7 +184,7 @@ class Server:
 
     async def _leave(self) -> None:
         await self.drain()
-        await self._traffic.until_accepted()
+        await self.traffic.until_accepted()
 
     async def __aenter__(self) -> Self:
         engine = self._enter_engine()
@@ -198,7 +194,7 @@ class Server:
                 "in the background: use serve_forever(), or another engine"
             )
         await self._enter()
-        self._traffic.begin(self._enter_engine(), self.events)
+        self.traffic.begin(self._enter_engine(), self.events)
         return self
 
     async def __aexit__(
@@ -216,7 +212,7 @@ class Server:
         # Before it says that it is ready: from then on, a signal means a drain.
         reload = {int(signal.SIGHUP): lambda _signum: self.reload()}
         with held_back(ENDING_SIGNALS) as let_come, self.signals(ENDING_SIGNALS, reload):
-            with bounded_start():
+            with bounded_once_told(ENDING_SIGNALS, START_SECONDS, exit_without_start):
                 let_come()
                 await self.start()
             await self.serve_forever()
@@ -255,9 +251,9 @@ class Server:
         When something is wrong with them, the old ones stay, and an event says so.
         """
         self.events.reload_begun()
-        if self._traffic.certificates is not None:
+        if self.traffic.certificates is not None:
             try:
-                self._traffic.certificates.reload()
+                self.traffic.certificates.reload()
             except (StartError, OSError, MemoryError) as error:
                 self.events.reload_failed(error)
                 return
@@ -265,17 +261,9 @@ class Server:
         self.events.reloaded()
 
     def _tell_doubts(self) -> None:
-        if self._traffic.certificates is not None:
-            for doubt in self._traffic.certificates.doubts:
+        if self.traffic.certificates is not None:
+            for doubt in self.traffic.certificates.doubts:
                 self.events.certificate_doubtful(doubt)
-
-    def set_udp_rates(self, rate: float, total_rate: float) -> None:
-        """From now on, these stand for the options `udp_rate` and `udp_total_rate`. For workers;
-        may be called from any thread.
-
-        :meta private:
-        """
-        self._traffic.set_udp_rates(rate, total_rate)
 
     def pause(self) -> None:
         """Accept nobody until `resume`. New connections wait in the backlog (one may be accepted
@@ -289,15 +277,7 @@ class Server:
             self.events.accepting_resumed()
             # Before the start nobody waits; nor when the server has drained, and its loop is over.
             if self._engine is not None and not self._life.phase.draining:
-                self._engine.call_from_thread(self.there_is_room)
-
-    def there_is_room(self) -> None:
-        """Let the acceptors check again whether there is room. For workers; to be called where
-        tasks run.
-
-        :meta private:
-        """
-        self._traffic.notify()
+                self._engine.call_from_thread(self.traffic.notify)
 
     @property
     def unready(self) -> str | None:
@@ -336,14 +316,6 @@ class Server:
             return self.aborted
         return await self.drain(began + self.options.drain_timeout - engine.now())
 
-    def take_backlog(self) -> None:
-        """What waits in the backlog of inherited sockets is ours after all: nobody else will serve
-        it. For workers; to be called where tasks run, before `drain`.
-
-        :meta private:
-        """
-        self._traffic.serve_backlog()
-
     async def retire(self) -> int:
         """Stop listening, and let the connections come to their own end; after as long as the
         option `reload_timeout` says, `drain`. For workers, whose successors listen already. Called
@@ -357,12 +329,12 @@ class Server:
             return self.aborted
         if self._life.advance(Phase.RETIRING):
             deadline = engine.now() + self.options.reload_timeout
-            self._traffic.stop_listening()
-            while self._traffic.busy and self._life.phase is Phase.RETIRING:
+            self.traffic.stop_listening()
+            while self.traffic.busy and self._life.phase is Phase.RETIRING:
                 left = deadline - engine.now()
                 if left <= 0:
                     break
-                await self._traffic.until_gone(engine, min(left, REPORT_SECONDS))
+                await self.traffic.until_gone(engine, min(left, REPORT_SECONDS))
         return await self.drain()
 
     async def drain(self, timeout: float | None = None) -> int:
@@ -391,17 +363,17 @@ class Server:
             return await self._drain(engine, timeout)
         except BaseException:
             # Given up: then for all, so that nobody waits for it for ever.
-            self._let_go()
-            self._traffic.sessions.abort_late()
+            self._turn_away()
+            self.traffic.sessions.abort_late()
             raise
         finally:
-            self._traffic.close()
+            self.traffic.close()
             self._life.advance(Phase.ENDED)
             assert self._ended is not None
             self._ended.set()
 
     async def _drain(self, engine: Engine, timeout: float | None) -> int:
-        traffic, began = self._traffic, engine.now()
+        traffic, began = self.traffic, engine.now()
         seconds = self.options.drain_timeout if timeout is None else timeout
         self.process.drain_begins(seconds)
         traffic.stop_listening()
@@ -412,13 +384,14 @@ class Server:
         self.events.drain_begun(len(traffic.sessions), seconds)
         await traffic.end_idle(engine, self.events, began, seconds)
         # Now the peers that still wait for room are let go, and nobody comes in any more.
-        self._let_go()
+        self._turn_away()
         await traffic.until_accepted()
         if traffic.sessions.abort_late():
             await traffic.until_gone(engine, CLEAN_UP_SECONDS)
-        for session in traffic.sessions.all():
-            # Told now, since the server ends without it.
-            self._left.append(_handler_for(session.connection))
+        # The end of these is told now, since the server ends without them.
+        left = traffic.sessions.all()
+        self._left = [_handler_for(session.connection) for session in left]
+        for session in left:
             session.account_for(CloseReason.ABORTED, None)
         self.events.drained(self.aborted, engine.now() - began)
         if self._left:
@@ -426,12 +399,12 @@ class Server:
         return self.aborted
 
     def _called_by_a_handler(self) -> bool:
-        return self._traffic.sessions.is_handled_by(self._enter_engine().current_task())
+        return self.traffic.sessions.is_handled_by(self._enter_engine().current_task())
 
-    def _let_go(self) -> None:
+    def _turn_away(self) -> None:
         """From now on nobody comes in."""
         self._life.advance(Phase.CLOSING)
-        self._traffic.let_go()
+        self.traffic.turn_away()
 
     async def _until_ended(self) -> None:
         assert self._ended is not None

@@ -37,30 +37,35 @@ REPORT_SECONDS = 1.0
 class Traffic:
     """What a server has once it listens. Before `open`, there is nothing in it."""
 
-    def __init__(self, options: ServeOptions, life: Life) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        name: str | None,
+        options: ServeOptions,
+        *,
+        life: Life,
+        process: OwnProcess,
+        slots: Slots | None,
+    ) -> None:
         self.sessions = Sessions()
         #: What tls:// addresses show; None: there are none.
         self.certificates: Certificates | None = None
+        self._handler = handler
+        # What matters for UDP, which has no handlers but some of the standard ones.
+        self._name = name
         self._options = options
         self._life = life
+        self._process = process
+        self._slots = slots
+        self._gate: AdmissionGate | None = None
+        self._failures: AcceptFailures | None = None
         self._acceptors: Sequence[Acceptor] = ()
         self._udp: UdpService | None = None
         self._house: Housekeeping | None = None
 
-    def open(
-        self,
-        engine: Engine,
-        handler: Handler,
-        name: str | None,
-        *,
-        events: Events,
-        slots: Slots | None,
-        process: OwnProcess,
-        broken: Callable[[Exception], object],
-    ) -> int:
-        """Bind and listen, for a `handler`, whose `name` matters for UDP. Return how many
-        connections there may be; 0: there are only datagrams. ``broken(error)`` is called when a
-        listener breaks.
+    def open(self, engine: Engine, events: Events, broken: Callable[[Exception], object]) -> int:
+        """Bind and listen; ``broken(error)`` is called when a listener breaks. Return how many
+        connections there may be; 0: there are only datagrams.
 
         Raises `StartError` and `UsageError`, as `Server.start` does; then nothing is left open.
         """
@@ -78,24 +83,22 @@ class Traffic:
                 options.tls_cert, options.tls_key, options.tls_client_ca
             )
         if datagrams := [each for each in addresses if each.kind == "udp"]:
-            self._udp = open_udp(engine, datagrams, options, name, events)
+            self._udp = open_udp(engine, datagrams, options, self._name, events)
         try:
             listeners = engine.listen(bindings, options.backlog, options.socket_buffer)
         except OSError as error:
             if self._udp is not None:
                 self._udp.close()
             raise explain_bind_error(error) from None
-        slots = slots or OwnSlots(options.max_connections or connections_that_fit(engine.machine))
-        desk = Desk(
-            engine=engine,
-            events=events,
-            gate=AdmissionGate(engine, self._life, slots, options, events),
-            handshake=Handshake(engine, options, self.certificates),
-            handler=handler,
-            sessions=self.sessions,
-            process=process,
+        slots = self._slots or OwnSlots(
+            options.max_connections or connections_that_fit(engine.machine)
         )
-        failures = AcceptFailures(engine, events)
+        self._gate = AdmissionGate(engine, self._life, slots, options, events)
+        handshake = Handshake(engine, options, self.certificates)
+        desk = Desk(
+            engine, events, self._gate, handshake, self._handler, self.sessions, self._process
+        )
+        self._failures = failures = AcceptFailures(engine, events)
         self._acceptors = [Acceptor(each, desk, failures, broken) for each in listeners]
         return slots.most if bindings else 0
 
@@ -137,8 +140,8 @@ class Traffic:
     def notify(self) -> None:
         """There may be room now, or the server's phase has changed. To be called where tasks
         run."""
-        for acceptor in self._acceptors:
-            acceptor.notify()
+        if self._gate is not None:
+            self._gate.notify()
 
     def set_udp_rates(self, rate: float, total_rate: float) -> None:
         """From now on, these stand for the options. May be called from any thread."""
@@ -158,19 +161,21 @@ class Traffic:
         if self._udp is not None:
             self._udp.close()
         for acceptor in self._acceptors:
-            acceptor.stop_listening()
+            acceptor.listener.close()
+        self.notify()
 
-    def let_go(self) -> None:
-        """Turn away the peers that still wait to come in."""
+    def turn_away(self) -> None:
+        """Reset the peers that still wait to come in, or let the gate refuse them."""
         for acceptor in self._acceptors:
-            acceptor.let_go()
+            acceptor.listener.reset_backlog()
+        self.notify()
 
     def close(self) -> None:
         """Give back what is left, once all sessions are closed. Safe to call again."""
         if self._house is not None:
             self._house.end()
-        for acceptor in self._acceptors:
-            acceptor.close()
+        if self._failures is not None:
+            self._failures.close()
 
     @property
     def busy(self) -> bool:

@@ -124,7 +124,7 @@ class Worker:
         match message:
             case {"do": "end"}:
                 # All end: what waits in the backlog would be nobody's.
-                engine.call_from_thread(server.take_backlog)
+                engine.call_from_thread(server.traffic.serve_backlog)
                 engine.call_from_thread(self._end)
             case {"do": "retire"}:
                 engine.call_from_thread(lambda: engine.spawn_background(server.retire(), "retire"))
@@ -133,9 +133,9 @@ class Worker:
             case {"do": "resume"}:
                 server.resume()
             case {"do": "udp", "udp_rate": rate, "udp_total_rate": total_rate}:
-                server.set_udp_rates(rate, total_rate)
+                server.traffic.set_udp_rates(rate, total_rate)
             case {"do": "room"}:
-                engine.call_from_thread(server.there_is_room)
+                engine.call_from_thread(server.traffic.notify)
             case {"do": "figures", "id": number} if self._figures is not None:
                 self._control.send(answer=number, value=self._figures.snapshot())
             case {"do": "connections", "id": number, "most": most} if self._figures is not None:

@@ -113,7 +113,7 @@ def accept_all(
 
     async def main() -> None:
         await server.start()
-        await server._traffic._acceptors[0].run()
+        await server.traffic._acceptors[0].run()
         if not server._life.phase.draining:
             await server.drain()
 
