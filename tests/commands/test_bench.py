@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from anysock.bench.comparison import Comparison, Measurement, Results, Settings, Work
+from anysock.bench.comparison import Comparison
 from anysock.bench.generator.latencies import Latencies, Samples
 from anysock.bench.reports.pages import bench_page, scale_page
+from anysock.bench.results import Measurement, Results, Settings, Work
 from anysock.bench.scale import Scaling
 from anysock.bench.servers import Server, all_servers, running
 from anysock.errors import StartError, UsageError

@@ -24,7 +24,7 @@ from anysock.bench.load import Outcome
 from anysock.bench.processes import Cpu
 from anysock.bench.reports import text as bench_text
 from anysock.bench.reports.sheets import Sheet
-from anysock.bench.search import Bound, Step
+from anysock.bench.search import Bound, Search, Step
 from anysock.cli.progress import LoadProgress
 from anysock.lab import text as lab_text
 from anysock.lab.catalogue import chosen
@@ -85,7 +85,7 @@ def lab_results():
 REPORTS = {
     "load": lambda: bench_text.outcome_report(outcome()),
     "find-rate": lambda: bench_text.search_report(
-        Bound.parse("p99<1s"), [Step(98_765.0, outcome(), None)]
+        Search(Bound.parse("p99<1s"), [Step(98_765.0, outcome(), None)])
     ),
     "find-rate, a step": lambda: bench_text.step_text(
         Step(123_456.0, outcome(), "p99 is 1,234 ms")

@@ -15,7 +15,7 @@ from anysock.bench.generator.latencies import Latencies, Samples
 from anysock.bench.generator.plan import Plan
 from anysock.bench.load import Outcome
 from anysock.bench.reports.text import search_report, step_text
-from anysock.bench.search import Bound, best, find_rate, judge
+from anysock.bench.search import Bound, find_rate, judge
 from anysock.errors import UsageError
 from anysock.net.addresses import Address
 
@@ -48,8 +48,8 @@ def server(capacity, knee):
 @given(st.floats(1e4, 1e6), st.floats(0.05, 1.0))
 def test_it_finds_the_knee_to_five_percent(capacity, share):
     knee = capacity * share
-    steps = find_rate(PLAN, Bound.parse("p99<1ms"), server(capacity, knee))
-    found = best(steps)
+    bound = Bound.parse("p99<1ms")
+    found = Search(bound, find_rate(PLAN, bound, server(capacity, knee))).best
     assert found is not None
     assert found.rate <= knee * 1.03  # a server may be asked for a little more than it gives
     assert found.rate >= knee / 1.06
@@ -59,11 +59,11 @@ def test_a_server_that_never_keeps_it_ends_the_search():
     bound = Bound.parse("p99<1ms")
     steps = find_rate(PLAN, bound, server(1000, 0))
     assert steps
-    assert best(steps) is None
+    assert not Search(bound, steps).ok
     assert "p99 is " in str(steps[0].why_not)
     assert steps[-1].rate == bound.lowest_rate(PLAN.duration)
     with Console(width=200) as console, console.capture() as told:
-        console.print(search_report(bound, steps))
+        console.print(search_report(Search(bound, steps)))
     assert "no rate keeps p99<1ms from 102/s on" in told.get()
     assert "p99 takes 1,000 answers" in told.get()
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from anysock.bench.comparison import Results, Row, Work
 from anysock.bench.reports.wording import percentile_text, rate_text
+from anysock.bench.results import Results, Row, Work
 
 #: How many connections, unless told otherwise.
 CONNECTIONS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)

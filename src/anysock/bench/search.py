@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from anysock.bench.generator.plan import Plan
 from anysock.bench.load import Outcome
@@ -144,6 +145,38 @@ def find_rate(
     return steps
 
 
-def best(steps: list[Step]) -> Step | None:
-    """The step with the highest rate that passed."""
-    return max((step for step in steps if step.passed), key=lambda step: step.rate, default=None)
+@dataclass(frozen=True)
+class Search:
+    """The rates that were tried for a bound."""
+
+    bound: Bound
+    steps: list[Step]
+
+    @property
+    def best(self) -> Step | None:
+        """The step with the highest rate that passed."""
+        passed = [step for step in self.steps if step.passed]
+        return max(passed, key=lambda step: step.rate, default=None)
+
+    @property
+    def ok(self) -> bool:
+        """Whether a rate passed."""
+        return self.best is not None
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """Of the best step; if none passed, of the last."""
+        last = self.steps[-1] if self.steps else None
+        shown = self.best or last
+        return None if shown is None else shown.outcome
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "bound": str(self.bound),
+            "rate": self.best.rate if self.best else None,
+            "steps": [
+                {"rate": step.rate, "why_not": step.why_not, **step.outcome.to_dict()}
+                for step in self.steps
+            ],
+        }

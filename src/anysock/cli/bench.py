@@ -88,20 +88,18 @@ def command(json_file: Path | None, html_file: Path | None, resume: bool, **aske
     """
     sigterm_interrupts()
     with needs("load"):
-        from anysock.bench import servers as bench_servers
-        from anysock.bench.comparison import Comparison, Results
-        from anysock.bench.reports.text import comparison_report, scaling_report
-        from anysock.bench.scale import Scaling
+        from anysock.bench.comparison import Comparison
+        from anysock.bench.results import Results
+        from anysock.bench.servers import all_servers, c_tools
     if html_file is not None:
         with needs("report"):
-            from anysock.bench.reports.pages import bench_page, scale_page
+            pass
     from rich.console import Console
 
     if resume and json_file is None:
         raise UsageError("--resume needs the --json FILE of the run that was interrupted")
-    console, status = wide_console(), Console(stderr=True)
-    with bench_servers.c_tools() as tools:
-        available = {server.name: server for server in bench_servers.all_servers(tools)}
+    with c_tools() as tools:
+        available = {server.name: server for server in all_servers(tools)}
         if resume:
             assert json_file is not None
             results = Results.read(json_file)
@@ -115,7 +113,7 @@ def command(json_file: Path | None, html_file: Path | None, resume: bool, **aske
             if json_file is not None:
                 results.save(json_file, tables=False)
 
-        with status.status("starting", refresh_per_second=2) as line:
+        with Console(stderr=True).status("starting", refresh_per_second=2) as line:
             complete = Comparison(
                 results,
                 [available[name] for name in settings.servers if name in available],
@@ -125,56 +123,46 @@ def command(json_file: Path | None, html_file: Path | None, resume: bool, **aske
             ).run()
             if json_file is not None:
                 results.save(json_file)
-    if asked["scale"]:
-        scaling = Scaling(results)
-        console.print(scaling_report(scaling))
-        if html_file is not None:
-            write_file(html_file, scale_page(scaling))
-    else:
-        console.print(comparison_report(results))
-        if html_file is not None:
-            write_file(html_file, bench_page(results))
+    _show(results, asked["scale"], html_file)
     sys.exit(0 if complete else 128 + signal.SIGINT)
 
 
 def _new_results(asked: dict[str, Any], available: dict[str, Any], compiled: bool) -> Any:
     """Settings from the options, and nothing measured yet."""
-    from anysock.bench import scale
-    from anysock.bench.comparison import Results, Settings, Work, this_machine
-    from anysock.bench.servers import C_EPOLL, our_server
-    from anysock.engines import DEFAULT
+    from anysock.bench import comparison, scale
 
-    baseline = asked["baseline"] or (C_EPOLL if compiled else our_server(DEFAULT).name)
-    unknown = [name for name in (*asked["names"], baseline) if name not in available]
-    if unknown:
-        raise UsageError(f"no such server: {', '.join(unknown)}; there are {', '.join(available)}")
-    if why_not := available[baseline].why_not:
-        raise UsageError(f"{baseline} can't be the base line: {why_not}")
-    names = asked["names"] or tuple(available)
     if asked["scale"]:
-        if not asked["names"]:
-            names = tuple(n for n in available if available[n].ours or n == baseline)
         works = scale.works(asked["connections"] or scale.CONNECTIONS)
     else:
-        works = tuple(
-            Work(count, size, asked["depth"], socket_buffer=asked["socket_buffer"])
-            for size in asked["sizes"]
-            for count in asked["connections"] or (1, 50, 500)
+        works = comparison.works(
+            asked["connections"] or (1, 50, 500),
+            asked["sizes"],
+            asked["depth"],
+            asked["socket_buffer"],
+            churn=asked["churn"],
         )
-        if asked["churn"]:
-            works += (Work(1, asked["sizes"][0], churn=True),)
-    names = tuple(dict.fromkeys((baseline, *names)))
-    return Results(
-        Settings(
-            works=works,
-            servers=tuple(name for name in names if available[name].why_not is None),
-            baseline=baseline,
-            seconds=asked["duration"],
-            warmup=asked["warmup"],
-            most_rounds=asked["rounds"],
-            generator=asked["generator"] or ("c" if compiled else "python"),
-            idle=0 if asked["scale"] else asked["idle"],
-        ),
-        this_machine(),
-        missing={name: available[name].why_not for name in names if available[name].why_not},
+    return comparison.new_results(
+        available,
+        compiled=compiled,
+        names=asked["names"],
+        baseline=asked["baseline"],
+        generator=asked["generator"],
+        works=works,
+        sweep=asked["scale"],
+        seconds=asked["duration"],
+        warmup=asked["warmup"],
+        most_rounds=asked["rounds"],
+        idle=0 if asked["scale"] else asked["idle"],
     )
+
+
+def _show(results: Any, sweep: bool, html_file: Path | None) -> None:
+    from anysock.bench.reports.text import comparison_report, scaling_report
+    from anysock.bench.scale import Scaling
+
+    scaling = Scaling(results)
+    wide_console().print(scaling_report(scaling) if sweep else comparison_report(results))
+    if html_file is not None:
+        from anysock.bench.reports.pages import bench_page, scale_page
+
+        write_file(html_file, scale_page(scaling) if sweep else bench_page(results))

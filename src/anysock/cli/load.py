@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,12 @@ import click
 
 from anysock.cli.consoles import wide_console
 from anysock.cli.helping import Command
+from anysock.cli.reporting import is_stdout, with_reports, write_json
 from anysock.cli.trust import with_trust
 from anysock.cli.values import (
     AT_ONCE,
     COUNT,
     DURATION,
-    OUTPUT_FILE,
-    OWN_FILE,
     SIZE,
     Value,
     write_file,
@@ -108,14 +106,7 @@ def _bound(text: Any) -> Any:
     help="A connection without an answer for that long is given up.",
 )
 @with_trust
-@click.option(
-    "--json",
-    "json_file",
-    type=OUTPUT_FILE,
-    metavar="FILE",
-    help="The report as JSON; -: to stdout.",
-)
-@click.option("--html", "html_file", type=OWN_FILE, metavar="FILE", help="The report as a page.")
+@with_reports
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
 def command(
     address: Address,
@@ -136,16 +127,41 @@ def command(
     Exit code 0 when every message was answered as sent, 1 when something went wrong.
     """
     with needs("load"):
-        from anysock.bench.generator.plan import Plan
         from anysock.bench.load import load
         from anysock.bench.reports.text import outcome_report, search_report, step_text
-        from anysock.bench.search import best, find_rate
+        from anysock.bench.search import Search, find_rate
     if html_file is not None:
         with needs("report"):
             from anysock.bench.reports.pages import load_page
     from rich.console import Console
 
     from anysock.cli.progress import LoadProgress
+
+    plan = _plan(address, bound, asked)
+    console = wide_console(stderr=is_stdout(json_file))
+    terminal = Console(stderr=True)
+
+    def run(plan: Any) -> Any:
+        with LoadProgress(terminal, plan, quiet=quiet) as progress:
+            return load(plan, progress)
+
+    if bound is None:
+        found = outcome = run(plan)
+        console.print(outcome_report(outcome))
+    else:
+        steps = find_rate(plan, bound, run, lambda step: console.print(step_text(step)))
+        found = Search(bound, steps)
+        outcome = found.outcome
+        console.print(search_report(found))
+    write_json(json_file, found.to_dict())
+    if html_file is not None and outcome is not None:
+        write_file(html_file, load_page(outcome))
+    sys.exit(0 if found.ok else 1)
+
+
+def _plan(address: Address, bound: Any, asked: dict[str, Any]) -> Any:
+    """The plan that the options ask for, with the defaults that depend on others."""
+    from anysock.bench.generator.plan import Plan
 
     if asked["warmup"] is None:
         asked["warmup"] = 0.0 if asked["messages"] else 1.0
@@ -159,38 +175,4 @@ def command(
         source = click.get_current_context().get_parameter_source("duration")
         if source == click.core.ParameterSource.DEFAULT:
             asked["duration"] = 2.0
-    plan = Plan(address=address, **asked).check()
-    to_stdout = str(json_file) == "-"
-    console = wide_console(stderr=to_stdout)
-    shown = Console(stderr=True)
-
-    def run(plan: Plan) -> Any:
-        with LoadProgress(shown, plan, quiet=quiet) as progress:
-            return load(plan, progress)
-
-    if bound is None:
-        outcome = run(plan)
-        told = outcome.to_dict()
-        console.print(outcome_report(outcome))
-        ok = outcome.ok
-    else:
-        steps = find_rate(plan, bound, run, lambda step: console.print(step_text(step)))
-        console.print(search_report(bound, steps))
-        found = best(steps)
-        ok = found is not None
-        outcome = found.outcome if found else steps[-1].outcome if steps else None
-        told = {
-            "bound": str(bound),
-            "rate": found.rate if found else None,
-            "steps": [
-                {"rate": step.rate, "why_not": step.why_not, **step.outcome.to_dict()}
-                for step in steps
-            ],
-        }
-    if to_stdout:
-        click.echo(json.dumps(told, indent=1))
-    elif json_file is not None:
-        write_file(json_file, json.dumps(told, indent=1) + "\n")
-    if html_file is not None and outcome is not None:
-        write_file(html_file, load_page(outcome))
-    sys.exit(0 if ok else 1)
+    return Plan(address=address, **asked).check()

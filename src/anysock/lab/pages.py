@@ -5,8 +5,8 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from anysock.bench.comparison import this_machine
 from anysock.bench.reports.pages import plain_page
+from anysock.bench.results import this_machine
 from anysock.lab.claims import Result, Verdict
 
 _MARKS = {Verdict.CONFIRMED: "#1a7f37", Verdict.REFUTED: "#cf222e", Verdict.NOT_MEASURED: "#9a6700"}

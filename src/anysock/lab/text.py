@@ -22,6 +22,13 @@ def verdict_text(verdict: Verdict) -> str:
     return f"[{_STYLES[verdict]}]{verdict.value}[/]"
 
 
+def report(results: Sequence[Result], *, explained: bool) -> RenderableType:
+    """All results: each at length, if `explained`, or in a table; and how many came to which
+    verdict."""
+    parts = map(explanation, results) if explained else [results_table(results)]
+    return Group(*parts, summary_line(results))
+
+
 def results_table(results: Sequence[Result]) -> RenderableType:
     """A line for each finding, under its claim."""
     table = Sheet()

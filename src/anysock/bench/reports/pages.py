@@ -15,10 +15,10 @@ from typing import Any
 import plotly.graph_objects as go
 import plotly.offline
 
-from anysock.bench.comparison import Results, Row, Work, this_machine
 from anysock.bench.generator.latencies import PERCENTILES, Latencies
 from anysock.bench.load import Outcome
 from anysock.bench.reports.wording import TOO_FEW_MEANS, bytes_text, percentile_text, rate_text
+from anysock.bench.results import Results, Row, Work, this_machine
 from anysock.bench.scale import Scaling
 
 # Colours that can be told apart by everybody (Okabe and Ito); a server keeps its own all over.

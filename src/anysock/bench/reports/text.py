@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from rich.console import Group, RenderableType
 from rich.markup import escape
 
-from anysock.bench.comparison import Results
 from anysock.bench.generator.latencies import PERCENTILES, Latencies
 from anysock.bench.load import Outcome
 from anysock.bench.reports.sheets import Sheet, facts
@@ -19,8 +18,9 @@ from anysock.bench.reports.wording import (
     rate_text,
     time_text,
 )
+from anysock.bench.results import Results
 from anysock.bench.scale import Scaling
-from anysock.bench.search import Bound, Step, best
+from anysock.bench.search import Search, Step
 from anysock.bench.statistics import Estimate
 from anysock.options.units import format_duration
 
@@ -96,9 +96,10 @@ def step_text(step: Step) -> str:
     return f"{rate_text(step.rate):>14}  p99 {p99:>8}  {verdict}"
 
 
-def _none_found(bound: Bound, steps: list[Step]) -> RenderableType:
+def _none_found(search: Search) -> RenderableType:
+    bound = search.bound
     told = f"[red]no rate keeps {escape(str(bound))}[/red]"
-    lowest = min(steps, key=lambda step: step.rate, default=None)
+    lowest = min(search.steps, key=lambda step: step.rate, default=None)
     if lowest is None:
         return f"[red]can't tell of {escape(str(bound))}: nothing was answered[/red]"
     seconds = lowest.outcome.plan.duration
@@ -111,14 +112,14 @@ def _none_found(bound: Bound, steps: list[Step]) -> RenderableType:
     )
 
 
-def search_report(bound: Bound, steps: list[Step]) -> RenderableType:
+def search_report(search: Search) -> RenderableType:
     """What a search has found."""
-    found = best(steps)
+    found = search.best
     if found is None:
-        return _none_found(bound, steps)
+        return _none_found(search)
     return Group(
         f"[bold]{rate_text(found.rate)}[/bold] is the highest rate tried that keeps "
-        f"{escape(str(bound))}:\n",
+        f"{escape(str(search.bound))}:\n",
         outcome_report(found.outcome),
     )
 
