@@ -15,7 +15,7 @@ from anysock.bench.generator.latencies import Latencies, Samples
 from anysock.bench.generator.plan import Plan
 from anysock.bench.load import Outcome
 from anysock.bench.reports.text import search_report, step_text
-from anysock.bench.search import Bound, find_rate, judge
+from anysock.bench.search import Bound, Search, find_rate, judge
 from anysock.errors import UsageError
 from anysock.net.addresses import Address
 

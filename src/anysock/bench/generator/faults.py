@@ -22,6 +22,12 @@ _KINDS = {
 }
 
 
+def kind_of(error: OSError) -> str:
+    """The kind of `error`, as reports name it."""
+    number = error.errno or 0
+    return _KINDS.get(number, os.strerror(number).lower())
+
+
 class Fault(Exception):
     """The connection can't go on; its one argument is the kind, as reports name it."""
 
@@ -41,5 +47,4 @@ class Errors(collections.Counter[str]):
         except Fault as fault:
             self[fault.kind] += 1
         except OSError as error:
-            number = error.errno or 0
-            self[_KINDS.get(number, os.strerror(number).lower())] += 1
+            self[kind_of(error)] += 1

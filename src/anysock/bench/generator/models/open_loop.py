@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import errno
 from collections.abc import Iterator
 from typing import Any
 
 from anysock.bench.generator.conversation import Conversation
 from anysock.bench.generator.datagram_conversation import DatagramConversation
+from anysock.bench.generator.faults import kind_of
 from anysock.bench.generator.models.model import LoadModel
 from anysock.bench.generator.stream_conversation import StreamConversation
 from anysock.bench.generator.tally import Tally
@@ -37,7 +39,13 @@ class Ring:
     def send(self, due: float) -> None:
         """Send a message, which was due then, on the connection that has waited the longest."""
         if self._ring:
-            self._ring[0].send(1, due)
+            try:
+                self._ring[0].send(1, due)
+            except OSError as error:
+                # The connection is broken: its receiver finds that out, and reports it. A reset is
+                # reported to one call only, which was ours (tcp(7)).
+                if error.errno != errno.EPIPE:
+                    self._ring[0].fault = kind_of(error)
             self._ring.rotate(-1)
         else:
             self._tally.errors["no connection to send on"] += 1
