@@ -44,6 +44,15 @@ def _bytes(
     return option(default, help, parse, format=format_size, metavar="BYTES", **more)
 
 
+def _rate(default: float | None, help: str, parse: Callable[[Any], float]) -> Any:
+    return option(default, help, parse, format=format_rate, metavar="BYTES/S")
+
+
+def _number(default: float, help: str, bounds: tuple[float, float], metavar: str = "N") -> Any:
+    parse = values.number(*bounds)
+    return option(default, help, parse, format="{:g}".format, metavar=metavar)
+
+
 def _one_of(default: str, help: str, choices: Sequence[str], **more: Any) -> Any:
     told = dict.fromkeys(choices, "")
     return option(default, help, values.one_of(choices), choices=told, **more)
@@ -209,13 +218,11 @@ class ServeOptions:
         values.whole(1),
         metavar="N",
     )
-    accept_rate: float | None = option(
+    accept_rate: float | None = _number(
         20_000.0,
         "Maximum connections that each worker accepts per second: --workers 4 accepts up to four "
         "times as many.",
-        values.number(0.001, 1e9),
-        format="{:g}".format,
-        metavar="N",
+        (0.001, 1e9),
     )
     allow: Sequence[Network] = option(
         (),
@@ -241,23 +248,19 @@ class ServeOptions:
         "Maximum time in which the peer accepts none of the bytes that wait to be sent, then the "
         "connection is ended. 0 disables.",
     )
-    min_rate: float = option(
+    min_rate: float = _rate(
         0.1,
         "Minimum average bytes per second, measured over --idle-timeout (1 minute if that is 0); "
         "slower connections are ended. 0 disables.",
         parse_rate,
-        format=format_rate,
-        metavar="BYTES/S",
     )
     max_lifetime: float = _duration(
         86_400.0, "Maximum time that a connection may last, then it is ended. 0 disables."
     )
-    rate_limit: float | None = option(
+    rate_limit: float | None = _rate(
         None,
         "Maximum bytes per second of one connection, in each direction. Unset, there is no limit.",
         values.positive_rate,
-        format=format_rate,
-        metavar="BYTES/S",
     )
     max_bytes: int | None = _bytes(
         None,
@@ -271,19 +274,15 @@ class ServeOptions:
         "are reset. Unset, half the memory of the machine or cgroup. 0 disables.",
         parse_size,
     )
-    udp_rate: float = option(
+    udp_rate: float = _number(
         1000.0,
         "Maximum UDP answers per second to one source, of all workers together.",
-        values.number(MIN_UDP_RATE, 1e9),
-        format="{:g}".format,
-        metavar="N",
+        (MIN_UDP_RATE, 1e9),
     )
-    udp_total_rate: float = option(
+    udp_total_rate: float = _number(
         20_000.0,
         "Maximum UDP answers per second to all sources, of all workers together.",
-        values.number(MIN_UDP_RATE, 1e9),
-        format="{:g}".format,
-        metavar="N",
+        (MIN_UDP_RATE, 1e9),
     )
     admin: Address | str | None = option(
         None,
@@ -342,42 +341,34 @@ class ServeOptions:
         0.0, "Time by which everything sent is delayed.", group="Faults on purpose, to test clients"
     )
     jitter: float = _duration(0.0, "Random variation added to or taken from --delay.")
-    throttle: float | None = option(
+    throttle: float | None = _rate(
         None,
         "Maximum bytes per second that are sent on each connection.",
         values.positive_rate,
-        format=format_rate,
-        metavar="BYTES/S",
     )
     slice: int | None = _bytes(None, "Maximum bytes of one send; more is sent in several pieces.")
-    reset_after: int | None = option(
+    reset_after: int | None = _bytes(
         None,
         "Number of sent bytes after which the connection is reset; 0 resets it instead of the "
         "first answer.",
         parse_size,
-        format=format_size,
-        metavar="BYTES",
     )
-    close_after: int | None = option(
+    close_after: int | None = _bytes(
         None,
         "Number of sent bytes after which the connection is closed in good order; 0 closes it "
         "instead of the first answer.",
         parse_size,
-        format=format_size,
-        metavar="BYTES",
     )
-    corrupt: float = option(
+    corrupt: float = _number(
         0.0,
         "Share of the sends in which one byte is changed: 0 is none, 1 is all.",
-        values.number(0, 1),
-        format="{:g}".format,
+        (0, 1),
         metavar="RATE",
     )
-    half_open: float = option(
+    half_open: float = _number(
         0.0,
         "Share of the connections that stay open but are never answered: 0 is none, 1 is all.",
-        values.number(0, 1),
-        format="{:g}".format,
+        (0, 1),
         metavar="RATE",
     )
     seed: int | None = option(
