@@ -37,54 +37,98 @@ def _list_of(each: Value) -> Value:
     "--connections",
     type=_list_of(AT_ONCE),
     metavar="N,...",
-    help="How many at once.  [default: 1,50,500; with --scale: 1 to 5000]",
+    help="Numbers of connections.  [default: 1,50,500; with --scale: 1 to 5000]",
 )
-@click.option("-s", "--size", "sizes", type=_list_of(SIZE), metavar="SIZE,...",
-              default="64,4096,262144", show_default=True, help="Of a message.")  # fmt: skip
-@click.option("--depth", type=AT_ONCE, default=1, show_default=True, metavar="N",
-              help="Messages on the way on each connection.")  # fmt: skip
-@click.option("--churn", is_flag=True, help="Also connect, echo a message, close, over and over.")
+@click.option(
+    "-s",
+    "--size",
+    "sizes",
+    type=_list_of(SIZE),
+    metavar="SIZE,...",
+    default="64,4096,262144",
+    show_default=True,
+    help="Sizes of a message.",
+)
+@click.option(
+    "--depth",
+    type=AT_ONCE,
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Messages in flight on each connection.",
+)
+@click.option("--churn", is_flag=True, help="Also measure a connection for each message.")
 @click.option(
     "--socket-buffer",
     type=SIZE,
     metavar="SIZE",
-    help="Of the server's sockets, for those servers that can be told.",
+    help="Buffer size of the server's sockets, for servers with such an option.",
 )
-@click.option("--server", "names", multiple=True, metavar="NAME", help="Only this. Repeatable.")
-@click.option("--baseline", metavar="NAME", help="What ratios are to.  [default: c-epoll]")
-@click.option("--rounds", type=COUNT, default=10, show_default=True, metavar="N",
-              help="At most so many; 6 are needed for an interval.")  # fmt: skip
-@click.option("--duration", type=DURATION, default="700ms", show_default=True,
-              help="Of one measurement.")  # fmt: skip
-@click.option("--warmup", type=DURATION, default="300ms", show_default=True,
-              help="Load for that long before each.")  # fmt: skip
+@click.option(
+    "--server", "names", multiple=True, metavar="NAME", help="Measure only this server. Repeatable."
+)
+@click.option(
+    "--baseline", metavar="NAME", help="Server that the ratios compare with.  [default: c-epoll]"
+)
+@click.option(
+    "--rounds",
+    type=COUNT,
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="Maximum number; an interval needs 6.",
+)
+@click.option(
+    "--duration",
+    type=DURATION,
+    default="700ms",
+    show_default=True,
+    help="Duration of one measurement.",
+)
+@click.option(
+    "--warmup",
+    type=DURATION,
+    default="300ms",
+    show_default=True,
+    help="Duration of the load before each measurement.",
+)
 @click.option(
     "--idle",
     type=Value("number", whole(0, 10**6)),
     default=2000,
     show_default=True,
     metavar="N",
-    help="Idle connections whose memory is measured; 0: none.",
+    help="Measure the memory of N idle connections; 0: do not.",
 )
 @click.option(
     "--generator",
     type=click.Choice(["c", "python"]),
-    help="The load generator's worker.  [default: c, where there is a compiler]",
+    help="Language of the load generator.  [default: c, where there is a compiler]",
 )
-@click.option("--scale", is_flag=True, help="Sweep the connections, and show where it bends.")
-@click.option("--json", "json_file", type=OWN_FILE, metavar="FILE",
-              help="Kept up to date after each measurement.")  # fmt: skip
-@click.option("--resume", is_flag=True, help="Go on with what --json FILE holds.")
-@click.option("--html", "html_file", type=OWN_FILE, metavar="FILE", help="A page with figures.")
+@click.option("--scale", is_flag=True, help="Sweep the number of connections.")
+@click.option(
+    "--json",
+    "json_file",
+    type=OWN_FILE,
+    metavar="FILE",
+    help="Write the results as JSON, after each measurement.",
+)
+@click.option("--resume", is_flag=True, help="Continue the run whose results --json FILE holds.")
+@click.option(
+    "--html",
+    "html_file",
+    type=OWN_FILE,
+    metavar="FILE",
+    help="Write the report as a page with figures.",
+)
 def command(json_file: Path | None, html_file: Path | None, resume: bool, **asked: Any) -> None:
     """Compare I/O models and other servers on this machine.
 
-    Each is started, loaded and stopped, in interleaved rounds, until the 95 % interval of each
-    median ratio is within ±5 %, or there were --rounds of them. What is told: throughput, and its
-    ratio to the base line; the server's CPU time a message; latencies; memory of an idle
-    connection.
+    Each server is started, loaded and stopped, in interleaved rounds, until the 95 % interval of
+    each median ratio is within ±5 %, or after --rounds. The report shows throughput, and its ratio
+    to the base line; the server's CPU time a message; latencies; memory of an idle connection.
 
-    Ctrl-C ends it; what was measured is shown, and with --json kept for --resume.
+    Ctrl-C ends the run and shows the results so far; --json keeps them for --resume.
     """
     sigterm_interrupts()
     with needs("load"):

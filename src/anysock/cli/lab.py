@@ -25,19 +25,19 @@ def _claims() -> Choices:
     return {name: claim.says for name, claim in CLAIMS.items()}
 
 
-@click.command("lab", cls=Command, short_help="Measure what is said about I/O models.")
+@click.command("lab", cls=Command, short_help="Test claims about I/O models.")
 @click.argument("claims", nargs=-1, metavar="[CLAIM]...", shell_complete=completing(_claims))
-@click.option("--list", "only_list", is_flag=True, help="Show the claims, and measure nothing.")
+@click.option("--list", "only_list", is_flag=True, help="List the claims, and measure nothing.")
 @with_reports
 def command(
     claims: tuple[str, ...], only_list: bool, json_file: Path | None, html_file: Path | None
 ) -> None:
-    """Measure what is said about I/O models, on this machine.
+    """Test claims about I/O models, on this machine.
 
-    Each claim is an experiment with real processes and sockets, a figure, and a verdict. With
-    CLAIM, that one is measured and explained: what is claimed, how it is measured, what came out.
+    Each claim has an experiment with real processes and sockets, a figure, and a verdict. With
+    CLAIM, only that claim is tested and explained: what it says, how it is measured, the results.
 
-    Exit code 1 when a claim was refuted. --json - writes to standard output.
+    Exit code 1 when a claim was refuted.
     """
     with needs("load"):
         from anysock.lab import text

@@ -35,7 +35,7 @@ def _bound(text: Any) -> Any:
     return Bound.parse(text)
 
 
-@click.command("load", cls=Command, short_help="Load an echo server, and tell how it takes it.")
+@click.command("load", cls=Command, short_help="Load an echo server, and measure its latency.")
 @with_address
 @click.option(
     "-c",
@@ -44,16 +44,16 @@ def _bound(text: Any) -> Any:
     default=50,
     show_default=True,
     metavar="N",
-    help="How many at once.",
+    help="Number of connections.",
 )
-@click.option("-s", "--size", type=SIZE, default="64", show_default=True, help="Of a message.")
+@click.option("-s", "--size", type=SIZE, default="64", show_default=True, help="Size of a message.")
 @click.option(
     "--depth",
     type=AT_ONCE,
     default=1,
     show_default=True,
     metavar="N",
-    help="Messages on the way on each connection, in a closed loop.",
+    help="Messages in flight on each connection, in a closed loop.",
 )
 @click.option(
     "--duration",
@@ -62,26 +62,28 @@ def _bound(text: Any) -> Any:
     show_default=True,
     help="How long to measure, after --warmup.",
 )
-@click.option("--messages", type=COUNT, metavar="N", help="End after N messages instead.")
+@click.option(
+    "--messages", type=COUNT, metavar="N", help="End after N messages instead of --duration."
+)
 @click.option(
     "--warmup",
     type=DURATION,
-    help="Load for that long before it counts.  [default: 1s, and none with --messages]",
+    help="Duration of the load before the measurement.  [default: 1s; 0 with --messages]",
 )
 @click.option(
     "--rate",
     type=Value("rate", number(0.001, 1e9)),
     metavar="N",
-    help="N messages a second, all connections together, sent on schedule: an open loop. Without "
-    "it, each connection sends when it has its answer: a closed loop.",
+    help="Open loop: send N messages a second on schedule, over all connections. Without it, the "
+    "loop is closed: each connection sends the next message when it has the answer.",
 )
 @click.option(
     "--find-rate",
     "bound",
     type=Value("bound", _bound),
     metavar="BOUND",
-    help="Search the highest rate that keeps BOUND, such as 'p99<1ms'; each rate tried for "
-    "--duration (2s, unless told).",
+    help="Search for the highest rate that keeps BOUND, such as 'p99<1ms'. Each rate is tried for "
+    "--duration (by default 2s).",
 )
 @click.option(
     "--churn", type=COUNT, metavar="N", help="Open a new connection after every N messages."
@@ -96,14 +98,14 @@ def _bound(text: Any) -> Any:
     default=1,
     show_default=True,
     metavar="N",
-    help="How many processes share the connections, where one is too slow.",
+    help="Number of processes that share the connections.",
 )
 @click.option(
     "--timeout",
     type=DURATION,
     default="5s",
     show_default=True,
-    help="A connection without an answer for that long is given up.",
+    help="Give up a connection that has had no answer for this time.",
 )
 @with_trust
 @with_reports
@@ -116,14 +118,13 @@ def command(
     quiet: bool,
     **asked: Any,
 ) -> None:
-    """Load the echo server at ADDRESS (host:port), or at ADDRESS PORT, check every byte, and tell
-    how long the answers took.
+    """Load the echo server at ADDRESS (host:port), or at ADDRESS PORT, check every byte, and
+    measure how long the answers take.
 
     With --rate, messages are sent on schedule, whatever the server does, and a latency counts from
-    the moment that its message was due: a stall of the server is not hidden by sending less
-    meanwhile (coordinated omission). Without, the report says that its loop was closed.
+    the time when the message was due. So a stall of the server is not hidden by sending less during
+    the stall (coordinated omission). Without --rate, the report says that the loop was closed.
 
-    --json and --html write the report to files as well; - is standard output, for --json.
     Exit code 0 when every message was answered as sent, 1 when something went wrong.
     """
     with needs("load"):

@@ -28,16 +28,16 @@ from anysock.net.addresses import Address
     type=DURATION,
     default="1s",
     show_default=True,
-    help="Between two probes; 0: the next goes when the last is answered.",
+    help="Time between two probes; 0: send the next when the last is answered.",
 )
-@click.option("-s", "--size", type=SIZE, default="64", show_default=True, help="Of a probe.")
+@click.option("-s", "--size", type=SIZE, default="64", show_default=True, help="Size of a probe.")
 @click.option(
-    "--timeout", type=DURATION, default="5s", show_default=True, help="For the answer to a probe."
+    "--timeout", type=DURATION, default="5s", show_default=True, help="Time to wait for an answer."
 )
 @click.option("--connect", is_flag=True, help="Open a new connection for each probe.")
 @with_trust
-@click.option("-q", "--quiet", is_flag=True, help="Print the summary only.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON, and that only.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only the summary.")
+@click.option("--json", "as_json", is_flag=True, help="Print only the summary, as JSON.")
 def command(
     address: Address,
     *,
@@ -52,10 +52,10 @@ def command(
     """Send probes to the echo server at ADDRESS (host:port), or at ADDRESS PORT, and check what
     comes back.
 
-    A line a probe, and statistics at the end, or at Ctrl-C. Answers that are corrupt, short,
-    reordered, duplicate or late are named and counted.
+    Each probe prints a line; the end, or Ctrl-C, prints statistics. Corrupt, short, reordered,
+    duplicate and late answers are named and counted.
 
-    Exit code 0 when all were answered, 1 when some were lost or wrong.
+    Exit code 0 when all probes were answered, 1 when some were lost or answered wrongly.
     """
     if not asked["timeout"]:
         raise UsageError("--timeout 0 leaves no time for an answer")

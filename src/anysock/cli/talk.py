@@ -16,11 +16,11 @@ from anysock.net.addresses import Address
 @click.command("talk", cls=Command, short_help="Talk to a server, as telnet does.")
 @with_address
 @with_trust
-@click.option("--lf", is_flag=True, help="End the lines that go out with LF, not with CRLF.")
+@click.option("--lf", is_flag=True, help="Send lines that end with LF, not with CRLF.")
 def command(address: Address, lf: bool, **trust: Any) -> None:
     """Talk to the server at ADDRESS (host:port), or at ADDRESS PORT, as telnet does.
 
-    Each line typed goes out with CRLF. At the end of standard input our end is half-closed, and
-    what still comes is printed; so it works in a pipe: printf 'hello\\n' | anysock talk :8000
+    Each line typed is sent with CRLF. At the end of standard input our end is half-closed, and the
+    rest of the answer is printed. So it works in a pipe: printf 'hello\\n' | anysock talk :8000
     """
     talk(address, b"\n" if lf else b"\r\n", trusted(address, **trust))

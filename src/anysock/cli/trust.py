@@ -26,7 +26,7 @@ def with_trust(command: F) -> F:
                 "--tls-ca",
                 type=INPUT_FILE,
                 metavar="FILE",
-                help="tls://: trust certificates of the authorities in this PEM file only.",
+                help="tls://: trust only certificates of the authorities in this PEM file.",
             ),
             click.option(
                 "--insecure", is_flag=True, help="tls://: trust any certificate. For tests."
@@ -35,7 +35,7 @@ def with_trust(command: F) -> F:
                 "--tls-cert",
                 type=INPUT_FILE,
                 metavar="FILE",
-                help="tls://: our own certificate, for a server that wants one: PEM.",
+                help="tls://: our own certificate (PEM), for a server that requires one.",
             ),
             click.option("--tls-key", type=INPUT_FILE, metavar="FILE", help="Its private key."),
         )

@@ -22,8 +22,8 @@ _CONNECTIONS = 500
 @CLAIMS.claim(
     "a-connection-costs-memory",
     says="A thread for each client costs far more memory than a task",
-    how=f"{_CONNECTIONS} clients that have spoken once: how much the server's memory grew for "
-    "each.",
+    how=f"{_CONNECTIONS} clients connect, and send one message each; the growth of the server's "
+    "memory, divided by their number.",
     threshold="threads: over 10,000 bytes each; tasks: under 10,000",
     read_on="docs/performance.md; docs: which I/O model",
 )
@@ -43,7 +43,7 @@ def _connection(engine: EngineEntry) -> Finding:
     says="Our event loop spends less CPU time on a message than asyncio's socket methods, and than "
     "uvloop's and trio's streams",
     how="50 clients (one for blocking) echo 64 bytes for 0.7 s, after 0.3 s of warm-up: the CPU "
-    "time of the server, by the messages that it answered.",
+    "time of the server, divided by the messages that it answered.",
     threshold="selector: less than asyncio, uvloop and trio",
     read_on="docs/performance.md; engines/nonblocking",
 )

@@ -1,4 +1,4 @@
-"""Claims about I/O models: who waits for whom, and what waiting costs."""
+"""Claims about I/O models: which client waits for which, and what waiting costs."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _cpu_share(pid: int) -> float:
 
 @contextlib.contextmanager
 def _clients(server: Running, count: int) -> Iterator[list[socket.socket]]:
-    """So many clients, each of which has been answered once."""
+    """`count` clients, each of which has been answered once."""
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(server.connect()) for _ in range(count)]
         for client in clients:
@@ -63,8 +63,8 @@ def _clients(server: Running, count: int) -> Iterator[list[socket.socket]]:
 @CLAIMS.claim(
     "a-silent-client-blocks-the-next",
     says="With blocking sockets and one thread, a silent first client blocks the second",
-    how="A first client connects and says nothing; a second asks, and waits for 0.5 s. Then the "
-    "first leaves.",
+    how="A first client connects and sends nothing; a second sends, and waits 0.5 s for the echo. "
+    "Then the first leaves.",
     threshold="blocking: no answer in 0.5 s, and one once the first has left; all others: an "
     "answer",
     read_on="engines/blocking/engine.py; docs/tutorial: S4",
@@ -90,7 +90,7 @@ def _second_client(engine: EngineEntry) -> Finding:
 
 @CLAIMS.claim(
     "polling-burns-a-core",
-    says="Asking again and again burns a core, and every other way to wait costs nothing",
+    says="Polling burns a core, and every other way to wait costs nothing",
     how=f"{_SILENT} silent clients (one for blocking); the CPU time of the server over {SPAN:g} "
     "s, from /proc/PID/schedstat.",
     threshold="polling: over 50 % of a core; all others: under 2 %",
@@ -108,9 +108,8 @@ def _idle(engine: EngineEntry) -> Finding:
 @CLAIMS.claim(
     "a-selector-sleeps-in-the-kernel",
     says="A server on a selector sleeps in the kernel until something happens",
-    how=f"Over {SPAN:g} s without a word from its clients: the state of the process, where in the "
-    "kernel it waits (/proc/PID/wchan), and how often it was switched to (voluntary context "
-    "switches).",
+    how=f"{SPAN:g} s without data from clients: the state of the process, where in the kernel it "
+    "waits (/proc/PID/wchan), and the number of its voluntary context switches.",
     threshold="selector: state S, at most 5 switches; polling: state R, or more switches",
     read_on="proc(5); engines/selector.py; docs/tutorial: S8",
 )
@@ -135,7 +134,7 @@ def _sleeps(engine: EngineEntry) -> Finding:
     "one-listener-is-enough",
     says="One listener is enough: it only takes clients from the queue",
     how="1,000 clients connect at once, from one thread that waits for none of them, and each "
-    "asks.",
+    "sends a line.",
     threshold="all 1,000 are answered within 10 s",
     read_on="docs/tutorial: S11",
 )
@@ -167,10 +166,10 @@ def _listener(engine: EngineEntry) -> Finding:
 @CLAIMS.claim(
     "a-failing-client-hurts-nobody",
     says="A handler that fails hurts nobody but its client",
-    how="100 clients make their handlers raise, while a bystander asks 100 times; its longest "
+    how="100 clients make their handlers raise, while a bystander sends 100 lines; its longest "
     "wait.",
-    threshold="every failing client sees the end of its stream; the bystander waits 250 ms at most",
-    read_on="server.py; docs/tutorial: S12",
+    threshold="every failing client sees the end of its stream; the bystander waits at most 250 ms",
+    read_on="server/session.py; docs/tutorial: S12",
 )
 @on_each_engine(concurrent)
 def _failing(engine: EngineEntry) -> Finding:
@@ -217,7 +216,7 @@ def _bystander(port: int, flooders: int, seconds: float) -> list[float]:
             while time.monotonic() < end:
                 waits.append(ask(bystander))
         except TimeoutError:
-            waits.append(PATIENCE)  # and more: it was given up
+            waits.append(PATIENCE)  # or more: it gave up
         finally:
             stopped.set()
             for thread in threads:
@@ -234,9 +233,9 @@ def _swallow(client: socket.socket) -> None:
 @CLAIMS.claim(
     "without-fairness-a-flooder-starves-the-others",
     says="Where data is always ready, a loop that never yields starves all others",
-    how="Two clients send as fast as they can, and a bystander asks for 2 s. Once of a plain "
-    "asyncio server on sock_recv and sock_sendall, which return at once where they need not wait, "
-    "and once of our selector engine, whose connections have a budget.",
+    how="Two clients send as fast as they can, while a bystander sends lines for 2 s: to a plain "
+    "asyncio server on sock_recv and sock_sendall, which return at once when they need not wait, "
+    "and to our selector engine, whose connections have a budget.",
     threshold="the longest wait: plain over 3 times ours; ours under 100 ms",
     read_on="docs/promises.md: fairness; engines/nonblocking/streams.py: _may_go_on",
 )
@@ -259,7 +258,7 @@ def _fairness() -> Iterable[Finding]:
 
 
 class _Recording:
-    """The poller of the platform, which writes down how long it may sleep."""
+    """The poller of the platform, which records how long it may sleep."""
 
     def __init__(self) -> None:
         self._poller = default_poller()
@@ -277,8 +276,8 @@ class _Recording:
 @CLAIMS.claim(
     "sleep-decides-the-timeout",
     says="A sleeping task decides how long the loop's selector may sleep",
-    how="A task sleeps for 0.25 s under our loop, whose poller writes down the timeouts it is "
-    "given; then two tasks, of 0.05 and 0.25 s.",
+    how="A task sleeps for 0.25 s under our loop, whose poller records the timeouts that it is "
+    "given; then two tasks sleep, for 0.05 and 0.25 s.",
     threshold="the first timeout is the shortest sleep, less at most 5 ms",
     read_on="loop/kernel.py: calculate_timeout; docs/tutorial: S9",
 )
@@ -317,8 +316,8 @@ _HANDLER = """
 @CLAIMS.claim(
     "a-blocked-step-blocks-everybody",
     says="Under an event loop, a step that blocks blocks everybody; under threads, only its client",
-    how="A handler blocks for 0.3 s when its client says so; a bystander asks meanwhile. Its "
-    "longest wait.",
+    how="A handler blocks for 0.3 s when its client asks for it, while a bystander sends lines; "
+    "the bystander's longest wait.",
     threshold="threads: under 150 ms; all others: at least 150 ms",
     read_on="anysock serve --slow-step; loop/watchdog.py",
 )
@@ -343,8 +342,8 @@ def _blocked(engine: EngineEntry) -> Finding:
 
 @CLAIMS.claim(
     "drain-returns-all-bytes-in-flight",
-    says="At SIGTERM, what is on its way still comes back",
-    how="7 MB are sent, and the server is told to stop when the first of them are back.",
+    says="After SIGTERM, the server still sends back all data in flight",
+    how="7 MB are sent, and the server gets SIGTERM when the first of them are back.",
     threshold="all 7,000,000 bytes come back; exit code 0",
     read_on="README: Drain; docs/promises.md",
 )
@@ -372,6 +371,6 @@ def _drain(engine: EngineEntry) -> Finding:
 
 
 def _send_all_and_end(client: socket.socket, data: bytes) -> None:
-    with contextlib.suppress(OSError):  # what is missing is told by what comes back
+    with contextlib.suppress(OSError):  # the answer shows what is missing
         client.sendall(data)
         client.shutdown(socket.SHUT_WR)

@@ -63,8 +63,8 @@ def _receives() -> Iterable[Finding]:
 @CLAIMS.claim(
     "crlf-may-be-split",
     says="The CR and the LF of one line may come in two receives",
-    how="1,000 lines of random lengths are received two bytes at a time; counted are the lines "
-    "whose CR was the last byte of a receive.",
+    how="1,000 lines of random lengths are received two bytes at a time; the lines whose CR is the "
+    "last byte of a receive are counted.",
     threshold="at least 30 % of the lines are split (by chance, half of them are)",
     read_on="docs/tutorial: S2",
 )
@@ -83,8 +83,8 @@ def _crlf() -> Iterable[Finding]:
 
 @CLAIMS.claim(
     "nothing-means-closed",
-    says="b'' means that the peer has ended its stream; it is told again and again, without "
-    "waiting",
+    says="b'' means that the peer has ended its stream; every further recv returns it again, "
+    "without waiting",
     how="A peer sends five bytes and closes. recv is called for 0.1 s.",
     threshold="the five bytes come first, then b'' at least 1,000 times",
     read_on="recv(2); docs/tutorial: S4",
@@ -103,9 +103,9 @@ def _closed() -> Iterable[Finding]:
 
 @CLAIMS.claim(
     "send-is-not-sendall",
-    says="send() takes what fits; who does not look loses the rest",
-    how="A socket that does not block is handed 50 MB with one send(), while the peer does not "
-    "read; then again, until it says EAGAIN.",
+    says="send() takes what fits; a sender that does not check the count loses the rest",
+    how="One send() hands 50 MB to a non-blocking socket, while the peer does not read; then more "
+    "calls, until one fails with EAGAIN.",
     threshold="less than 50 MB are taken before EAGAIN",
     read_on="send(2); docs/tutorial: S7",
 )
@@ -126,10 +126,10 @@ def _send() -> Iterable[Finding]:
 
 @CLAIMS.claim(
     "nonblocking-answers-at-once",
-    says="A call on a socket that does not block answers at once, with BlockingIOError where "
-    "nothing is there",
-    how="accept() where nobody connects and recv() where nobody speaks, 1,000 times each.",
-    threshold="BlockingIOError each time, 100 µs on the average at most",
+    says="A call on a non-blocking socket returns at once; it raises BlockingIOError when there is "
+    "nothing",
+    how="accept() when no client connects and recv() when no data comes, 1,000 times each.",
+    threshold="BlockingIOError each time, after at most 100 µs on average",
     read_on="socket(7), O_NONBLOCK; docs/tutorial: S5, S6",
 )
 def _nonblocking() -> Iterable[Finding]:
@@ -179,11 +179,11 @@ def _reuseaddr() -> Iterable[Finding]:
 
 @CLAIMS.claim(
     "connections-wait-in-the-backlog",
-    says="A connection is made before anybody accepts it: it waits in the backlog, and when that "
-    "is full, the next must try again",
+    says="A connection is made before the server accepts it: it waits in the backlog, and when the "
+    "backlog is full, the next client must try again",
     how="A listener with a backlog of 8 accepts nobody; clients connect until one is not connected "
-    "within 0.3 s. Then one is accepted, and that client is looked at again.",
-    threshold="8 to 16 are connected without an accept; the next is, once there is room",
+    "within 0.3 s. Then one is accepted, and that client is checked again.",
+    threshold="8 to 16 are connected without an accept; the next, once there is room",
     read_on="listen(2); docs/tutorial: S4",
 )
 def _backlog() -> Iterable[Finding]:
@@ -216,7 +216,7 @@ def _backlog() -> Iterable[Finding]:
                 waiting.getpeername()
                 break
             except OSError:
-                time.sleep(0.01)  # between two looks
+                time.sleep(0.01)  # between two checks
         took = time.monotonic() - begun
         yield Finding.judge(
             "the next", f"connected {took:.2f} s after there was room", took < 8, took

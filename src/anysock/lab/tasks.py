@@ -51,9 +51,9 @@ _SILENT = """
 
 @CLAIMS.claim(
     "a-failed-task-is-silent",
-    says="A task's exception is silent until somebody asks for it; await raises it again",
-    how="An asyncio task fails; 0.1 s pass; it is awaited. A second fails, and is forgotten.",
-    threshold="nothing is said in 0.1 s; await raises; 'never retrieved' comes when it is "
+    says="A task's exception is silent until the task is awaited; await raises it again",
+    how="An asyncio task fails, and is awaited 0.1 s later. A second fails, and is forgotten.",
+    threshold="no output in 0.1 s; await raises; 'never retrieved' is logged when the task is "
     "collected",
     read_on="asyncio.Task; docs/tutorial: S12",
 )
@@ -112,7 +112,7 @@ _KEPT = """
 @CLAIMS.claim(
     "a-list-that-grows-keeps-its-sockets",
     says="A list of tasks that only grows keeps the sockets of those that failed",
-    how="100 handlers fail; their tasks stand in a list, or leave a registry. The open sockets of "
+    how="100 handlers fail, whose tasks stay in a list, or leave a registry. The open sockets of "
     "the process are counted.",
     threshold="in a list: 100 are open; in a registry that they leave: none",
     read_on="docs/tutorial: S13",
@@ -135,7 +135,7 @@ def _kept() -> Iterable[Finding]:
     says="asyncio asks for 256 KiB at each receive, so malloc maps and unmaps memory each time, "
     "until the first client that leaves has taught it better",
     how="An asyncio Protocol server is loaded with 50 × 64 B for 1 s: first as it was started, "
-    "and then after one client has connected, spoken and left.",
+    "and then after one client has connected, sent a message and left.",
     threshold="at least 1.2 times as fast after the first has left",
     read_on="mallopt(3), M_MMAP_THRESHOLD; docs/performance.md",
 )
