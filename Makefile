@@ -55,8 +55,11 @@ format: $(VENV)/ready-to-test
 docs/options.md: $(VENV)/ready-to-run src/anysock/options/serve.py src/anysock/options/texts.py
 	$(BIN)/python -c 'from anysock.options.texts import reference; print(reference(), end="")' > $@
 
-docs/reference/metrics.md: $(VENV)/ready-to-run src/anysock/telemetry/metrics.py src/anysock/telemetry/events.py
+docs/reference/metrics.md: $(VENV)/ready-to-run src/anysock/telemetry/metrics.py src/anysock/telemetry/events.py src/anysock/telemetry/counters.py
 	$(BIN)/python -c 'from anysock.telemetry.metrics import reference; print(reference(), end="")' > $@
+
+docs/reference/events.md: $(VENV)/ready-to-run docs/_ext/events_page.py $(wildcard src/anysock/telemetry/*.py src/anysock/telemetry/logs/*.py) src/anysock/systemd.py
+	$(BIN)/python docs/_ext/events_page.py > $@
 
 # The map of the house, for the README. It is drawn anew each time: any file may change an import.
 .PHONY: docs/_static/house.svg

@@ -32,7 +32,7 @@ _log = logging.getLogger("anysock.events")
 class CloseReason(enum.Enum):
     """Why a connection has ended."""
 
-    #: The peer ended the stream, or the handler had no more to say.
+    #: The peer ended the stream, or the handler returned.
     DONE = "done"
     #: The peer ended the stream, or reset it, before its first byte: a load balancer's health
     #: check.
@@ -43,28 +43,28 @@ class CloseReason(enum.Enum):
     FAILED = "handler failed"
     #: The server drained, and the connection was quiet.
     DRAINED = "drained"
-    #: Nothing had moved for as long as the option `idle_timeout` says.
+    #: No byte was moved for the time of the option `idle_timeout`.
     IDLE = "idle for too long"
-    #: The peer took nothing of what was sent to it for as long as `write_timeout` says.
+    #: The peer took none of the bytes sent to it for the time of `write_timeout`.
     WRITE_TIMEOUT = "write timeout"
-    #: It moved less than `min_rate`.
+    #: The connection moved less than `min_rate`.
     TOO_SLOW = "too slow"
-    #: It had lasted as long as `max_lifetime` says.
+    #: The connection had lasted for `max_lifetime`.
     LIFETIME = "end of its lifetime"
-    #: It had moved as much as `max_bytes` says.
+    #: The connection had moved `max_bytes`.
     MAX_BYTES = "too many bytes"
-    #: All connections together held more than `max_memory` says, and this one much for what it
-    #: moved.
+    #: All connections together held more than `max_memory`, and this one held much compared with
+    #: what it moved.
     MEMORY = "too much memory"
-    #: There were as many connections as `max_connections` says, and `overflow` is ``close``.
+    #: `max_connections` were open, and `overflow` is ``close``.
     OVERFLOW = "too many connections"
-    #: Its source had as many as `per_source` says.
+    #: The source of the connection had `per_source` open.
     PER_SOURCE = "too many from its source"
-    #: They came faster than `accept_rate` says, and `overflow` is ``close``.
+    #: Connections came faster than `accept_rate`, and `overflow` is ``close``.
     ACCEPT_RATE = "too many at once"
-    #: Its network is denied, or not one of those allowed.
+    #: The network of the peer is denied, or not one of those allowed.
     DENIED = "denied"
-    #: The handshake of TLS failed, or took too long.
+    #: The TLS handshake failed, or took too long.
     HANDSHAKE = "handshake failed"
     #: The header of the PROXY protocol was bad, missing or late, or its sender is no known proxy.
     PROXY_HEADER = "bad PROXY header"
@@ -79,22 +79,23 @@ class Events:
         """The server listens on `addresses`, each like ``tcp://127.0.0.1:8000``."""
 
     def address_left_out(self, address: str, reason: str) -> None:
-        """A name, or no host, stands for `address` besides others that the server listens on; and
-        this machine does not have it."""
+        """The server does not listen on `address`, one of several that a name or an empty host
+        stands for, since this machine does not have it."""
 
     def connection_accepted(self, connection: Connection, at: float) -> None:
-        """A peer was accepted `at` this time of `Engine.now`, or refused. Behind a proxy, who it is
-        will only be known at `connection_opened`, which follows in any case."""
+        """A peer was accepted, or refused, `at` this time of `Engine.now`. Behind a proxy, the
+        address of the client is not known before `connection_opened`, which follows in any
+        case."""
 
     def connection_opened(self, connection: Connection) -> None:
         """A peer was accepted; its handler is about to run.
 
-        Behind a proxy, the proxy has told who it is, if it ever does; with `Connection.of_proxy`,
-        it has not, or is there for itself, as in a health check.
+        Behind a proxy, the address of the client is known now. With `Connection.of_proxy`, the
+        proxy has sent none: the connection is its own, such as a health check.
         """
 
     def handler_failed(self, connection: Connection, error: BaseException) -> None:
-        """The handler raised `error`, whatever that is. Only this connection is closed."""
+        """The handler raised `error`, of any class. Only this connection is closed."""
 
     def connection_closed(
         self, connection: Connection, reason: CloseReason, error: BaseException | None
@@ -102,76 +103,79 @@ class Events:
         """The connection is closed. `error` says more where `reason` is LOST."""
 
     def accept_error(self, error: Exception) -> None:
-        """accept(2) failed, for whatever reason, or what the server does for a peer that was
-        accepted. Each time, where `accept_failed` is the summary for a log."""
+        """accept(2) failed, for any reason, or what the server does for an accepted peer failed.
+        Emitted each time; `accept_failed` is the summary for a log."""
 
     def accept_failed(self, error: Exception, left_out: int) -> None:
-        """accept(2) failed for want of descriptors or memory, and whoever knocked waits; or, with a
-        `NotServed`, a peer was accepted and had to be reset; or what the server does for a peer
-        that was accepted has raised something that is no OSError. Accepting goes on in a moment.
+        """accept(2) failed for want of descriptors or memory, and the peer waits; or, with a
+        `NotServed`, a peer was accepted and had to be reset; or what the server does for an
+        accepted peer has raised something that is no OSError. Accepting goes on in a moment.
 
-        Told at most once a second; `left_out` such failures were not told since the last.
+        Emitted at most once a second; `left_out` such failures were left out since the last.
         """
 
     def housekeeping_failed(self, name: str, error: Exception, left_out: int) -> None:
-        """What the server does beside its connections, by name, has raised `error`; it goes on in a
-        moment. Told at most once a second; `left_out` were not told since the last."""
+        """A task of the server other than its connections has raised `error`: `name` says which. It
+        goes on in a moment. Emitted at most once a second; `left_out` such failures were left out
+        since the last."""
 
     def most_connections(self, most: int, derived: bool) -> None:
-        """There will be at most so many connections; `derived` from the limit of descriptors, and
-        not told by the option `max_connections`."""
+        """At most `most` connections will be open at once: the option `max_connections`, or a
+        number `derived` from the limit of descriptors."""
 
     def limit_met(self, limit: str, text: str) -> None:
-        """A limit of the server as a whole makes clients wait: the option's name, and what it is.
+        """A limit of the server as a whole makes clients wait: `limit` is the option's name, `text`
+        says what was reached.
 
-        (A connection that a limit closes is told by `connection_closed`, with its reason.)
+        (A connection that a limit closes is reported by `connection_closed`, with its reason.)
         """
 
     def client_waited(self, limit: str) -> None:
-        """A client had to wait: the name of the option that made it. Each time, where `limit_met`
-        is the summary for a log."""
+        """A client had to wait; `limit` is the name of the option that made it. Emitted each time;
+        `limit_met` is the summary for a log."""
 
     def datagram_received(self, size: int) -> None:
-        """A datagram of `size` bytes has come. (This and the next two are called for each one: a
-        listener that is slow makes the server slow.)"""
+        """A datagram of `size` bytes was received. (This event and the next two are emitted for
+        each datagram: a slow listener makes the server slow.)"""
 
     def datagram_sent(self, size: int) -> None:
         """A datagram of `size` bytes was sent."""
 
     def datagram_refused(self, reason: str) -> None:
-        """A datagram was not answered: a short name of the reason, such as ``source_rate``. Each
-        time, where `datagrams_refused` is the summary for a log."""
+        """A datagram was not answered; `reason` is a short name, such as ``source_rate``. Emitted
+        each time; `datagrams_refused` is the summary for a log."""
 
     def datagrams_refused(self, reason: str, source: SockAddr, left_out: int) -> None:
-        """A datagram from `source` was not answered. Told at most once a second for each reason;
-        `left_out` like it were not told since the last."""
+        """A datagram from `source` was not answered. Emitted at most once a second for each reason;
+        `left_out` like it were left out since the last."""
 
     def accepting_paused(self) -> None:
-        """No connection is accepted until `accepting_resumed`; those that are open go on."""
+        """No connection is accepted until `accepting_resumed`; open connections go on."""
 
     def accepting_resumed(self) -> None:
         """Connections are accepted again."""
 
     def reload_begun(self) -> None:
-        """The server was told to read its certificates again; `reloaded` or `reload_failed` will
-        tell what has come of it."""
+        """The server was told to read its certificates again, and a supervisor to replace its
+        workers. `reloaded` or `reload_failed` follows."""
 
     def reloaded(self) -> None:
-        """The certificates were read again, and are good."""
+        """The certificates were read again, and are good; all workers were replaced."""
 
     def reload_failed(self, error: Exception) -> None:
-        """The certificates were read again, and are not good: the old ones stay."""
+        """The certificates are not good, or a new worker has died before it served: the old
+        certificates stay, and the workers that are not replaced yet."""
 
     def certificate_doubtful(self, text: str) -> None:
-        """A certificate that was read, at the start or again, has expired or is not yet valid: the
-        text says which, and when. It is used all the same."""
+        """A certificate that was read, at the start or again, has expired or is not yet valid;
+        `text` says which, and when. It is used all the same."""
 
     def drain_delayed(self, seconds: float) -> None:
-        """The server was told to end: it is no longer ready, and drains in `seconds`. Until then
-        it accepts whoever a load balancer still sends."""
+        """The server was told to end: it is no longer ready, and drains in `seconds`. Until then it
+        accepts the clients that a load balancer still sends."""
 
     def drain_left(self, connections: int, seconds: float) -> None:
-        """While the server drains, once a second: so many are left, and so many seconds."""
+        """Once a second while the server drains: `connections` are left, and have `seconds`."""
 
     def drain_begun(self, connections: int, seconds: float) -> None:
         """The listening sockets are closed. `connections` have `seconds` left, all together."""
