@@ -290,7 +290,7 @@ class ServeOptions:
         "means 127.0.0.1:9000.",
         values.admin_address,
         metavar="HOST:PORT",
-        group="Watching it",
+        group="Monitoring and the log",
     )
     access_log: bool = option(
         True,
