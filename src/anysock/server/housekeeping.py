@@ -13,13 +13,13 @@ from anysock.server.session import Session
 from anysock.server.time_limits import TimeLimits
 from anysock.telemetry.events import CloseReason, Events
 
-# A check that comes so many seconds later than planned has found everybody held up, and not only
-# those it would blame: the process was stopped (SIGSTOP, a frozen container), or a handler held the
-# loop.
+# A check that comes at least so many seconds later than planned excuses all connections: the whole
+# server was held up, since the process was stopped (SIGSTOP, a frozen container), or a handler held
+# the loop.
 LATE_SECONDS = 0.1
 
-# How many late checks in a row excuse everybody. Where all are late, for want of CPU, limits still
-# hold, if not to the point.
+# The maximum number of late checks in a row that excuse. Where all checks are late, for want of
+# CPU, limits still hold, though less precisely.
 MAX_EXCUSED = 3
 
 # Seconds that a silent connection is given before it is ended: data may have come to its socket

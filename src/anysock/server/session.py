@@ -58,7 +58,7 @@ class Sessions:
     async def until_none(self, engine: Engine) -> None:
         """Wait until none is left."""
         # A new event each time: there may have been none left before the last of the backlog was
-        # accepted. And made before the look, since the last may go at any moment.
+        # accepted. It is made before the check, since the last may end at any moment.
         self._all_gone = engine.event()
         if self._open:
             await self._all_gone.wait()
@@ -70,11 +70,11 @@ class Sessions:
 
     def abort_late(self) -> bool:
         """Abort all, at the end of a drain. True if there was any."""
-        late = self.all()
-        for session in late:
+        left = self.all()
+        for session in left:
             if session.abort_late():
                 self.count_aborted()
-        return bool(late)
+        return bool(left)
 
     def is_handled_by(self, task: Task[object]) -> bool:
         """Whether `task` runs the handler of one of them."""
