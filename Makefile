@@ -11,11 +11,13 @@ RUN_PACKAGES := click rich markdown-it-py mdurl pygments hdrhistogram pbr setupt
 	h11 prometheus-client \
 	hatchling editables packaging pathspec pluggy tomlkit trove-classifiers
 
-.PHONY: help serve test bench docs lint format clean constraints
+.PHONY: help serve test coverage bench docs lint format clean constraints
 help:
 	@echo 'make serve    set up .venv and run the echo server on 127.0.0.1:8000'
 	@echo '              (make serve ARGS="lines --engine threads" for more; Ctrl-C drains it)'
 	@echo 'make test     set up .venv and run every check and test (ARGS="-k drain" for some)'
+	@echo 'make coverage tell how much of the sources the unit and in-process tests run through'
+	@echo '              (then .venv/bin/coverage report -m for the lines that they do not)'
 	@echo 'make bench    compare the engines with a C epoll echo and with others (ARGS="-c 50 -s 64")'
 	@echo 'make docs     build the documentation site in docs/_build'
 	@echo 'make lint     ruff and mypy'
@@ -27,11 +29,21 @@ serve: $(VENV)/ready-to-run
 	@exec $(BIN)/anysock serve $(ARGS)
 
 test: lint
-	$(BIN)/python -m pytest -n 4 --dist worksteal $(ARGS)
+	@# More than there are cores, as many tests wait.
+	$(BIN)/python -m pytest -n 6 --dist worksteal $(ARGS)
 	@# Our own loop once more, on the poller that other platforms have.
-	ANYSOCK_POLLER=selectors $(BIN)/python -m pytest -n 4 --dist worksteal \
+	ANYSOCK_POLLER=selectors $(BIN)/python -m pytest -n 6 --dist worksteal \
 		-k 'selector and not leave_nothing' \
 		tests/contract/processes $(addprefix tests/contract/in_process/test_, library.py streams.py tasks.py)
+
+# Of the tests that need no server as a process: these are a fifth of `make test`. (The random
+# cancellations would be the slowest, and add no line.)
+coverage: $(VENV)/ready-to-test
+	@rm -rf .coverage
+	@$(BIN)/python -m coverage run -m pytest -q -n 4 --dist worksteal -k 'not test_cancellation' \
+		tests/unit tests/contract/in_process > .coverage.log || { cat .coverage.log; exit 1; }
+	@$(BIN)/python -m coverage combine --quiet
+	@$(BIN)/python -m coverage report | sed -n 's/^TOTAL *\([0-9]*\) *\([0-9]*\) *\(.*\)/coverage: \3 of \1 statements (unit and in-process tests)/p'
 
 bench: $(VENV)/ready-to-test
 	$(BIN)/anysock bench $(ARGS)
@@ -68,7 +80,7 @@ docs/_static/house.svg: $(VENV)/ready-to-run
 	@mv $@.new $@
 
 clean:
-	rm -rf $(VENV) dist build docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist build docs/_build .coverage .coverage.log .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find src tests -name __pycache__ -prune -exec rm -rf {} +
 
 # -- the environment ---------------------------------------------------------------------------
