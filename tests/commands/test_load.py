@@ -239,7 +239,7 @@ def test_nobody_there_is_one_line():
     [
         (["--processes", "3", "-c", "2"], "each needs one"),
         (["--rate", "10", "--depth", "2"], "closed loop"),
-        (["--churn", "1", "--depth", "2"], "one message on the way"),
+        (["--churn", "1", "--depth", "2"], "one message in flight"),
         (["--messages", "5", "-c", "10"], "each sends one"),
         (["--messages", "50", "--warmup", "1s"], "no --warmup"),
         (["--find-rate", "p99<1ms", "--rate", "5"], "chooses the rate"),

@@ -1,4 +1,4 @@
-"""What clients cost that say nothing: memory for each, and CPU time for all."""
+"""What idle clients cost: memory for each, and CPU time for all."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from anysock.net.addresses import Address
 from anysock.streams.connection import Connection
 from anysock.tasks import runtime
 
-# So many connect first: what a server makes once is made by then.
+# The number of clients that connect first: by then the server has allocated what it needs once.
 _FIRST = 50
 
-# How long nothing happens while the CPU time is taken.
+# How long the CPU time of the idle server is measured.
 _SECONDS = 1.0
 
 

@@ -22,14 +22,14 @@ from anysock.errors import Cancelled, StartError, UsageError
 from anysock.net.addresses import resolve
 from anysock.tasks import groups, runtime
 
-# A core is taken for used up, and for not used up, from these shares on.
+# From this share on a core counts as busy, and below this one as not busy.
 _BUSY = 0.95
 _NOT_BUSY = 0.90
 
 # How long a worker may take to close its connections.
 _CLOSING_SECONDS = 5.0
 
-# An open loop whose messages leave later than this, in seconds, is not kept up by the load side.
+# If the messages of an open loop leave later than this (s), the load side does not keep up.
 _LATE = 1e-3
 
 
@@ -50,7 +50,7 @@ class Outcome:
     echo: Latencies = field(default_factory=Latencies)
     connect: Latencies = field(default_factory=Latencies)
     first_byte: Latencies = field(default_factory=Latencies)
-    #: How late messages of an open loop were sent, by no fault of the server's.
+    #: How late the load side sent the messages of an open loop.
     late: Latencies = field(default_factory=Latencies)
     #: The share of a core that each worker process used.
     load_cpu: list[float] = field(default_factory=list)
@@ -131,13 +131,14 @@ class Outcome:
 
 
 class Progress:
-    """Told how a load goes. Does nothing; for others to fill in."""
+    """Is notified of the progress of a load. Does nothing; subclasses do."""
 
     def measuring(self) -> None:
         """The warm-up is over."""
 
     def tick(self, messages: int, echo: Latencies) -> None:
-        """So many messages more, since the last tick of the same worker; how long they took."""
+        """`messages` were answered since the last tick of the same worker; `echo` are their
+        latencies."""
 
 
 def python_worker(plan: Plan, number: int) -> list[str]:
@@ -167,12 +168,12 @@ def load(
 ) -> Outcome:
     """Load `plan.address` as `plan` says, and return what was found.
 
-    `server` are the processes whose CPU time is told; they are looked for, if they are of this
-    machine. `core` is where all the workers run; else the system puts them where it likes. Ctrl-C
-    ends it early, and what was measured by then is returned.
+    `server` are the processes whose CPU time is told; by default those of this machine that
+    listen there. All workers run on `core`; by default the system chooses. Ctrl-C ends the load
+    early, and what was measured by then is returned.
 
     Raises `UsageError` for a plan that makes no sense, or for more connections than there are
-    descriptors for; `StartError` when nobody answers.
+    descriptors; `StartError` when no server answers.
     """
     plan.check()
     most = max_descriptors() - _SPARE_DESCRIPTORS
@@ -182,7 +183,7 @@ def load(
             f"process (ulimit -Hn), of which there are {plan.processes} (--processes)"
         )
     if plan.address.tls:
-        # Said before the workers are started, whatever is wrong.
+        # Raises before the workers are started, if something is wrong.
         from anysock.net.certificates import client_context
 
         client_context(plan.tls_ca, plan.insecure, plan.tls_cert, plan.tls_key)
@@ -235,7 +236,7 @@ class _Load:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            # A Ctrl-C is for us: the workers are told, and tell what they have found.
+            # A Ctrl-C is for us: we end the workers, and they report what they have measured.
             start_new_session=True,
         )
         assert process.stdin is not None
@@ -252,7 +253,7 @@ class _Load:
                 process.stdin.close()
 
     async def _next_line(self, worker: subprocess.Popen[str]) -> dict[str, Any]:
-        """What a worker says next. Raises `StartError` when it can't go on."""
+        """The next line of a worker. Raises `StartError` when the worker has failed."""
         assert worker.stdout is not None
         line = await current_engine().to_thread(worker.stdout.readline)
         if not line:

@@ -1,5 +1,5 @@
-"""Processes that we start; and what those of this machine cost, from /proc (proc(5)): elsewhere
-there is no telling."""
+"""Processes that we start; and what those of this machine cost, from /proc (proc(5)): on other
+systems it is unknown."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LISTENING = "0A"
 def program(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
     """A process whose output, errors too, can be read; it is gone at the end of the block.
 
-    `options` are those of `subprocess.Popen`. A Ctrl-C is for us: the process hears nothing of it.
+    `options` are those of `subprocess.Popen`. A Ctrl-C is for us: the process does not get it.
     """
     with _interrupts_held_back() as let_come:
         process = subprocess.Popen(
@@ -51,8 +51,8 @@ def program(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen
 
 @contextlib.contextmanager
 def _interrupts_held_back() -> Iterator[Callable[[], None]]:
-    """Until what is yielded is called, a Ctrl-C waits: a process that has been started, and that
-    nobody knows yet, would be left over."""
+    """Delay a Ctrl-C until the yielded function is called: it would leave over a process that has
+    been started and is not known yet."""
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None  # signals are the main thread's
         return
@@ -124,7 +124,7 @@ def listeners_at(address: SockAddr) -> list[int]:
     Empty when the address belongs to another machine, or they belong to another user.
     """
     if isinstance(address, str):
-        return []  # a Unix socket: /proc/net/unix does not tell who has it
+        return []  # a Unix socket: /proc/net/unix does not name its process
     host, port = address[0], address[1]
     if not _is_ours(host):
         return []

@@ -15,9 +15,9 @@ SIZE = 64
 # Below this share of its best, throughput has bent.
 _BENT = 0.8
 
-# In a closed loop somebody must wait while others are served: on the average for as long as it
-# takes to serve all, which is connections / rate (Little's law). When the slowest 1 % wait for
-# several times that, service is no longer fair.
+# In a closed loop a client waits while others are served: on average for as long as it takes to
+# serve all, which is connections / rate (Little's law). When the slowest 1 % wait several times
+# as long, the service is not fair.
 _BROKEN = 5.0
 
 

@@ -16,10 +16,10 @@ from anysock.options.units import format_duration, parse_duration
 
 _BOUND = re.compile(r"\s*(?:p(?P<percent>\d+(?:\.\d+)?)|(?P<max>max))\s*<\s*(?P<limit>\S+)\s*")
 
-# The answer is within so much of the highest rate that passes.
+# The result is at most this share below the highest rate that passes.
 _PRECISION = 0.05
 
-# A server that answers less than this of what was asked does not keep up.
+# A server that answers a smaller share of the messages does not keep up.
 _KEPT_UP = 0.98
 
 _MAX_STEPS = 16
@@ -27,7 +27,7 @@ _MAX_STEPS = 16
 
 @dataclass(frozen=True)
 class Bound:
-    """``p99<1ms``: so many percent of the messages are answered within so many seconds."""
+    """``p99<1ms``: `percent` of 100 messages are answered within `seconds`."""
 
     percent: float
     seconds: float
@@ -50,12 +50,12 @@ class Bound:
 
     @property
     def needs(self) -> int:
-        """How many answers it takes to tell whether it is kept. That all of few were fast says
-        nothing of the others: ``max`` takes as many as a p99."""
+        """How many answers are needed to judge it. If all of a few were fast, that says nothing
+        about the others: ``max`` needs as many as a p99."""
         return samples_needed(99.0 if self.percent == 100 else self.percent)
 
     def lowest_rate(self, seconds: float) -> float:
-        """The lowest rate of which so many seconds can tell."""
+        """The lowest rate that can be judged after `seconds` of load."""
         return self.needs / _KEPT_UP / seconds
 
     def __str__(self) -> str:
@@ -70,7 +70,7 @@ class Step:
     outcome: Outcome
     #: Why it does not pass; None: it does.
     why_not: str | None
-    #: Whether there were too few answers to tell.
+    #: Whether there were too few answers to judge.
     untold: bool = False
 
     @property
@@ -110,8 +110,8 @@ def find_rate(
     """Try rates until the highest that keeps `bound` is known to 5 percent; returns all tried.
 
     It begins at half of what a closed loop reaches, goes up or down by factors of two until one
-    rate passes and one does not, and then halves what lies between; but never below
-    `Bound.lowest_rate`, where there are too few answers to tell. ``run(plan)`` does one load;
+    rate passes and one does not, and then halves the range between them; but never below
+    `Bound.lowest_rate`, where there are too few answers to judge. ``run(plan)`` does one load;
     ``told(step)`` is called after each. Rates may be passed by accident on a noisy machine: the
     steps show how near to the bound each came.
     """

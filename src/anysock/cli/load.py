@@ -167,7 +167,7 @@ def _plan(address: Address, bound: Any, asked: dict[str, Any]) -> Any:
     if asked["warmup"] is None:
         asked["warmup"] = 0.0 if asked["messages"] else 1.0
     elif asked["warmup"] and asked["messages"]:
-        raise UsageError("with --messages, exactly so many are sent: no --warmup")
+        raise UsageError("with --messages, exactly that number is sent: no --warmup")
     if bound is not None:
         if asked["rate"] is not None or asked["messages"] is not None:
             raise UsageError(

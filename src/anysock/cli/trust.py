@@ -1,4 +1,4 @@
-"""Options of the clients for TLS: whom to trust, and who we are."""
+"""The clients' options for TLS: which certificates to trust, and our own."""
 
 from __future__ import annotations
 

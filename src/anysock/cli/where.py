@@ -1,4 +1,4 @@
-"""Where a client is to go: ADDRESS, or HOST PORT as telnet(1) has it."""
+"""The address of a client's server: ADDRESS, or HOST PORT as in telnet(1)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def with_address(command: F) -> F:
 
 
 def read_address(address: str, port: str | None) -> Address:
-    """The address that somebody has written in one word, or in two. Raises `UsageError`."""
+    """The address given as one word, or as two. Raises `UsageError`."""
     if port is None:
         return _parse(address)
     try:

@@ -9,21 +9,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
-# How many probes are remembered once they are answered, and once they are given up, so that an
-# answer that comes twice, or late, is known: an endless run has an end to its memory.
+# How many answered probes, and how many that were given up, are remembered, so that a duplicate or
+# a late answer is recognised. The memory of an endless run is bounded.
 _REMEMBERED = 1000
 
-# So many bytes tell which probe a corrupt answer belongs to.
+# The number of bytes that decide to which probe a corrupt answer belongs.
 _SAMPLE = 64
 
 
 class Verdict(Enum):
-    """What is to be said of an answer."""
+    """What is right or wrong with an answer."""
 
     OK = "ok"
     #: Right, but its probe had been given up.
     LATE = "late"
-    #: Right, but before the answer to an earlier probe that is still waited for.
+    #: Right, but before the answer to an earlier probe that still waits.
     REORDERED = "reordered"
     #: The answer to a probe that was answered before.
     DUPLICATE = "duplicate"
@@ -44,7 +44,7 @@ class Answer:
 
 def payload_of(number: int, size: int) -> bytes:
     """The bytes of probe `number`: its number, and then bytes that look random, and are others in
-    each probe, so that nothing on the way can compress them or take one probe for another.
+    each probe, so that no device in between can compress them or confuse two probes.
 
     Fewer than 8 bytes hold only the end of the number: with one byte, two probes look the same when
     they are 256 apart.
@@ -60,8 +60,8 @@ def _tag_of(number: int, size: int) -> bytes:
 class EchoCheck:
     """The answers on one connection, in the order in which they come.
 
-    `sent` tells that a probe was sent, `give_up` that nobody waits for it any more; `received`
-    takes whatever bytes come, however they are cut, and `ended` the end of the stream.
+    Call `sent` for each probe, and `give_up` when its answer is not waited for any more; `received`
+    takes all bytes that come, however they are cut, and `ended` the end of the stream.
 
     Raises ValueError for a size of less than 1 byte, in which no answer can be seen.
     """
@@ -90,7 +90,7 @@ class EchoCheck:
         return payload_of(number, self._size)
 
     def give_up(self, number: int) -> None:
-        """Nobody waits for the answer to `number` any more; if it comes, it is late.
+        """The answer to `number` is not waited for any more; if it comes, it is late.
 
         The latest 1000 of them are remembered; the answer to an older one is corrupt.
         """
@@ -111,8 +111,8 @@ class EchoCheck:
         return answers
 
     def datagram(self, data: bytes) -> Answer:
-        """The answer that a datagram is. There, one that comes before its turn is none that is
-        out of order: what is before it may be lost. But one that comes after its turn is."""
+        """The answer in a datagram. Over UDP a gap is not a reorder, since the missing one may be
+        lost; only an answer older than the newest seen is."""
         if len(data) != self._size:
             number = self._close_most_like(data) or 0
             detail = f"{len(data)} of {self._size} bytes"

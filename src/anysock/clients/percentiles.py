@@ -1,4 +1,4 @@
-"""Which percentiles so many samples bear.
+"""Which percentiles a number of samples can support.
 
 The 99th percentile of 20 samples is their maximum under another name: of the next 20 it may be ten
 times as high. It says something once some samples lie beyond it.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-#: How many samples lie beyond a percentile that is told.
+#: How many samples must lie beyond a percentile that is reported.
 BEYOND = 10
 
 
@@ -22,5 +22,5 @@ def samples_needed(percent: float) -> int:
 
 
 def bears(count: int, percent: float) -> bool:
-    """Whether `count` samples bear the percentile."""
+    """Whether `count` samples support the percentile."""
     return count >= samples_needed(percent)

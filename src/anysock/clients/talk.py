@@ -27,12 +27,12 @@ from anysock.tasks.runtime import connect, connect_datagrams, run, sleep, spawn
 if TYPE_CHECKING:
     import ssl
 
-# ^], which telnet(1) uses too: a byte that nobody types by accident.
+# ^], as in telnet(1): it is not typed by accident.
 ESCAPE = b"\x1d"
 
 _STDIN = 0
 
-# How long the answers to the last datagrams may take: nothing tells that there are none.
+# How long the answers to the last datagrams may take: nothing shows that none will come.
 _LAST_ANSWERS_SECONDS = 1.0
 _MAX_READ = 65536
 
@@ -46,9 +46,9 @@ def talk(address: Address, line_ending: bytes = b"\r\n", tls: ssl.SSLContext | N
     What comes is written to standard output, everything else to standard error. At the end of
     standard input our end is half-closed, and what still comes is written.
 
-    `tls` says whom to trust at a ``tls://`` address; see `anysock.connect`.
+    `tls` says which certificates to trust at a ``tls://`` address; see `anysock.connect`.
 
-    Raises `StartError` when nobody answers there, and when the connection breaks.
+    Raises `StartError` when no server answers there, and when the connection breaks.
     """
     if address.kind == "udp":
         run(_talk_udp, address, line_ending, engine="threads")
@@ -129,7 +129,7 @@ class _User:
         self._connection.stream.end_receiving()
 
     async def speak(self) -> None:
-        # If the connection is lost, who receives finds that out too, and says so.
+        # If the connection is lost, the receiver finds that out too, and reports it.
         with contextlib.suppress(OSError, StreamClosed):
             begun = b""
             while typed := os.read(_STDIN, _MAX_READ):
@@ -149,8 +149,8 @@ class _User:
             await self._end()
 
     def _wants_to_quit(self) -> bool:
-        """Ask what to do, until that is to quit or to go on: as in telnet(1), what is no such
-        command, or none at all, is no line for the server."""
+        """Ask for commands until one says quit or go on. As in telnet(1), none of them is sent to
+        the server."""
         sys.stderr.write("\n")
         while True:
             sys.stderr.write("anysock> ")

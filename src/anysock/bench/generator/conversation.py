@@ -28,21 +28,21 @@ _read = os.read
 _write = os.write
 
 # Up to this size a message and its answer always fit in the socket's buffers, so that a client with
-# one message on the way need not read while it sends.
+# one message in flight need not read while it sends.
 SMALL = 16 * 1024
 
 
 def max_read(size: int) -> int:
-    """How much to receive at once, of messages of `size` bytes."""
+    """How many bytes to receive at once, of messages of `size` bytes."""
     return 65536 if size <= 65536 else 262_144
 
 
 def pattern_of(number: int, size: int, lines: bool) -> bytes:
-    """What connection `number` sends for ever: a message of `size` bytes, over and over.
+    """What connection `number` sends: a message of `size` bytes, over and over.
 
-    Wherever in the message a receive may begin, the pattern is long enough to compare with. The
-    messages of two connections differ, as far as `size` lets them, so that an answer that belongs
-    to another is found out.
+    The pattern is long enough to compare with what one receive returns, wherever in the message it
+    begins. The messages of two connections differ, as far as `size` allows, so that an answer that
+    belongs to another connection is noticed.
     """
     if lines:
         tag = b"%d " % number
@@ -56,8 +56,8 @@ def pattern_of(number: int, size: int, lines: bool) -> bytes:
 
 
 class Bookkeeping:
-    """A connection that sends one message over and over: what is on its way, and whether what comes
-    back is what must come. How it is sent and received is a subclass's affair."""
+    """A connection that sends one message over and over: which messages are in flight, and whether
+    their echo is right. Subclasses send and receive."""
 
     __slots__ = (
         "_kernel",
@@ -81,14 +81,14 @@ class Bookkeeping:
         self._pattern = pattern
         self._view = memoryview(pattern)
         self._size = size
-        #: When each message that is on its way was due, the oldest first.
+        #: When each message in flight was due, the oldest first.
         self.times: collections.deque[float] = collections.deque()
         #: When the one message of `ping_pong` was sent.
         self.sent = math.inf
-        #: Why others have ended it; see `give_up`.
+        #: Why it was given up; see `give_up`.
         self.fault: str | None = None
         self._unanswered = 0  # bytes
-        self._owed = 0  # of these, bytes that the socket has not taken yet
+        self._owed = 0  # of these, bytes that the socket has not accepted yet
         self._send_at = 0  # where in the message the next byte to send stands
         self._read_at = 0
         self._sending = False
@@ -105,8 +105,8 @@ class Bookkeeping:
     # -- sending -------------------------------------------------------------------------------
 
     def send(self, count: int, due: float) -> None:
-        """Send `count` messages, which were due at `due`; what the socket does not take at once
-        goes when it can."""
+        """Send `count` messages, which were due at `due`; what the socket does not accept at
+        once is sent later."""
         self.times.extend(itertools.repeat(due, count))
         size = count * self._size
         self._unanswered += size
@@ -118,17 +118,17 @@ class Bookkeeping:
                 self._kernel.spawn(self._send_rest(), "load-sender")
 
     def _push(self) -> None:
-        """Send what is owed, as far as that can be done at once."""
+        """Send what is owed, as far as possible without waiting."""
         raise NotImplementedError
 
     async def _send_rest(self) -> None:
-        """Send the rest of what is owed, waiting where one must."""
+        """Send the rest of what is owed, and wait where necessary."""
         raise NotImplementedError
 
     # -- receiving -----------------------------------------------------------------------------
 
     def _check(self, data: bytes) -> int:
-        """How many messages `data` completes; raises `Fault` if it is not what must come."""
+        """How many messages `data` completes; raises `Fault` if it is wrong."""
         length = len(data)
         if not length:
             raise Fault(self.fault or "closed by the server")
@@ -156,7 +156,7 @@ class Bookkeeping:
 
 
 class Conversation(Bookkeeping):
-    """One that reads and writes the descriptor of a stream of our own loop."""
+    """Reads and writes the descriptor of a stream of our own loop."""
 
     __slots__ = ("_readable", "_writable")
 
@@ -170,7 +170,7 @@ class Conversation(Bookkeeping):
         self._writable = WriteWait(stream.descriptor)
 
     def _push(self) -> None:
-        """Write what is owed, as far as the socket takes it."""
+        """Write what is owed, as far as the socket accepts it."""
         fd = self._stream.descriptor.fd
         while self._owed:
             part = self._view[self._send_at : self._send_at + self._owed]
@@ -190,7 +190,7 @@ class Conversation(Bookkeeping):
                 self._push()
             self._sending = False
         except (OSError, StreamClosed):
-            # The connection is broken: who receives on it finds that out, and tells. `_sending`
+            # The connection is broken: the receiver finds that out, and reports it. `_sending`
             # stays, so that nothing more is sent.
             return
 
@@ -219,7 +219,7 @@ class Conversation(Bookkeeping):
     async def exchange(self, due: float, clock: Callable[[], float]) -> tuple[float, float]:
         """Send one message, which was due at `due`, and receive its answer.
 
-        Returns how long its first byte took, and when it was there whole.
+        Returns how long its first byte took, and when the answer was complete.
         """
         begun = clock()
         self.send(1, due)
@@ -242,13 +242,13 @@ class Conversation(Bookkeeping):
     ) -> Generator[Wait, None, None]:
         """Send a small message, wait for its answer, and again, until the connection ends.
 
-        What `send` and `receive` do for one message on the way, without their bookkeeping: 1.1 µs
+        What `send` and `receive` do for one message in flight, without their bookkeeping: 1.1 µs
         a message less.
         """
         fd = self._stream.descriptor.fd
         readable = self._readable
         size = self._size
-        # One byte more than must come, so that more than was sent does not pass unseen.
+        # One byte more than was sent, so that surplus data is noticed.
         most = size + 1
         message = self._pattern[:size]
         self.sent = clock()

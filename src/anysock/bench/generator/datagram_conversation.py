@@ -1,5 +1,5 @@
-"""A conversation over UDP: where messages may be lost, late, doubled and out of order, each is
-known by its number."""
+"""A conversation over UDP. Messages may be lost, late, doubled and out of order, so each has a
+number."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from anysock.errors import StreamClosed
 #: A message begins with its number, in this many bytes.
 NUMBER_BYTES = 8
 
-# So many numbers of lost messages are remembered, so that what comes after all is known as late.
+# The number of lost messages that are remembered, so that a late answer is recognised.
 _REMEMBERED = 10_000
 
 
@@ -29,13 +29,13 @@ class DatagramConversation:
         self._next = 0
         self._highest = -1
         self._lost: collections.OrderedDict[int, None] = collections.OrderedDict()
-        #: When each message that is on its way was due, by its number, the oldest first.
+        #: When each message in flight was due, by its number, the oldest first.
         self.times: dict[int, float] = {}
         self.sent = math.inf
         self.fault: str | None = None
 
     def waiting_since(self) -> float:
-        """Never too long: what is lost here does not hold up the rest."""
+        """Infinite: a lost message does not hold up the others."""
         return math.inf
 
     def give_up(self, kind: str) -> None:
@@ -54,7 +54,7 @@ class DatagramConversation:
             except BlockingIOError:
                 self._errors["no room to send on this side"] += 1
             except OSError:
-                # What ICMP has said of an earlier one: who receives is told it, too.
+                # ICMP has refused an earlier one: the receiver gets that error, too.
                 continue
 
     async def receive(
@@ -88,7 +88,7 @@ class DatagramConversation:
                 self._errors["duplicate" if number < self._next else "corrupt"] += 1
 
     def expire(self, before: float) -> int:
-        """Give up the messages that were due before that time; returns how many those were."""
+        """Give up the messages that were due before that time; returns their number."""
         lost = [number for number, due in self.times.items() if due < before]
         for number in lost:
             del self.times[number]

@@ -19,10 +19,10 @@ MAX_IN_FLIGHT = 1 << 30
 class Plan:
     """A load on one address. Sizes in bytes, times in seconds.
 
-    Without a rate the loop is closed: each connection has `depth` messages on the way, and sends
-    the next when one comes back; so a server that stalls is sent less, and its stall is counted
-    once. With a rate the loop is open: messages are sent on schedule, whatever the server does,
-    and a latency counts from the moment that its message was due (coordinated omission:
+    Without a rate the loop is closed: each connection has `depth` messages in flight, and sends
+    the next when one comes back; so a server that stalls gets fewer messages, and its stall is
+    counted once. With a rate the loop is open: messages are sent on schedule, whatever the server
+    does, and a latency counts from the time when the message was due (coordinated omission:
     HdrHistogram issue 148).
     """
 
@@ -32,21 +32,22 @@ class Plan:
     #: Messages in flight on each connection, in a closed loop.
     depth: int = 1
     duration: float = 10.0
-    #: End after so many messages, instead of after `duration`.
+    #: End after this number of messages, instead of after `duration`.
     messages: int | None = None
-    #: What is measured begins after so many seconds of load.
+    #: Seconds of load before the measurement.
     warmup: float = 1.0
     #: Messages a second, of all connections together; None: a closed loop.
     rate: float | None = None
     processes: int = 1
     #: Messages are lines of text that end with CRLF.
     lines: bool = False
-    #: Close a connection after so many messages, and open another.
+    #: Close a connection after this number of messages, and open another.
     churn: int | None = None
     #: Close with a reset, which leaves no TIME_WAIT behind; for `churn`.
     reset: bool = False
-    #: For a tls:// address: the authority that is trusted, None for those of the system; or
-    #: whether none need be. And our own certificate and key, where the server wants one.
+    #: For a tls:// address: the file of trusted authorities (None: those of the system), or with
+    #: `insecure` any certificate is trusted. Our own certificate and key, if the server requires
+    #: one.
     tls_ca: str | None = None
     insecure: bool = False
     tls_cert: str | None = None
@@ -55,7 +56,7 @@ class Plan:
     timeout: float = 5.0
 
     def check(self) -> Self:
-        """Raises `UsageError` for what makes no sense together."""
+        """Raises `UsageError` if the fields contradict each other."""
         if self.processes > self.connections:
             raise UsageError(
                 f"{self.processes} processes for {self.connections} connections: each needs one"
@@ -64,20 +65,18 @@ class Plan:
             raise UsageError("a line has at least 2 bytes, CR and LF")
         if self.depth * self.size > MAX_IN_FLIGHT:
             raise UsageError(
-                f"--depth {self.depth} times --size {self.size} is more than 1GiB on the way on "
+                f"--depth {self.depth} times --size {self.size} is more than 1GiB in flight on "
                 "each connection"
             )
         if self.rate is not None and self.depth != 1:
             raise UsageError(
                 "--depth is for a closed loop; with --rate, messages are sent on schedule, however "
-                "many are on the way"
+                "many are in flight"
             )
         if self.churn is not None and self.depth != 1:
-            raise UsageError("with --churn, a connection has one message on the way: no --depth")
+            raise UsageError("with --churn, a connection has one message in flight: no --depth")
         if self.address.kind not in ("tcp", "unix", "udp"):
-            raise UsageError(
-                f"{self.address} is where a server listens: nobody can connect to that"
-            )
+            raise UsageError(f"{self.address} is only for servers: a client cannot connect to it")
         if self.address.kind == "udp":
             if self.churn is not None or self.lines:
                 raise UsageError(

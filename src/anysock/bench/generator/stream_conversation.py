@@ -11,7 +11,7 @@ from anysock.bench.generator.conversation import Bookkeeping, max_read
 from anysock.bench.generator.faults import Fault
 from anysock.errors import AnysockError
 
-# How much of what is owed is sent at once.
+# Bytes sent at once, at most.
 _MAX_SENT = 262_144
 
 
@@ -21,20 +21,20 @@ class StreamConversation(Bookkeeping):
     __slots__ = ()
 
     def _push(self) -> None:
-        """Nothing is sent but by `_send_rest`: a stream may have to wait."""
+        """Leave all to `_send_rest`: a stream may have to wait."""
 
     async def _send_rest(self) -> None:
         try:
             while self._owed:
                 most = min(self._owed, max(_MAX_SENT // self._size, 1) * self._size)
                 part = self._view[self._send_at : self._send_at + most]
-                # What comes back meanwhile has been sent.
+                # Their echo may arrive before `send_all` returns.
                 self._owed -= len(part)
                 self._send_at = (self._send_at + len(part)) % self._size
                 await self._stream.send_all(part)
             self._sending = False
         except (OSError, AnysockError):
-            # Who receives finds that out, too, and tells.
+            # The receiver finds that out, too, and reports it.
             return
 
     async def receive(self, clock: Callable[[], float], done: Callable[[int, float], None]) -> None:

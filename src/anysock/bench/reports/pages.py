@@ -47,7 +47,7 @@ def load_page(outcome: Outcome) -> str:
     """The page of ``anysock load``."""
     plan = outcome.plan
     loop = (
-        f"closed loop, {plan.depth} on the way on each connection"
+        f"closed loop, {plan.depth} in flight on each connection"
         if plan.rate is None
         else f"open loop, {rate_text(plan.rate)} asked; latencies count from when each was due"
     )
@@ -120,8 +120,8 @@ def bench_page(results: Results) -> str:
     ]
     parts.append("<h2>Latency</h2>")
     parts.append(
-        "<p>Of a closed loop that sends as fast as it is answered: what a client waits when "
-        "everybody is in a hurry.</p>"
+        "<p>Of a closed loop that sends as fast as it is answered: how long a client waits "
+        "when all clients send as fast as they can.</p>"
     )
     for work in plain:
         figure = _curves([(row.server, row.echo) for row in rows[work]], colours)
@@ -261,7 +261,7 @@ def _memory(results: Results, colours: dict[str, str]) -> go.Figure:
 
 
 def _note(named: Iterable[tuple[str, Latencies]]) -> str:
-    """What a reader of percentiles is told of their samples."""
+    """The note below percentiles, about their samples."""
     told = "A curve ends where 10 messages are left."
     if any(latencies.lacking() for _, latencies in named):
         told = f"{TOO_FEW_MEANS}. {told}"

@@ -30,7 +30,7 @@ def outcome_report(outcome: Outcome) -> RenderableType:
     plan = outcome.plan
     told = facts()
     if plan.rate is None:
-        loop = f"closed, {plan.depth} on the way on each connection"
+        loop = f"closed, {plan.depth} in flight on each connection"
     else:
         loop = "open: sent on schedule, latencies count from when a message was due"
     told.add_row("loop", loop)
