@@ -15,9 +15,16 @@ from typing import Any
 import plotly.graph_objects as go
 import plotly.offline
 
-from anysock.bench.generator.latencies import PERCENTILES, Latencies
+from anysock.bench.generator.latencies import Latencies
 from anysock.bench.load import Outcome
-from anysock.bench.reports.wording import TOO_FEW_MEANS, bytes_text, percentile_text, rate_text
+from anysock.bench.reports.wording import (
+    LATENCY_HEADER,
+    TOO_FEW_MEANS,
+    bytes_text,
+    latency_row,
+    percentile_text,
+    rate_text,
+)
 from anysock.bench.results import Results, Row, Work, this_machine
 from anysock.bench.scale import Scaling
 
@@ -45,6 +52,29 @@ table.claim td { white-space: normal; text-align: left; }
 
 def load_page(outcome: Outcome) -> str:
     """The page of ``anysock load``."""
+    named = [
+        (name, latencies)
+        for name, latencies in (
+            ("echo", outcome.echo),
+            ("first byte", outcome.first_byte),
+            ("connect", outcome.connect),
+        )
+        if len(latencies)
+    ]
+    return _page(
+        "Load report",
+        [
+            _table(["", ""], _facts(outcome)),
+            "<h2>Latency</h2>",
+            _table(LATENCY_HEADER, [latency_row(*each) for each in named]),
+            _note(named),
+            _figure(_curves(named, {name: _COLOURS[i] for i, (name, _) in enumerate(named)})),
+        ],
+        this_machine(),
+    )
+
+
+def _facts(outcome: Outcome) -> list[tuple[str, str]]:
     plan = outcome.plan
     loop = (
         f"closed loop, {plan.depth} in flight on each connection"
@@ -66,32 +96,7 @@ def load_page(outcome: Outcome) -> str:
         facts.append(("server", f"{told}{cpu.total / outcome.messages * 1e6:.3g} µs a message"))
     if outcome.bottleneck:
         facts.append(("note", outcome.bottleneck))
-    named = [
-        (name, latencies)
-        for name, latencies in (
-            ("echo", outcome.echo),
-            ("first byte", outcome.first_byte),
-            ("connect", outcome.connect),
-        )
-        if len(latencies)
-    ]
-    header = ["", "count", "min", *(f"p{percent:g}" for percent in PERCENTILES), "max"]
-    times = [
-        [name, f"{len(each):,}"]
-        + [percentile_text(each, percent) for percent in (0.0, *PERCENTILES, 100.0)]
-        for name, each in named
-    ]
-    return _page(
-        "Load report",
-        [
-            _table(["", ""], [list(fact) for fact in facts]),
-            "<h2>Latency</h2>",
-            _table(header, times),
-            _note(named),
-            _figure(_curves(named, {name: _COLOURS[i] for i, (name, _) in enumerate(named)})),
-        ],
-        this_machine(),
-    )
+    return facts
 
 
 def bench_page(results: Results) -> str:
@@ -133,6 +138,14 @@ def bench_page(results: Results) -> str:
     parts.append("<h2>All figures</h2>")
     for work, found in rows.items():
         parts += [f"<h3>{html.escape(work.name)}</h3>", _rows_table(found)]
+    parts += _method(results)
+    return _page("I/O models and servers, compared", parts, results.machine)
+
+
+def _method(results: Results) -> list[str]:
+    """What was not measured, and how the rest was."""
+    parts: list[str] = []
+    settings = results.settings
     if results.missing:
         parts.append("<h2>Not measured</h2>")
         parts.append(_table(["", "why"], [list(each) for each in results.missing.items()]))
@@ -143,7 +156,7 @@ def bench_page(results: Results) -> str:
         ", server and load on a core each, in interleaved rounds. The command:</p>"
         f"<pre>{html.escape(shlex.join(_command()))}</pre>"
     )
-    return _page("I/O models and servers, compared", parts, results.machine)
+    return parts
 
 
 def scale_page(scaling: Scaling) -> str:

@@ -7,13 +7,15 @@ from collections.abc import Iterable
 from rich.console import Group, RenderableType
 from rich.markup import escape
 
-from anysock.bench.generator.latencies import PERCENTILES, Latencies
+from anysock.bench.generator.latencies import Latencies
 from anysock.bench.load import Outcome
 from anysock.bench.reports.sheets import Sheet, facts
 from anysock.bench.reports.wording import (
+    LATENCY_HEADER,
     TOO_FEW,
     TOO_FEW_MEANS,
     bytes_text,
+    latency_row,
     percentile_text,
     rate_text,
     time_text,
@@ -75,13 +77,11 @@ def _named(outcome: Outcome) -> Iterable[tuple[str, Latencies]]:
 def latency_table(rows: Iterable[tuple[str, Latencies]]) -> Sheet:
     """Percentiles, a row for each of `rows` that has any."""
     table = Sheet()
-    for name in ("", "count", "min", *(f"p{percent:g}" for percent in PERCENTILES), "max"):
+    for name in LATENCY_HEADER:
         table.column(name)
     for name, latencies in rows:
         if len(latencies):
-            points = (0.0, *PERCENTILES, 100.0)
-            times = [percentile_text(latencies, percent) for percent in points]
-            table.row(name, f"{len(latencies):,}", *times)
+            table.row(*latency_row(name, latencies))
     return table
 
 

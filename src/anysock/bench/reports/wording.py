@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anysock.bench.generator.latencies import Latencies
+from anysock.bench.generator.latencies import PERCENTILES, Latencies
 
 #: In the place of a percentile that there are too few samples for.
 TOO_FEW = "–"
@@ -23,6 +23,17 @@ def percentile_text(latencies: Latencies, percent: float) -> str:
     """The time of a percentile; `TOO_FEW` where there are too few samples for it."""
     told = latencies.told(percent)
     return TOO_FEW if told is None else time_text(told)
+
+
+#: The header of a table of latencies.
+LATENCY_HEADER = ("", "count", "min", *(f"p{percent:g}" for percent in PERCENTILES), "max")
+
+
+def latency_row(name: str, latencies: Latencies) -> tuple[str, ...]:
+    """A row of that table."""
+    points = (0.0, *PERCENTILES, 100.0)
+    times = (percentile_text(latencies, percent) for percent in points)
+    return (name, f"{len(latencies):,}", *times)
 
 
 def rate_text(rate: float) -> str:
