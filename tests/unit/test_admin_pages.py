@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import anysock
 from anysock.admin import ServerFigures, admin_server
 from anysock.admin.figures import STUCK_SECONDS
-from anysock.admin.loop_lag import KEEP_SECONDS, Pulse
+from anysock.admin.loop_lag import KEEP_SECONDS, LoopLagProbe
 from anysock.admin.pages import Pages, Request
 from anysock.net.addresses import Address
 from anysock.telemetry.metrics import snapshot
@@ -143,7 +143,7 @@ def test_any_request_has_an_answer(method, target, headers, on_loopback):
     assert answer.status in (200, 400, 403, 404, 405)
 
 
-# -- the pulse ----------------------------------------------------------------------------------
+# -- the probe ----------------------------------------------------------------------------------
 
 
 class Clock:
@@ -183,16 +183,16 @@ def test_a_held_up_engine_is_overdue_and_dead_only_after_long(concurrent_engine)
 
 def test_the_highest_lag_is_kept_for_a_while():
     clock = Clock()
-    pulse = Pulse(clock)
-    pulse._keep(0.7)
+    probe = LoopLagProbe(clock)
+    probe._keep(0.7)
     for _ in range(3):
         clock.now += KEEP_SECONDS / 4
-        pulse._keep(0.1)
-        assert pulse.highest == 0.7
+        probe._keep(0.1)
+        assert probe.highest == 0.7
     for _ in range(8):
         clock.now += KEEP_SECONDS / 4
-        pulse._keep(0.1)
-    assert pulse.highest == 0.1
+        probe._keep(0.1)
+    assert probe.highest == 0.1
 
 
 # -- where it runs ------------------------------------------------------------------------------

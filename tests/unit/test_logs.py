@@ -26,7 +26,7 @@ from anysock.net.printable import printable
 from anysock.options.serve import ServeOptions
 from anysock.telemetry.events import CloseReason
 from anysock.telemetry.logs import (
-    MOST_A_SECOND,
+    MAX_PER_SECOND,
     FloodLimit,
     JsonFormatter,
     LogEvents,
@@ -168,7 +168,7 @@ def record(
 def test_so_many_of_one_kind_pass_in_a_second_and_the_next_tells_the_rest():
     limit = FloodLimit()
     passed = [limit.filter(record("%s", place, at=1000 + place / 100)) for place in range(50)]
-    assert passed == [True] * MOST_A_SECOND + [False] * (50 - MOST_A_SECOND)
+    assert passed == [True] * MAX_PER_SECOND + [False] * (50 - MAX_PER_SECOND)
     following = record("%s", 50, at=1001.5)
     assert limit.filter(following)
     assert TextFormatter().format(following) == "error: 50 (40 like this were not told)"

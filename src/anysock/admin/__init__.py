@@ -1,7 +1,7 @@
-"""The admin endpoint: is the server alive, is it ready, what has it done, who is connected.
+"""The admin endpoint: is the server alive, is it ready, what has it done, what is open.
 
 ``figures.py`` is what is shown, of a server in this process (`ServerFigures`) or of any other that
-keeps to `Figures`; ``pages.py`` makes it into answers; ``http.py`` speaks HTTP; ``endpoint.py``
+implements `Figures`; ``pages.py`` makes it into answers; ``http.py`` speaks HTTP; ``endpoint.py``
 runs it on a thread of its own, so that it answers while a handler blocks the server's engine.
 
 It is an `anysock.Server` with a handler on h11. Neither of the small servers at hand would do

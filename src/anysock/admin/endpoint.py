@@ -22,7 +22,7 @@ _ready_log = logging.getLogger("anysock.ready")
 
 
 class _AdminEvents(Events):
-    """What is told of the endpoint. Of its clients, nothing; of shortages, the server tells."""
+    """Logs what happens to the endpoint. Its clients are not logged; the server logs shortages."""
 
     def listening(self, addresses: Sequence[str], engine: str) -> None:
         for address in addresses:
@@ -30,8 +30,8 @@ class _AdminEvents(Events):
             _ready_log.info("admin endpoint on http://%s", shown.short)
             if not _is_loopback(shown.host):
                 _log.warning(
-                    "whoever can reach %s sees who is connected, and can pause the server "
-                    "(--admin): let a firewall keep others out",
+                    "whoever can reach %s can see the connections and pause the server "
+                    "(--admin): protect it with a firewall",
                     shown.short,
                 )
 
@@ -43,7 +43,7 @@ class _AdminEvents(Events):
 
 
 def admin_server(address: Address | str, figures: Figures) -> Server:
-    """The endpoint as a server, to be run by whoever has an engine that nothing blocks.
+    """The endpoint as a server, to be run on an engine that no handler blocks.
 
     An `address` without a host, ``":9000"``, is on the loopback interface. Raises `StartError` when
     a package is missing that it needs, and `UsageError` for an address that makes no sense.
@@ -51,14 +51,14 @@ def admin_server(address: Address | str, figures: Figures) -> Server:
     if isinstance(address, str):
         address = Address.parse(address, default_host="127.0.0.1", schemes=("tcp",))
     with needs():
-        from anysock.admin.http import MOST_CLIENTS, HttpHandler
+        from anysock.admin.http import MAX_CLIENTS, HttpHandler
         from anysock.admin.pages import Pages
-    # The times that its clients may take are kept by the handler, to the point.
+    # The handler itself enforces the time limits of its clients, more exactly.
     options = ServeOptions(
         bind=(address,),
-        # Room for who comes, while others leave. (Each is a descriptor, of those that a server
-        # keeps to spare when it counts how many connections it has room for.)
-        max_connections=MOST_CLIENTS + MOST_CLIENTS // 2,
+        # Room for new clients while others leave. (Each needs a descriptor, of those that a server
+        # keeps in reserve when it counts how many connections it has room for.)
+        max_connections=MAX_CLIENTS + MAX_CLIENTS // 2,
         idle_timeout=0,
         write_timeout=0,
         min_rate=0,

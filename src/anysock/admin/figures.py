@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from anysock.admin.loop_lag import Pulse
+from anysock.admin.loop_lag import LoopLagProbe
 from anysock.engines.base import Engine, Task
 from anysock.engines.current import current_engine
 from anysock.engines.engine_thread import clock as machine_clock
@@ -18,15 +18,14 @@ from anysock.telemetry import metrics
 from anysock.telemetry.events import EventGroup, Events
 from anysock.telemetry.metrics import Snapshot
 
-#: After so many seconds in which its engine has not come to what is due, a server counts as dead,
-#: and `/healthz` asks for a restart. That loses all its connections: so it must be more than any
-#: handler blocks that will ever come to its end, and a second is not.
+#: `/healthz` fails when the engine's periodic wake-up is overdue by this time, in seconds. A
+#: restart drops every connection, so this must be longer than any handler blocks that will end.
 STUCK_SECONDS = 30.0
 
 
 class Figures(Protocol):
-    """Whom the endpoint asks. It calls these methods on its own thread, one after the other, and
-    answers nobody meanwhile: each must return soon, whatever the server does."""
+    """What the endpoint asks. It calls these methods on its own thread, one after the other, and
+    answers no client meanwhile: each must return soon, whatever the server does."""
 
     def snapshot(self) -> Snapshot:
         """The figures now; see `anysock.telemetry.metrics`. The endpoint is healthy until all
@@ -34,34 +33,34 @@ class Figures(Protocol):
         ...
 
     def connections(self, most: int) -> list[dict[str, Any]]:
-        """The connections that have been open for longest, `most` of them; see `describe`."""
+        """The connections that have been open for longest, at most `most`; see `describe`."""
         ...
 
     def ready(self) -> str | None:
-        """Why the server should be sent no clients; None: it is ready for them."""
+        """Why a load balancer should send no clients; None: the server is ready for them."""
         ...
 
     def pause(self) -> None:
-        """Let no more clients in."""
+        """Accept no more clients."""
         ...
 
     def resume(self) -> None:
-        """Let clients in again."""
+        """Accept clients again."""
         ...
 
 
 class ServerFigures(Events):
     """The figures of a server in this process.
 
-    To be made before the server starts: it listens to its events from then on, and has it run a
-    `Pulse`. Its methods (but for those of `Events`) may be called from any thread, and answer
-    while the engine is blocked.
+    To be made before the server starts: it listens to its events from then on, and runs a
+    `LoopLagProbe` on its engine. Its methods (except those of `Events`) may be called from any
+    thread, and answer while the engine is blocked.
     """
 
     def __init__(self, server: Server, clock: Callable[[], float] = machine_clock) -> None:
         self._server = server
-        self._pulse = Pulse(clock)
-        self._beat: Task[Any] | None = None
+        self._probe = LoopLagProbe(clock)
+        self._probe_task: Task[Any] | None = None
         self._engine: Engine | None = None
         self._most_connections = 0
         self._over = False
@@ -70,18 +69,18 @@ class ServerFigures(Events):
     # -- Figures ---------------------------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:
-        pulse = self._pulse
+        probe = self._probe
         return metrics.snapshot(
             self._server.counters,
             self._engine,
             most_connections=self._most_connections,
-            lag=pulse.lag,
-            highest_lag=pulse.highest,
-            stuck=int(pulse.overdue > STUCK_SECONDS),
+            lag=probe.lag,
+            highest_lag=probe.highest,
+            stuck=int(probe.overdue > STUCK_SECONDS),
         )
 
     def connections(self, most: int) -> list[dict[str, Any]]:
-        now = self._pulse.now()
+        now = self._probe.now()
         oldest = self._server.counters.oldest(most)
         return [describe(connection, now - opened_at) for connection, opened_at in oldest]
 
@@ -92,26 +91,26 @@ class ServerFigures(Events):
         self._server.pause()
 
     def resume(self) -> None:
-        if not self._over:  # then there is no engine left that could be told
+        if not self._over:  # then there is no engine left
             self._server.resume()
 
     # -- Events ----------------------------------------------------------------------------------
 
     def listening(self, addresses: Sequence[str], engine: str) -> None:
         self._engine = current_engine()
-        self._beat = self._engine.spawn_background(self._pulse.beat(), name="pulse")
+        self._probe_task = self._engine.spawn_background(self._probe.run(), name="loop lag probe")
 
     def most_connections(self, most: int, derived: bool) -> None:
         self._most_connections = most
 
     def drained(self, aborted: int, seconds: float) -> None:
         self._over = True
-        if self._beat is not None:
-            self._beat.cancel()
+        if self._probe_task is not None:
+            self._probe_task.cancel()
 
 
 def describe(connection: Connection, seconds: float) -> dict[str, Any]:
-    """What `/connections` shows of a connection that has been open for so many `seconds`.
+    """What `/connections` shows of a connection that has been open for `seconds`.
 
     Addresses are as ``127.0.0.1:61137``; `waits_for` is ``send`` while the peer does not read,
     ``receive`` while it has nothing to say, and otherwise ``handler``.

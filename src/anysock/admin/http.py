@@ -14,12 +14,12 @@ from anysock.admin.places import Places
 from anysock.engines.current import current_engine
 from anysock.streams.connection import Connection
 
-# How long a client may take for its request, and for reading the answer, in seconds.
+# Seconds that a client may take to send its request, and to read the answer.
 REQUEST_SECONDS = 2.0
 ANSWER_SECONDS = 10.0
 
-# How many clients are answered at once.
-MOST_CLIENTS = 8
+# Clients that are answered at the same time.
+MAX_CLIENTS = 8
 
 _log = logging.getLogger("anysock.admin")
 
@@ -29,12 +29,12 @@ class HttpHandler:
 
     def __init__(self, pages: Pages) -> None:
         self._pages = pages
-        self._places = Places(MOST_CLIENTS)
+        self._places = Places(MAX_CLIENTS)
 
     async def __call__(self, connection: Connection) -> None:
         with self._places.one(connection):
             await self._converse(connection)
-            # Here, since who does not leave has the place until then.
+            # Inside the block: a client that does not leave keeps its place until it does.
             await connection.close()
 
     async def _converse(self, connection: Connection) -> None:
@@ -42,7 +42,7 @@ class HttpHandler:
         engine = current_engine()
         answer: Answer | None = None
         head = False
-        async with engine.scope(REQUEST_SECONDS) as patience:
+        async with engine.scope(REQUEST_SECONDS) as time_limit:
             try:
                 request = await _receive(http, connection)
                 if request is None:
@@ -51,7 +51,7 @@ class HttpHandler:
                 answer = self._answer(request, connection)
             except h11.RemoteProtocolError as error:
                 answer = line(error.error_status_hint, str(error))
-        if patience.fired:
+        if time_limit.fired:
             answer = line(408, f"the request took more than {REQUEST_SECONDS:g} s")
         assert answer is not None
         self._places.has_asked(connection)
@@ -71,8 +71,8 @@ class HttpHandler:
 
 
 async def _receive(http: h11.Connection, connection: Connection) -> Request | None:
-    """The request, without what may be its body, which nobody here wants to read; None when the
-    client has left without one. Raises `h11.RemoteProtocolError`."""
+    """The request, without its body, which no page reads; None when the client has left without
+    one. Raises `h11.RemoteProtocolError`."""
     while True:
         event = http.next_event()
         if event is h11.NEED_DATA:

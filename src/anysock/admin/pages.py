@@ -13,8 +13,8 @@ from anysock.admin.prometheus import CONTENT_TYPE, exposition
 
 TEXT = "text/plain; charset=utf-8"
 
-# How many connections are listed when it is not said: as many as somebody may still read, and
-# few enough to be put into words without holding up the server's own threads.
+# How many connections are listed by default: as many as somebody may still read, and few enough to
+# be formatted without holding up the server's own threads.
 CONNECTIONS_SHOWN = 1000
 
 
@@ -116,7 +116,7 @@ class Pages:
             return line(400, "most: expected a number")
         shown = self._figures.connections(most)
         found = {
-            # Whoever has come since belongs to neither.
+            # Connections that were opened since count for neither.
             "open": max(self._figures.snapshot()["connections"], len(shown)),
             "shown": len(shown),
             "connections": shown,
@@ -136,7 +136,7 @@ class Pages:
 
 
 def _strange(request: Request, *, on_loopback: bool) -> str | None:
-    """Why a request is refused: a page of somebody else's has made a browser send it.
+    """Why a request is refused: a web page of another site has made a browser send it.
 
     A browser on the machine reaches the loopback interface, too. What it sends for a page of
     another site has an Origin (Fetch standard, section 3.2), and if that site's name was made to

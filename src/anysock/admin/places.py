@@ -1,4 +1,4 @@
-"""The few places of the admin endpoint, and who has to leave one."""
+"""The few places of the admin endpoint, and which client has to leave one."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from anysock.streams.connection import Connection
 class Places:
     """At most `most` clients at once.
 
-    Whoever comes has a place at once: a probe gives up after a second or so. When there is none,
-    the one that has been silent for longest is aborted; if all have asked already, and have yet to
-    read what they are told, or to leave, the oldest of these.
+    A new client has a place at once: a probe gives up after a second or so. When no place is free,
+    the client that has been silent for longest is aborted; if all have sent their request, and have
+    yet to read the answer or to leave, the oldest of them.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
-        # Both in the order in which they came, or had asked.
+        # Both in order: of their arrival, or of their requests.
         self._silent: dict[Connection, None] = {}
-        self._told: dict[Connection, None] = {}
+        self._answered: dict[Connection, None] = {}
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
     def one(self, connection: Connection) -> Iterator[None]:
         """A place, as long as the block lasts, or until another needs it."""
         with self._lock:
-            if len(self._silent) + len(self._told) >= self._most:
-                kind = self._silent or self._told
+            if len(self._silent) + len(self._answered) >= self._most:
+                kind = self._silent or self._answered
                 leaves = next(iter(kind))
                 del kind[leaves]
                 leaves.abort()
@@ -39,11 +39,11 @@ class Places:
         finally:
             with self._lock:
                 self._silent.pop(connection, None)
-                self._told.pop(connection, None)
+                self._answered.pop(connection, None)
 
     def has_asked(self, connection: Connection) -> None:
-        """Who has this connection is silent no more."""
+        """The client has sent its request."""
         with self._lock:
             if connection in self._silent:
                 del self._silent[connection]
-                self._told[connection] = None
+                self._answered[connection] = None

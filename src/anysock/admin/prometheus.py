@@ -18,8 +18,8 @@ from prometheus_client.exposition import generate_latest
 from anysock.telemetry.counters import DURATION_BUCKETS
 from anysock.telemetry.metrics import METRICS, Kind, Metric, Snapshot
 
-#: The content type of `exposition`. Every Prometheus takes it; what a client would rather have is
-#: not asked for, since the library (0.26) fails at a header Accept that it did not expect.
+#: The content type of `exposition`. Every Prometheus takes it. The header Accept is not looked at,
+#: since the library (0.26) fails at one that it does not expect.
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 

@@ -1,4 +1,4 @@
-"""What happens in a server, and who hears of it.
+"""What happens in a server, and how it is reported.
 
 - `events`: the events, and counters of them;
 - `logs`: a log line for each;

@@ -52,8 +52,8 @@ class Counters(Events):
         self.refused: Counter[str] = Counter()
         # Under `threads` many count at once, and ``+=`` is more than one step.
         self._lock = threading.Lock()
-        self._told_received = 0
-        self._told_sent = 0
+        self._reported_received = 0
+        self._reported_sent = 0
 
     def connection_accepted(self, connection: Connection, at: float) -> None:
         with self._lock:
@@ -96,11 +96,11 @@ class Counters(Events):
         with self._lock:
             self.refused[reason] += 1
 
-    def oldest(self, most: int) -> list[tuple[Connection, float]]:
-        """The connections that have been open for longest, `most` of them, each with the time at
-        which it was accepted. May be called from any thread."""
+    def oldest(self, limit: int) -> list[tuple[Connection, float]]:
+        """The connections that have been open for longest, at most `limit` of them, each with the
+        time at which it was accepted. May be called from any thread."""
         with self._lock:
-            return list(itertools.islice(self.open.items(), most))
+            return list(itertools.islice(self.open.items(), limit))
 
     def figures(self) -> dict[str, Any]:
         """All of it, as it was at one moment; the bytes with those of open connections.
@@ -134,6 +134,8 @@ class Counters(Events):
             # The header of a proxy and the handshake of TLS are counted until they are known to be
             # no part of the conversation. But a counter that goes back means a restart to whoever
             # reads it, who would then count all of it again.
-            found["bytes_received"] = self._told_received = max(received, self._told_received)
-            found["bytes_sent"] = self._told_sent = max(sent, self._told_sent)
+            found["bytes_received"] = self._reported_received = max(
+                received, self._reported_received
+            )
+            found["bytes_sent"] = self._reported_sent = max(sent, self._reported_sent)
         return found

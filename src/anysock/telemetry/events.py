@@ -1,4 +1,4 @@
-"""What a server tells of itself: the table of its events.
+"""The events of a server: what it reports of itself.
 
 The server logs nothing. It calls the methods of an `Events` object, once for each thing that
 happens; `anysock.telemetry.logs` turns them into log lines. Subclass `Events`, override what you

@@ -1,7 +1,7 @@
-"""The figures of a server, as plain data: what they are, and how those of several add up.
+"""The figures of a server, as plain data: what they are, and how those of several are added.
 
-A snapshot is a dict that JSON can carry, so that it can come from another process. `METRICS` says
-what is in it; the endpoint that shows it, and its documentation, are made from that table.
+A snapshot is a dict that JSON can represent, so that it can come from another process. `METRICS`
+says what is in it; the endpoint that shows it and its documentation are made from that table.
 """
 
 from __future__ import annotations
@@ -35,28 +35,28 @@ _LIMITS = {
 
 
 class Kind(enum.Enum):
-    """What Prometheus calls the type of a metric."""
+    """The types of metrics, by their names in Prometheus."""
 
-    #: It only rises, from 0 at the start.
+    #: A number that only rises, from 0 at the start.
     COUNTER = "counter"
-    #: It goes up and down.
+    #: A number that rises and falls.
     GAUGE = "gauge"
     HISTOGRAM = "histogram"
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One figure of a snapshot, and how Prometheus is told of it."""
+    """One figure of a snapshot, and how it is exported to Prometheus."""
 
-    #: Where it is in a snapshot.
+    #: Its key in a snapshot.
     key: str
-    #: Its name, without what a counter's ends with (``_total``).
+    #: Its name, without the suffix of a counter (``_total``).
     name: str
     kind: Kind
     help: str
-    #: What it is told apart by, if it is.
+    #: The name of its label, if the value is a dict.
     label: str | None = None
-    #: Whether that of several workers is the largest of theirs, and not the sum.
+    #: Whether the value for several workers is the largest of theirs, not the sum.
     largest: bool = False
 
     @property
@@ -70,95 +70,95 @@ METRICS = (
         "connections",
         "anysock_connections_open",
         Kind.GAUGE,
-        "Connections that are open now.",
+        "Open connections.",
     ),
     Metric(
         "most_connections",
         "anysock_connections_limit",
         Kind.GAUGE,
-        "The most connections that there may be at once.",
+        "Maximum of open connections.",
         largest=True,
     ),
     Metric(
         "accepted",
         "anysock_connections_accepted",
         Kind.COUNTER,
-        "Connections that were accepted, those that were closed at once among them.",
+        "Connections accepted, including those closed at once by a limit.",
     ),
     Metric(
         "closed",
         "anysock_connections_closed",
         Kind.COUNTER,
-        "Connections that have ended, by the reason.",
+        "Connections closed, by reason.",
         label="reason",
     ),
     Metric(
         "durations",
         "anysock_connection_duration_seconds",
         Kind.HISTOGRAM,
-        "How long the connections lasted that have ended.",
+        "Duration of closed connections.",
     ),
     Metric(
         "limits_met",
         "anysock_limits_met",
         Kind.COUNTER,
-        "How often a limit made a client wait, or closed a connection, by the option.",
+        "Times that a limit made a client wait or closed a connection, by option.",
         label="limit",
     ),
     Metric(
         "bytes_received",
         "anysock_received_bytes",
         Kind.COUNTER,
-        "Bytes received, on open connections, too.",
+        "Bytes received, on open connections as well.",
     ),
     Metric(
         "bytes_sent",
         "anysock_sent_bytes",
         Kind.COUNTER,
-        "Bytes sent, on open connections, too.",
+        "Bytes sent, on open connections as well.",
     ),
     Metric(
         "pauses",
         "anysock_reading_pauses",
         Kind.COUNTER,
-        "How often a client that did not read made a handler wait, which then reads no more of it.",
+        "Times that a handler had to wait, and read no more, because its client did not read.",
     ),
     Metric(
         "resumes",
         "anysock_reading_resumes",
         Kind.COUNTER,
-        "How often such a handler went on. As many as the pauses, once all have gone.",
+        "Times that such a handler went on; equal to the pauses once all connections are closed.",
     ),
     Metric(
         "log_lines_lost",
         "anysock_log_lines_lost",
         Kind.COUNTER,
-        "Lines of the log that nobody read in time, or that could not be written.",
+        "Log lines lost: nobody read them in time, or they could not be written.",
     ),
     Metric(
         "datagrams_received",
         "anysock_datagrams_received",
         Kind.COUNTER,
-        "Datagrams that have come (udp://).",
+        "Datagrams received (udp://).",
     ),
     Metric(
         "datagrams_sent",
         "anysock_datagrams_sent",
         Kind.COUNTER,
-        "Datagrams that were answered.",
+        "Datagrams answered.",
     ),
     Metric(
         "datagrams_refused",
         "anysock_datagrams_refused",
         Kind.COUNTER,
-        "Datagrams that were not answered, by the reason.",
+        "Datagrams not answered, by reason.",
         label="reason",
     ),
     Metric(
         "datagram_bytes_received",
         "anysock_datagrams_received_bytes",
         Kind.COUNTER,
-        "Bytes of the datagrams that have come.",
+        "Bytes of the datagrams received.",
     ),
     Metric(
         "datagram_bytes_sent",
@@ -170,51 +170,51 @@ METRICS = (
         "handler_failures",
         "anysock_handler_failures",
         Kind.COUNTER,
-        "Handlers that raised. Each is in the log, or counted there.",
+        "Handlers that raised. The log shows each, or counts those it leaves out.",
     ),
     Metric(
         "accept_errors",
         "anysock_accept_errors",
         Kind.COUNTER,
-        "How often accept(2) failed, for want of descriptors or because a client was gone again.",
+        "Times that accept(2) failed, for want of descriptors or because the client was gone.",
     ),
     Metric(
         "lag",
         "anysock_loop_lag_seconds",
         Kind.GAUGE,
-        "How late the engine comes to what is due; while it is held up, for how long by now.",
+        "Event-loop lag: how late the last periodic wake-up was, or how overdue the current is.",
         largest=True,
     ),
     Metric(
         "highest_lag",
         "anysock_loop_lag_highest_seconds",
         Kind.GAUGE,
-        "The most that it was late within the last minute.",
+        "Highest event-loop lag of the last minute.",
         largest=True,
     ),
     Metric(
         "stuck",
         "anysock_workers_stuck",
         Kind.GAUGE,
-        "Workers whose engine is held up for so long that they count as dead.",
+        "Workers that count as dead (see /healthz): their engine has been held up for too long.",
     ),
     Metric(
         "workers",
         "anysock_workers",
         Kind.GAUGE,
-        "Processes that serve.",
+        "Worker processes that serve; 1 without workers.",
     ),
 )
 
 _LARGEST = frozenset(metric.key for metric in METRICS if metric.largest)
-# What is true of a worker only while it lives.
-_PASSING = frozenset(metric.key for metric in METRICS if metric.kind is Kind.GAUGE)
+# Figures of a worker that mean nothing once it has ended.
+_MOMENTARY = frozenset(metric.key for metric in METRICS if metric.kind is Kind.GAUGE)
 
 
 def snapshot(counters: Counters, engine: Engine | None, **more: float) -> Snapshot:
     """The figures of one server, now. May be called from any thread.
 
-    `more` are figures that the server's counters know nothing of: `most_connections`, `lag`, ….
+    `more` are figures that the counters do not have: `most_connections`, `lag`, ….
     """
     found = counters.figures()
     waited: dict[str, int] = found.pop("waited")
@@ -232,8 +232,8 @@ def snapshot(counters: Counters, engine: Engine | None, **more: float) -> Snapsh
 
 
 def add(snapshots: Iterable[Mapping[str, Any]]) -> Snapshot:
-    """The figures of several servers as those of one: sums, and the largest where a sum would mean
-    nothing. A figure that is not in each counts as 0 where it is missing.
+    """The figures of several servers as those of one: sums, or the largest where a sum would mean
+    nothing. A figure that a snapshot lacks counts as 0.
 
     >>> add([{"connections": 2, "lag": 0.5}, {"connections": 3, "lag": 0.1}])
     {'connections': 5, 'lag': 0.5}
@@ -254,10 +254,10 @@ def _together(key: str, one: Any, other: Any) -> Any:
 
 
 def what_remains(of: Mapping[str, Any]) -> Snapshot:
-    """What still counts of the figures of a worker that is gone: what it has done. Added to those
-    of the living, no counter ever goes back. (Whose connections were lost with it: `closed` does
-    not know of them.)"""
-    return {key: value for key, value in of.items() if key not in _PASSING}
+    """The figures of a worker that still count once it has ended: its counters. Added to those of
+    the other workers, they keep every counter from going back. (Connections that were lost with a
+    worker are not in `closed`.)"""
+    return {key: value for key, value in of.items() if key not in _MOMENTARY}
 
 
 def reference() -> str:
@@ -267,7 +267,7 @@ def reference() -> str:
         "",
         "What `/metrics` of the [admin endpoint](../howto/observe.md) shows. Made from the table",
         "in `src/anysock/telemetry/metrics.py` by `make docs/reference/metrics.md`.",
-        "With workers, those of all are added up, unless it says *the largest*.",
+        "With workers, the figures of all are added, except where it says *the largest*.",
         "",
         "| metric | type | meaning |",
         "|---|---|---|",
@@ -281,11 +281,11 @@ def reference() -> str:
     bounds = ", ".join(f"{bound:g}" for bound in DURATION_BUCKETS)
     rows += [
         "",
-        f"The buckets of the durations end at {bounds} seconds.",
+        f"The upper bounds of the duration buckets are {bounds} seconds.",
         "",
-        "## Why a connection has ended",
+        "## Reasons to close a connection",
         "",
-        "The values of `reason`, which the access log has, too:",
+        "The values of `reason`, here and in the access log:",
         "",
         "| reason | in words | option |",
         "|---|---|---|",

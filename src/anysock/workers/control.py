@@ -1,7 +1,7 @@
-"""The words between the supervisor and a worker: lines of JSON on a socket pair.
+"""The messages between the supervisor and a worker: lines of JSON on a socket pair.
 
-The supervisor never waits for a worker, which may be held up, or stopped: the others need it. What
-a worker must be told is kept until it hears; what it may miss is not.
+The supervisor never waits for a worker, which may be held up or stopped: the others need it. What a
+worker must be told is kept until its socket takes it; what it may miss is sent now, or not at all.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class _End:
 
 
 class ToWorker(_End):
-    """The supervisor's end. Nothing here waits. To one that is gone, nothing is told."""
+    """The supervisor's end. Nothing here waits. A worker that is gone is sent nothing."""
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock)
@@ -51,16 +51,16 @@ class ToWorker(_End):
         return bool(self._outbox)
 
     def send_job(self, job: object) -> None:
-        """What a worker is to do: the first thing that it is told. Raises what pickle raises."""
+        """Tell a worker what it is to do: the first message. Raises what pickle raises."""
         data = pickle.dumps(job)
         self._say(_LENGTH.pack(len(data)) + data)
 
     def send(self, **words: Any) -> None:
-        """Send a message, now or as soon as the worker hears."""
+        """Send a message, now or once the socket has room for it."""
         self._say(_line(words))
 
     def send_if_ready(self, **words: Any) -> bool:
-        """Send a message if the worker hears now; false if it does not."""
+        """Send a message if the socket has room for it now; otherwise return False."""
         return not self._outbox and _sent_at_once(self.sock, _line(words))
 
     def flush(self) -> None:
@@ -104,8 +104,8 @@ class ToSupervisor(_End):
             self.sock.sendall(_line(words))
 
     def send_if_ready(self, **words: Any) -> None:
-        """Send a message, if the supervisor hears now. Waits for nobody: another thread may be
-        telling it something long, and the supervisor may be stopped."""
+        """Send a message if the socket has room for it now. Never waits: another thread may be
+        sending something long, and the supervisor may be stopped."""
         if self._lock.acquire(blocking=False):
             try:
                 _sent_at_once(self.sock, _line(words))
@@ -113,7 +113,7 @@ class ToSupervisor(_End):
                 self._lock.release()
 
     def messages(self) -> Iterator[dict[str, Any]]:
-        """What comes, until the other end is gone. Sleeps in between."""
+        """The messages, as they come, until the other end is gone. Blocks in between."""
         while True:
             found = self.receive()
             if found is None:
@@ -122,7 +122,7 @@ class ToSupervisor(_End):
 
 
 def pair() -> tuple[ToWorker, socket.socket]:
-    """The supervisor's end, and what the worker inherits."""
+    """The supervisor's end, and the socket that the worker inherits."""
     ours, theirs = socket.socketpair()
     return ToWorker(ours), theirs
 

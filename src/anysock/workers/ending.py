@@ -7,8 +7,8 @@ from dataclasses import dataclass
 # How long workers may take to end, besides what they give their connections.
 END_MARGIN_SECONDS = 3.0
 
-# How often the number of connections that are left is told.
-TELL_SECONDS = 1.0
+# Seconds between two reports of how many connections are left.
+REPORT_SECONDS = 1.0
 
 
 @dataclass
@@ -20,7 +20,7 @@ class Ending:
     drain_at: float
     deadline: float
     draining: bool = False
-    told_at: float = 0.0
+    reported_at: float = 0.0
 
     @classmethod
     def at(cls, now: float, delay: float, timeout: float) -> Ending:
@@ -31,7 +31,7 @@ class Ending:
         """Until there is something to do, in seconds, unless something happens."""
         if not self.draining:
             return max(self.drain_at - now, 0.0)
-        return max(min(self.deadline, self.told_at + TELL_SECONDS) - now, 0.0)
+        return max(min(self.deadline, self.reported_at + REPORT_SECONDS) - now, 0.0)
 
     def seconds_left(self, now: float) -> float:
         """How long the connections have from `now` on, in seconds."""
@@ -44,9 +44,9 @@ class Ending:
         self.deadline = now + END_MARGIN_SECONDS
         return True
 
-    def may_tell(self, now: float) -> bool:
-        """Whether it is time to tell how many connections are left; then that counts as told."""
-        if now - self.told_at < TELL_SECONDS:
+    def may_report(self, now: float) -> bool:
+        """Whether a report of the connections left is due; if so, it counts as made."""
+        if now - self.reported_at < REPORT_SECONDS:
             return False
-        self.told_at = now
+        self.reported_at = now
         return True

@@ -11,9 +11,10 @@ from anysock.telemetry.counters import Counters
 from anysock.telemetry.metrics import Snapshot
 from anysock.workers.process import WorkerProcess
 
-# How long the workers may take to answer: they do on a thread of their own, whatever their engine
-# does. Who has not by then is left out, and not waited for again until it answers: one that is
-# stopped may cost one probe that time, which is less than a probe has, and not every one.
+# Seconds that workers have to answer. They answer on a thread of their own, whatever their engine
+# does. For one that has not answered by then its last figures are used, and no further question
+# waits for it until it does answer: so a worker that is stopped delays one probe only, and by less
+# time than a probe has.
 ASK_SECONDS = 0.5
 
 
@@ -24,11 +25,11 @@ class Question:
         #: ``figures``, or ``connections``: of these, the `most` oldest.
         self.kind = kind
         self.most = most
-        #: The workers whose answers are missing, by process.
+        #: The process IDs of the workers whose answers are missing.
         self.missing: set[int] = set()
         self.answers: dict[int, Any] = {}
-        #: What was known when it was asked: the figures of the workers that had ended, and those
-        #: that the others had told last. So that each counts once, whatever has become of it since.
+        #: What was known when the question was asked: the figures of the workers that had ended,
+        #: and the last ones of the others. So each worker counts once, also if it ends meanwhile.
         self.gone: Snapshot = {}
         self.last: dict[int, Snapshot] = {}
         self.done = threading.Event()
@@ -38,28 +39,28 @@ class Question:
         self.leave_out(pid)
 
     def leave_out(self, pid: int) -> None:
-        """That worker has answered, or never will."""
+        """Do not wait for that worker (any longer)."""
         self.missing.discard(pid)
         if not self.missing:
             self.done.set()
 
 
 class Questions:
-    """What has been asked, as the supervisor keeps it: on its own thread alone."""
+    """The questions that were asked. Used on the supervisor's own thread only."""
 
     def __init__(self) -> None:
         # The figures of the workers that have ended.
         self._gone: Snapshot = {}
         self._open: dict[int, Question] = {}
         self._next = 0
-        # The processes of which no answer is waited for.
+        # The process IDs of workers that did not answer the last question in time.
         self._deaf: set[int] = set()
 
     def ask(self, question: Question, workers: list[WorkerProcess]) -> None:
-        """Ask `workers`, who are those that serve. Who does not hear now is left out."""
+        """Ask `workers`, which are those that serve. One whose socket is full is not waited for."""
         number = self._next
         self._next += 1
-        # Questions come one after the other: who has not answered the last has had its time.
+        # Questions come one after the other: the time for answers to the last is over.
         for other in self._open.values():
             self._deaf |= other.missing
         self._open = {number: question}
@@ -73,7 +74,7 @@ class Questions:
             question.done.set()
 
     def answered(self, number: int, worker: WorkerProcess, value: Any) -> None:
-        """A worker has answered the question with that number, perhaps too late."""
+        """`worker` has answered the question with that number, perhaps too late."""
         self._deaf.discard(worker.pid)
         if isinstance(value, dict):  # figures; connections are a list
             worker.figures = value
@@ -81,7 +82,7 @@ class Questions:
             self._open[number].answer(worker.pid, value)
 
     def is_gone(self, worker: WorkerProcess) -> None:
-        """A worker has ended. What it had told when it was last asked still counts."""
+        """`worker` has ended. Its last figures still count."""
         for question in self._open.values():
             question.leave_out(worker.pid)
         self._deaf.discard(worker.pid)
@@ -89,7 +90,8 @@ class Questions:
 
 
 class Asked(Protocol):
-    """What the supervisor is for `FleetFigures`. These may be called from any thread."""
+    """The supervisor, for `FleetFigures`. Its methods run on the supervisor's own thread, except
+    `call` and the properties."""
 
     def call(self, func: Callable[[], object]) -> None:
         """Let `func` be called on the supervisor's own thread."""
@@ -123,9 +125,9 @@ class FleetFigures:
     def snapshot(self) -> Snapshot:
         question = Question("figures")
         answers = self._ask(question)
-        # Of a worker that does not answer, what it told last: no counter goes back.
-        # The supervisor's own are those of a server without a client: there is an answer also when
-        # no worker has one. (And each worker knows the one number for all.)
+        # A worker that does not answer counts with its last figures, so that no counter goes back.
+        # The supervisor's own figures are those of a server without a client; with them there is an
+        # answer even if no worker has given one.
         ours = metrics.snapshot(Counters(), None, lag=0.0, highest_lag=0.0, stuck=0)
         found = metrics.add([ours, question.gone, *(question.last | answers).values()])
         return found | {
@@ -144,13 +146,13 @@ class FleetFigures:
         return self._supervisor.unready
 
     def pause(self) -> None:
-        self._let(self._supervisor.pause)
+        self._run(self._supervisor.pause)
 
     def resume(self) -> None:
-        self._let(self._supervisor.resume)
+        self._run(self._supervisor.resume)
 
-    def _let(self, func: Callable[[], object]) -> None:
-        """Whoever is told that it is done, and asks, must find it so."""
+    def _run(self, func: Callable[[], object]) -> None:
+        """Return once `func` was called: a client that asks afterwards must see the result."""
         done = threading.Event()
 
         def do() -> None:

@@ -1,4 +1,4 @@
-"""Starting workers: what each is told to do, and what it shares with the others."""
+"""Starting workers: the options of each, and what it shares with the others."""
 
 from __future__ import annotations
 
@@ -32,40 +32,40 @@ def check(handler: Handler | str, options: ServeOptions, events: Events | None) 
 
 
 class Hiring:
-    """Starts workers that serve ``handler, options, events`` on `sockets`: at most `most`
-    connections, all together."""
+    """Starts workers that serve ``handler, options, events`` on `sockets`: at most
+    `max_connections`, all workers together."""
 
     def __init__(
         self,
         server: tuple[Handler | str, ServeOptions, Events | None],
         table: SlotTable,
         sockets: SharedSockets,
-        most: int,
+        max_connections: int,
     ) -> None:
         self._handler, self._options, self._events = server
         self._table = table
         self._sockets = sockets
-        self._most = most
+        self._max_connections = max_connections
 
     def start(self, generation: int, wanted: int, workers: list[WorkerProcess]) -> WorkerProcess:
-        """One more, besides `workers`, who are all that there are. Raises one of `NOT_STARTED` when
-        that can't be done now."""
+        """Start one more worker besides `workers`, which are all that there are. Raises one of
+        `NOT_STARTED` when that can't be done now."""
         taken = {worker.slot for worker in workers}
         slot = next((slot for slot in range(MAX_WORKERS) if slot not in taken), None)
         if slot is None:
-            raise OSError(f"{MAX_WORKERS} are there already, with those that come to their end")
+            raise OSError(f"{MAX_WORKERS} workers are there already, with those that are ending")
         return WorkerProcess.start(
             (self._handler, self._options_of_one(wanted), self._events),
             [self._table.fd, *self._sockets.fds],
             generation=generation,
             slot=slot,
             table_fd=self._table.fd,
-            most=self._most,
+            max_connections=self._max_connections,
             figures=self._options.admin is not None,
         )
 
     def _options_of_one(self, wanted: int) -> ServeOptions:
-        """It listens on what we have opened, and drains when we say."""
+        """Those of a worker: it listens on the supervisor's sockets, and drains when told to."""
         options, udp_rates = self._options, self.udp_rates(wanted)
         return dataclasses.replace(
             options,
@@ -79,9 +79,9 @@ class Hiring:
         )
 
     def udp_rates(self, wanted: int) -> dict[str, float]:
-        """The share of one of `wanted` workers in the rates of UDP. Each counts for itself, and a
-        source may be served by any: together, no more than the options say. (And none is less than
-        an option may be.)"""
+        """The share of one of `wanted` workers in the rates of UDP. Each worker counts for itself,
+        and a source may be served by any of them; together they keep to the options. (No share is
+        below the minimum of the option.)"""
         return {
             name: max(getattr(self._options, name) / wanted, MIN_UDP_RATE)
             for name in ("udp_rate", "udp_total_rate")

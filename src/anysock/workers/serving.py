@@ -75,7 +75,7 @@ def serve(
     on_main_thread = threading.current_thread() is threading.main_thread()
     if on_main_thread:
         end_by_sigterm()
-        _tell_what_is_ignored()
+        _warn_of_ignored_sigterm()
     try:
         return _serve(handler, options, events, on_main_thread)
     finally:
@@ -105,8 +105,8 @@ def _serve(
     return server.aborted
 
 
-def _tell_what_is_ignored() -> None:
-    """A process that SIGTERM does not end is a riddle to whoever tries."""
+def _warn_of_ignored_sigterm() -> None:
+    """Without this, a process that SIGTERM does not end would be a riddle."""
     if is_ignored(signal.SIGTERM):
         others = "SIGKILL" if is_ignored(signal.SIGINT) else "SIGINT"
         _log.warning(

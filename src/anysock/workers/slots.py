@@ -13,25 +13,25 @@ from collections.abc import Callable, Iterator
 
 from anysock.errors import StartError
 
-#: The most workers at once, with those that are being replaced.
+#: Maximum of workers at once, including those that are being replaced.
 MAX_WORKERS = 1024
 
 _BYTES = 4 * MAX_WORKERS
 
 
-# How long who wants the lock waits for another, in seconds. It is held for some microseconds; for
-# longer only by one that is stopped (SIGSTOP, a frozen container) or whose processor others have.
-PATIENCE = 0.005
+# Seconds to wait for the lock. It is held for some microseconds; for longer only by a process that
+# is stopped (SIGSTOP, a frozen container) or gets no processor.
+LOCK_SECONDS = 0.005
 
 
 class SlotTable:
     """A table in memory that all workers share: how many connections each of them has.
 
-    Each writes its own line only, and adds to it before it looks at the sum; so there are never too
-    many, lock or no lock. The lock is for that two who come at once for the last slot do not both
-    see the other's claim, and both go without. Nobody waits for it for long: who holds it may be
-    stopped. The supervisor clears the line of one that has died; so nothing is lost with it, as it
-    would be from a count that all share.
+    Each worker writes its own entry only, and adds to it before it reads the sum; so there are
+    never too many connections, with or without the lock. The lock keeps two workers that want the
+    last slot at the same time from both seeing the other's claim, and both going without. No worker
+    waits for it for long, since its holder may be stopped. The supervisor clears the entry of a
+    worker that has died; a count that all share would keep its slots for ever.
     """
 
     def __init__(self, fd: int | None = None) -> None:
@@ -44,13 +44,13 @@ class SlotTable:
         # A lock on a file is between processes, and the kernel takes it from one that dies; between
         # the threads of one it is no lock at all (fcntl_locking(2)).
         self._between_threads = threading.Lock()
-        # Whether the last who waited did so in vain: then one look is enough, until it is free.
+        # Whether the last wait for the lock was in vain: then it is tried only once, until free.
         self._stuck = False
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[tuple[memoryview, bool]]:
-        """The counts, a line a worker, and whether no other process changes them meanwhile: it is
-        so unless one that has the lock does not go on."""
+        """The counts, one for each worker, and whether no other process changes them meanwhile:
+        true unless a holder of the lock does not go on."""
         # Its holders wait for nothing but the lock on the file, and for that within bounds.
         with self._between_threads:
             alone = self._lock_file()
@@ -61,7 +61,7 @@ class SlotTable:
                     fcntl.lockf(self.fd, fcntl.LOCK_UN)
 
     def _lock_file(self) -> bool:
-        end = None if self._stuck else time.monotonic() + PATIENCE
+        end = None if self._stuck else time.monotonic() + LOCK_SECONDS
         while True:
             try:
                 fcntl.lockf(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -69,7 +69,7 @@ class SlotTable:
                 if end is None or time.monotonic() >= end:
                     self._stuck = True
                     return False
-                # There is no way to wait for such a lock for some time only.
+                # Such a lock can't be waited for with a time limit.
                 os.sched_yield()
             else:
                 self._stuck = False
@@ -83,8 +83,7 @@ class SlotTable:
         return self._counts[slot]
 
     def clear(self, slot: int) -> None:
-        """A worker is gone, and its connections with it. (That makes room at any time: a lock is of
-        no use.)"""
+        """A worker is gone, with its connections. (That only makes room: no lock is needed.)"""
         self._counts[slot] = 0
 
     def close(self) -> None:
@@ -94,7 +93,7 @@ class SlotTable:
 
 
 def _file_of(size: int) -> int:
-    """The descriptor of a file without a name, of zeros. Raises `StartError`."""
+    """The descriptor of a file of zeros, without a name. Raises `StartError`."""
     try:
         if hasattr(os, "memfd_create"):  # Linux: where the file system is read-only, too
             fd = os.memfd_create("anysock-slots")
@@ -108,8 +107,8 @@ def _file_of(size: int) -> int:
 
 
 class SharedSlots:
-    """The slots of one worker: `most` for all of them, and `own` for itself, which has no more
-    descriptors. `freed` is called when one was given back while there was none left."""
+    """The slots of one worker: at most `most` for all workers, and `own` for itself, which has no
+    more descriptors. `freed` is called when a slot is given back while none was left."""
 
     def __init__(
         self, table: SlotTable, slot: int, most: int, own: int, freed: Callable[[], None]

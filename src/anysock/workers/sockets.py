@@ -16,10 +16,10 @@ from anysock.server.bindings import binding_here
 
 
 class SharedSockets:
-    """All that listens, and the UDP sockets, of several processes. `left_out` is told of addresses
-    as `Events.address_left_out` is.
+    """The listening sockets and UDP sockets of several processes. `left_out` is called for
+    addresses as `Events.address_left_out` is.
 
-    Raises `StartError` when one of the addresses can't be had; then none is.
+    Raises `StartError` when one of the addresses can't be used; then no socket is left open.
     """
 
     def __init__(self, options: ServeOptions, left_out: Callable[[str, str], object]) -> None:
@@ -59,7 +59,7 @@ class SharedSockets:
 
     @property
     def addresses(self) -> list[str]:
-        """Where clients find them, such as ``tcp://127.0.0.1:8000``."""
+        """The addresses for clients, such as ``tcp://127.0.0.1:8000``."""
         return [
             format_sockaddr(each.address, "tls" if each.binding.tls else "tcp")
             for each in self._listening

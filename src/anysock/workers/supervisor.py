@@ -393,7 +393,7 @@ class Supervisor:
     def _drain(self, ending: Ending, now: float) -> None:
         """Let all workers drain, now."""
         ending.draining = True
-        ending.told_at = now
+        ending.reported_at = now
         if self._failure is None:
             self._emit.drain_begun(self._table.total(), ending.seconds_left(now))
         # Before the workers close theirs: then nobody listens, and new connections are refused. (So
@@ -414,7 +414,7 @@ class Supervisor:
             for worker in self._workers:
                 self._emit.worker_killed(worker.pid)
                 worker.process.kill()
-        elif ending.may_tell(now) and (left := self._table.total()):
+        elif ending.may_report(now) and (left := self._table.total()):
             self._emit.drain_left(left, ending.seconds_left(now))
 
     def _end_at_once(self, signum: int) -> NoReturn:

@@ -33,23 +33,23 @@ class WakeupPipe:
     @contextlib.contextmanager
     def open(self) -> Iterator[socket.socket]:
         """The socket to wait for: signals arrive there. For the main thread only."""
-        hear, tell = socket.socketpair()
-        hear.setblocking(False)
-        tell.setblocking(False)
-        # What is ignored stays so; but that a worker has died must be heard.
+        reader, writer = socket.socketpair()
+        reader.setblocking(False)
+        writer.setblocking(False)
+        # Signals that are ignored stay ignored; but the death of a worker must be noticed.
         wanted = [each for each in _SIGNALS if each == signal.SIGCHLD or not is_ignored(each)]
         previous = {signum: signal.signal(signum, lambda *_: None) for signum in wanted}
-        self._wakeup = tell
-        previous_fd = signal.set_wakeup_fd(tell.fileno(), warn_on_full_buffer=False)
+        self._wakeup = writer
+        previous_fd = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         try:
-            yield hear
+            yield reader
         finally:
             signal.set_wakeup_fd(previous_fd)
             for signum, handler in previous.items():
                 signal.signal(signum, handler)
-            hear.close()
+            reader.close()
             self._wakeup = None
-            tell.close()
+            writer.close()
 
     def call(self, func: Callable[[], object]) -> None:
         """Let `func` be called by `empty`. May be called from any thread."""
@@ -58,10 +58,10 @@ class WakeupPipe:
             if self._wakeup is not None:
                 self._wakeup.send(_NO_SIGNAL)
 
-    def empty(self, hear: socket.socket, heard: Callable[[int], None]) -> None:
-        """Call `heard` for each signal that has come, and the functions given to `call`."""
+    def empty(self, reader: socket.socket, on_signal: Callable[[int], None]) -> None:
+        """Call `on_signal` for each signal that has come, and the functions given to `call`."""
         with contextlib.suppress(BlockingIOError):
-            for signum in hear.recv(4096):
-                heard(signum)
+            for signum in reader.recv(4096):
+                on_signal(signum)
         while self._calls:
             self._calls.popleft()()

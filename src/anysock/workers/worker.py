@@ -54,13 +54,13 @@ class Job:
     #: of connections for all workers together.
     slot: int
     table_fd: int
-    most: int
+    max_connections: int
     #: Whether it will be asked for its figures.
     figures: bool
 
 
 class Worker:
-    """The server of this process, and its supervisor's word."""
+    """The server of this process, and the thread that does what the supervisor says."""
 
     def __init__(self, control: ToSupervisor, job: Job) -> None:
         self._control = control
@@ -70,8 +70,10 @@ class Worker:
             _take_the_place_of(job.main_module, job.main_path)
         handler, options, events = _unpickled(job.server)
         configure_logging(options.log_level, options.log_format, options.log_time)
-        slots = SharedSlots(table, job.slot, job.most, connections_that_fit(MACHINE), self._freed)
-        # What its supervisor tells for all workers is not told by each.
+        slots = SharedSlots(
+            table, job.slot, job.max_connections, connections_that_fit(MACHINE), self._freed
+        )
+        # The supervisor logs what concerns all workers.
         log = EventGroup(LogEvents.of(options), without=FOR_ALL_WORKERS)
         self.server = Server(handler, options, events=events or log, slots=slots)
         self._figures: ServerFigures | None = None
@@ -84,7 +86,7 @@ class Worker:
             watch_steps(self.engine, options.slow_step)
 
     def _freed(self) -> None:
-        # The others look for themselves, too, now and then.
+        # If this is lost, the other workers check by themselves, now and then.
         self._control.send_if_ready(freed=True)
 
     def run(self) -> int:
@@ -109,13 +111,13 @@ class Worker:
             await self.server.serve_forever()
 
     def _obey(self) -> None:
-        """Do what the supervisor says. When it is gone, nobody would restart us: come to an end."""
+        """Do what the supervisor says. When it is gone, drain: nothing would restart this worker."""
         leave_signals_to_the_main_thread()
         for message in self._control.messages():
             try:
                 self._do(message)
             except Exception:  # noqa: BLE001
-                # The next word may be that all is to end in good order.
+                # The next message may be that the server is to drain.
                 _log.exception("what the supervisor said failed: %s", message.get("do"))
         self._do({"do": "end"})
 
@@ -123,7 +125,7 @@ class Worker:
         server, engine = self.server, self.engine
         match message:
             case {"do": "end"}:
-                # All end: what waits in the backlog would be nobody's.
+                # All workers end: no other would serve the backlog.
                 engine.call_from_thread(server.traffic.serve_backlog)
                 engine.call_from_thread(self._end)
             case {"do": "retire"}:
@@ -145,17 +147,17 @@ class Worker:
         try:
             self.engine.spawn_background(self.server.end(), "drain")
         except OSError:
-            # Clients have all threads that there may be. One is kept back, for the first signal.
+            # Clients have all threads that there may be; one is kept in reserve, for a signal.
             os.kill(os.getpid(), signal.SIGTERM)
 
     @property
     def last_figures(self) -> Snapshot | None:
-        """What it has done, for those who will ask when it is gone."""
+        """Its figures, which still count once it has ended."""
         return None if self._figures is None else self._figures.snapshot()
 
 
 def _unpickled(data: bytes) -> Any:
-    """Read what was pickled; a handler that can't be found here is the user's affair."""
+    """Unpickle; a handler that can't be found here is an error of the user."""
     try:
         return pickle.loads(data)
     except (AttributeError, ImportError) as error:
@@ -163,8 +165,8 @@ def _unpickled(data: bytes) -> Any:
 
 
 def _take_the_place_of(module: str | None, path: str | None) -> None:
-    """Run the program once more, as multiprocessing does, with another ``__name__``: so that what
-    it defines is here, and what it does under ``if __name__ == "__main__"`` is not done."""
+    """Run the program once more, as multiprocessing does, with another ``__name__``: then its
+    definitions are here, and its code under ``if __name__ == "__main__"`` does not run."""
     name = "__mp_main__"
     found = (
         runpy.run_module(module, run_name=name, alter_sys=True)

@@ -9,7 +9,7 @@ served, at its end; a service that wants these elsewhere gives that logger a han
 """
 
 from anysock.telemetry.logs.events import LogEvents
-from anysock.telemetry.logs.limits import MOST_A_SECOND, FloodLimit
+from anysock.telemetry.logs.limits import MAX_PER_SECOND, FloodLimit
 from anysock.telemetry.logs.output import (
     JsonFormatter,
     LogHandler,
@@ -22,7 +22,7 @@ from anysock.telemetry.logs.output import (
 )
 
 __all__ = [
-    "MOST_A_SECOND",
+    "MAX_PER_SECOND",
     "FloodLimit",
     "JsonFormatter",
     "LogEvents",

@@ -11,7 +11,7 @@ from anysock.errors import NotServed
 from anysock.net.printable import printable
 from anysock.options.units import format_duration
 from anysock.telemetry.events import CloseReason, Events
-from anysock.telemetry.logs.limits import not_told
+from anysock.telemetry.logs.limits import left_out_note
 
 if TYPE_CHECKING:
     from anysock.engines.base import SockAddr
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("anysock")
 _access_log = logging.getLogger("anysock.access")
-# Whoever starts the server waits for these lines, whatever the level of the rest.
+# Programs that start the server wait for these lines, whatever the level of the rest.
 _ready_log = logging.getLogger("anysock.ready")
 
 
-# Who ends so never came as far as a handler.
-_AT_THE_DOOR = frozenset(
+# With these reasons a connection is closed before its handler runs.
+_BEFORE_HANDLER = frozenset(
     {
         CloseReason.OVERFLOW,
         CloseReason.PER_SOURCE,
@@ -36,8 +36,8 @@ _AT_THE_DOOR = frozenset(
     }
 )
 
-# Ends that somebody may have to do something about: a limit of ours, or a peer that does wrong.
-_REFUSED = _AT_THE_DOOR | {
+# Reasons that an operator may have to act on: a limit of the server, or a peer that misbehaves.
+_REFUSED = _BEFORE_HANDLER | {
     CloseReason.WRITE_TIMEOUT,
     CloseReason.TOO_SLOW,
     CloseReason.LIFETIME,
@@ -49,8 +49,8 @@ _REFUSED = _AT_THE_DOOR | {
 class LogEvents(Events):
     """Writes what happens to the logger ``anysock``.
 
-    With `access`, each connection that comes as far as a handler gets a line on ``anysock.access``
-    at its end. With `announce`, each is announced when it comes.
+    With `access`, each connection whose handler has run gets a line on ``anysock.access`` at its
+    end. With `announce`, each connection gets a line when it is opened.
     """
 
     def __init__(self, *, access: bool = True, announce: bool = True) -> None:
@@ -59,7 +59,7 @@ class LogEvents(Events):
 
     @classmethod
     def of(cls, options: ServeOptions) -> Self:
-        """As `options` want it."""
+        """As the `options` say."""
         return cls(access=options.access_log, announce=not options.production)
 
     def listening(self, addresses: Sequence[str], engine: str) -> None:
@@ -67,7 +67,7 @@ class LogEvents(Events):
             _ready_log.info("listening on %s (%s)", address, engine)
 
     def connection_opened(self, connection: Connection) -> None:
-        # A proxy's health check, once a second and for ever, is no news.
+        # A proxy's health check comes once a second, for ever: that is no news.
         level = logging.DEBUG if connection.of_proxy else logging.INFO
         if self._announce and _log.isEnabledFor(level):
             _log.log(
@@ -107,21 +107,21 @@ class LogEvents(Events):
                 _because(error),
                 extra=_of(connection),
             )
-        if self._access and reason not in _AT_THE_DOOR:
-            _tell_access(connection, reason, error)
+        if self._access and reason not in _BEFORE_HANDLER:
+            _log_access(connection, reason, error)
 
     def accept_failed(self, error: Exception, left_out: int) -> None:
         if isinstance(error, OSError):
-            _log.error("%s%s", why_not_accepted(error), not_told(left_out))
+            _log.error("%s%s", why_not_accepted(error), left_out_note(left_out))
         else:
             _log.error(
                 "could not serve a connection that was accepted; accepting goes on%s",
-                not_told(left_out),
+                left_out_note(left_out),
                 exc_info=error,
             )
 
     def housekeeping_failed(self, name: str, error: Exception, left_out: int) -> None:
-        _log.error("%s failed, and goes on%s", name, not_told(left_out), exc_info=error)
+        _log.error("%s failed, and goes on%s", name, left_out_note(left_out), exc_info=error)
 
     def address_left_out(self, address: str, reason: str) -> None:
         _log.info("not listening on %s: %s", address, reason)
@@ -138,7 +138,7 @@ class LogEvents(Events):
             "did not answer a datagram from %s: %s%s",
             _who(source),
             reason,
-            not_told(left_out),
+            left_out_note(left_out),
         )
 
     def accepting_paused(self) -> None:
@@ -202,8 +202,8 @@ class LogEvents(Events):
 
 
 def _who(peer: SockAddr) -> str:
-    """A peer, in the one form that all lines have it in, so that one search finds one client:
-    ``('127.0.0.1', 61137)``, as Python says it; of a Unix socket, its name."""
+    """A peer in the form that all lines share, so that one search finds one client: a tuple as
+    Python shows it, ``('127.0.0.1', 61137)``; the name of a Unix socket."""
     return printable(str(peer))
 
 
@@ -211,7 +211,7 @@ def _because(error: BaseException | None) -> str:
     return f" ({printable(str(error))})" if error else ""
 
 
-# What is missing when accept(2) fails, and where there may be more of it.
+# What is missing when accept(2) fails, and how there can be more of it.
 _MISSING = {
     errno.EMFILE: "descriptors of this process: raise the limit (ulimit -n)",
     errno.ENFILE: "descriptors of the whole machine (sysctl fs.file-max)",
@@ -221,7 +221,7 @@ _MISSING = {
 
 
 def why_not_accepted(error: OSError) -> str:
-    """What has become of who knocked, what is missing, and where there may be more of it."""
+    """What has become of the peer, what is missing, and how there can be more of it."""
     if isinstance(error, NotServed):
         return (
             f"can't serve a connection: {error.strerror}; it was reset. What is missing are "
@@ -240,7 +240,7 @@ def _of(connection: Connection) -> dict[str, object]:
     return {"peer": connection.peer}
 
 
-def _tell_access(connection: Connection, reason: CloseReason, error: BaseException | None) -> None:
+def _log_access(connection: Connection, reason: CloseReason, error: BaseException | None) -> None:
     """The line of a connection that was served."""
     # A connection without a byte is a load balancer's health check, once a second and for ever.
     level = logging.DEBUG if reason is CloseReason.NO_DATA else logging.INFO

@@ -8,9 +8,9 @@ import re
 import threading
 from dataclasses import dataclass
 
-#: How many log records of one kind pass in a second. Enough to see what it is, and that it goes
-#: on; more tracebacks nobody reads, and a full disk ends more than the log.
-MOST_A_SECOND = 10
+#: Maximum of log records of one kind per second. Enough to see what happens, and that it goes on;
+#: nobody reads more tracebacks, and a full disk ends more than the log.
+MAX_PER_SECOND = 10
 
 # What stands for an argument in a message of `logging` (printf-style formatting).
 _ARGUMENT = r"%[-#0 +]*[\d*]*(?:\.[\d*]+)?[a-zA-Z]"
@@ -21,8 +21,8 @@ _GAP = re.compile(f"(?:{_ARGUMENT})+")
 _ACCESS = "anysock.access"
 
 
-def not_told(number: int) -> str:
-    """In words, that so many were left out; nothing when none were."""
+def left_out_note(number: int) -> str:
+    """A note that this number of records was left out; empty if none was."""
     if not number:
         return ""
     return f" ({number} like this {'was' if number == 1 else 'were'} not told)"
@@ -30,12 +30,12 @@ def not_told(number: int) -> str:
 
 @dataclass
 class _Second:
-    """What has come of one kind of record within a second."""
+    """The records of one kind within a second."""
 
     # Not the record: its traceback holds frames, and these their sockets.
     logger: str
     level: int
-    #: What they have in common.
+    #: The part of the message that they have in common.
     text: str
     began: float
     passed: int = 1
@@ -43,19 +43,19 @@ class _Second:
 
 
 class FloodLimit(logging.Filter):
-    """Lets `most` log records of one kind pass in a second.
+    """Lets at most `most` log records of one kind pass per second, by the times of the records.
 
-    Of one kind are those with the same message, before its arguments are put in, and the same kind
-    of exception. The next that passes has the number of those left out (`record.left_out`);
-    `owing` makes records of the numbers that none has told.
+    Records are of one kind if they have the same message, before its arguments are put in, and the
+    same class of exception. The next record that passes carries the number of those left out
+    (`record.left_out`); `owing` makes records for numbers that no record has carried.
 
-    Not limited are the lines of the access log: there is one a connection that was served, so
-    ``--max-connections`` and ``--accept-rate`` bound them, and with gaps they could not be counted
-    on; who does not want them turns them off. Nor what is below INFO, which only comes when
-    somebody has asked to see everything.
+    Lines of the access log are not limited: there is one for each connection that was served, so
+    ``--max-connections`` and ``--accept-rate`` bound them, and with gaps they could not be relied
+    on; ``--no-access-log`` turns them off. Records below INFO are not limited either: they only
+    come when somebody has asked to see everything.
     """
 
-    def __init__(self, most: int = MOST_A_SECOND) -> None:
+    def __init__(self, most: int = MAX_PER_SECOND) -> None:
         super().__init__()
         self._most = most
         self._seconds: dict[tuple[object, ...], _Second] = {}
@@ -82,8 +82,8 @@ class FloodLimit(logging.Filter):
             return False
 
     def owing(self, now: float = math.inf) -> list[logging.LogRecord]:
-        """Records that tell how many were left out, of the kinds whose second is over by `now`
-        (seconds since 1970) without a word of them."""
+        """Records that say how many were left out, for each kind whose second is over by `now`
+        (seconds since 1970) and whose number no record has carried."""
         with self._lock:
             over = [kind for kind, second in self._seconds.items() if now - second.began >= 1]
             past = [self._seconds.pop(kind) for kind in over]
@@ -91,12 +91,12 @@ class FloodLimit(logging.Filter):
 
 
 def _in_common(record: logging.LogRecord) -> str:
-    """What the message of `record` has in common with those of its kind: all but its arguments."""
+    """The part of the message of `record` that its kind has in common: all but the arguments."""
     text = str(record.msg)
     return _GAP.sub("...", text).replace("%%", "%") if record.args else text
 
 
 def _left_out(second: _Second) -> logging.LogRecord:
     number = second.left_out
-    told = f"%d like this {'was' if number == 1 else 'were'} not told: %s"
-    return logging.LogRecord(second.logger, second.level, "", 0, told, (number, second.text), None)
+    text = f"%d like this {'was' if number == 1 else 'were'} not told: %s"
+    return logging.LogRecord(second.logger, second.level, "", 0, text, (number, second.text), None)

@@ -12,22 +12,22 @@ from typing import TextIO
 
 from anysock.machine.line_writer import LineWriter, write_if_heard
 from anysock.net.printable import printable, printable_values
-from anysock.telemetry.logs.limits import FloodLimit, not_told
+from anysock.telemetry.logs.limits import FloodLimit, left_out_note
 
 _log = logging.getLogger("anysock")
-# Whoever starts the server waits for these lines, whatever the level of the rest.
+# Programs that start the server wait for these lines, whatever the level of the rest.
 _ready_log = logging.getLogger("anysock.ready")
 
-# How long the very last line may take, in seconds.
+# Seconds that the very last line may take.
 _LAST_SECONDS = 0.3
 
 
 class LogHandler(logging.Handler):
-    """Hands each record, in the words of its formatter, to `writer`; within the bounds of `limit`,
-    if there is one.
+    """Formats each record, and hands the text to `writer`; at most as many as `limit` lets pass, if
+    there is one.
 
-    A record is put into words before it is handed over: its arguments may change, and with its
-    traceback it would hold sockets.
+    The record is formatted at once, on the thread that logs: its arguments may change, and its
+    traceback would keep sockets alive.
     """
 
     def __init__(self, writer: LineWriter, limit: FloodLimit | None = None) -> None:
@@ -47,10 +47,10 @@ class LogHandler(logging.Handler):
             self.handleError(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """What was to be logged can't be put into words. (That of `logging.Handler` writes to
-        standard error by itself, and waits for it.)"""
-        told = f"a line of the log can't be told, {record.msg!r}: {traceback.format_exc()}"
-        failed = logging.LogRecord(record.name, logging.ERROR, "", 0, "%s", (told,), None)
+        """The record can't be formatted. (The method of `logging.Handler` writes to standard error
+        directly, and blocks.)"""
+        text = f"a line of the log can't be formatted, {record.msg!r}: {traceback.format_exc()}"
+        failed = logging.LogRecord(record.name, logging.ERROR, "", 0, "%s", (text,), None)
         self.writer.put(self.format(failed))
 
     def close(self) -> None:
@@ -67,8 +67,8 @@ class TextFormatter(logging.Formatter):
     never: so Python writes what has no handler); with `with_time`, the time before that (ISO 8601,
     local, with its offset).
 
-    A record is one line, whatever was put into its message; what belongs to it besides, such as a
-    traceback, follows on lines that are indented (so does a message of lines that are ours:
+    A record is one line, whatever its message contains; a traceback follows on lines that are
+    indented (so does the rest of a message of several lines of our own:
     ``extra={"of_lines": True}``).
     """
 
@@ -79,7 +79,7 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         keep = "\n" if getattr(record, "of_lines", False) else ""
-        text = printable(record.getMessage(), keep) + not_told(getattr(record, "left_out", 0))
+        text = printable(record.getMessage(), keep) + left_out_note(getattr(record, "left_out", 0))
         if self._with_level and record.levelno > logging.INFO:
             text = f"{record.levelname.lower()}: {text}"
         if self._with_time:
@@ -92,9 +92,9 @@ class TextFormatter(logging.Formatter):
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: time (UTC), level, logger, message; peer and error where known.
 
-    An access line has ``via``, ``reason``, ``seconds``, ``bytes_in`` and ``bytes_out`` besides; a
-    record after others that a `FloodLimit` left out, their number, ``left_out``. Texts are
-    `printable`; but ``error``, a traceback, has its line ends.
+    An access line also has ``via``, ``reason``, ``seconds``, ``bytes_in`` and ``bytes_out``. A
+    record that follows others which a `FloodLimit` left out has their number, ``left_out``. Texts
+    are `printable`; ``error``, a traceback, keeps its line ends.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -118,7 +118,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def _more(formatter: logging.Formatter, record: logging.LogRecord) -> str:
-    """What belongs to a record besides its message: the traceback of an error, or where it was."""
+    """The traceback of a record, or the stack where it was logged; empty if there is neither."""
     parts = []
     if record.exc_info:
         parts.append(formatter.formatException(record.exc_info))
@@ -130,8 +130,8 @@ def _more(formatter: logging.Formatter, record: logging.LogRecord) -> str:
 def _local_time(seconds: float) -> str:
     local = time.localtime(seconds)
     offset = time.strftime("%z", local)
-    told = time.strftime("%Y-%m-%dT%H:%M:%S", local)
-    return f"{told}.{_milliseconds(seconds):03d}{offset[:3]}:{offset[3:5]}"
+    text = time.strftime("%Y-%m-%dT%H:%M:%S", local)
+    return f"{text}.{_milliseconds(seconds):03d}{offset[:3]}:{offset[3:5]}"
 
 
 def _milliseconds(seconds: float) -> int:
@@ -140,7 +140,7 @@ def _milliseconds(seconds: float) -> int:
 
 # -- where it goes ---------------------------------------------------------------------------------
 
-# What `configure_logging` has made.
+# The handler that `configure_logging` has made.
 _handler: LogHandler | None = None
 
 
@@ -153,9 +153,9 @@ def configure_logging(level: str, format: str, with_time: bool | None = None) ->
     """Write the log of Anysock to standard error, from `level` on, as ``text`` or ``json``.
 
     Lines of text begin with the time, if `with_time`; None decides as `wants_time` does. Floods of
-    one message are limited (`FloodLimit`), unless `level` is ``debug``: who asks for that wants to
-    see everything. Nobody waits for the lines to be written (`LineWriter`), nor for those of other
-    loggers that the program has given no handler: they go the same way, from warnings on.
+    one message are limited (`FloodLimit`), unless `level` is ``debug``, which shows everything.
+    Logging never blocks on the output (`LineWriter`). Other loggers that the program has given no
+    handler are written the same way, from warnings on.
     """
     global _handler
     _log.setLevel(level.upper())
@@ -169,7 +169,7 @@ def configure_logging(level: str, format: str, with_time: bool | None = None) ->
         with_time = wants_time(stream)
     formatter: logging.Formatter
     formatter = JsonFormatter() if format == "json" else TextFormatter(with_time=with_time)
-    writer = LineWriter(stream, lambda number: formatter.format(_told_lost(number)))
+    writer = LineWriter(stream, lambda number: formatter.format(_lines_lost_record(number)))
     limit = None if level == "debug" else FloodLimit()
     _handler = LogHandler(writer, limit)
     _handler.setFormatter(formatter)
@@ -183,19 +183,19 @@ def configure_logging(level: str, format: str, with_time: bool | None = None) ->
 
 
 def wants_time(stream: TextIO) -> bool:
-    """Whether nobody else says when a line was written: not so at a terminal, where somebody sees
-    it come, and in systemd's journal, which notes it ($JOURNAL_STREAM, systemd.exec(5))."""
+    """Whether lines need a time: not at a terminal, where somebody sees them come, nor in systemd's
+    journal, which adds it ($JOURNAL_STREAM, systemd.exec(5))."""
     try:
         if stream.isatty():
             return False
         status = os.fstat(stream.fileno())
     except (OSError, AttributeError, ValueError):
-        return True  # one that somebody has put there
+        return True  # an object that the program has put there
     return os.environ.get("JOURNAL_STREAM") != f"{status.st_dev}:{status.st_ino}"
 
 
 def lines_lost() -> int:
-    """How many lines of the log were lost, since nobody read them, or they could not be written."""
+    """How many log lines were lost: nobody read them in time, or they could not be written."""
     return 0 if _handler is None else _handler.writer.lost
 
 
@@ -206,9 +206,9 @@ def flush_log() -> None:
 
 
 def last_words(text: str, level: int = logging.INFO) -> None:
-    """Write one more line, whatever the level of the log, before the process ends at once: if
-    somebody reads it. For signal handlers: whatever was interrupted, it waits for nobody for longer
-    than a moment."""
+    """Write one more line, whatever the level of the log, before the process ends at once. For
+    signal handlers: whatever was interrupted, it blocks for a moment at most, also if nobody reads
+    the log."""
     if _handler is None:
         write_if_heard(text)
         return
@@ -217,7 +217,7 @@ def last_words(text: str, level: int = logging.INFO) -> None:
     _handler.writer.flush(_LAST_SECONDS, _LAST_SECONDS)
 
 
-def _told_lost(number: int) -> logging.LogRecord:
+def _lines_lost_record(number: int) -> logging.LogRecord:
     text = "%d line%s of the log could not be written, or not fast enough, and %s lost"
     args = (number, *(("", "is") if number == 1 else ("s", "are")))
     return logging.LogRecord(_log.name, logging.WARNING, "", 0, text, args, None)
