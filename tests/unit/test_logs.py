@@ -485,7 +485,7 @@ def test_a_record_that_can_not_be_told_is_told_as_that():
     handler.handle(record("found"))
     handler.close()
     first, second = (json.loads(line) for line in stream.getvalue().splitlines())
-    assert "a line of the log can't be told, '%d lost'" in first["message"]
+    assert "a line of the log can't be formatted, '%d lost'" in first["message"]
     assert second["message"] == "found"
 
 

@@ -111,7 +111,7 @@ class Worker:
             await self.server.serve_forever()
 
     def _obey(self) -> None:
-        """Do what the supervisor says. When it is gone, drain: nothing would restart this worker."""
+        """Do what the supervisor says. When it is gone, drain: nothing restarts this worker."""
         leave_signals_to_the_main_thread()
         for message in self._control.messages():
             try:
