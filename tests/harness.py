@@ -178,6 +178,14 @@ class ServerProcess:
         where = (self.host, self.port)
         return socket.create_connection(where, PATIENCE, source_address=(host, 0))
 
+    def refuses(self) -> bool:
+        """Whether a connect is refused."""
+        try:
+            self.connect(timeout=1).close()
+        except ConnectionRefusedError:
+            return True
+        return False
+
     def ask(self, data: bytes) -> bytes:
         """Send `data` on a connection of its own, half-close, and return all that comes back."""
         with self.connect() as client:

@@ -20,14 +20,6 @@ from tests.harness import (
 )
 
 
-def is_refused(server: ServerProcess) -> bool:
-    try:
-        socket.create_connection((server.host, server.port), timeout=1).close()
-    except ConnectionRefusedError:
-        return True
-    return False
-
-
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_server_without_clients_ends_at_once(engine, start_server, signum):
     server = start_server(engine=engine)
@@ -43,7 +35,7 @@ def test_new_connects_are_refused_at_once(engine, start_server):
         receive_exactly(busy, 1)
         server.signal()
         server.wait_for("draining: 1 connections left")
-        assert is_refused(server)
+        assert server.refuses()
         assert server.process.poll() is None, "the drain was over before it was looked at"
     assert server.wait() == 0
 

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from tests.harness import ServerProcess, exchange, receive_all, receive_exactly, wait_until
+from tests.harness import exchange, receive_all, receive_exactly, wait_until
 
 
 @contextmanager
@@ -37,21 +37,13 @@ def chatter(client: socket.socket) -> Iterator[threading.Event]:
         talker.join()
 
 
-def is_refused(server: ServerProcess) -> bool:
-    try:
-        server.connect(timeout=1).close()
-    except ConnectionRefusedError:
-        return True
-    return False
-
-
 def test_for_the_delay_it_accepts_and_then_it_refuses(engine, start_server):
     server = start_server("echo", "--drain-delay", "800ms", engine=engine)
     began = time.monotonic()
     server.signal()
     server.wait_for(r"not ready any more: draining begins in 0\.8 s")
     assert server.ask(b"sent by a load balancer") == b"sent by a load balancer"
-    wait_until(lambda: is_refused(server), "it refuses")
+    wait_until(server.refuses, "it refuses")
     assert time.monotonic() - began >= 0.8
     assert server.wait() == 0
     server.wait_for(r"draining: \d connections left")

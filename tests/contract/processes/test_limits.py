@@ -12,7 +12,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -21,6 +21,7 @@ import anysock
 from anysock import CloseReason, Connection, Server
 from anysock.engines.current import current_engine
 from anysock.server.admission import TokenBucket
+from tests.contract.in_process.test_endings import until
 from tests.harness import (
     PATIENCE,
     ServerProcess,
@@ -36,14 +37,6 @@ from tests.told import Told
 SOME_ENGINES = ("blocking", "threads", "selector")
 
 MB = 1_000_000
-
-
-async def until(condition: Callable[[], object], what: str) -> None:
-    engine = current_engine()
-    end = engine.now() + PATIENCE
-    while not condition():
-        assert engine.now() < end, what
-        await anysock.sleep(0.002)
 
 
 @contextlib.asynccontextmanager
