@@ -260,14 +260,20 @@ def test_a_probe_is_answered_at_once_beside_clients_that_do_not_read(start):
         for _ in range(400):
             stack.enter_context(server.connect())
         wait_until(lambda: len(admin.connections()) == 400, "all are there")
-        for _ in range(30):
-            deaf = stack.enter_context(socket.socket())
-            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-            deaf.connect(("127.0.0.1", admin.port))
-            deaf.sendall(b"GET /connections HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        begun = time.monotonic()
-        assert admin.ask("/healthz") == (200, "alive\n")
-        assert time.monotonic() - begun < 1
+
+        def probe() -> float:
+            with contextlib.ExitStack() as there:
+                for _ in range(30):
+                    deaf = there.enter_context(socket.socket())
+                    deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+                    deaf.connect(("127.0.0.1", admin.port))
+                    deaf.sendall(b"GET /connections HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                begun = time.monotonic()
+                assert admin.ask("/healthz") == (200, "alive\n")
+                return time.monotonic() - begun
+
+        # Not the 2 s that the deaf ones have. (A busy machine may hold the server up as long.)
+        assert any(probe() < 1 for _ in range(3))
 
 
 def test_a_target_as_a_proxy_is_sent_it_is_served(start):

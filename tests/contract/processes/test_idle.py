@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 
@@ -34,16 +35,17 @@ def awake_share(server: ServerProcess) -> float:
 @pytest.mark.parametrize("clients", [0, 1, 500])
 def test_silent_clients_cost_no_cpu(engine, start_server, clients):
     server = start_server("echo", "--log-level", "warning", engine=engine, python_flags=())
-    connections = [server.connect() for _ in range(clients)]
-    # `blocking` has accepted one; the others wait in the kernel, and cost nothing there.
-    accepted = min(clients, 1) if engine == "blocking" else clients
-    wait_until(lambda: server.fds() >= server.base_fds + accepted, "all are accepted")
-    if engine == "polling":
-        assert awake_share(server) > 0.9
-    else:
-        share = cpu_share(server)
-        if share >= 0.002:
-            share = cpu_share(server)  # the last of the accepting was still going on
-        assert share < 0.002
-    for connection in connections:
-        connection.close()
+    with contextlib.ExitStack() as stack:
+        for _ in range(clients):
+            stack.enter_context(server.connect())
+        # `blocking` has accepted one; the others wait in the kernel, and cost nothing there.
+        accepted = min(clients, 1) if engine == "blocking" else clients
+        wait_until(lambda: server.fds() >= server.base_fds + accepted, "all are accepted")
+        if engine == "polling":
+            # How long it waits for a core now is known once it has got one.
+            assert awake_share(server) > 0.9 or awake_share(server) > 0.9
+        else:
+            share = cpu_share(server)
+            if share >= 0.002:
+                share = cpu_share(server)  # the last of the accepting was still going on
+            assert share < 0.002
