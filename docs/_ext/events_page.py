@@ -80,6 +80,7 @@ SAMPLES: dict[str, list[tuple[Any, ...]]] = {
     "worker_killed": [(4711,)],
     "workers_wanted": [(3, 2), (2, 3)],
     "workers_reloading": [(2,)],
+    "gave_up": [(StartError("can't start the workers: Too many open files"), 10.0)],
 }
 
 # What other listeners make of an event: the admin endpoint keeps this one.

@@ -247,6 +247,9 @@ class NotifyEvents(Events):
     def drained(self, aborted: int, seconds: float) -> None:
         self._notifier.status(f"drained, {aborted} connections aborted")
 
+    def gave_up(self, error: Exception, seconds: float) -> None:
+        self._notifier.stopping(f"giving up: {error}", seconds)
+
 
 class WatchdogEvents(Events):
     """Feeds systemd's watchdog while a server serves.

@@ -123,7 +123,9 @@ class Anything:
     def reloading(self) -> None:
         self.told.append("reloading")
 
-    def stopping(self, *_) -> None: ...
+    def stopping(self, *_) -> None:
+        self.told.append("stopping")
+
     def status(self, *_) -> None: ...
     def close(self) -> None: ...
 
@@ -444,6 +446,7 @@ def test_new_code_that_dies_at_once_never_ends_those_that_serve(fleet):
         fleet.pass_time(6)
         fails(fleet)
     assert "workers die at once" in str(fleet.supervisor._failure)
+    assert fleet.notifier.told == ["ready", "stopping"]
 
 
 def test_a_reload_whose_first_worker_dies_is_over_and_the_others_stay(fleet):

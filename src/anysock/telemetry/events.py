@@ -215,6 +215,10 @@ class Events:
     def workers_reloading(self, number: int) -> None:
         """SIGHUP: `number` workers are being replaced, one by one. Comes after `reload_begun`."""
 
+    def gave_up(self, error: Exception, seconds: float) -> None:
+        """The workers can't begin, or die at once again and again. Those that are left end within
+        `seconds`; then `serve` raises `error`."""
+
 
 #: The events that the supervisor of several workers emits once for all of them.
 FOR_ALL_WORKERS = frozenset(

@@ -396,6 +396,8 @@ class Supervisor:
         ending.reported_at = now
         if self._failure is None:
             self._emit.drain_begun(self._table.total(), ending.seconds_left(now))
+        else:
+            self._emit.gave_up(self._failure, ending.seconds_left(now))
         # Before the workers close theirs: then nobody listens, and new connections are refused. (So
         # the workers have no delay of their own: they would not all end it at the same time.)
         self._sockets.close()
