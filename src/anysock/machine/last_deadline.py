@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import _thread
-import contextlib
 import os
 import threading
 from collections.abc import Callable
 from typing import NoReturn
 
 from anysock.machine.process import leave_signals_to_the_main_thread
+
+# How long `LastDeadline.over` waits for its thread, which has nothing left to do.
+_JOIN_SECONDS = 1.0
 
 
 class LastDeadline:
@@ -20,6 +22,8 @@ class LastDeadline:
         self._end = end
         self._begun = False
         self._over = threading.Event()
+        # Held while the thread runs.
+        self._running = threading.Lock()
 
     def begin(self, seconds: float) -> None:
         """Set it to `seconds` from now; the first call counts. May be called from any thread, and
@@ -29,17 +33,26 @@ class LastDeadline:
         self._begun = True
         # Not as a threading.Thread: a signal handler may have interrupted code that starts one, and
         # that holds the lock that this would wait for.
-        with contextlib.suppress(RuntimeError):  # no room for a thread: then without it
+        self._running.acquire(blocking=False)
+        try:
             _thread.start_new_thread(self._wait, (seconds,))
+        except RuntimeError:  # no room for a thread: then without it
+            self._running.release()
 
     def over(self) -> None:
-        """The process ends by itself: ``end()`` is not called any more."""
+        """The process ends by itself: ``end()`` is not called any more. Waits for the thread: one
+        that ends while the interpreter is taken down may crash it (seen with 3.11)."""
         self._over.set()
+        if self._running.acquire(timeout=_JOIN_SECONDS):
+            self._running.release()
 
     def _wait(self, seconds: float) -> None:
-        leave_signals_to_the_main_thread()
-        if not self._over.wait(seconds):
-            self._end()
+        try:
+            leave_signals_to_the_main_thread()
+            if not self._over.wait(seconds):
+                self._end()
+        finally:
+            self._running.release()
 
 
 def exit_after(func: Callable[[], object], seconds: float, code: int) -> NoReturn:

@@ -228,8 +228,7 @@ class Supervisor:
             else:
                 self._start()
         if not staffing.complete:
-            if staffing.gives_up:
-                self._fail(self._why_it_gives_up())
+            self._give_up_if_useless()
         elif not self._announced:
             self._announced = True
             self._emit.listening(self._sockets.addresses, str(self._options.engine))
@@ -356,6 +355,8 @@ class Supervisor:
             self._emit.worker_died(worker.pid, how, why, self._restart_in())
             if reload_failed:
                 self._reload_failed(StartError("a new worker has died"))
+            # Now, before another death is counted.
+            self._give_up_if_useless()
 
     def _restart_in(self) -> float | None:
         """In how many seconds a worker is started again; None: none is missing."""
@@ -363,6 +364,10 @@ class Supervisor:
         if start_at is None or len(self._staffing.living) >= self._staffing.wanted:
             return None
         return max(start_at - time.monotonic(), 0.0)
+
+    def _give_up_if_useless(self) -> None:
+        if self._staffing.gives_up:
+            self._fail(self._why_it_gives_up())
 
     def _why_it_gives_up(self) -> StartError:
         deaths = self._staffing.restarts.quick_deaths
