@@ -49,7 +49,7 @@ class LineBuffer:
             if max_bytes is not None and length - data.endswith(b"\r") > max_bytes:
                 raise LineTooLong(max_bytes)
             return None
-        self._searched = end  # for who asks again after LineTooLong
+        self._searched = end  # for another try after LineTooLong
         length = end - start
         if length and data[end - 1] == 0x0D:
             length -= 1

@@ -130,6 +130,11 @@ def exit_without_start(signum: int) -> None:
 def _exit_at_once(signum: int) -> None:
     """A second signal: end the process now, even if a handler holds it up."""
     try:
-        last_words(f"a second signal, {signal.Signals(signum).name}: exiting at once")
+        tell_of_second_signal(signum)
     finally:
         os._exit(1)
+
+
+def tell_of_second_signal(signum: int) -> None:
+    """Log that the process ends at once."""
+    last_words(f"a second signal, {signal.Signals(signum).name}: exiting at once")

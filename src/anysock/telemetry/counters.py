@@ -126,8 +126,8 @@ class Counters(Events):
                 "seconds": self.seconds,
             }
             received, sent = self.bytes_received, self.bytes_sent
-        # Whoever ends meanwhile is counted here for the last time, and next time there: no byte is
-        # missed or counted twice.
+        # A connection that ends meanwhile is counted as open once more, and next time as closed: no
+        # byte is missed or counted twice.
         received += sum(connection.bytes_received for connection in still_open)
         sent += sum(connection.bytes_sent for connection in still_open)
         with self._lock:

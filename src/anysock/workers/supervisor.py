@@ -18,8 +18,9 @@ from anysock.net.certificates import server_context
 from anysock.options.serve import ServeOptions
 from anysock.server.accept_policy import BACK_OFF_SECONDS
 from anysock.server.admission import connections_that_fit
+from anysock.server.process import tell_of_second_signal
 from anysock.telemetry.events import EventGroup, Events
-from anysock.telemetry.logs import LogEvents, last_words
+from anysock.telemetry.logs import LogEvents
 from anysock.workers import hiring
 from anysock.workers.channels import Channels
 from anysock.workers.ending import Ending
@@ -427,5 +428,5 @@ class Supervisor:
     def _end_at_once(self, signum: int) -> NoReturn:
         for worker in self._workers:
             worker.process.kill()
-        last_words(f"a second signal, {signal.Signals(signum).name}: exiting at once")
+        tell_of_second_signal(signum)
         raise SystemExit(1)
