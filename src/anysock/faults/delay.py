@@ -67,8 +67,7 @@ class DelayedStream(TimedStream):
         return self._inner.held + self._held
 
     async def recv(self, max_bytes: int | None = None) -> bytes:
-        if self._state.closed:
-            self._state.check_receive()
+        self._state.check_receive()
         data = await self._inner.recv(max_bytes)
         if not data and isinstance(self._failure, OSError):
             # The task that carries has met the loss of the peer first.
