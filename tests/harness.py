@@ -53,6 +53,7 @@ BASE_THREADS = {
     "polling": 2,
     "selector": 2,
     "asyncio": 1,
+    "asyncio-sock": 1,
     "uvloop": 1 + 4,  # once it has looked up an address, libuv keeps four
     "trio": 1,
 }

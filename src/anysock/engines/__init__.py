@@ -50,6 +50,8 @@ class EngineEntry:
     one_thread: bool = True
     #: Whether it sleeps while all clients are silent.
     sleeps: bool = True
+    #: Whether it is there to be compared with another on the same loop: hints do not name it.
+    to_compare: bool = False
     #: The module that it needs, and that is not always there; and how to get it.
     requires: str | None = None
     install: str = ""
@@ -117,6 +119,15 @@ ENGINES: dict[str, EngineEntry] = {
             loop="asyncio",
         ),
         EngineEntry(
+            name="asyncio-sock",
+            path="anysock.engines.asyncio.sock_engine:AsyncioSockEngine",
+            when_no_data="awaits loop.sock_recv of the standard library",
+            clients="all",
+            idle_cpu="0",
+            loop="asyncio",
+            to_compare=True,
+        ),
+        EngineEntry(
             name="uvloop",
             path="anysock.engines.uvloop:UvloopEngine",
             when_no_data="awaits what a transport of libuv will bring",
@@ -140,7 +151,7 @@ ENGINES: dict[str, EngineEntry] = {
 }
 
 for _entry in ENGINES.values():
-    if _entry.loop and not _entry.has_our_loop:
+    if _entry.loop and not (_entry.has_our_loop or _entry.to_compare):
         hints.engines_by_loop.setdefault(_entry.loop, []).append(_entry.name)
 
 

@@ -22,6 +22,10 @@ async def nap(seconds: float = 0.001):
     await anysock.sleep(seconds)
 
 
+# These engines don't know how much of a send has gone that was cancelled.
+TELLS_NOTHING = ("asyncio", "asyncio-sock", "uvloop")
+
+
 # -- task groups --------------------------------------------------------------------------------
 
 
@@ -558,12 +562,12 @@ def test_a_cancelled_send_loses_no_byte_unnoticed(concurrent_engine):
     assert received == b"x" * len(received)
     if concurrent_engine != "uvloop":  # its transport has taken all, and may go on with it
         assert len(received) < size
-    if concurrent_engine not in ("asyncio", "uvloop"):  # they do not tell what has gone
+    if concurrent_engine not in TELLS_NOTHING:
         assert sent == len(received)
 
 
 def test_a_send_that_is_cancelled_before_its_first_byte_breaks_nothing(concurrent_engine):
-    if concurrent_engine in ("asyncio", "uvloop"):
+    if concurrent_engine in TELLS_NOTHING:
         pytest.skip("asyncio does not tell how much of a cancelled send has gone")
 
     async def main():

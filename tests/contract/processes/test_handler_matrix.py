@@ -99,6 +99,7 @@ KINDS = {
 }
 OWN = {
     "asyncio": "asyncio.exceptions.CancelledError",
+    "asyncio-sock": "asyncio.exceptions.CancelledError",
     "uvloop": "asyncio.exceptions.CancelledError",
 }
 

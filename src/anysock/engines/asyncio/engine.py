@@ -11,8 +11,8 @@ import weakref
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
-from anysock.engines.asyncio.listener import AsyncioListener, accept_peer, keep_outcome
-from anysock.engines.asyncio.streams import AsyncioDatagrams, AsyncioStream
+from anysock.engines.asyncio.sock_listener import AsyncioListener, accept_peer, keep_outcome
+from anysock.engines.asyncio.sock_streams import AsyncioDatagrams, AsyncioStream
 from anysock.engines.asyncio.tasks import AsyncioScope, AsyncioTask, end_all
 from anysock.engines.base import NOTHING, Datagrams, SockAddr, Stream
 from anysock.engines.posix.engine import PosixEngine
