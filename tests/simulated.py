@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from anysock.engines.base import Binding, Data, Missing, ResolvedName, SockAddr
 from anysock.engines.stream_state import StreamState
 from anysock.errors import ListenerClosed
+from tests.no_socket import NoSocket
 from tests.virtual import VirtualEngine
 
 T = TypeVar("T")
@@ -39,7 +40,7 @@ class SimulatedMachine:
         return 1000
 
 
-class SimulatedStream:
+class SimulatedStream(NoSocket):
     """One end of a connection. What is sent arrives after a while that chance decides."""
 
     tls: Any = None

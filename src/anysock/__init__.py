@@ -13,12 +13,15 @@ from __future__ import annotations
 
 __version__ = "0.1.0"
 
-from anysock.engines.base import Scope, Task
+from anysock.engines.base import PeerCredentials, Scope, Task
 from anysock.errors import (
     AnysockError,
+    BadFrame,
     Cancelled,
     EndOfStream,
+    FrameTooLong,
     LineTooLong,
+    MessageTooLong,
     QueueClosed,
     QueueEmpty,
     QueueFull,
@@ -38,6 +41,7 @@ from anysock.server.server import Server
 from anysock.streams.connection import Connection
 from anysock.tasks.groups import TaskGroup, task_group
 from anysock.tasks.queues import Event, Queue
+from anysock.tasks.relay import relay
 from anysock.tasks.runtime import (
     connect,
     move_on_after,
@@ -55,6 +59,7 @@ from anysock.workers.serving import serve
 
 __all__ = [
     "AnysockError",
+    "BadFrame",
     "Cancelled",
     "CloseReason",
     "Connection",
@@ -64,9 +69,12 @@ __all__ = [
     "EventGroup",
     "Events",
     "FloodLimit",
+    "FrameTooLong",
     "Handler",
     "LineTooLong",
     "LogEvents",
+    "MessageTooLong",
+    "PeerCredentials",
     "Queue",
     "QueueClosed",
     "QueueEmpty",
@@ -88,6 +96,7 @@ __all__ = [
     "connect",
     "move_on_after",
     "observe",
+    "relay",
     "run",
     "serve",
     "sleep",

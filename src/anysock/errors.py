@@ -90,27 +90,63 @@ class QueueClosed(AnysockError):
     """The queue is closed: nothing can be put, or, from `get`, nothing more will come."""
 
 
-class LineTooLong(AnysockError):
+class MessageTooLong(AnysockError):
+    """What was to be received outgrew its limit before its end was seen; nothing of it is taken.
+
+    `limit` is the largest size allowed, in bytes, a separator not counted.
+    """
+
+    _what = "message"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{self._what} longer than {limit} bytes")
+        self.limit = limit
+
+
+class LineTooLong(MessageTooLong):
     """A line outgrew its limit before its end was seen.
 
     `limit` is the largest line allowed, in bytes, its line ending not counted.
     """
 
-    def __init__(self, limit: int) -> None:
-        super().__init__(f"line longer than {limit} bytes")
-        self.limit = limit
+    _what = "line"
+
+
+class FrameTooLong(MessageTooLong):
+    """The prefix of a frame says that it is longer than its limit.
+
+    `limit` is the largest frame allowed, in bytes, its prefix not counted; `size` is what the
+    prefix says (of a varint, what is known of it by then).
+    """
+
+    _what = "frame"
+
+    def __init__(self, limit: int, size: int) -> None:
+        super().__init__(limit)
+        self.size = size
+
+
+class BadFrame(AnysockError):
+    """The prefix of a frame is none that can be: a varint without an end."""
 
 
 class EndOfStream(AnysockError, EOFError):
-    """The peer ended the stream before `Connection.recv_exactly` had all that it was asked for.
+    """The peer ended the stream before `Connection.recv_exactly`, `recv_until` or `recv_frame` had
+    all that it was asked for.
 
-    `partial` holds what did arrive; `expected` is the number of bytes asked for.
+    `partial` holds what did arrive; `expected` is the number of bytes asked for, or None where
+    that is not known.
     """
 
-    def __init__(self, partial: bytes, expected: int) -> None:
-        super().__init__(f"the stream ended after {len(partial)} of {expected} bytes")
+    def __init__(self, partial: bytes, expected: int | None) -> None:
+        of = "" if expected is None else f" of {expected}"
+        super().__init__(f"the stream ended after {len(partial)}{of} bytes")
         self.partial = partial
         self.expected = expected
+
+
+#: What a peer may do wrong by what it sends, or not: a normal end of its own connection.
+PEER_FAULTS = (EndOfStream, MessageTooLong, BadFrame)
 
 
 class Cancelled(BaseException):

@@ -30,6 +30,7 @@ from anysock.options.serve import ServeOptions
 from anysock.server.session import Session
 from anysock.server.time_limits import TimeLimits
 from anysock.streams.connection import Connection
+from tests.no_socket import NoSocket
 from tests.virtual import VirtualEngine
 
 
@@ -37,7 +38,7 @@ def run(main: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
     return VirtualEngine().run(main())
 
 
-class Wire:
+class Wire(NoSocket):
     """The stream inside: writes down what is sent, and when."""
 
     def __init__(self) -> None:

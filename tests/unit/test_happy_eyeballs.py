@@ -17,6 +17,7 @@ from anysock.engines.selector import SelectorEngine
 from anysock.loop.kernel import Kernel
 from anysock.net.addresses import ResolvedAddress
 from anysock.tasks.happy_eyeballs import ATTEMPT_DELAY_SECONDS, connect_to_any, interleaved
+from tests.no_socket import NoSocket
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
 
@@ -54,7 +55,7 @@ def engine_on(clock: Clock) -> Any:
     return engine
 
 
-class Stream:
+class Stream(NoSocket):
     def __init__(self) -> None:
         self.aborted = self.closed = False
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from anysock.engines.blocking.tasks import run_to_its_end
 from anysock.errors import StreamBroken, StreamBusy
 from anysock.streams.limiting import LimitedStream, TooManyBytes
+from tests.no_socket import NoSocket
 
 
 class FakeEngine:
@@ -36,7 +37,7 @@ class FakeEngine:
         self.clock += seconds + (self.late.pop() if self.late else 0)
 
 
-class FakeStream:
+class FakeStream(NoSocket):
     """Hands out `data` in chunks of the sizes in `cuts`, and then the end of the stream."""
 
     def __init__(

@@ -15,12 +15,13 @@ from anysock.server.time_limits import GRACE_SECONDS, QUIET_SECONDS, TimeLimits
 from anysock.streams.connection import Connection
 from anysock.streams.limiting import TooManyBytes
 from anysock.telemetry.events import CloseReason
+from tests.no_socket import NoSocket
 
 # No limit but the one under test.
 NONE = {"idle_timeout": 0, "write_timeout": 0, "max_lifetime": 0, "min_rate": 0}
 
 
-class FakeStream:
+class FakeStream(NoSocket):
     """What `Session` asks of a stream, and what it does to it."""
 
     def __init__(self) -> None:

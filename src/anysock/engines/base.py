@@ -20,7 +20,7 @@ from typing import Any, Protocol, Self, TypeVar
 
 from anysock.engines.datagrams import Control, Datagram, Datagrams
 from anysock.engines.machine import Binding, Machine, Missing, ResolvedName, SockAddr
-from anysock.engines.stream import Data, Stream
+from anysock.engines.stream import Data, Keepalive, PeerCredentials, Stream
 
 #: The whole contract, by one name.
 __all__ = [
@@ -32,10 +32,12 @@ __all__ = [
     "Datagrams",
     "Engine",
     "Event",
+    "Keepalive",
     "Listener",
     "Machine",
     "Missing",
     "Pauses",
+    "PeerCredentials",
     "ResolvedName",
     "Scope",
     "SockAddr",

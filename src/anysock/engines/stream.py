@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from anysock.engines.machine import SockAddr
 
 #: What can be sent.
 Data: TypeAlias = bytes | bytearray | memoryview
+
+
+class PeerCredentials(NamedTuple):
+    """Who is at the other end of a Unix socket (unix(7), SO_PEERCRED): the process that has
+    connected, and as whom it ran then."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
+class Keepalive(NamedTuple):
+    """When TCP asks whether a silent peer is still there (tcp(7)): after `idle` seconds, then every
+    `interval` seconds; after `probes` questions without an answer the connection is lost."""
+
+    idle: int
+    interval: int
+    probes: int
 
 
 class Stream(Protocol):
@@ -48,6 +66,9 @@ class Stream(Protocol):
     never between its bytes and its return.
     """
 
+    #: Whether `send_all` takes a list or tuple of pieces, too, and sends them as one.
+    vectored: bool
+
     @property
     def bytes_received(self) -> int: ...
 
@@ -69,6 +90,11 @@ class Stream(Protocol):
     @property
     def local(self) -> SockAddr:
         """The address of our end."""
+        ...
+
+    @property
+    def peer_credentials(self) -> PeerCredentials | None:
+        """Who the peer is, on a Unix socket; None where that is not known."""
         ...
 
     @property
@@ -112,6 +138,22 @@ class Stream(Protocol):
         While the peer does not read, this waits: that is the back-pressure. What is returned must
         be awaited, and at once: some engines have begun by then.
         """
+        ...
+
+    def send_file(self, fd: int, offset: int, count: int) -> Awaitable[int] | None:
+        """Send `count` bytes of the regular file behind `fd`, from `offset` on, without reading
+        them; return how many there were. None where the stream has no way to: then nothing has
+        begun. Otherwise as `send_all`."""
+        ...
+
+    def break_sending(self) -> None:
+        """A message was given up on its way, between two sends: from now on each raises
+        `StreamBroken`."""
+        ...
+
+    def set_keepalive(self, keepalive: Keepalive | None) -> None:
+        """Let TCP watch over the peer, or not. Elsewhere it does nothing. Raises OSError for
+        numbers that the system refuses."""
         ...
 
     async def send_eof(self) -> None:

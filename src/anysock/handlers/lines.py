@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from anysock.errors import LineTooLong
-from anysock.net.lines import MAX_LINE
+from anysock.net.receive_buffer import MAX_LINE
 from anysock.streams.connection import Connection
 
 _log = logging.getLogger("anysock.lines")

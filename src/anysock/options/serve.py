@@ -16,8 +16,8 @@ from anysock import engines
 from anysock.engines.base import Engine
 from anysock.errors import UsageError
 from anysock.net.addresses import FORMS, Address
-from anysock.net.lines import MAX_LINE
 from anysock.net.networks import Network
+from anysock.net.receive_buffer import MAX_LINE
 from anysock.options import values
 from anysock.options.checks import check_together
 from anysock.options.units import (

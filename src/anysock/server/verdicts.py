@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from anysock.engines.base import Task
 from anysock.engines.stream_state import PEER_GONE
-from anysock.errors import EndOfStream, LineTooLong, StreamAborted, is_only
+from anysock.errors import PEER_FAULTS, MessageTooLong, StreamAborted, is_only
 from anysock.streams.connection import Connection
 from anysock.streams.limiting import TooManyBytes
 from anysock.telemetry.events import CloseReason
@@ -64,7 +64,7 @@ def of_the_peer(
         return reason, lost
     # Nothing is wrong with the stream, but with what came on it.
     told = ConnectionError(str(connection.fault))
-    is_long = isinstance(connection.fault, LineTooLong)
+    is_long = isinstance(connection.fault, MessageTooLong)
     return CloseReason.MAX_BYTES if is_long else CloseReason.LOST, told
 
 
@@ -77,7 +77,7 @@ def _each_of(error: BaseException) -> Iterable[BaseException]:
 
 
 def _is_of_the_peer(connection: Connection, lost: OSError | None, error: BaseException) -> bool:
-    if isinstance(error, (EndOfStream, LineTooLong)):
+    if isinstance(error, PEER_FAULTS):
         return error is connection.fault
     # A handler that goes on after a loss meets more errors, and may raise any of them: which one
     # makes no difference. But an error of another connection, while this one stands, is a failure.

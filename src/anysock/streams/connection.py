@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from anysock.engines.base import Data, SockAddr, Stream
-from anysock.engines.current import current_engine
-from anysock.errors import EndOfStream, LineTooLong
-from anysock.net.lines import MAX_LINE, LineBuffer
+from anysock.engines.base import PeerCredentials, SockAddr, Stream
+from anysock.streams.receiving import Receiving
+from anysock.streams.sending import Sending
 
 if TYPE_CHECKING:
     from anysock.net.tls_session import TlsSession
 
-# How many lines, or pieces, are returned in a row from data that is there, before other tasks run:
-# one chunk may hold a quarter of a million lines.
-_IN_A_ROW = 64
 
-
-class Connection:
+class Connection(Receiving, Sending):
     """One connected peer. Handlers get one; `anysock.connect` makes one.
 
     Every operation may raise ConnectionError, or another OSError, when the peer or the network
     is gone. A handler need not catch it: for the server that is a normal end of a connection. So is
-    an `EndOfStream`, or a `LineTooLong`, of its own connection: no peer can make a handler fail.
+    an `EndOfStream`, a `MessageTooLong` or a `BadFrame` of its own connection: no peer can make a
+    handler fail by what it sends.
 
     Iterating over a connection gives the chunks as they come, until the peer ends the stream:
 
@@ -39,16 +35,11 @@ class Connection:
     #: How long it was open, in seconds. Known once the server has closed it.
     lasted: float | None = None
 
-    #: What the peer has sent, or not, that `recv_exactly` or `recv_line` had to raise for.
-    fault: EndOfStream | LineTooLong | None = None
-
     #: Whether `abort` was called.
     aborted = False
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        self._buffer: LineBuffer | None = None
-        self._left_in_a_row = _IN_A_ROW
         self._client: SockAddr | None = None
         # What has come and gone that is not the conversation's: the header of a proxy.
         self._overhead = 0
@@ -62,19 +53,26 @@ class Connection:
         # The layers cost nothing while they have nothing to do: until a line is asked for,
         # there is no buffer to look into, and these are the stream's own methods.
         self.recv = stream.recv  # type: ignore[method-assign]
-        self.send_all = stream.send_all  # type: ignore[method-assign]
+        if stream.vectored:
+            self.send_all = stream.send_all  # type: ignore[method-assign,assignment]
 
     def wrap(self, make: Callable[[Stream], Stream]) -> None:
         """Put a stream around the one that the connection stands on: TLS, or a fault on purpose.
 
         From now on what is received and sent goes through ``make(stream)``. To be called while no
-        task waits in `recv` or `send_all`, and before the first line is asked for.
+        task waits in `recv` or `send_all`.
+
+        Raises RuntimeError when bytes have been received that no line, frame or count has taken:
+        they came without the wrapping.
         """
-        if self._buffer is not None:
-            raise RuntimeError("lines have been read: what is in their buffer was not wrapped")
+        if self._buffer:
+            raise RuntimeError(f"{self.buffered} bytes are buffered that came before the wrapping")
         self._stream = stream = make(self._stream)
+        self._buffer = None
         self.recv = stream.recv  # type: ignore[method-assign]
-        self.send_all = stream.send_all  # type: ignore[method-assign]
+        self.__dict__.pop("send_all", None)
+        if stream.vectored:
+            self.send_all = stream.send_all  # type: ignore[method-assign,assignment]
 
     def speaks_for(self, client: SockAddr | None, overhead: int, *, itself: bool) -> None:
         """The peer is a proxy that has said, in `overhead` bytes, that it
@@ -111,6 +109,12 @@ class Connection:
         return self._stream.tls  # type: ignore[no-any-return]
 
     @property
+    def peer_credentials(self) -> PeerCredentials | None:
+        """On a Unix socket, the process at the other end: its `pid`, `uid` and `gid` when it
+        connected (unix(7), SO_PEERCRED). None where the system does not tell."""
+        return self._stream.peer_credentials
+
+    @property
     def bytes_received(self) -> int:
         """How many bytes have come from the peer."""
         return self._stream.bytes_received - self._overhead
@@ -124,96 +128,12 @@ class Connection:
     def held(self) -> int:
         """How many bytes are kept in memory for it: arrived and not received yet, or given to a
         `send_all` that waits. What its handler keeps is not included."""
-        return len(self._buffer or b"") + self._stream.held
+        return self.buffered + self._stream.held
 
     @property
     def stream(self) -> Stream:
         """The stream below: for the server, and for code that builds on `Connection`."""
         return self._stream
-
-    def recv(self, max_bytes: int | None = None) -> Awaitable[bytes]:
-        """Wait for data; return at least 1 and at most `max_bytes` of it.
-
-        ``b""`` is the end of the stream: the peer will send no more. TCP has no messages: what
-        was sent at once may come in pieces, and what was sent in pieces at once. None asks for
-        what suits the traffic (little at first, up to 256 KiB while reads fill it).
-        """
-        return self._recv_buffered(max_bytes)
-
-    async def _recv_buffered(self, max_bytes: int | None) -> bytes:
-        if self._buffer:
-            self._left_in_a_row -= 1
-            if not self._left_in_a_row:
-                await self._let_others_run()
-            return self._buffer.take(max_bytes or len(self._buffer))
-        return await self._stream.recv(max_bytes)
-
-    async def recv_exactly(self, size: int) -> bytes:
-        """Wait for `size` bytes, and return just these.
-
-        Raises `EndOfStream`, which holds what did come, when the peer ends the stream before.
-        """
-        buffer = self._buffer_of_ours()
-        if buffer:
-            self._left_in_a_row -= 1
-            if not self._left_in_a_row:
-                await self._let_others_run()
-        while len(buffer) < size:
-            data = await self._stream.recv()
-            if not data:
-                self.fault = EndOfStream(buffer.take_rest(), size)
-                raise self.fault
-            buffer.feed(data)
-        return buffer.take(size) if size else b""
-
-    async def recv_line(self, max_bytes: int = MAX_LINE) -> bytes:
-        """Wait for a line, and return it as it came, with the LF or CRLF that ends it.
-
-        At the end of the stream what is left is returned, without a line ending, and then
-        ``b""``. Raises `LineTooLong` as soon as more than `max_bytes` bytes have come without
-        a line ending (which is not counted); then what has come stays to be received.
-        """
-        buffer = self._buffer_of_ours()
-        if buffer:
-            self._left_in_a_row -= 1
-            if not self._left_in_a_row:
-                await self._let_others_run()
-        try:
-            while (line := buffer.next_line(max_bytes)) is None:
-                data = await self._stream.recv()
-                if not data:
-                    return buffer.take_rest()
-                buffer.feed(data)
-        except LineTooLong as error:
-            self.fault = error
-            raise
-        return line
-
-    def lines(self, max_bytes: int = MAX_LINE) -> _Lines:
-        """Iterate over the lines, each as `recv_line` returns it, until the stream ends."""
-        return _Lines(self, max_bytes)
-
-    def __aiter__(self) -> Connection:
-        return self
-
-    async def __anext__(self) -> bytes:
-        chunk = await self.recv()
-        if not chunk:
-            raise StopAsyncIteration
-        return chunk
-
-    def send_all(self, data: Data) -> Awaitable[None]:
-        """Send all of `data`; return when the last byte is handed to the operating system.
-
-        While the peer does not read, this waits. So a handler that sends before it receives
-        again can't be made to hold more than one chunk. `data` is bytes, or a bytearray or
-        memoryview of bytes that stays as it is until then.
-        """
-        return self._stream.send_all(data)
-
-    async def send_eof(self) -> None:
-        """Half-close: tell the peer that no more will be sent. It may still send."""
-        await self._stream.send_eof()
 
     async def close(self) -> None:
         """Close our end; what was sent is still delivered. Safe to call again.
@@ -239,34 +159,3 @@ class Connection:
         trace: TracebackType | None,
     ) -> None:
         await self.close()
-
-    async def _let_others_run(self) -> None:
-        # Called before anything is taken, so that a receive that is cancelled here loses nothing;
-        # and even if it has waited for the network, which lets no other task run where there is
-        # always more.
-        self._left_in_a_row = _IN_A_ROW
-        await current_engine().sleep(0)
-
-    def _buffer_of_ours(self) -> LineBuffer:
-        if self._buffer is None:
-            self._buffer = LineBuffer()
-            # From now on `recv` must look there first: back to the method of the class.
-            del self.recv
-        return self._buffer
-
-
-class _Lines:
-    """The iterator that `Connection.lines` returns."""
-
-    def __init__(self, connection: Connection, max_bytes: int) -> None:
-        self._connection = connection
-        self._max_bytes = max_bytes
-
-    def __aiter__(self) -> _Lines:
-        return self
-
-    async def __anext__(self) -> bytes:
-        line = await self._connection.recv_line(self._max_bytes)
-        if not line:
-            raise StopAsyncIteration
-        return line

@@ -195,6 +195,9 @@ class TlsStream(WrappedStream):
                     raise
                 await self._hand_on()
 
+    def break_sending(self) -> None:
+        self._state.give_up_send(None)
+
     def end_receiving(self) -> None:
         self._state.end_receiving()
         self._inner.end_receiving()

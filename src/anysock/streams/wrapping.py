@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Awaitable, Iterator
 from typing import Any
 
-from anysock.engines.base import Data, SockAddr, Stream
+from anysock.engines.base import Data, Keepalive, PeerCredentials, SockAddr, Stream
 from anysock.engines.stream_state import StreamState
 from anysock.errors import AnysockError
 from anysock.streams.lock import Claim
@@ -14,6 +14,9 @@ from anysock.streams.lock import Claim
 
 class WrappedStream:
     """Hands everything on to the stream inside."""
+
+    #: See `Stream`: what is changed on its way is changed as a whole.
+    vectored = False
 
     def __init__(self, inner: Stream) -> None:
         self._inner = inner
@@ -37,6 +40,10 @@ class WrappedStream:
     @property
     def local(self) -> SockAddr:
         return self._inner.local
+
+    @property
+    def peer_credentials(self) -> PeerCredentials | None:
+        return self._inner.peer_credentials
 
     @property
     def receiving(self) -> bool:
@@ -65,6 +72,15 @@ class WrappedStream:
 
     def send_all(self, data: Data) -> Awaitable[None]:
         return self._inner.send_all(data)
+
+    def send_file(self, fd: int, offset: int, count: int) -> Awaitable[int] | None:
+        return None  # the bytes have to pass by here
+
+    def break_sending(self) -> None:
+        self._inner.break_sending()
+
+    def set_keepalive(self, keepalive: Keepalive | None) -> None:
+        self._inner.set_keepalive(keepalive)
 
     async def send_eof(self) -> None:
         await self._inner.send_eof()
@@ -105,6 +121,9 @@ class PartingStream(WrappedStream):
             except BaseException:
                 self._state.give_up_send(len(data) - len(rest))
                 raise
+
+    def break_sending(self) -> None:
+        self._state.give_up_send(None)
 
     async def _send_part(self, data: memoryview) -> int:
         """Send as much of `data` as may be sent at once; return how much that was."""

@@ -11,8 +11,9 @@ import pytest
 import anysock
 from anysock.engines.current import current_engine
 from anysock.net.tls_session import RECORDS_IN_A_ROW
-from anysock.streams.connection import _IN_A_ROW, Connection
+from anysock.streams.connection import Connection
 from anysock.streams.costly import MAX_SECONDS_PER_ITERATION, CostlyWork
+from anysock.streams.receiving import _IN_A_ROW
 from tests.contract.in_process.test_streams import two_ends
 from tests.contract.in_process.test_tls_stream import tls_ends
 from tests.harness import CONCURRENT_ENGINES

@@ -7,11 +7,19 @@ import errno
 import os
 import socket
 import types
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Generator, Sequence
 
 from anysock.engines.base import Data, Engine, SockAddr
 from anysock.engines.posix.datagrams import SocketDatagrams
-from anysock.engines.posix.streams import OPS_BEFORE_YIELD, SocketStream, second_sender, whole
+from anysock.engines.posix.streams import (
+    IOV_MAX,
+    MAX_JOINED,
+    MAX_SEND_SIZE,
+    OPS_BEFORE_YIELD,
+    SocketStream,
+    second_sender,
+    whole,
+)
 from anysock.errors import Cancelled
 from anysock.loop.kernel import Kernel
 from anysock.loop.tasks import Wait, suspend
@@ -47,6 +55,8 @@ _NOT_YET = -2
 
 class NonblockingStream(SocketStream):
     """A `Stream` over a non-blocking socket, for tasks of `kernel`."""
+
+    vectored = True
 
     __slots__ = (
         "_budget",
@@ -153,6 +163,10 @@ class NonblockingStream(SocketStream):
             sent = write(self._write_fd, data)
         except BlockingIOError:
             sent = 0
+        except TypeError:
+            if not isinstance(data, (list, tuple)):
+                raise
+            return self._send_pieces(data)
         except OSError as error:
             if self._write_fd != _NOT_YET:
                 raise self._explain(error) from None
@@ -178,6 +192,95 @@ class NonblockingStream(SocketStream):
             finally:
                 self._let_send()
         await self.send_all(data)
+
+    def _send_pieces(self, pieces: Sequence[Data]) -> Awaitable[None]:
+        """Send all the pieces as one."""
+        if sum(map(len, pieces)) <= MAX_JOINED:
+            return self.send_all(b"".join(pieces))
+        return self._send_vector([memoryview(piece).cast("B") for piece in pieces if len(piece)])
+
+    async def _send_vector(self, pieces: list[memoryview]) -> None:
+        gone = at = 0
+        try:
+            while at < len(pieces):
+                full = False
+                try:
+                    sent = os.writev(self._write_fd, pieces[at : at + IOV_MAX])
+                except BlockingIOError:
+                    sent, full = 0, True
+                except OSError as error:
+                    await self._after_error(error)
+                    continue
+                self.bytes_sent += sent
+                gone += sent
+                while at < len(pieces) and sent >= len(pieces[at]):
+                    sent -= len(pieces[at])
+                    at += 1
+                if at == len(pieces):
+                    return
+                if sent or full:
+                    # The rest of this piece, as if it were sent alone.
+                    rest = pieces[at][sent:]
+                    self._write_fd = _NOT_NOW
+                    await self._send_rest(rest, gone)
+                    gone += len(rest)
+                    at += 1
+                elif not self._may_go_on():
+                    await self._pause_sending(Sleep(self._kernel, 0))
+        except Cancelled:
+            self._give_up(gone)
+            raise
+
+    def send_file(self, fd: int, offset: int, count: int) -> Awaitable[int] | None:
+        return self._send_file(fd, offset, count)
+
+    async def _send_file(self, fd: int, offset: int, count: int) -> int:
+        gone = 0
+        try:
+            while gone < count:
+                most = min(count - gone, MAX_SEND_SIZE)
+                try:
+                    sent = os.sendfile(self._write_fd, fd, offset + gone, most)
+                except BlockingIOError:
+                    with self._engine.pauses:
+                        await self._pause_sending(WriteWait(self.descriptor))
+                    continue
+                except OSError as error:
+                    await self._after_error(error)
+                    continue
+                if not sent:
+                    break  # the file is shorter
+                self.bytes_sent += sent
+                gone += sent
+                if not self._may_go_on():
+                    await self._pause_sending(Sleep(self._kernel, 0))
+        except Cancelled:
+            self._give_up(gone)
+            raise
+        return gone
+
+    async def _after_error(self, error: OSError) -> None:
+        """Raise what a send has met, if it is not that the others must run first."""
+        if self._write_fd != _NOT_YET:
+            raise self._explain(error) from None
+        await self._pause_sending(Sleep(self._kernel, 0))
+
+    async def _pause_sending(self, wait: Wait) -> None:
+        """Wait within a send, which no other may enter meanwhile."""
+        self._write_fd = _NOT_NOW
+        try:
+            await suspend(wait)
+        finally:
+            self._let_send()
+        self._state.check_send()
+
+    def _give_up(self, gone: int | None) -> None:
+        self._state.give_up_send(gone)
+        if self._state.cut_short:
+            self._write_fd = _NOT_NOW
+
+    def break_sending(self) -> None:
+        self._give_up(None)
 
     def _may_go_on(self, cost: int = 1) -> bool:
         """Whether one operation more may be done before the other tasks run.

@@ -9,12 +9,13 @@ import array
 import contextlib
 import errno
 import fcntl
+import os
 import socket
 import struct
 import termios
 from collections.abc import Awaitable
 
-from anysock.engines.base import Data, Engine, SockAddr
+from anysock.engines.base import Data, Engine, Keepalive, PeerCredentials, SockAddr
 from anysock.engines.posix.listening import readable_name
 from anysock.engines.stream_state import StreamState
 from anysock.errors import AnysockError, StreamBusy, StreamClosed
@@ -36,6 +37,13 @@ bytearray(4 * MAX_RECV_SIZE).clear()
 # of a send only that all of it is done: so that `bytes_sent` shows its progress.
 MAX_SEND_SIZE = 262_144
 
+# Pieces that are sent as one are joined up to this many bytes: to copy 64 KiB takes 5 µs, and a
+# vector of 16 small pieces 1 µs more than their copy.
+MAX_JOINED = 65_536
+
+# How many pieces one system call takes (writev(2); POSIX promises 16).
+IOV_MAX = os.sysconf("SC_IOV_MAX") if "SC_IOV_MAX" in os.sysconf_names else 16
+
 # How many operations in a row a task may do on one stream without letting the others run. A
 # peer that always has data ready, or always reads, would otherwise keep the loop for itself.
 OPS_BEFORE_YIELD = 16
@@ -45,6 +53,28 @@ LINGER_SECONDS = 1.0
 
 # struct linger: on, for 0 seconds. Then close(2) sends a reset (socket(7)).
 _LINGER_RESET = struct.pack("ii", 1, 0)
+
+
+# struct ucred: pid_t, uid_t, gid_t (unix(7)). The option is Linux's.
+_SO_PEERCRED = getattr(socket, "SO_PEERCRED", 0)
+_UCRED = struct.Struct("iII")
+
+# What macOS calls it (tcp(4) there).
+_TCP_KEEPIDLE = getattr(socket, "TCP_KEEPIDLE", None) or getattr(socket, "TCP_KEEPALIVE", None)
+
+
+def set_keepalive(sock: socket.socket, keepalive: Keepalive | None) -> None:
+    """Let TCP watch over the peer of `sock`, or not. Nothing is done on other sockets.
+
+    Raises OSError for numbers that the system refuses.
+    """
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    if keepalive is not None and _TCP_KEEPIDLE is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, _TCP_KEEPIDLE, keepalive.idle)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, keepalive.interval)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, keepalive.probes)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, keepalive is not None)
 
 
 def whole(data: Data) -> int:
@@ -75,6 +105,8 @@ def name_of_peer(sock: socket.socket, address: SockAddr) -> SockAddr:
 
 class SocketStream:
     """What every `Stream` over a socket does alike; `recv` and `send_all` are the engines' own."""
+
+    vectored = False
 
     # Of an idle connection, most of the memory is its stream's: without a dict, 0.2 kB less.
     __slots__ = (
@@ -143,6 +175,16 @@ class SocketStream:
             self._local = readable_name(self._sock.getsockname())
         return self._local
 
+    @property
+    def peer_credentials(self) -> PeerCredentials | None:
+        if self._state.closed or self._sock.family != socket.AF_UNIX or not _SO_PEERCRED:
+            return None
+        packed = self._sock.getsockopt(socket.SOL_SOCKET, _SO_PEERCRED, _UCRED.size)
+        return PeerCredentials(*_UCRED.unpack(packed))
+
+    def set_keepalive(self, keepalive: Keepalive | None) -> None:
+        set_keepalive(self._sock, keepalive)
+
     def progress(self) -> int:
         # What the peer's kernel has not acknowledged yet, or not taken from a Unix socket
         # (tcp(7), SIOCOUTQ): some engines report a send only when all of it is done.
@@ -153,6 +195,12 @@ class SocketStream:
 
     def set_recv_size(self, max_bytes: int) -> None:
         self._recv_size = self._max_recv_size = max_bytes
+
+    def send_file(self, fd: int, offset: int, count: int) -> Awaitable[int] | None:
+        return None
+
+    def break_sending(self) -> None:
+        self._state.give_up_send(None)
 
     async def send_eof(self) -> None:
         if self._may_end("send_eof"):
