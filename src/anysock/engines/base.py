@@ -285,6 +285,12 @@ class Engine(Protocol):
         """A block that is given up after `seconds`; None: only when its `cancel` is called."""
         ...
 
+    def past_cancellations(self) -> AbstractContextManager[object]:
+        """A ``with`` block for the end of what must not be left behind. A scope of a loop that is
+        not ours, which has cancelled the task, may cancel its every further await; within the
+        block it does not. A cancellation that comes later is raised there as anywhere."""
+        ...
+
     async def to_thread(self, func: Callable[..., T], *args: Any) -> T:
         """Run a function that blocks, without blocking the others."""
         ...

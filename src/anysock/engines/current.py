@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 
 from anysock.engines.base import Engine
@@ -13,30 +12,32 @@ from anysock.errors import UsageError
 def current_engine() -> Engine:
     """The engine under which the calling code runs.
 
-    Raises `UsageError` where there is none: outside `anysock.run`, `anysock.serve` and handlers.
+    Raises `UsageError` where there is none: outside `anysock.run`, `anysock.serve`, handlers, and
+    the tasks of asyncio and trio.
     """
     engine = running_engine()
     if engine is None:
-        raise UsageError(f"no engine runs here: {_what_to_do()}")
+        raise UsageError(
+            "no engine runs here: call this inside anysock.run(), a handler, or a task of asyncio "
+            "or trio"
+        )
     return engine
 
 
 def running_engine() -> Engine | None:
     """`current_engine`; None where there is none."""
     engine = engine_of_thread()
-    if engine is None and "asyncio" in sys.modules:
-        # An asyncio loop that we have not started may run here. (Without the import, there is
-        # none.)
+    if engine is not None:
+        return engine
+    # A loop that we have not started may run here. (Without the import, there is none.) trio comes
+    # first: it may be a guest of asyncio's.
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_task():
+        from anysock.engines.trio.engine import engine_of_running_trio
+
+        return engine_of_running_trio()
+    if "asyncio" in sys.modules:
         from anysock.engines.asyncio.engine import engine_of_running_loop
 
-        engine = engine_of_running_loop()
-    return engine
-
-
-def _what_to_do() -> str:
-    trio = sys.modules.get("trio")
-    if trio is not None:
-        with contextlib.suppress(RuntimeError):
-            trio.lowlevel.current_trio_token()
-            return 'instead of trio.run(main), call anysock.run(main, engine="trio")'
-    return "call this inside anysock.run() or a handler"
+        return engine_of_running_loop()
+    return None

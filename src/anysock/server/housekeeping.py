@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from anysock.engines.base import Engine, Task
+from anysock.errors import Cancelled
 from anysock.machine.memory import resident
 from anysock.server.accept_policy import BACK_OFF_SECONDS, LOG_INTERVAL_SECONDS, OncePer
 from anysock.server.session import Session
@@ -71,6 +72,15 @@ class Housekeeping:
     def end(self) -> None:
         for task in self._tasks:
             task.cancel()
+
+    async def until_ended(self) -> None:
+        """Wait until they have ended, after `end`."""
+        for task in self._tasks:
+            try:
+                await task.join()
+            except Cancelled:
+                if not task.done:
+                    raise
 
     async def _at_it(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         told = OncePer(LOG_INTERVAL_SECONDS)

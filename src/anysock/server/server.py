@@ -183,8 +183,18 @@ class Server:
         await self._start()
 
     async def _leave(self) -> None:
-        await self.drain()
-        await self.traffic.until_accepted()
+        engine = self._enter_engine()
+        try:
+            with engine.past_cancellations():
+                await self.drain()
+                await self.traffic.until_accepted()
+                await self.traffic.until_closed(engine, CLEAN_UP_SECONDS)
+        except BaseException:
+            # The drain was given up, and all were aborted. They are not left behind.
+            with engine.past_cancellations():
+                await self.traffic.until_gone(engine, CLEAN_UP_SECONDS)
+                await self.traffic.until_closed(engine, CLEAN_UP_SECONDS)
+            raise
 
     async def __aenter__(self) -> Self:
         engine = self._enter_engine()

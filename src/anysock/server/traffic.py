@@ -177,6 +177,13 @@ class Traffic:
         if self._failures is not None:
             self._failures.close()
 
+    async def until_closed(self, engine: Engine, seconds: float) -> None:
+        """Wait until the tasks have ended that `close` has cancelled, but no longer than
+        `seconds`."""
+        if self._house is not None:
+            async with engine.scope(seconds):
+                await self._house.until_ended()
+
     @property
     def busy(self) -> bool:
         """Whether there are connections, or some to come that were accepted."""

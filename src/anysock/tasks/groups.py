@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -93,6 +94,10 @@ class TaskGroup:
             for child in list(self._children):
                 child.cancel()
 
+    def _past_cancellations(self) -> contextlib.AbstractContextManager[object]:
+        # The first must be met: it is for the tasks of the group, too.
+        return self._engine.past_cancellations() if self._cancelled else contextlib.nullcontext()
+
     def _child_ended(self, child: GroupTask, failure: BaseException | None) -> None:
         self._children.pop(child, None)
         if failure is not None:
@@ -120,7 +125,8 @@ class TaskGroup:
             if not self._children:
                 break
             try:
-                await self._empty.wait()
+                with self._past_cancellations():
+                    await self._empty.wait()
             except BaseException as interruption:  # noqa: BLE001
                 # A cancellation: that of the group's own scope, for a failure, or one from
                 # outside. Children never outlive the block, so it is passed on to them first.

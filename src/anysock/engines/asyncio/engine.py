@@ -13,7 +13,12 @@ from typing import Any, Self, TypeVar
 
 from anysock.engines.asyncio.sock_listener import AsyncioListener, accept_peer, keep_outcome
 from anysock.engines.asyncio.sock_streams import AsyncioDatagrams, AsyncioStream
-from anysock.engines.asyncio.tasks import AsyncioScope, AsyncioTask, end_all
+from anysock.engines.asyncio.tasks import (
+    AsyncioScope,
+    AsyncioTask,
+    end_all,
+    past_cancellations,
+)
 from anysock.engines.base import NOTHING, Datagrams, SockAddr, Stream
 from anysock.engines.posix.engine import PosixEngine
 from anysock.engines.posix.listening import ListeningSocket, accepted
@@ -131,6 +136,9 @@ class AsyncioEngine(PosixEngine):
 
     def scope(self, seconds: float | None = None) -> AsyncioScope:
         return AsyncioScope(seconds)
+
+    def past_cancellations(self) -> contextlib.AbstractContextManager[object]:
+        return past_cancellations()
 
     async def to_thread(self, func: Callable[..., T], *args: Any) -> T:
         return await asyncio.to_thread(func, *args)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import math
+import sys
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -98,6 +101,18 @@ class AsyncioScope:
         except TimeoutError:  # it raises this for its own end alone
             self.fired = True
         return self.fired
+
+
+@contextlib.contextmanager
+def past_cancellations() -> Iterator[None]:
+    """As `Engine.past_cancellations` says it: asyncio cancels a task once, but a scope of anyio
+    does it again in each iteration of the loop."""
+    anyio: Any = sys.modules.get("anyio")
+    if anyio is None or anyio.current_effective_deadline() > -math.inf:
+        yield
+        return
+    with anyio.CancelScope(shield=True):
+        yield
 
 
 async def end_all() -> list[str]:

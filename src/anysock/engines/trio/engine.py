@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
 import logging
 import os
 import socket
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import trio
 
@@ -24,6 +25,7 @@ from anysock.engines.trio.tasks import (
     TrioScope,
     TrioTask,
     deliver_cancel_once,
+    past_cancellations,
     running_task,
 )
 from anysock.errors import StreamClosed
@@ -41,7 +43,12 @@ class _Listener(SocketListener):
 
 
 class TrioEngine(PosixEngine):
-    """trio's loop, through its waits for sockets."""
+    """trio's loop, through its waits for sockets.
+
+    Its tasks live in a nursery of its own. In a run that somebody else has started, they are trio's
+    system tasks: so the server that has begun them ends them, and not the scope that it began in,
+    which would deny them the time to clean up.
+    """
 
     name = "trio"
     loop = "trio"
@@ -54,6 +61,13 @@ class TrioEngine(PosixEngine):
         self._nursery: trio.Nursery | None = None
         self._living: dict[TrioTask, None] = {}  # in the order of spawning
         self._spawned = 0
+
+    @classmethod
+    def hosted(cls) -> Self:
+        """An engine for the run of trio that the caller is part of."""
+        engine = cls()
+        engine._token = trio.lowlevel.current_trio_token()
+        return engine
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         with engine_is(self):
@@ -120,15 +134,16 @@ class TrioEngine(PosixEngine):
         return TrioDatagrams(sock)
 
     def spawn(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> TrioTask:
-        assert self._nursery is not None
         self._spawned += 1
-        task = TrioTask(
-            coro,
-            name or f"{getattr(coro, '__qualname__', 'task')}-{self._spawned}",
-            self._nursery.cancel_scope,
-        )
+        task = TrioTask(coro, name or f"{getattr(coro, '__qualname__', 'task')}-{self._spawned}")
+        if self._nursery is not None:
+            self._nursery.start_soon(self._run_task, task, name=task.name)
+        else:
+            context = contextvars.copy_context()
+            trio.lowlevel.spawn_system_task(
+                self._run_task, task, name=task.name, context=context
+            )
         self._living[task] = None
-        self._nursery.start_soon(self._run_task, task, name=task.name)
         return task
 
     spawn_background = spawn
@@ -139,6 +154,11 @@ class TrioEngine(PosixEngine):
     async def _run_task(self, task: TrioTask) -> None:
         try:
             await task.run()
+        except (KeyboardInterrupt, SystemExit):
+            if self._nursery is not None:
+                raise
+            # trio takes what a system task raises for a fault of its own.
+            _log.critical("task %r can't end a run that is not ours", task.name, exc_info=True)
         finally:
             self._living.pop(task, None)
 
@@ -161,6 +181,9 @@ class TrioEngine(PosixEngine):
     def scope(self, seconds: float | None = None) -> TrioScope:
         return TrioScope(seconds)
 
+    def past_cancellations(self) -> contextlib.AbstractContextManager[object]:
+        return past_cancellations()
+
     async def to_thread(self, func: Callable[..., T], *args: Any) -> T:
         call = functools.partial(func, *args)
         return await deliver_cancel_once(trio.to_thread.run_sync(call, abandon_on_cancel=True))
@@ -180,3 +203,19 @@ class TrioEngine(PosixEngine):
 
     def now(self) -> float:
         return trio.current_time()
+
+
+# It ends with the run.
+_hosted: trio.lowlevel.RunVar[TrioEngine] = trio.lowlevel.RunVar("anysock_engine")
+
+
+def engine_of_running_trio() -> TrioEngine:
+    """The engine for the run of trio that the caller is part of, whoever has started it.
+
+    So `anysock.Server` can be used in a program, or a test, that trio runs already.
+    """
+    try:
+        return _hosted.get()
+    except LookupError:
+        _hosted.set(engine := TrioEngine.hosted())
+        return engine

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import logging
-from collections.abc import Awaitable, Coroutine
+import math
+from collections.abc import Awaitable, Coroutine, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -44,10 +46,15 @@ class TrioScope:
     def deliver(self) -> bool:
         """A cancellation was raised in the block. True when this scope was cancelled, and its
         task had not got that cancellation; now it has."""
-        if self._inner.shield or not self._outer.cancel_called:
+        if not self.pending:
             return False
         self._inner.shield = True
         return True
+
+    @property
+    def pending(self) -> bool:
+        """Whether it was cancelled, and its task has not got that cancellation."""
+        return self._outer.cancel_called and not self._inner.shield
 
     async def __aenter__(self) -> Self:
         self.enter()
@@ -83,16 +90,11 @@ class TrioScope:
 class TrioTask:
     """A task of trio, in the words of the engine contract."""
 
-    def __init__(
-        self,
-        coro: Coroutine[Any, Any, Any] | None,
-        name: str,
-        all_tasks: trio.CancelScope | None = None,
-    ) -> None:
+    def __init__(self, coro: Coroutine[Any, Any, Any] | None, name: str) -> None:
         self.name = name
         self.done = False
         # What ends all tasks together.
-        self._all_tasks = all_tasks
+        self._all_tasks: trio.CancelScope | None = None
         #: The scopes that the task is in, the outermost first.
         self.scopes: list[TrioScope] = []
         self._coro = coro
@@ -114,7 +116,10 @@ class TrioTask:
     async def run(self) -> None:
         """Run the coroutine in a task of trio's, and keep what comes of it for `join`."""
         assert self._coro is not None
-        _running.set((trio.lowlevel.current_task(), self))
+        task = trio.lowlevel.current_task()
+        assert task.parent_nursery is not None
+        self._all_tasks = task.parent_nursery.cancel_scope
+        _running.set((task, self))
         self._own.enter()
         error: BaseException | None = None
         try:
@@ -178,6 +183,18 @@ async def deliver_cancel_once(awaitable: Awaitable[T]) -> T:
             if scope.deliver():
                 break
         raise
+
+
+@contextlib.contextmanager
+def past_cancellations() -> Iterator[None]:
+    """As `Engine.past_cancellations` says it: a scope that is not ours cancels each await, once it
+    is cancelled."""
+    comes = any(scope.pending for scope in running_task().scopes)
+    if comes or trio.current_effective_deadline() > -math.inf:
+        yield
+        return
+    with trio.CancelScope(shield=True):
+        yield
 
 
 class TrioEvent:
