@@ -59,6 +59,7 @@ class Acceptor:
         self._failures = failures
         self._stop = stop
         self._task: Task[Any] | None = None
+        self._ended = desk.engine.event()
 
     def start(self) -> None:
         """Accept from now on. Where the engine does one thing at a time, this returns when the
@@ -72,11 +73,17 @@ class Acceptor:
 
     async def join(self) -> None:
         """Wait until the backlog of a closed listener is accepted."""
-        if self._task is not None:
-            await self._task.join()
+        if not self.done:
+            await self._ended.wait()
 
     async def run(self) -> None:
         """Accept until the listener is closed. An error never ends this, unless it is final."""
+        try:
+            await self._accept()
+        finally:
+            self._ended.set()
+
+    async def _accept(self) -> None:
         engine, gate, listener = self._desk.engine, self._desk.gate, self.listener
         accepted = 0
         while True:

@@ -6,8 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from anysock.engines.base import Engine, Task
-from anysock.errors import Cancelled
+from anysock.engines.base import Engine, Event, Task
 from anysock.machine.memory import resident
 from anysock.server.accept_policy import BACK_OFF_SECONDS, LOG_INTERVAL_SECONDS, OncePer
 from anysock.server.session import Session
@@ -64,10 +63,13 @@ class Housekeeping:
         self._engine = engine
         self._events = events
         self._tasks: list[Task[Any]] = []
+        self._ended: list[Event] = []
 
     def keep(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Do ``work()`` until it returns, or `end` is called."""
-        self._tasks.append(self._engine.spawn_background(self._at_it(name, work), name=name))
+        self._ended.append(ended := self._engine.event())
+        doing = self._at_it(name, work, ended)
+        self._tasks.append(self._engine.spawn_background(doing, name=name))
 
     def end(self) -> None:
         for task in self._tasks:
@@ -75,14 +77,18 @@ class Housekeeping:
 
     async def until_ended(self) -> None:
         """Wait until they have ended, after `end`."""
-        for task in self._tasks:
-            try:
-                await task.join()
-            except Cancelled:
-                if not task.done:
-                    raise
+        for ended in self._ended:
+            await ended.wait()
 
-    async def _at_it(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def _at_it(
+        self, name: str, work: Callable[[], Coroutine[Any, Any, None]], ended: Event
+    ) -> None:
+        try:
+            await self._go_on(name, work)
+        finally:
+            ended.set()
+
+    async def _go_on(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         told = OncePer(LOG_INTERVAL_SECONDS)
         while True:
             try:

@@ -140,9 +140,7 @@ class TrioEngine(PosixEngine):
             self._nursery.start_soon(self._run_task, task, name=task.name)
         else:
             context = contextvars.copy_context()
-            trio.lowlevel.spawn_system_task(
-                self._run_task, task, name=task.name, context=context
-            )
+            trio.lowlevel.spawn_system_task(self._run_task, task, name=task.name, context=context)
         self._living[task] = None
         return task
 

@@ -135,7 +135,7 @@ class TrioTask:
                 raise error
             elif error is not None and is_only(error, CANCELLATIONS):
                 self._exception = Cancelled()
-                if self.cancelling:
+                if self.cancelling and is_only(error, (trio.Cancelled,)):
                     raise error
                 # Raised by hand, or handed on from elsewhere: it is no affair of trio's.
             elif error is not None:
