@@ -2,7 +2,6 @@
 
     python dns.py -b 127.0.0.1:5353
     dig +tcp @127.0.0.1 -p 5353 www.example.org
-
     python dns.py -b tls://127.0.0.1:8853 --tls-cert cert.pem --tls-key key.pem
     dig +tls @127.0.0.1 -p 8853 www.example.org
 
@@ -15,7 +14,6 @@ import argparse
 import functools
 import ipaddress
 import struct
-from pathlib import Path
 from typing import NamedTuple
 
 import anysock
@@ -193,18 +191,10 @@ def frame_waits(connection: anysock.Connection) -> bool:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="A DNS server for one zone, over TCP and TLS.")
-    parser.add_argument("-b", "--bind", action="append", help="such as tls://127.0.0.1:8853")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("-b", "--bind", action="append", required=True)
     parser.add_argument("-e", "--engine", default="selector")
     parser.add_argument("--tls-cert")
     parser.add_argument("--tls-key")
-    parser.add_argument("--zone", type=Path, help="a file of such lines as ZONE in this file has")
-    args = parser.parse_args()
-    anysock.serve(
-        functools.partial(dns, Zone(args.zone.read_text() if args.zone else ZONE)),
-        bind=args.bind or "127.0.0.1:5353",
-        engine=args.engine,
-        tls_cert=args.tls_cert,
-        tls_key=args.tls_key,
-        idle_timeout=IDLE_SECONDS,
-    )
+    handler = functools.partial(dns, Zone(ZONE))
+    anysock.serve(handler, idle_timeout=IDLE_SECONDS, **vars(parser.parse_args()))
