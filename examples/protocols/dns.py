@@ -32,7 +32,6 @@ _dns._tcp.example.org. TXT    "over TCP" "and TLS"
 """
 TTL = 3600  # seconds
 IDLE_SECONDS = 20  # RFC 7766, 6.2.3: a few
-MAX_UNSENT = 65_536  # bytes of answers that wait for more of a batch
 
 TYPES = {"A": 1, "NS": 2, "CNAME": 5, "SOA": 6, "TXT": 16, "AAAA": 28}
 CNAME, SOA, OPT, TRANSFERS, ANY = 5, 6, 41, range(128, 255), 255
@@ -172,22 +171,13 @@ def read_edns(message: bytes, at: int, records: int) -> tuple[int, int] | None:
 
 
 async def dns(zone: Zone, connection: anysock.Connection) -> None:
-    unsent = b""
-    async for message in connection.frames(prefix=2, max_bytes=65_535):
-        if len(message) < 12 or message[2] & 0x80:
-            break  # without a header there can be no answer; nor is there one to an answer
-        answer = respond(zone, message)
-        unsent += struct.pack("!H", len(answer)) + answer
-        if not frame_waits(connection) or len(unsent) > MAX_UNSENT:
-            await connection.send_all(unsent)
-            unsent = b""
-    await connection.send_all(unsent)
-
-
-def frame_waits(connection: anysock.Connection) -> bool:
-    """Whether a whole message has come already: then its answer may go along with this one."""
-    length = connection.peek(2)
-    return len(length) == 2 and connection.buffered >= 2 + int.from_bytes(length)
+    while messages := await connection.recv_frames(prefix=2, max_bytes=65_535):
+        # What has no header can't be answered, and an answer must not be.
+        queries = [each for each in messages if len(each) >= 12 and not each[2] & 0x80]
+        answers = [respond(zone, query) for query in queries]
+        await connection.send_all([struct.pack("!H", len(each)) + each for each in answers])
+        if len(queries) < len(messages):
+            return  # no resolver speaks so
 
 
 if __name__ == "__main__":
