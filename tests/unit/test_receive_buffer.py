@@ -110,7 +110,8 @@ class CountingData(bytearray):
 
     def find(self, *arguments):
         found = super().find(*arguments)
-        CountingData.looked_at += (len(self) if found < 0 else found + 1) - arguments[1]
+        _, since, until = (*arguments, len(self))[:3]
+        CountingData.looked_at += (until if found < 0 else found + 1) - since
         return found
 
     def __delitem__(self, place):
@@ -315,6 +316,33 @@ def test_a_line_that_is_too_long_is_not_searched_again():
             buffer.next_line(5)
     assert CountingData.looked_at < 10_200
     assert buffer.next_line() == b"x" * 10_000 + b"\n"
+
+
+def test_what_lies_beyond_the_limit_is_not_searched():
+    """A peer that sends what is too long, and is answered, has it skipped by the piece."""
+    buffer = ReceiveBuffer()
+    buffer._data = CountingData(b"x" * 1_000_000)
+    for _ in range(999):
+        with pytest.raises(MessageTooLong):
+            buffer.next_until(b"\r\n.\r\n", 900)
+        buffer.take(1000)
+    assert buffer.next_until(b"\r\n.\r\n", 1000) is None
+    assert CountingData.looked_at < 1_000_000
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray])
+def test_what_was_taken_is_unread_without_a_copy(kind):
+    buffer = ReceiveBuffer()
+    buffer._data = kind(b"x" * 1_000_000)
+    copies = 0
+    for _ in range(990):
+        taken = buffer.take(1000)
+        before = buffer._data
+        buffer.unread(taken[-4:])
+        copies += buffer._data is not before
+    assert len(buffer) == 1_000_000 - 990 * 996
+    # One for each time that what was taken has made room: half of what was left, each time.
+    assert copies <= 5
 
 
 def test_less_than_nothing_cannot_be_taken():

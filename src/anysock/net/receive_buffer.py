@@ -57,6 +57,11 @@ class ReceiveBuffer:
 
     def unread(self, data: bytes) -> None:
         """Put `data` in front of what waits to be taken."""
+        back = self._taken - len(data)
+        if back >= 0 and self._data[back : self._taken] == data:
+            self._taken = back  # it was taken from there: nothing need be copied
+            self._searched = 0
+            return
         self._data = bytes(data) + self._data[self._taken :]
         self._taken = self._searched = 0
 
@@ -108,22 +113,25 @@ class ReceiveBuffer:
         if self._searched > start and self._sought == separators:
             since = self._searched
         best = best_size = 0
-        longest = len(separators)
+        longest = len(separators) if isinstance(separators, bytes) else max(map(len, separators))
+        # What lies beyond the limit need not be found: much may wait there, again and again.
+        end = len(data)
+        if max_bytes is not None and end - start > max_bytes + longest:
+            end = start + max_bytes + longest
         if isinstance(separators, bytes):
-            at = data.find(separators, since)
+            at = data.find(separators, since, end)
             if at >= 0:
                 best, best_size = at + longest, longest
         else:
-            longest = max(map(len, separators))
             for each in separators:
                 # One that ends later than the best so far need not be found.
-                at = data.find(each, since, best - 1 if best else len(data))
+                at = data.find(each, since, best - 1 if best else end)
                 if at >= 0:
                     best, best_size = at + len(each), len(each)
         if not best:
             # The beginning of one may be there.
-            self._not_found(separators, max(len(data) - longest + 1, start))
-            if max_bytes is not None and len(data) - start - (longest - 1) > max_bytes:
+            self._not_found(separators, max(end - longest + 1, start))
+            if max_bytes is not None and end - start - (longest - 1) > max_bytes:
                 raise MessageTooLong(max_bytes)
             return None
         if max_bytes is not None and best - best_size - start > max_bytes:
