@@ -27,6 +27,7 @@ FLOORS = [
     {"admin", "clients"},
     {"workers"},
     {"__init__"},
+    {"testing"},
     {"bench"},
     {"lab"},
     {"cli"},

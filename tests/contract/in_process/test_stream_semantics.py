@@ -15,10 +15,11 @@ import anysock
 from anysock.engines.current import current_engine
 from anysock.faults.delay import DelayedStream
 from anysock.streams.limiting import LimitedStream
+from anysock.testing import connection_pair
 from tests.contract.in_process.test_streams import close_all, receive, receive_all, two_ends
 from tests.contract.in_process.test_tls_stream import tls_ends
 
-KINDS = ("plain", "TLS", "delayed", "limited")
+KINDS = ("plain", "TLS", "delayed", "limited", "memory")
 
 # More than all buffers between two ends take.
 BULK = 12_000_000
@@ -30,6 +31,10 @@ async def ends(kind: str, pki: Any) -> AsyncIterator[tuple[Any, Any]]:
     if kind == "TLS":
         async with tls_ends(pki, ssl.TLSVersion.TLSv1_3) as secured:
             yield secured
+        return
+    if kind == "memory":
+        ours, theirs = connection_pair()
+        yield ours.stream, theirs.stream
         return
     async with two_ends(lambda stream: stream) as (inner, far):
         near: Any = inner

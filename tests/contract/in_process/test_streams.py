@@ -18,11 +18,19 @@ import anysock
 from anysock.engines.current import current_engine
 from anysock.faults.compose import Chance, faults_of
 from anysock.options.serve import ServeOptions
+from anysock.testing import connection_pair
 from tests.harness import LOOPBACK
 
 BULK = 3_000_000
 
 Check = Callable[[Any, Any], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def in_memory(wrap: Callable[[Any], Any]) -> AsyncIterator[tuple[Any, Any]]:
+    near, far = connection_pair()
+    yield wrap(near.stream), wrap(far.stream)
+    await close_all(near, far)
 
 
 @contextlib.asynccontextmanager
@@ -88,16 +96,22 @@ WRAPS: dict[str, Callable[[Any], Any]] = {
     "faults": with_faults,
 }
 
+# Each over sockets, and over a connection in memory.
+ENDS = {
+    **{name: (two_ends, wrap) for name, wrap in WRAPS.items()},
+    **{f"memory-{name}": (in_memory, wrap) for name, wrap in WRAPS.items() if name != "connection"},
+}
 
-@pytest.fixture(params=WRAPS)
+
+@pytest.fixture(params=ENDS)
 def check(request, concurrent_engine):
     """Run ``check(near, far)`` with two ends, as streams, as connections, and as streams with
-    faults, which keep to the contract as well."""
-    wrap = WRAPS[request.param]
+    faults, which keep to the contract as well; over sockets and in memory."""
+    ends, wrap = ENDS[request.param]
 
     def run(checking: Check) -> None:
         async def main() -> None:
-            async with anysock.timeout(20), two_ends(wrap) as (near, far):
+            async with anysock.timeout(20), ends(wrap) as (near, far):
                 await checking(near, far)
 
         anysock.run(main, engine=concurrent_engine)
