@@ -53,8 +53,8 @@ def connection_pair(buffer: int = 65_536) -> tuple[Connection, Connection]:
     there, back = _Direction(buffer), _Direction(buffer)
     one, two = ("memory", 1), ("memory", 2)
     return (
-        Connection(MemoryStream(engine, lock, back, there, one, two)),
-        Connection(MemoryStream(engine, lock, there, back, two, one)),
+        Connection(MemoryStream(engine, lock, back, there, local=one, peer=two)),
+        Connection(MemoryStream(engine, lock, there, back, local=two, peer=one)),
     )
 
 
@@ -117,6 +117,7 @@ class MemoryStream:
         lock: threading.Lock,
         incoming: _Direction,
         outgoing: _Direction,
+        *,
         local: SockAddr,
         peer: SockAddr,
     ) -> None:
