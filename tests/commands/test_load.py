@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -85,6 +86,23 @@ def test_every_kind_of_load(start_server, more):
 def test_lines(start_server):
     server = start_server("lines")
     assert told(f":{server.port}", "--lines", "-c", "5", *SHORT)["errors"] == {}
+
+
+def test_frames_are_checked_to_the_last_byte():
+    def answer(client):
+        """A frame for each, with a wrong byte at the end of the tenth."""
+        file = client.makefile("rb")
+        for number in itertools.count(1):
+            if not (prefix := file.read(4)):
+                return
+            body = file.read(int.from_bytes(prefix, "big"))
+            client.sendall(prefix + (body[:-1] + b"?" if number == 10 else body))
+
+    with bad_server(answer) as port:
+        whole = told(f":{port}", "--frames", "-c", "1", "--messages", "9")
+        report = told(f":{port}", "--frames", "-c", "1", "--messages", "10", code=1)
+    assert whole["messages"] == 9
+    assert report["errors"] == {"corrupt": 1}
 
 
 @pytest.mark.parametrize(
@@ -245,6 +263,8 @@ def test_nobody_there_is_one_line():
         (["--find-rate", "p99<1ms", "--rate", "5"], "chooses the rate"),
         (["--find-rate", "fast"], "such as p99<1ms"),
         (["--lines", "--size", "1"], "at least 2 bytes"),
+        (["--frames", "--size", "3"], "at least 4 bytes, which hold its length"),
+        (["--frames", "--lines"], "lines or frames"),
         (["--size", "0"], "at least one byte"),
         (["--duration", "soon"], "500ms"),
         (["--json", "/nowhere/report.json"], "no folder /nowhere"),
@@ -403,8 +423,10 @@ def test_without_the_extra_it_says_how_to_get_it():
 # -- in the library -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("churn", [None, 1])
-def test_the_worker_in_c_says_the_same(start_server, churn):
+@pytest.mark.parametrize(
+    ("churn", "form"), [(None, {}), (1, {}), (None, {"lines": True}), (None, {"frames": True})]
+)
+def test_the_worker_in_c_says_the_same(start_server, churn, form):
     if shutil.which("cc") is None:
         assert not os.environ.get("CI"), "there is no C compiler"
         pytest.skip("there is no C compiler")
@@ -415,6 +437,7 @@ def test_the_worker_in_c_says_the_same(start_server, churn):
         duration=0.3,
         warmup=0.1,
         churn=churn,
+        **form,
     )
     with c_tools() as tools:
         assert tools is not None

@@ -18,6 +18,7 @@ from anysock.bench.load import Outcome, c_worker, load, python_worker
 from anysock.bench.processes import raise_descriptor_limit
 from anysock.bench.results import Measurement, Results, Settings, Work, cores, this_machine
 from anysock.bench.servers import C_EPOLL, Server, our_server, running
+from anysock.bench.work.kinds import ECHO, KINDS, Kind
 from anysock.engines import DEFAULT
 from anysock.errors import StartError, UsageError
 from anysock.net.addresses import Address
@@ -25,6 +26,7 @@ from anysock.net.addresses import Address
 
 def new_results(
     available: Mapping[str, Server],
+    kind: Kind = ECHO,
     *,
     compiled: bool,
     names: tuple[str, ...],
@@ -36,12 +38,13 @@ def new_results(
 ) -> Results:
     """Results of a comparison in which nothing is measured yet.
 
-    `names` are the servers to measure, of those `available`; empty: all, or in a `sweep` our own.
-    `baseline` and `generator` are by default those in C, where they are `compiled`. `settings` are
-    further fields of `Settings`. Raises `UsageError` for a server that there is not, and for a base
-    line that can't run here.
+    `names` are the servers to measure, of those `available` for this `kind` of work; empty: all,
+    or in a `sweep` our own. `baseline` is by default that of the kind, and `generator` the one in C
+    where there is one `compiled`. `settings` are further fields of `Settings`. Raises `UsageError`
+    for a server that there is not, and for a base line that can't run here.
     """
-    baseline = baseline or (C_EPOLL if compiled else our_server(DEFAULT).name)
+    ours = our_server(DEFAULT).name
+    baseline = baseline or kind.baseline or (C_EPOLL if compiled else ours)
     unknown = [name for name in (*names, baseline) if name not in available]
     if unknown:
         raise UsageError(f"no such server: {', '.join(unknown)}; there are {', '.join(available)}")
@@ -68,19 +71,22 @@ def new_results(
 
 
 def works(
+    kind: Kind,
     connections: Sequence[int],
     sizes: Sequence[int],
-    depth: int,
+    depths: Sequence[int],
     socket_buffer: int | None,
     *,
     churn: bool,
 ) -> tuple[Work, ...]:
-    """Each number of connections with each size; and with `churn`, a connection for each message
-    of the first size."""
+    """Each number of connections with each size and depth, those of `kind` where there are none;
+    and with `churn`, a connection for each message of the first size."""
+    sizes = sizes or kind.sizes
     found = tuple(
-        Work(count, size, depth, socket_buffer=socket_buffer)
+        Work(count, size, depth, socket_buffer=socket_buffer, kind=kind.name)
         for size in sizes
-        for count in connections
+        for count in connections or kind.connections
+        for depth in depths or kind.depths
     )
     return (*found, Work(1, sizes[0], churn=True)) if churn else found
 
@@ -179,6 +185,7 @@ class Comparison:
                 warmup=settings.warmup,
                 churn=1 if work.churn else None,
                 reset=work.churn,
+                **KINDS[work.kind].form,
             )
             return load(plan, worker=self._worker, server=[pid], core=self._load_core)
 

@@ -153,7 +153,8 @@ def c_worker(program: Path) -> Callable[[Plan, int], list[str]]:
         share = plan.share(number)
         depth = 0 if plan.churn else plan.depth
         numbers = (share.connections, plan.size, depth, plan.warmup, plan.duration)
-        return [str(program), str(plan.address.port), *map(str, numbers)]
+        form = "lines" if plan.lines else "frames" if plan.frames else "bytes"
+        return [str(program), str(plan.address.port), *map(str, numbers), form]
 
     return command
 

@@ -17,6 +17,7 @@ from anysock.bench.generator.latencies import Latencies
 from anysock.bench.load import Outcome
 from anysock.bench.servers import Server
 from anysock.bench.statistics import Estimate
+from anysock.bench.work.kinds import ECHO
 from anysock.engines import ENGINES
 from anysock.errors import UsageError
 from anysock.options.units import format_size
@@ -41,14 +42,17 @@ class Work:
     churn: bool = False
     #: SO_RCVBUF and SO_SNDBUF of the server, in bytes; None: what the system gives.
     socket_buffer: int | None = None
+    #: The name of its `Kind`.
+    kind: str = ECHO.name
 
     @property
     def name(self) -> str:
         if self.churn:
             return f"connect, echo {format_size(self.size)}, close"
+        kind = "" if self.kind == ECHO.name else f"{self.kind}, "
         depth = f", {self.depth} on the way" if self.depth > 1 else ""
         buffer = f", buffers {format_size(self.socket_buffer)}" if self.socket_buffer else ""
-        return f"{self.connections} × {format_size(self.size)}{depth}{buffer}"
+        return f"{kind}{self.connections} × {format_size(self.size)}{depth}{buffer}"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The echo servers that are compared: our engines, peers, and one in C."""
+"""The servers that are compared: our engines, peers, and one in C."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anysock.bench.processes import program
+from anysock.bench.work.kinds import ECHO, Kind
 from anysock.engines import ENGINES
 from anysock.errors import StartError
 
@@ -52,13 +53,13 @@ def _peer(name: str, program: str, *flags: str, needs: str | None = None) -> Ser
     )
 
 
-def our_server(engine: str) -> Server:
+def our_server(engine: str, handler: str = ECHO.handler) -> Server:
     """Our own, under the engine of that name."""
     entry = ENGINES[engine]
     quiet = ("--log-level", "warning", "-b", "127.0.0.1:0", "--backlog", "4096")
     return Server(
         f"anysock {engine}",
-        _python("-m", "anysock", "serve", "echo", "--engine", engine, *quiet),
+        _python("-m", "anysock", "serve", handler, "--engine", engine, *quiet),
         buffer_option=["--socket-buffer"],
         why_not=entry.why_not(),
         ours=True,
@@ -66,8 +67,23 @@ def our_server(engine: str) -> Server:
     )
 
 
-def all_servers(tools: Path | None) -> list[Server]:
-    """Every server there is, those that can't run here too; `tools` is what `c_tools` gave."""
+def all_servers(tools: Path | None, kind: Kind = ECHO) -> list[Server]:
+    """Every server that does this kind of work, those that can't run here too; `tools` is what
+    `c_tools` gave."""
+    return _echo_servers(tools) if kind is ECHO else _servers_of(kind)
+
+
+def _servers_of(kind: Kind) -> list[Server]:
+    """Those of a kind of work for which a server must know where a message ends."""
+    return [
+        *(our_server(name, kind.handler) for name in ENGINES),
+        _peer("uvloop streams", "asyncio_streams", "--uvloop", kind.name, needs="uvloop"),
+        _peer("asyncio streams", "asyncio_streams", kind.name),
+        _peer("trio streams", "trio_streams", kind.name, needs="trio"),
+    ]
+
+
+def _echo_servers(tools: Path | None) -> list[Server]:
     return [
         Server(
             C_EPOLL,

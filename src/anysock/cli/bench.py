@@ -33,11 +33,19 @@ def _list_of(each: Value) -> Value:
     "bench", cls=Command, short_help="Compare I/O models and other servers on this machine."
 )
 @click.option(
+    "--work",
+    "kind",
+    type=click.Choice(("echo", "lines")),
+    default="echo",
+    show_default=True,
+    help="What the servers do: send bytes back as they come, or each line once it is complete.",
+)
+@click.option(
     "-c",
     "--connections",
     type=_list_of(AT_ONCE),
     metavar="N,...",
-    help="Numbers of connections.  [default: 1,50,500; with --scale: 1 to 5000]",
+    help="Numbers of connections.  [default: 1,50,500; other work: 50; with --scale: 1 to 5000]",
 )
 @click.option(
     "-s",
@@ -45,17 +53,14 @@ def _list_of(each: Value) -> Value:
     "sizes",
     type=_list_of(SIZE),
     metavar="SIZE,...",
-    default="64,4096,262144",
-    show_default=True,
-    help="Sizes of a message.",
+    help="Sizes of a message.  [default: 64,4096,262144; other work: 64]",
 )
 @click.option(
     "--depth",
-    type=AT_ONCE,
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="Messages in flight on each connection.",
+    "depths",
+    type=_list_of(AT_ONCE),
+    metavar="N,...",
+    help="Messages in flight on each connection.  [default: 1; other work: 1,16]",
 )
 @click.option("--churn", is_flag=True, help="Also measure a connection for each message.")
 @click.option(
@@ -68,7 +73,9 @@ def _list_of(each: Value) -> Value:
     "--server", "names", multiple=True, metavar="NAME", help="Measure only this server. Repeatable."
 )
 @click.option(
-    "--baseline", metavar="NAME", help="Server that the ratios compare with.  [default: c-epoll]"
+    "--baseline",
+    metavar="NAME",
+    help="Server that the ratios compare with.  [default: c-epoll; other work: asyncio streams]",
 )
 @click.option(
     "--rounds",
@@ -98,7 +105,7 @@ def _list_of(each: Value) -> Value:
     default=2000,
     show_default=True,
     metavar="N",
-    help="Measure the memory of N idle connections; 0: do not.",
+    help="Measure the memory of N idle connections, with --work echo; 0: do not.",
 )
 @click.option(
     "--generator",
@@ -121,7 +128,9 @@ def _list_of(each: Value) -> Value:
     metavar="FILE",
     help="Write the report as a page with figures.",
 )
-def command(json_file: Path | None, html_file: Path | None, resume: bool, **asked: Any) -> None:
+def command(
+    kind: str, json_file: Path | None, html_file: Path | None, resume: bool, **asked: Any
+) -> None:
     """Compare I/O models and other servers on this machine.
 
     Each server is started, loaded and stopped, in interleaved rounds, until the 95 % interval of
@@ -135,6 +144,7 @@ def command(json_file: Path | None, html_file: Path | None, resume: bool, **aske
         from anysock.bench.comparison import Comparison
         from anysock.bench.results import Results
         from anysock.bench.servers import all_servers, c_tools
+        from anysock.bench.work.kinds import KINDS
     if html_file is not None:
         with needs("report"):
             pass
@@ -143,12 +153,14 @@ def command(json_file: Path | None, html_file: Path | None, resume: bool, **aske
     if resume and json_file is None:
         raise UsageError("--resume needs the --json FILE of the run that was interrupted")
     with c_tools() as tools:
-        available = {server.name: server for server in all_servers(tools)}
         if resume:
             assert json_file is not None
             results = Results.read(json_file)
+            work = KINDS[results.settings.works[0].kind]
+            available = {server.name: server for server in all_servers(tools, work)}
         else:
-            results = _new_results(asked, available, tools is not None)
+            available = {server.name: server for server in all_servers(tools, KINDS[kind])}
+            results = _new_results(KINDS[kind], asked, available, tools is not None)
         settings = results.settings
         if settings.generator == "c" and tools is None:
             raise UsageError("the load generator in C needs a compiler: --generator python")
@@ -171,22 +183,29 @@ def command(json_file: Path | None, html_file: Path | None, resume: bool, **aske
     sys.exit(0 if complete else 128 + signal.SIGINT)
 
 
-def _new_results(asked: dict[str, Any], available: dict[str, Any], compiled: bool) -> Any:
+def _new_results(
+    kind: Any, asked: dict[str, Any], available: dict[str, Any], compiled: bool
+) -> Any:
     """Settings from the options, and nothing measured yet."""
     from anysock.bench import comparison, scale
 
+    for name in ("scale", "churn", "socket_buffer"):
+        if asked[name] and not kind.is_echo:
+            raise UsageError(f"--{name.replace('_', '-')} is for --work echo, not {kind.name}")
     if asked["scale"]:
         works = scale.works(asked["connections"] or scale.CONNECTIONS)
     else:
         works = comparison.works(
-            asked["connections"] or (1, 50, 500),
-            asked["sizes"],
-            asked["depth"],
+            kind,
+            asked["connections"] or (),
+            asked["sizes"] or (),
+            asked["depths"] or (),
             asked["socket_buffer"],
             churn=asked["churn"],
         )
     return comparison.new_results(
         available,
+        kind,
         compiled=compiled,
         names=asked["names"],
         baseline=asked["baseline"],
@@ -196,7 +215,7 @@ def _new_results(asked: dict[str, Any], available: dict[str, Any], compiled: boo
         seconds=asked["duration"],
         warmup=asked["warmup"],
         most_rounds=asked["rounds"],
-        idle=0 if asked["scale"] else asked["idle"],
+        idle=asked["idle"] if kind.is_echo and not asked["scale"] else 0,
     )
 
 

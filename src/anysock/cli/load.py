@@ -93,6 +93,9 @@ def _bound(text: Any) -> Any:
 )
 @click.option("--lines", is_flag=True, help="Messages are lines of text, with CRLF.")
 @click.option(
+    "--frames", is_flag=True, help="Messages are frames: 4 bytes of length, and as many bytes."
+)
+@click.option(
     "--processes",
     type=Value("number", whole(1, MAX_PROCESSES)),
     default=1,

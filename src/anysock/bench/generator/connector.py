@@ -58,7 +58,9 @@ class Connector:
         size = self._plan.size
         number = self._pattern_number(place)
         if number not in self._patterns:
-            self._patterns[number] = pattern_of(number, size, self._plan.lines)
+            self._patterns[number] = pattern_of(
+                number, size, lines=self._plan.lines, frames=self._plan.frames
+            )
         pattern = self._patterns[number]
         if isinstance(stream, NonblockingStream):
             return Conversation(self._engine.kernel, stream, pattern, size)

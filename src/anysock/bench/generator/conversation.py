@@ -15,6 +15,7 @@ import types
 from collections.abc import Callable, Generator
 
 from anysock.bench.generator.faults import Fault
+from anysock.bench.generator.plan import FRAME_PREFIX
 from anysock.engines.base import Stream
 from anysock.engines.current import current_engine
 from anysock.engines.nonblocking.streams import NonblockingStream
@@ -37,12 +38,13 @@ def max_read(size: int) -> int:
     return 65536 if size <= 65536 else 262_144
 
 
-def pattern_of(number: int, size: int, lines: bool) -> bytes:
+def pattern_of(number: int, size: int, *, lines: bool = False, frames: bool = False) -> bytes:
     """What connection `number` sends: a message of `size` bytes, over and over.
 
     The pattern is long enough to compare with what one receive returns, wherever in the message it
     begins. The messages of two connections differ, as far as `size` allows, so that an answer that
-    belongs to another connection is noticed.
+    belongs to another connection is noticed. A message is one of `lines`, one of `frames`, or just
+    bytes; `size` is of all of it, with the line's ending or the frame's prefix.
     """
     if lines:
         tag = b"%d " % number
@@ -51,7 +53,8 @@ def pattern_of(number: int, size: int, lines: bool) -> bytes:
     else:
         tag = number.to_bytes(4, "big")
         octets = bytes((number * 7 + place * 31) % 251 for place in range(4, 255))
-        message = (tag + octets * (size // len(octets) + 1))[:size]
+        prefix = (size - FRAME_PREFIX).to_bytes(FRAME_PREFIX, "big") if frames else b""
+        message = (prefix + tag + octets * (size // len(octets) + 1))[:size]
     return message * (max_read(size) // size + 2)
 
 

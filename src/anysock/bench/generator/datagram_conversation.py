@@ -24,7 +24,7 @@ class DatagramConversation:
 
     def __init__(self, datagrams: Datagrams, number: int, size: int, errors: Errors) -> None:
         self._datagrams = datagrams
-        self._rest = pattern_of(number, size, lines=False)[NUMBER_BYTES:size]
+        self._rest = pattern_of(number, size)[NUMBER_BYTES:size]
         self._errors = errors
         self._next = 0
         self._highest = -1

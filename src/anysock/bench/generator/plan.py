@@ -14,6 +14,9 @@ from anysock.net.addresses import Address
 #: Bytes in flight on each connection.
 MAX_IN_FLIGHT = 1 << 30
 
+#: How many bytes hold the length of a frame.
+FRAME_PREFIX = 4
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -41,6 +44,8 @@ class Plan:
     processes: int = 1
     #: Messages are lines of text that end with CRLF.
     lines: bool = False
+    #: Messages are frames: their length in 4 bytes, big-endian, and then as many bytes.
+    frames: bool = False
     #: Close a connection after this number of messages, and open another.
     churn: int | None = None
     #: Close with a reset, which leaves no TIME_WAIT behind; for `churn`.
@@ -63,6 +68,10 @@ class Plan:
             )
         if self.lines and self.size < 2:
             raise UsageError("a line has at least 2 bytes, CR and LF")
+        if self.frames and self.size < FRAME_PREFIX:
+            raise UsageError(f"a frame has at least {FRAME_PREFIX} bytes, which hold its length")
+        if self.lines and self.frames:
+            raise UsageError("messages are lines or frames: choose one of --lines, --frames")
         if self.depth * self.size > MAX_IN_FLIGHT:
             raise UsageError(
                 f"--depth {self.depth} times --size {self.size} is more than 1GiB in flight on "
@@ -78,9 +87,10 @@ class Plan:
         if self.address.kind not in ("tcp", "unix", "udp"):
             raise UsageError(f"{self.address} is only for servers: a client cannot connect to it")
         if self.address.kind == "udp":
-            if self.churn is not None or self.lines:
+            if self.churn is not None or self.lines or self.frames:
                 raise UsageError(
-                    "over UDP there are no connections and no lines: no --churn, --lines"
+                    "over UDP there are no connections, lines and frames: no --churn, --lines, "
+                    "--frames"
                 )
             if not 8 <= self.size <= MAX_DATAGRAM:
                 raise UsageError(

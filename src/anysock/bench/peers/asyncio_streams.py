@@ -1,29 +1,51 @@
-"""asyncio (or uvloop, with --uvloop): start_server, StreamReader and StreamWriter."""
+"""asyncio (or uvloop, with --uvloop): start_server, StreamReader and StreamWriter.
+
+python asyncio_streams.py [--uvloop] [echo|lines]
+"""
 
 import asyncio
 import sys
 
 
 async def echo(reader, writer):
-    try:
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    except ConnectionError:
-        pass
-    finally:
-        writer.close()
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
 
 
-async def main():
-    server = await asyncio.start_server(echo, "127.0.0.1", 0, backlog=4096)
+async def lines(reader, writer):
+    while line := await reader.readline():
+        writer.write(line)
+        await writer.drain()
+
+
+HANDLERS = {"echo": echo, "lines": lines}
+
+
+def closing(handler):
+    async def handle(reader, writer):
+        try:
+            await handler(reader, writer)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    return handle
+
+
+async def main(handler):
+    server = await asyncio.start_server(closing(handler), "127.0.0.1", 0, backlog=4096)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
 
-if "--uvloop" in sys.argv:
+arguments = sys.argv[1:]
+if "--uvloop" in arguments:
     import uvloop
 
-    uvloop.run(main())
+    arguments.remove("--uvloop")
+    run = uvloop.run
 else:
-    asyncio.run(main())
+    run = asyncio.run
+run(main(HANDLERS[arguments[0] if arguments else "echo"]))

@@ -1,23 +1,68 @@
-"""trio: serve_tcp and SocketStream."""
+"""trio: serve_tcp and SocketStream.
 
+python trio_streams.py [echo|lines]
+"""
+
+import contextlib
 import functools
+import sys
 
 import trio
 
 
+class Reader:
+    """trio's streams have no buffer: who needs lines brings one."""
+
+    def __init__(self, stream):
+        self._stream = stream
+        self._buffer = bytearray()
+
+    async def readline(self):
+        """The next line; at the end of the stream what is left of one."""
+        searched = 0
+        while (end := self._buffer.find(b"\n", searched) + 1) == 0:
+            searched = len(self._buffer)
+            data = await self._stream.receive_some()
+            if not data:
+                end = searched
+                break
+            self._buffer += data
+        return self._take(end)
+
+    def _take(self, size):
+        taken = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return taken
+
+
 async def echo(stream):
-    try:
-        async for data in stream:
-            await stream.send_all(data)
-    except trio.BrokenResourceError:
-        pass
+    async for data in stream:
+        await stream.send_all(data)
 
 
-async def main():
+async def lines(stream):
+    reader = Reader(stream)
+    while line := await reader.readline():
+        await stream.send_all(line)
+
+
+HANDLERS = {"echo": echo, "lines": lines}
+
+
+def until_it_breaks(handler):
+    async def handle(stream):
+        with contextlib.suppress(trio.BrokenResourceError):
+            await handler(stream)
+
+    return handle
+
+
+async def main(handler):
     async with trio.open_nursery() as nursery:
-        serve = functools.partial(trio.serve_tcp, echo, 0, host="127.0.0.1", backlog=4096)
+        handle = until_it_breaks(handler)
+        serve = functools.partial(trio.serve_tcp, handle, 0, host="127.0.0.1", backlog=4096)
         listeners = await nursery.start(serve)
         print(listeners[0].socket.getsockname()[1], flush=True)
 
 
-trio.run(main)
+trio.run(main, HANDLERS[sys.argv[1] if len(sys.argv) > 1 else "echo"])

@@ -1,7 +1,10 @@
 /* The load generator in C: a closed loop over many connections, every byte verified.
  *
- *     load PORT CONNECTIONS SIZE DEPTH WARMUP SECONDS     DEPTH messages in flight on each
- *     load PORT 1 SIZE 0 WARMUP SECONDS                   connect, echo once, close, and again
+ *     load PORT CONNECTIONS SIZE DEPTH WARMUP SECONDS FORM    DEPTH messages in flight on each
+ *     load PORT 1 SIZE 0 WARMUP SECONDS FORM                  connect, echo once, close, and again
+ *
+ * FORM is bytes, lines (a message ends with CRLF, and has no other) or frames (it begins with its
+ * length, without these 4 bytes, in big endian).
  *
  * It says what anysock/bench/generator/worker.py says, in lines of JSON: "ready", and when a byte
  * has come on standard input, "begin" (the warm-up is over) and "end", with latencies counted by
@@ -194,11 +197,34 @@ static void one_by_one(double warmup, double seconds) {
     }
 }
 
+static void make_message(int lines, int frames) {
+    uint32_t length = htonl((uint32_t)(size - 4));
+    for (size_t i = 0; i < size; i++)
+        message[i] = (char)(lines ? 33 + (i * 31) % 94 : i * 31 + i / 251);
+    if (lines) memcpy(message + size - 2, "\r\n", 2);
+    if (frames) memcpy(message, &length, 4);
+}
+
+/* A connection that is answered once: the shortest message that there is. */
+static void teach(int lines, int frames) {
+    const char *shortest = lines ? "\r\n" : "\0\0\0";
+    size_t length = lines ? 2 : frames ? 4 : 1, received = 0;
+    int first = dial(0);
+    if (send(first, shortest, length, MSG_NOSIGNAL) != (ssize_t)length) fail("echo");
+    while (received < length) {
+        ssize_t part = recv(first, chunk, length - received, 0);
+        if (part <= 0) fail("echo");
+        received += (size_t)part;
+    }
+    close(first);
+}
+
 int main(int argc, char **argv) {
-    if (argc != 7) {
-        fprintf(stderr, "usage: load PORT CONNECTIONS SIZE DEPTH WARMUP SECONDS\n");
+    if (argc != 8) {
+        fprintf(stderr, "usage: load PORT CONNECTIONS SIZE DEPTH WARMUP SECONDS FORM\n");
         return 2;
     }
+    int lines = !strcmp(argv[7], "lines"), frames = !strcmp(argv[7], "frames");
     port = atoi(argv[1]);
     int connections = atoi(argv[2]), measuring = 0;
     depth = atoi(argv[4]);
@@ -209,11 +235,8 @@ int main(int argc, char **argv) {
     struct client *clients = calloc((size_t)connections, sizeof *clients);
     struct epoll_event events[EVENTS];
     if (!message || !chunk || !clients) fail("malloc");
-    for (size_t i = 0; i < size; i++) message[i] = (char)(i * 31 + i / 251);
-
-    int first = dial(0);
-    if (send(first, message, 1, MSG_NOSIGNAL) != 1 || recv(first, chunk, 1, 0) != 1) fail("echo");
-    close(first);
+    make_message(lines, frames);
+    teach(lines, frames);
 
     if (depth == 0) {
         ready(1);

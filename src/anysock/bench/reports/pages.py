@@ -105,7 +105,7 @@ def bench_page(results: Results) -> str:
     colours = {name: _COLOURS[place % len(_COLOURS)] for place, name in enumerate(settings.servers)}
     rows = {work: results.rows(work) for work in settings.works}
     rows = {work: found for work, found in rows.items() if found}
-    plain = [work for work in rows if not work.churn and work.depth == 1]
+    plain = [work for work in rows if not work.churn]
     parts = []
     if not results.complete:
         parts.append("<p><strong>Interrupted: not all of it was measured.</strong></p>")
@@ -114,8 +114,8 @@ def bench_page(results: Results) -> str:
         f"<p>Point at a bar for its ratio to {html.escape(settings.baseline)} in the same round: "
         "the median, and the interval that holds the true one with 95 %.</p>"
     )
-    for size in dict.fromkeys(work.size for work in plain):
-        of_size = {work: rows[work] for work in plain if work.size == size}
+    for like in dict.fromkeys((work.size, work.depth) for work in plain):
+        of_size = {work: rows[work] for work in plain if (work.size, work.depth) == like}
         parts.append(_figure(_throughput(of_size, colours)))
     parts.append("<h2>CPU time a message</h2>")
     parts += [

@@ -1,0 +1,1 @@
+"""What servers are made to do in a comparison, and who makes them do it."""

@@ -1,0 +1,53 @@
+"""The kinds of work: who does each, and what is asked by default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+#: The load generators of our own. Each is told by what it is called in `Settings.generator`.
+OWN_GENERATORS = {"c": "the load generator in C", "python": "the load generator in Python"}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of work."""
+
+    name: str
+    #: Our handler of it, as ``anysock serve`` takes it.
+    handler: str
+    #: The server that ratios compare with, unless told otherwise; None: the one in C, or ours.
+    baseline: str | None
+    #: How the messages of `Plan` are formed.
+    form: dict[str, Any] = field(default_factory=dict)
+    connections: tuple[int, ...] = (50,)
+    sizes: tuple[int, ...] = (64,)
+    depths: tuple[int, ...] = (1, 16)
+
+    @property
+    def is_echo(self) -> bool:
+        """Whether a server need not know where a message ends."""
+        return not self.form
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            "echo",
+            "echo",
+            baseline=None,
+            connections=(1, 50, 500),
+            sizes=(64, 4096, 262_144),
+            depths=(1,),
+        ),
+        Kind(
+            "lines",
+            "anysock.bench.work.handlers:lines",
+            baseline="asyncio streams",
+            form={"lines": True},
+        ),
+    )
+}
+
+ECHO = KINDS["echo"]
