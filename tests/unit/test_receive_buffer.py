@@ -127,12 +127,10 @@ def _count_from_zero():
 @pytest.mark.parametrize("size", [1, 100, 4096])
 def test_an_endless_line_is_searched_in_linear_time(size):
     buffer = ReceiveBuffer()
-    buffer._data = CountingData(b"x" * 2 * size)
+    buffer.data = CountingData(b"x" * 2 * size)
     for number in range(5000):
         buffer.feed(b"x" * size)
-        assert isinstance(
-            buffer._data, CountingData
-        )  # what came is added to it, and not it to that
+        assert isinstance(buffer.data, CountingData)  # what came is added to it, and not it to that
         assert buffer.next_line() is None
         assert len(buffer) == size * (number + 3)
     assert CountingData.looked_at == size * 5002
@@ -140,7 +138,7 @@ def test_an_endless_line_is_searched_in_linear_time(size):
 
 def test_many_lines_in_one_chunk_are_not_moved_one_by_one():
     buffer = ReceiveBuffer()
-    buffer._data = CountingData(b"\n" * 100_000)
+    buffer.data = CountingData(b"\n" * 100_000)
     assert sum(1 for _ in all_lines(buffer)) == 100_000
     assert not buffer
     # Each move takes the smaller part of what is there: all together less than there ever was.
@@ -152,12 +150,12 @@ def test_a_chunk_of_whole_lines_is_not_copied_but_line_by_line():
     buffer = ReceiveBuffer()
     chunk = b"one\ntwo\nthr"
     buffer.feed(chunk)
-    assert buffer._data is chunk
+    assert buffer.data is chunk
     assert all_lines(buffer) == [b"one\n", b"two\n"]
     buffer.feed(b"ee\n")
     assert all_lines(buffer) == [b"three\n"]
     buffer.feed(chunk)
-    assert buffer._data is chunk
+    assert buffer.data is chunk
 
 
 @given(
@@ -310,7 +308,7 @@ def test_what_is_unread_comes_first(chunks, taken, back):
 
 def test_a_line_that_is_too_long_is_not_searched_again():
     buffer = ReceiveBuffer()
-    buffer._data = CountingData(b"x" * 10_000 + b"\n")
+    buffer.data = CountingData(b"x" * 10_000 + b"\n")
     for _ in range(100):
         with pytest.raises(LineTooLong):
             buffer.next_line(5)
@@ -321,7 +319,7 @@ def test_a_line_that_is_too_long_is_not_searched_again():
 def test_what_lies_beyond_the_limit_is_not_searched():
     """A peer that sends what is too long, and is answered, has it skipped by the piece."""
     buffer = ReceiveBuffer()
-    buffer._data = CountingData(b"x" * 1_000_000)
+    buffer.data = CountingData(b"x" * 1_000_000)
     for _ in range(999):
         with pytest.raises(MessageTooLong):
             buffer.next_until(b"\r\n.\r\n", 900)
@@ -333,13 +331,13 @@ def test_what_lies_beyond_the_limit_is_not_searched():
 @pytest.mark.parametrize("kind", [bytes, bytearray])
 def test_what_was_taken_is_unread_without_a_copy(kind):
     buffer = ReceiveBuffer()
-    buffer._data = kind(b"x" * 1_000_000)
+    buffer.data = kind(b"x" * 1_000_000)
     copies = 0
     for _ in range(990):
         taken = buffer.take(1000)
-        before = buffer._data
+        before = buffer.data
         buffer.unread(taken[-4:])
-        copies += buffer._data is not before
+        copies += buffer.data is not before
     assert len(buffer) == 1_000_000 - 990 * 996
     # One for each time that what was taken has made room: half of what was left, each time.
     assert copies <= 5

@@ -24,11 +24,13 @@ class ReceiveBuffer:
     only: then it stays the bytes that it came as, of which a slice is cheap.
     """
 
-    __slots__ = ("_data", "_searched", "_sought", "_taken")
+    __slots__ = ("_searched", "_sought", "_taken", "data")
 
     def __init__(self) -> None:
-        # A bytearray while there is more to come of something that is longer than a chunk.
-        self._data: bytes | bytearray = b""
+        #: What waits to be taken is in here: nothing is if it is empty, and that is quicker to ask
+        #: than the length. A bytearray while there is more to come of something that is longer than
+        #: a chunk.
+        self.data: bytes | bytearray = b""
         self._taken = 0
         # There is no `_sought` that ends before this.
         self._searched = 0
@@ -36,40 +38,40 @@ class ReceiveBuffer:
 
     def __len__(self) -> int:
         """How many bytes wait to be taken."""
-        return len(self._data) - self._taken
+        return len(self.data) - self._taken
 
     def feed(self, data: bytes) -> None:
         """Add what has come."""
         taken = self._taken
-        left = len(self._data) - taken
+        left = len(self.data) - taken
         if not left:
-            self._data = data
+            self.data = data
             self._taken = self._searched = 0
         elif left <= len(data):
             # As much is moved as comes, at most.
-            self._data = bytes(self._data[taken:]) + data
+            self.data = bytes(self.data[taken:]) + data
             self._taken = 0
             self._searched = max(self._searched - taken, 0)
         else:
-            if not isinstance(self._data, bytearray):
-                self._data = bytearray(self._data)
-            self._data += data
+            if not isinstance(self.data, bytearray):
+                self.data = bytearray(self.data)
+            self.data += data
 
     def unread(self, data: bytes) -> None:
         """Put `data` in front of what waits to be taken."""
         back = self._taken - len(data)
-        if back >= 0 and self._data[back : self._taken] == data:
+        if back >= 0 and self.data[back : self._taken] == data:
             self._taken = back  # it was taken from there: nothing need be copied
             self._searched = 0
             return
-        self._data = bytes(data) + self._data[self._taken :]
+        self.data = bytes(data) + self.data[self._taken :]
         self._taken = self._searched = 0
 
     def peek(self, max_bytes: int | None = None) -> bytes:
         """What waits to be taken, or its first `max_bytes` bytes."""
         if max_bytes is None:
-            return bytes(self._data[self._taken :])
-        return bytes(self._data[self._taken : self._taken + max_bytes])
+            return bytes(self.data[self._taken :])
+        return bytes(self.data[self._taken : self._taken + max_bytes])
 
     def next_line(self, max_bytes: int | None = None) -> bytes | None:
         """Take the next line, as it came, with the LF or CRLF that ends it.
@@ -77,7 +79,7 @@ class ReceiveBuffer:
         None means that its end has not come yet. Raises `LineTooLong` as soon as it is certain
         that the line, its ending not counted, is longer than `max_bytes`; then nothing is taken.
         """
-        data, start = self._data, self._taken
+        data, start = self.data, self._taken
         since = start
         if self._searched > start and self._sought == b"\n":
             since = self._searched
@@ -108,7 +110,7 @@ class ReceiveBuffer:
         `MessageTooLong` as soon as it is certain that what comes before it is longer than
         `max_bytes` bytes; then nothing is taken.
         """
-        data, start = self._data, self._taken
+        data, start = self.data, self._taken
         since = start
         if self._searched > start and self._sought == separators:
             since = self._searched
@@ -143,19 +145,19 @@ class ReceiveBuffer:
 
         Raises `FrameTooLong` and `BadFrame` as soon as its prefix has come; then nothing is taken.
         """
-        head = framing.head(self._data, self._taken)
+        head = framing.head(self.data, self._taken)
         if head is None:
             return None
         begin, end = head
-        if end > len(self._data):
+        if end > len(self.data):
             return None
         self._taken = begin
         return self.take(end - begin) if end > begin else self._nothing()
 
     def _nothing(self) -> bytes:
         """What was taken is a prefix only."""
-        if self._taken == len(self._data):
-            self._data = b""
+        if self._taken == len(self.data):
+            self.data = b""
             self._taken = self._searched = 0
         return b""
 
@@ -167,7 +169,7 @@ class ReceiveBuffer:
         """Take at most `max_bytes` bytes, from the front. Raises ValueError if that is negative."""
         if max_bytes < 0:
             raise ValueError(f"can't take {max_bytes} bytes: ask for 0 or more")
-        data, start = self._data, self._taken
+        data, start = self.data, self._taken
         end = start + max_bytes
         if end < len(data):
             self._taken = end
@@ -179,7 +181,7 @@ class ReceiveBuffer:
                 self._taken = 0
                 self._searched = max(self._searched - end, 0)
             return taken
-        self._data = b""
+        self.data = b""
         self._taken = self._searched = 0
         return bytes(data[start:] if start else data)
 

@@ -93,20 +93,16 @@ class Receiving:
         buffer = self._buffer
         if buffer is None:
             buffer = self._own_buffer()
+        if not buffer.data:
+            data = await self._stream.recv()
+            # Mostly one line comes at a time, and is all that comes. (The end of the stream is such
+            # a line, of no bytes.)
+            if data.find(b"\n") + 1 == len(data) <= max_bytes:
+                return data
+            buffer.feed(data)
+        else:
+            await self._in_a_row()
         try:
-            if buffer:
-                self._left_in_a_row -= 1
-                if not self._left_in_a_row:
-                    await self._let_others_run()
-                if (line := buffer.next_line(max_bytes)) is not None:
-                    return line
-            elif data := await self._stream.recv():
-                # Mostly one line comes at a time, and is all that comes.
-                if data.find(b"\n") + 1 == len(data) <= max_bytes:
-                    return data
-                buffer.feed(data)
-            else:
-                return b""
             while (line := buffer.next_line(max_bytes)) is None:
                 if not (data := await self._stream.recv()):
                     return buffer.take_rest()
@@ -204,14 +200,17 @@ class Receiving:
         if buffer is None:
             buffer = self._own_buffer()
         try:
-            if buffer:
-                self._left_in_a_row -= 1
-                if not self._left_in_a_row:
-                    await self._let_others_run()
-            else:
-                if not (data := await self._stream.recv()):
+            if not buffer.data:
+                data = await self._stream.recv()
+                if not data:
                     return None
+                # Mostly one frame comes at a time, and is all that comes.
+                head = shape.head(data, 0)
+                if head is not None and head[1] == len(data):
+                    return data[head[0] :]
                 buffer.feed(data)
+            else:
+                await self._in_a_row()
             while (frame := buffer.next_frame(shape)) is None:
                 await self._feed(buffer)
         except PEER_FAULTS as error:
@@ -320,7 +319,26 @@ class _Lines:
         return self
 
     async def __anext__(self) -> bytes:
-        line = await self._connection.recv_line(self._max_bytes)
+        # As `recv_line`, but for what is seldom: a coroutine less, 0.3 µs of 7 that a line takes.
+        connection, max_bytes = self._connection, self._max_bytes
+        buffer = connection._buffer
+        if buffer is not None:
+            if not buffer.data:
+                line: bytes | None = await connection._stream.recv()
+                assert line is not None
+                if line.find(b"\n") + 1 == len(line) <= max_bytes:
+                    if line:
+                        return line
+                    raise StopAsyncIteration
+                buffer.feed(line)
+            elif connection._left_in_a_row > 1:
+                connection._left_in_a_row -= 1
+                try:
+                    if (line := buffer.next_line(max_bytes)) is not None:
+                        return line
+                except MessageTooLong:
+                    pass  # `recv_line` meets it again, and notes it
+        line = await connection.recv_line(max_bytes)
         if not line:
             raise StopAsyncIteration
         return line

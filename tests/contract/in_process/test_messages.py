@@ -259,16 +259,25 @@ def test_pieces_wait_for_a_peer_that_does_not_read(concurrent_engine):
     assert came == b"".join(pieces) + b"last"
 
 
+async def until(happened):
+    while not happened:
+        await anysock.sleep(0.01)
+
+
 def test_pieces_that_are_given_up_break_the_stream(concurrent_engine):
+    given_up = []
+
     async def handler(connection):
-        async with anysock.move_on_after(0.05) as scope:
-            await connection.send_all([b"x" * 1_000_000] * 50)
-        assert scope.fired
+        while not connection.bytes_sent:
+            async with anysock.move_on_after(0.05) as scope:
+                await connection.send_all([b"x" * 100_000] * 500)
+            assert scope.fired
         with pytest.raises(anysock.StreamBroken):
             await connection.send_all([b"more", b"of it"])
+        given_up.append(True)
 
     async def talk(connection):
-        await anysock.sleep(0.2)
+        await until(given_up)
         return len(await everything(connection))
 
     _, size = serve(concurrent_engine, handler, talk)
@@ -318,18 +327,21 @@ def test_send_file(concurrent_engine, big_file):
 
 
 def test_a_file_that_is_given_up_breaks_the_stream(concurrent_engine, tmp_path):
+    given_up = []
     with open(tmp_path / "sparse", "w+b") as file:
         file.truncate(200_000_000)
 
         async def handler(connection):
-            async with anysock.move_on_after(0.05) as scope:
-                await connection.send_file(file)
-            assert scope.fired
+            while not connection.bytes_sent:
+                async with anysock.move_on_after(0.05) as scope:
+                    await connection.send_file(file)
+                assert scope.fired
             with pytest.raises(anysock.StreamBroken):
                 await connection.send_all(b"more")
+            given_up.append(True)
 
         async def talk(connection):
-            await anysock.sleep(0.2)
+            await until(given_up)
             return len(await everything(connection))
 
         _, size = serve(concurrent_engine, handler, talk)
