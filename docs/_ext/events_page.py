@@ -26,6 +26,7 @@ class _Connection:
     """As much of a connection as the listeners read."""
 
     peer = ("192.0.2.1", 61137)
+    id = "4711-17"
     via = None
     of_proxy = False
     lasted = 0.25
@@ -52,6 +53,7 @@ SAMPLES: dict[str, list[tuple[Any, ...]]] = {
     "accept_error": [(_NO_DESCRIPTORS,)],
     "accept_failed": [(_NO_DESCRIPTORS, 3)],
     "housekeeping_failed": [("limits", MemoryError(), 0)],
+    "lifespan_failed": [("start", ConnectionRefusedError(111, "Connection refused"))],
     "most_connections": [(100, False)],
     "limit_met": [("max_connections", "100 connections are open")],
     "client_waited": [("max_connections",)],

@@ -20,6 +20,7 @@ from anysock.errors import (
     Cancelled,
     EndOfStream,
     FrameTooLong,
+    LifespanFailed,
     LineTooLong,
     MessageTooLong,
     QueueClosed,
@@ -37,8 +38,9 @@ from anysock.errors import (
 )
 from anysock.handlers import Handler
 from anysock.options.serve import ServeOptions
-from anysock.server.server import Server
+from anysock.server.server import Lifespan, Server
 from anysock.streams.connection import Connection
+from anysock.streams.current import current_connection
 from anysock.tasks.groups import TaskGroup, task_group
 from anysock.tasks.queues import Event, Queue
 from anysock.tasks.relay import relay
@@ -71,6 +73,8 @@ __all__ = [
     "FloodLimit",
     "FrameTooLong",
     "Handler",
+    "Lifespan",
+    "LifespanFailed",
     "LineTooLong",
     "LogEvents",
     "MessageTooLong",
@@ -94,6 +98,7 @@ __all__ = [
     "UsageError",
     "WrongType",
     "connect",
+    "current_connection",
     "move_on_after",
     "observe",
     "relay",

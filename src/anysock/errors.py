@@ -31,6 +31,14 @@ class StartError(AnysockError, OSError):
     """
 
 
+class LifespanFailed(AnysockError):
+    """The lifespan of a server failed at its end, or while the server ran; all connections were
+    drained. The message says how; `__cause__` is what was raised there.
+
+    (One that fails at its start raises `StartError`.) The command line exits with 1.
+    """
+
+
 class ListenerClosed(AnysockError):
     """`Engine.accept` ends with this when its listener is closed. A normal end, not a fault."""
 

@@ -37,6 +37,7 @@ from anysock.telemetry.logs import (
 
 class FakeConnection:
     peer: Any = ("192.0.2.7", 4711)
+    id = "99-17"
     via: Any = None
     of_proxy = False
     lasted = 1.25
@@ -139,6 +140,7 @@ def test_as_json_an_access_line_has_its_fields():
         "logger": "anysock.access",
         "message": "('192.0.2.7', 4711) via ('10.0.0.1', 99): write timeout after 1.250 s, "
         "12 bytes in, 34 bytes out",
+        "connection": "99-17",
         "peer": ["192.0.2.7", 4711],
         "via": ["10.0.0.1", 99],
         "reason": "write_timeout",

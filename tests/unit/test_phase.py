@@ -13,7 +13,8 @@ from anysock.server.phase import FOLLOWING, Life, Phase
 #: Written out, so that a change of the table is a change of this one, too: from each phase, the
 #: phases to which it goes on.
 TABLE = {
-    "NEW": "LISTENING DRAINING",
+    "NEW": "STARTING DRAINING",
+    "STARTING": "LISTENING DRAINING",
     "LISTENING": "LEAVING RETIRING DRAINING",
     "LEAVING": "DRAINING",
     "RETIRING": "DRAINING",

@@ -17,6 +17,7 @@ from anysock.server.gate import AdmissionGate
 from anysock.server.handshake import Handshake
 from anysock.server.phase import Life, Phase
 from anysock.server.process import OwnProcess
+from anysock.server.server import Server
 from anysock.server.session import Desk, Session, Sessions
 from anysock.streams.connection import Connection
 from anysock.telemetry.counters import Counters
@@ -90,11 +91,13 @@ class Hall:
         engine = current_engine()
         self.told, self.counters = Told(), Counters()
         self.life, self.slots = Life(), OwnSlots(2)
+        self.life.advance(Phase.STARTING)
         self.life.advance(Phase.LISTENING)
         events = EventGroup(self.counters, self.told)
         chosen = ServeOptions(per_source=1, **options)
         self.gate = AdmissionGate(engine, self.life, self.slots, chosen, events)
         self.desk = Desk(
+            server=Server(handler, chosen),
             engine=engine,
             events=events,
             gate=self.gate,

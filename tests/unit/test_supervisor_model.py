@@ -490,7 +490,7 @@ def test_where_too_many_old_ones_are_left_it_waits_for_one_to_end(fleet):
     workers: list[Any] = [SimpleNamespace(slot=slot) for slot in range(MAX_WORKERS)]
     table: Any = Table()
     sockets: Any = Anything()
-    hiring = Hiring(("echo", ServeOptions(), None), table, sockets, 1)
+    hiring = Hiring(("echo", None, ServeOptions(), None), table, sockets, 1)
     with pytest.raises(OSError, match="are there already"):
         hiring.start(0, 2, workers)
 

@@ -45,10 +45,52 @@ def test_a_file_may_be_a_path_and_the_admin_port_a_number():
 
 
 PROGRAM = """
+import contextlib
 import functools
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anysock
+
+
+class App:
+    greeting = "hello"
+
+
+@contextlib.asynccontextmanager
+async def lifespan(server: anysock.Server) -> AsyncIterator[App]:
+    task: anysock.Task[int] = server.spawn(number())
+    yield App()
+
+
+async def of_app(connection: anysock.Connection[App]) -> None:
+    connection.log.info("from %s", connection.peer, extra={"id": connection.id})
+    connection.state.greeting + 1  # E: Unsupported operand types for +
+    text: str = connection.server.state.greeting
+    connection.server.request_end()
+    task: anysock.Task[str] = connection.server.spawn(word())
+
+
+async def of_text(connection: anysock.Connection[str]) -> None:
+    connection.state.upper()
+
+
+async def of_object(connection: anysock.Connection[object]) -> None:
+    pass
+
+
+def with_lifespan() -> None:
+    server = anysock.Server(of_app, lifespan=lifespan)
+    app: App = server.state
+    anysock.serve(of_app, lifespan=lifespan, bind=":0")
+    anysock.serve(handler, lifespan="app:lifespan")
+    anysock.serve(of_object, lifespan=lifespan)
+    anysock.serve("echo", lifespan=lifespan)
+    anysock.serve(of_text, lifespan=lifespan)  # E: Cannot infer
+    anysock.serve(of_app, lifespan=number)  # E: incompatible type
+    echo = anysock.Server("echo")
+    plain = anysock.Server(handler, bind=":0")
+    listed: list[anysock.Server] = [server, echo, plain]
 
 
 async def handler(connection: anysock.Connection) -> None:

@@ -26,7 +26,7 @@ except ModuleNotFoundError:
 from anysock.cli.completing import check_request
 from anysock.cli.helping import Commands
 from anysock.cli.plain import take_any_character
-from anysock.errors import StartError, UsageError
+from anysock.errors import LifespanFailed, StartError, UsageError
 from anysock.machine.process import prepare
 from anysock.net.printable import printable
 
@@ -88,7 +88,7 @@ def main() -> NoReturn:
     except UsageError as error:
         _say(f"anysock: {printable(str(error))}")
         code = 2
-    except StartError as error:
+    except (StartError, LifespanFailed) as error:
         _say(f"anysock: {printable(str(error))}")
         code = 1
     except MemoryError:

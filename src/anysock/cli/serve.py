@@ -8,11 +8,11 @@ from typing import Any
 import click
 
 from anysock.cli.completing import completing
-from anysock.cli.helping import Command
+from anysock.cli.helping import Command, GroupedOption
 from anysock.cli.options import with_options
 from anysock.errors import UsageError
 from anysock.handlers import HANDLERS
-from anysock.options.serve import ServeOptions
+from anysock.options.serve import OPTIONS, ServeOptions
 from anysock.workers.serving import serve
 
 _HELP = (
@@ -28,9 +28,19 @@ _HELP = (
 
 @click.command("serve", cls=Command, short_help="Run a server.", help=_HELP)
 @click.argument("handler", default="echo", shell_complete=completing(lambda: HANDLERS))
+@click.option(
+    "--lifespan",
+    cls=GroupedOption,
+    group=OPTIONS["bind"].group,
+    envvar="ANYSOCK_LIFESPAN",
+    metavar="NAME",
+    help="What lives as long as the server, as package.module:function: an async context manager "
+    "that is called with the server. What it gives is connection.state. Unset, it is the "
+    "attribute lifespan of HANDLER, if it has one.",
+)
 @with_options
-def command(handler: str, **keywords: Any) -> None:
+def command(handler: str, lifespan: str | None = None, **keywords: Any) -> None:
     if handler.isdecimal():  # as one would type after `python -m http.server`
         raise UsageError(f"{handler} is no handler; to listen on that port: --port {handler}")
-    aborted = serve(handler, ServeOptions(**keywords))
+    aborted = serve(handler, ServeOptions(**keywords), lifespan=lifespan or None)
     sys.exit(1 if aborted else 0)

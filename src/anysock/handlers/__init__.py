@@ -6,20 +6,22 @@ import importlib
 import os
 import sys
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from anysock.errors import UsageError
 from anysock.faults import with_faults
 from anysock.handlers.checking import checked
 from anysock.options.units import raw_bytes
 from anysock.streams.connection import Connection
+from anysock.streams.running import State_co
 from anysock.streams.tracing import TracingStream
 
 if TYPE_CHECKING:
     from anysock.options.serve import ServeOptions
 
-#: A handler: called with each connection; when it returns, the connection is closed.
-Handler: TypeAlias = Callable[[Connection], Awaitable[object]]
+#: A handler: called with each connection; when it returns, the connection is closed. For a type
+#: checker, ``Handler[App]`` is one whose `Connection.state` is an ``App``.
+Handler: TypeAlias = Callable[[Connection[State_co]], Awaitable[object]]
 
 #: The standard handlers: each name, and what it does.
 HANDLERS = {
@@ -51,7 +53,7 @@ def load_handler(name: str, options: ServeOptions) -> Handler:
             f"unknown handler {name!r}: choose one of {', '.join(HANDLERS)}, "
             "or name one of your own as package.module:function"
         )
-    return _load_own(name)
+    return checked(named(name, "handler"), repr(name))
 
 
 def prepare(handler: Handler | str, options: ServeOptions) -> Handler:
@@ -71,8 +73,12 @@ def prepare(handler: Handler | str, options: ServeOptions) -> Handler:
     return traced
 
 
-def _load_own(name: str) -> Handler:
-    module_name, _, function_name = name.partition(":")
+def named(name: str, what: str) -> Any:
+    """The object behind ``package.module:function``, which is to be a `what`. Its module is looked
+    for in the current folder, too. Raises `UsageError` when it is not found."""
+    module_name, colon, function_name = name.partition(":")
+    if not colon:
+        raise UsageError(f"no {what} {name!r}: name it as package.module:function")
     folder = os.getcwd()
     if folder not in sys.path:
         sys.path.insert(0, folder)
@@ -82,12 +88,12 @@ def _load_own(name: str) -> Handler:
         if error.name is None or not (module_name + ".").startswith(error.name + "."):
             raise  # the module is there, but not one that it imports: the traceback says so
         raise UsageError(
-            f"no module {error.name!r} for the handler {name!r}: it is looked for in {folder} "
+            f"no module {error.name!r} for the {what} {name!r}: it is looked for in {folder} "
             "and among what is installed"
         ) from None
     except ValueError:
-        raise UsageError(f"no handler {name!r}: name it as package.module:function") from None
+        raise UsageError(f"no {what} {name!r}: name it as package.module:function") from None
     found = getattr(module, function_name, None)
     if found is None:
         raise UsageError(f"the module {module_name!r} has no {function_name!r}")
-    return checked(found, repr(name))
+    return found

@@ -112,7 +112,8 @@ class Acceptor:
     async def _admit(self, stream: Stream, binding: Binding, waited: bool) -> None:
         """Start serving a peer that was accepted. Raises whatever goes wrong; then it is closed."""
         try:
-            session = Session(Connection(stream), self._desk, self._desk.engine.now())
+            connection = Connection(stream, self._desk.server)
+            session = Session(connection, self._desk, self._desk.engine.now())
         except BaseException:
             # Nobody else would close it.
             stream.abort()

@@ -9,15 +9,17 @@ import threading
 class Phase(enum.IntEnum):
     """Where a server is in its life. It never goes back::
 
-    NEW ──────▶ LISTENING ──▶ LEAVING ──┐
-     │             │  │                 │
-     │             │  └─────▶ RETIRING ─┤
-     │             │                    ▼
-     └─────────────┴───────────────▶ DRAINING ──▶ CLOSING ──▶ ENDED
+    NEW ──▶ STARTING ──▶ LISTENING ──▶ LEAVING ──┐
+     │         │            │  │                 │
+     │         │            │  └─────▶ RETIRING ─┤
+     │         │            │                    ▼
+     └─────────┴────────────┴───────────────▶ DRAINING ──▶ CLOSING ──▶ ENDED
     """
 
     #: It is made, and does not listen yet.
     NEW = enum.auto()
+    #: Its addresses are bound, and its lifespan has not begun yet, or is at its start.
+    STARTING = enum.auto()
     #: Its addresses are bound. Peers wait in the backlog until somebody runs the server, and are
     #: accepted from then on.
     LISTENING = enum.auto()
@@ -56,7 +58,8 @@ class Phase(enum.IntEnum):
 
 #: The phases that may follow each phase.
 FOLLOWING = {
-    Phase.NEW: {Phase.LISTENING, Phase.DRAINING},
+    Phase.NEW: {Phase.STARTING, Phase.DRAINING},
+    Phase.STARTING: {Phase.LISTENING, Phase.DRAINING},
     Phase.LISTENING: {Phase.LEAVING, Phase.RETIRING, Phase.DRAINING},
     Phase.LEAVING: {Phase.DRAINING},
     Phase.RETIRING: {Phase.DRAINING},

@@ -41,6 +41,8 @@ class OwnProcess:
         self.exit_code = 1
         #: Whether SIGINT is caught: then no KeyboardInterrupt comes from a Ctrl-C.
         self.catches_sigint = False
+        #: Where others decide about the end of the server: asks them for it.
+        self.asks_to_end: Callable[[], object] | None = None
         self._what_is_left = what_is_left
         self._deadline: LastDeadline | None = None
 

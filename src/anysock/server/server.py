@@ -1,6 +1,7 @@
 """`Server`: listen, serve, drain. The same under every engine.
 
 Server                  its face, and its life: see `anysock.server.phase`
+  ├─ Lifetime           its lifespan, and its background tasks
   └─ Traffic            what it has once it listens
        ├─ Acceptor      one a listener: accept, and decide what an error means
        │    └─ Session  one a connection: admit it, greet it, run the handler, part
@@ -12,11 +13,12 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Any, Generic, Self, TypeAlias, Unpack
 
-from anysock.engines.base import NOTHING, Engine, Event
+from anysock.engines.base import NOTHING, Engine, Event, T, Task
 from anysock.engines.current import current_engine
 from anysock.engines.posix.signals import bounded_once_told, held_back
 from anysock.errors import StartError, UsageError
@@ -24,11 +26,13 @@ from anysock.handlers import Handler, prepare
 from anysock.net.printable import printable
 from anysock.options.keywords import ServeKeywords, options_of
 from anysock.options.serve import ServeOptions
+from anysock.server import lifespan as lifespans
 from anysock.server.admission import Slots
 from anysock.server.phase import Life, Phase
 from anysock.server.process import ENDING_SIGNALS, START_SECONDS, OwnProcess, exit_without_start
 from anysock.server.traffic import CHECK_SECONDS, REPORT_SECONDS, Traffic
 from anysock.streams.connection import Connection
+from anysock.streams.running import State_co
 from anysock.telemetry.counters import Counters
 from anysock.telemetry.events import CloseReason, EventGroup, Events, check_events
 from anysock.telemetry.logs import LogEvents
@@ -44,7 +48,7 @@ OUR_TASKS = frozenset(
 _ONCE = "a server is entered once, and this one serves already, or has ended: make another"
 
 
-class Server:
+class Server(Generic[State_co]):
     """A TCP server: one `handler` for every connection, under any engine.
 
     `handler` is an ``async def handler(connection)``, or the name of a standard one (``"echo"``),
@@ -62,13 +66,37 @@ class Server:
     ...             return await connection.recv()
 
     The block drains the server when it ends. A program that is the server calls `anysock.serve`.
+
+    `lifespan` is what lives as long as the server: a function that is called with it, and returns
+    an async context manager, or its name, ``"package.module:function"``. (None: the attribute
+    ``lifespan`` of `handler`, if it has one.) It is entered when the addresses are bound, and the
+    first connection is accepted after that; it is left when the last is closed. What it gives is
+    the `state` of the server and of each `Connection`:
+
+    >>> import contextlib
+    >>> @contextlib.asynccontextmanager
+    ... async def lifespan(server):
+    ...     greeting = "hello, "
+    ...     server.spawn(look_after(greeting))
+    ...     try:
+    ...         yield greeting
+    ...     finally:
+    ...         print("the last connection is closed")
+    >>> async def greet(connection):
+    ...     await connection.send_all(connection.state.encode() + await connection.recv_line())
+    >>> server = Server(greet, lifespan=lifespan)
+
+    If its start fails, so does that of the server. If the server is told to end while it starts, it
+    is cancelled. When the task that runs the server is cancelled, the connections are drained, and
+    then the cancellation is raised at its ``yield``.
     """
 
     def __init__(
         self,
-        handler: Handler | str,
+        handler: Handler[State_co] | str,
         options: ServeOptions | None = None,
         *,
+        lifespan: Lifespan[State_co] | str | None = None,
         events: Events | None = None,
         slots: Slots | None = None,
         **keywords: Unpack[ServeKeywords],
@@ -76,6 +104,7 @@ class Server:
         self.options = options_of(options, keywords)
         check_events(events)
         self.handler = prepare(handler, self.options)
+        self._lifetime = lifespans.Lifetime(lifespans.prepare(lifespan, handler))
         self.counters = Counters()
         self.events: Events = EventGroup(self.counters, events or LogEvents.of(self.options))
         #: Where the process is the server: its signals, and what ends it in any case.
@@ -90,17 +119,26 @@ class Server:
         #:
         #: :meta private:
         self.traffic = Traffic(
-            self.handler, name, self.options, life=self._life, process=self.process, slots=slots
+            self,
+            self.handler,
+            name,
+            self.options,
+            life=self._life,
+            process=self.process,
+            slots=slots,
         )
+        # By when the drain is to be over, by the engine's clock.
+        self._ends_at: float | None = None
         # What has broken a listener; and whose handlers did not end when they were aborted.
         self._failure: Exception | None = None
         self._left: list[str] = []
+        self._most = 0
 
     # -- the life of a server ------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Bind and listen. Connections wait in the backlog until `serve_forever` accepts them.
-        Called again before that, it does nothing.
+        """Bind and listen. Connections wait in the backlog until `serve_forever` accepts them,
+        which runs the lifespan first. Called again before that, it does nothing.
 
         Raises RuntimeError when the server serves already, or has ended; `StartError` when an
         address is in use, not ours, or not allowed, or a certificate can't be used; `UsageError`
@@ -115,15 +153,30 @@ class Server:
         if self._life.phase is not Phase.NEW:
             return  # a signal came before we had begun, or somebody has begun already
         most = self.traffic.open(engine, events, self._broken)
-        if not self._life.advance(Phase.LISTENING):
+        self._most = most
+        if not self._life.advance(Phase.STARTING):
             # Where waiting means to sleep, a signal may have come meanwhile, on another thread.
             self.traffic.stop_listening()
             self.traffic.close()
-            return
-        events.listening(self.addresses, engine.name)
-        self._tell_doubts()
-        if most:
-            events.most_connections(most, self.options.max_connections is None)
+        elif not self._lifetime.wanted:
+            await self._begin_life()
+
+    async def _begin_life(self) -> None:
+        """Run the lifespan to its ``yield``; then the server is ready."""
+        engine, events = self._enter_engine(), self.events
+        try:
+            await self._lifetime.begin(engine, self, events)
+        except BaseException:
+            if self._life.advance(Phase.DRAINING):
+                self.traffic.stop_listening()
+                self._turn_away()
+                self._end_traffic()
+            raise
+        if self._life.advance(Phase.LISTENING):
+            events.listening(self.addresses, engine.name)
+            self._tell_doubts()
+            if self._most:
+                events.most_connections(self._most, self.options.max_connections is None)
 
     def _enter_engine(self) -> Engine:
         """The engine that the caller runs under is the server's, from the first call on."""
@@ -142,6 +195,24 @@ class Server:
     def connections(self) -> list[Connection]:
         """The connections that are open now."""
         return [session.connection for session in self.traffic.sessions.all()]
+
+    @property
+    def state(self) -> State_co:
+        """What the lifespan has given; None where there is none, and before it has started."""
+        return self._lifetime.state  # type: ignore[no-any-return]
+
+    def spawn(self, coro: Coroutine[Any, Any, T], name: str | None = None) -> Task[T]:
+        """Run `coro` as a task that ends with the server: it is cancelled, and waited for, when the
+        connections are drained and before the lifespan ends. It has what is left of the option
+        `drain_timeout` to clean up, and 0.75 s at least.
+
+        For the lifespan and for handlers: unlike a task of `anysock.spawn`, it belongs to no
+        connection. One that fails, and that no task is joining, is reported in the log at once, and
+        the server goes on. Under `blocking` it runs on a thread of its own.
+
+        Raises `UsageError` when the server has not started, or has ended.
+        """
+        return self._lifetime.spawn(coro, name)
 
     @property
     def paused(self) -> bool:
@@ -164,37 +235,62 @@ class Server:
         it drains the server first, as the end of an ``async with`` block does.
 
         Raises RuntimeError when the server serves already, or has ended: a server lives once; what
-        `start` raises; and OSError when a listening socket breaks, after the rest is drained.
+        `start` raises; `StartError` when the start of the lifespan fails, and `LifespanFailed` when
+        it fails later; and OSError when a listening socket breaks, after the rest is drained.
         """
-        await self._enter()
+        await self.enter()
+        await self.serve_entered()
+
+    async def enter(self) -> None:
+        """Do the first half of `serve_forever`: all but to accept.
+
+        :meta private:
+        """
+        if not self._life.claim():
+            raise RuntimeError(_ONCE)
+        await self._start()
+        if self._lifetime.wanted and self._life.phase is Phase.STARTING:
+            await self._begin_life()
+
+    async def serve_entered(self) -> None:
+        """Do the second half of `serve_forever`.
+
+        :meta private:
+        """
+        error: BaseException | None = None
         try:
             self.traffic.begin(self._enter_engine(), self.events)
             await self.traffic.until_accepted()
             await self._until_ended()
-        except BaseException:
-            await self._leave()
+            error = self._failure
+        except BaseException as raised:
+            error = raised
             raise
-        if self._failure is not None:
-            raise self._failure
+        finally:
+            await self._leave(error)
+        if error is not None:
+            raise error
 
-    async def _enter(self) -> None:
-        if not self._life.claim():
-            raise RuntimeError(_ONCE)
-        await self._start()
-
-    async def _leave(self) -> None:
+    async def _leave(self, error: BaseException | None) -> None:
+        """Drain the connections; then end what has lived around them."""
         engine = self._enter_engine()
         try:
             with engine.past_cancellations():
                 await self.drain()
                 await self.traffic.until_accepted()
                 await self.traffic.until_closed(engine, CLEAN_UP_SECONDS)
-        except BaseException:
+        except BaseException as raised:
+            error = raised
             # The drain was given up, and all were aborted. They are not left behind.
             with engine.past_cancellations():
                 await self.traffic.until_gone(engine, CLEAN_UP_SECONDS)
                 await self.traffic.until_closed(engine, CLEAN_UP_SECONDS)
             raise
+        finally:
+            left = 0.0 if self._ends_at is None else self._ends_at - engine.now()
+            left = max(left, CLEAN_UP_SECONDS)
+            with engine.past_cancellations():
+                await self._lifetime.end(engine, left, error, self.events)
 
     async def __aenter__(self) -> Self:
         engine = self._enter_engine()
@@ -203,7 +299,7 @@ class Server:
                 f"the engine {engine.name!r} does one thing at a time, so it can't serve "
                 "in the background: use serve_forever(), or another engine"
             )
-        await self._enter()
+        await self.enter()
         self.traffic.begin(self._enter_engine(), self.events)
         return self
 
@@ -213,7 +309,7 @@ class Server:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._leave()
+        await self._leave(error)
 
     async def serve_until_signal(self) -> None:
         """`serve_forever`, and drain at the first SIGINT or SIGTERM, after the option
@@ -224,8 +320,8 @@ class Server:
         with held_back(ENDING_SIGNALS) as let_come, self.signals(ENDING_SIGNALS, reload):
             with bounded_once_told(ENDING_SIGNALS, START_SECONDS, exit_without_start):
                 let_come()
-                await self.start()
-            await self.serve_forever()
+                await self.enter()
+            await self.serve_entered()
 
     @contextlib.contextmanager
     def signals(
@@ -249,6 +345,8 @@ class Server:
     def _what_is_left(self) -> list[str]:
         """What has not ended, in words for the log."""
         left = self._left or [_handler_for(each) for each in self.connections]
+        if self._lifetime.doing:
+            left = [*left, self._lifetime.doing]
         if not left and self._engine is not None:
             names = [*self._engine.left, *self._engine.living()]
             left = [f"the task {name!r}" for name in names if name not in OUR_TASKS]
@@ -296,6 +394,8 @@ class Server:
             return "draining"
         if self._life.phase is Phase.NEW:
             return "not listening yet"
+        if self._life.phase is Phase.STARTING:
+            return "starting"
         return "accepting is paused" if self.paused else None
 
     def _broken(self, error: Exception) -> None:
@@ -304,6 +404,22 @@ class Server:
         self._enter_engine().spawn(self.drain(), name="drain")
 
     # -- the end of a server -------------------------------------------------------------------
+
+    def request_end(self) -> None:
+        """Tell the server to end, as SIGTERM does (with the option `drain_delay`), and return at
+        once. May be called from any thread, and again. With workers, all of them end.
+
+        Raises `UsageError` when the server has not started.
+        """
+        if self._engine is None:
+            raise UsageError("the server has not started, and so can't be told to end")
+        if self._life.phase.told_to_end:
+            return
+        if self.process.asks_to_end is not None:
+            self.process.asks_to_end()
+            return
+        engine = self._engine
+        engine.call_from_thread(lambda: engine.spawn_background(self.end(), name="drain"))
 
     async def end(self) -> int:
         """Be not ready for as long as the option `drain_delay` says, then `drain`.
@@ -369,6 +485,7 @@ class Server:
         if not self._life.advance(Phase.DRAINING):
             await self._until_ended()
             return self.aborted
+        self._lifetime.give_up()
         try:
             return await self._drain(engine, timeout)
         except BaseException:
@@ -377,15 +494,19 @@ class Server:
             self.traffic.sessions.abort_late()
             raise
         finally:
-            self.traffic.close()
-            self._life.advance(Phase.ENDED)
-            assert self._ended is not None
-            self._ended.set()
+            self._end_traffic()
+
+    def _end_traffic(self) -> None:
+        self.traffic.close()
+        self._life.advance(Phase.ENDED)
+        assert self._ended is not None
+        self._ended.set()
 
     async def _drain(self, engine: Engine, timeout: float | None) -> int:
         traffic, began = self.traffic, engine.now()
         seconds = self.options.drain_timeout if timeout is None else timeout
         self.process.drain_begins(seconds)
+        self._ends_at = began + seconds
         traffic.stop_listening()
         # (Where the engine does one thing at a time, there is no such task: the acceptor is what
         # called the handler that runs.)
@@ -419,6 +540,10 @@ class Server:
     async def _until_ended(self) -> None:
         assert self._ended is not None
         await self._ended.wait()
+
+
+#: A lifespan: called with the server, it returns an async context manager, which gives the state.
+Lifespan: TypeAlias = Callable[[Server[Any]], AbstractAsyncContextManager[State_co]]
 
 
 def _handler_for(connection: Connection) -> str:

@@ -12,7 +12,7 @@ Meanwhile the server may end it: its housekeeping calls `Session.check`, a drain
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from anysock.engines.base import Binding, Engine, Event, Task
 from anysock.errors import AnysockError, NotServed
@@ -24,6 +24,8 @@ from anysock.server.process import OwnProcess
 from anysock.server.time_limits import Activity, TimeLimits
 from anysock.server.verdicts import how_it_ended, is_cancellation, may_be_an_interrupt, of_the_peer
 from anysock.streams.connection import Connection
+from anysock.streams.current import serves
+from anysock.streams.running import RunningServer
 from anysock.telemetry.events import CloseReason, Events
 
 
@@ -84,6 +86,7 @@ class Sessions:
 class Desk(NamedTuple):
     """What all sessions of a server share."""
 
+    server: RunningServer[Any]
     engine: Engine
     events: Events
     gate: AdmissionGate
@@ -205,6 +208,7 @@ class Session:
         """
         desk, connection = self._desk, self.connection
         task = self._runs_as(desk.engine.current_task())
+        serves(connection)
         reason = CloseReason.ABORTED
         lost: OSError | None = None
         try:

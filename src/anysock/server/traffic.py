@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from anysock import systemd
 from anysock.engines.base import Engine
@@ -23,6 +23,7 @@ from anysock.server.process import OwnProcess
 from anysock.server.session import Desk, Sessions
 from anysock.server.time_limits import TimeLimits
 from anysock.server.udp.service import UdpService, open_udp
+from anysock.streams.running import RunningServer
 from anysock.telemetry.events import Events
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Traffic:
 
     def __init__(
         self,
+        server: RunningServer[Any],
         handler: Handler,
         name: str | None,
         options: ServeOptions,
@@ -50,6 +52,7 @@ class Traffic:
         self.sessions = Sessions()
         #: What tls:// addresses show; None: there are none.
         self.certificates: Certificates | None = None
+        self._server = server
         self._handler = handler
         # What matters for UDP, which has no handlers but some of the standard ones.
         self._name = name
@@ -96,7 +99,14 @@ class Traffic:
         self._gate = AdmissionGate(engine, self._life, slots, options, events)
         handshake = Handshake(engine, options, self.certificates)
         desk = Desk(
-            engine, events, self._gate, handshake, self._handler, self.sessions, self._process
+            server=self._server,
+            engine=engine,
+            events=events,
+            gate=self._gate,
+            handshake=handshake,
+            handler=self._handler,
+            sessions=self.sessions,
+            process=self._process,
         )
         self._failures = failures = AcceptFailures(engine, events)
         self._acceptors = [Acceptor(each, desk, failures, broken) for each in listeners]

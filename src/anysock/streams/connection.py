@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Generic, Self
 
 from anysock.engines.base import PeerCredentials, SockAddr, Stream
+from anysock.errors import UsageError
 from anysock.streams.receiving import Receiving
+from anysock.streams.running import RunningServer, State_co
 from anysock.streams.sending import Sending
 
 if TYPE_CHECKING:
     from anysock.net.tls_session import TlsSession
+    from anysock.streams.connection_log import ConnectionLog
 
 
-class Connection(Receiving, Sending):
+# Numbers the connections of this process. (`next` on it is one step, also between threads.)
+_numbers = itertools.count(1)
+
+
+class Connection(Receiving, Sending, Generic[State_co]):
     """One connected peer. Handlers get one; `anysock.connect` makes one.
 
     Every operation may raise ConnectionError, or another OSError, when the peer or the network
@@ -30,6 +39,8 @@ class Connection(Receiving, Sending):
 
     The server closes a connection when its handler returns or raises. ``async with`` does it for
     a connection that you have made yourself.
+
+    ``Connection[App]`` is one of a server whose lifespan gives an ``App``: that is its `state`.
     """
 
     #: How long it was open, in seconds. Known once the server has closed it.
@@ -38,8 +49,17 @@ class Connection(Receiving, Sending):
     #: Whether `abort` was called.
     aborted = False
 
-    def __init__(self, stream: Stream) -> None:
+    #: What the lifespan of its server has given: see `Server`. None where there is none.
+    state: State_co = None  # type: ignore[assignment]
+
+    _log: ConnectionLog | None = None
+
+    def __init__(self, stream: Stream, server: RunningServer[State_co] | None = None) -> None:
         self._stream = stream
+        self._number = next(_numbers)
+        self._server = server
+        if server is not None:
+            self.state = server.state
         self._client: SockAddr | None = None
         # What has come and gone that is not the conversation's: the header of a proxy.
         self._overhead = 0
@@ -81,9 +101,36 @@ class Connection(Receiving, Sending):
         self.of_proxy = itself or client == self._stream.peer
         self._client = None if self.of_proxy else client
         self._overhead = overhead
+        self._log = None  # it has named the proxy
 
     def __repr__(self) -> str:
         return f"<Connection from {self.peer}>"
+
+    @property
+    def id(self) -> str:
+        """A short text that names this connection and no other of this machine, in the log and
+        elsewhere: the number of the process, and that of the connection in it, ``4711-17``."""
+        return f"{os.getpid()}-{self._number}"
+
+    @property
+    def server(self) -> RunningServer[State_co]:
+        """The `Server` that has accepted it. Raises `UsageError` for a connection that `connect`
+        has made, which has none."""
+        if self._server is None:
+            raise UsageError("this connection was not accepted by a server: it has none")
+        return self._server
+
+    @property
+    def log(self) -> ConnectionLog:
+        """A logger for what concerns this connection: its records carry `id` and `peer`.
+
+        It logs to ``anysock.handler``. Our log of text puts the two before the message; in JSON
+        they are fields; other formats can use ``%(connection)s`` and ``%(peer)s``."""
+        if self._log is None:
+            from anysock.streams.connection_log import ConnectionLog
+
+            self._log = ConnectionLog(self.id, self.peer)
+        return self._log
 
     @property
     def peer(self) -> SockAddr:

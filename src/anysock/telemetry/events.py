@@ -149,6 +149,10 @@ class Events:
         """A datagram from `source` was not answered. Emitted at most once a second for each reason;
         `left_out` like it were left out since the last."""
 
+    def lifespan_failed(self, at: str, error: BaseException) -> None:
+        """The lifespan raised `error`: `at` is ``start``, or ``end`` for what comes after. The
+        server does not start, or has ended, with an exception that says so."""
+
     def accepting_paused(self) -> None:
         """No connection is accepted until `accepting_resumed`; open connections go on."""
 

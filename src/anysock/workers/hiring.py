@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import pickle
 import sys
+from typing import Any
 
 from anysock.errors import UsageError
 from anysock.handlers import Handler
 from anysock.options.serve import MIN_UDP_RATE, ServeOptions
+from anysock.server.server import Lifespan
 from anysock.telemetry.events import Events
 from anysock.workers.process import WorkerProcess
 from anysock.workers.slots import MAX_WORKERS, SlotTable
@@ -16,33 +18,38 @@ from anysock.workers.sockets import SharedSockets
 from anysock.workers.staffing import MAX_WANTED
 
 
-def check(handler: Handler | str, options: ServeOptions, events: Events | None) -> None:
+def check(
+    handler: Handler | str,
+    lifespan: Lifespan[Any] | str | None,
+    options: ServeOptions,
+    events: Events | None,
+) -> None:
     """Raises `UsageError` when workers could not be started with that, ever."""
     if options.workers > MAX_WANTED:
         raise UsageError(f"--workers: at most {MAX_WANTED}")
     if not sys.executable:
         raise UsageError("--workers: this Python does not know its interpreter (sys.executable)")
     try:
-        pickle.dumps((handler, events))
+        pickle.dumps((handler, lifespan, events))
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise UsageError(
-            "--workers: the handler must be a function of a module, so that the workers can "
-            f"import it ({error})"
+            "--workers: the handler and its lifespan must be functions of a module, so that the "
+            f"workers can import them ({error})"
         ) from None
 
 
 class Hiring:
-    """Starts workers that serve ``handler, options, events`` on `sockets`: at most
+    """Starts workers that serve ``handler, lifespan, options, events`` on `sockets`: at most
     `max_connections`, all workers together."""
 
     def __init__(
         self,
-        server: tuple[Handler | str, ServeOptions, Events | None],
+        server: tuple[Handler | str, Lifespan[Any] | str | None, ServeOptions, Events | None],
         table: SlotTable,
         sockets: SharedSockets,
         max_connections: int,
     ) -> None:
-        self._handler, self._options, self._events = server
+        self._handler, self._lifespan, self._options, self._events = server
         self._table = table
         self._sockets = sockets
         self._max_connections = max_connections
@@ -55,7 +62,7 @@ class Hiring:
         if slot is None:
             raise OSError(f"{MAX_WORKERS} workers are there already, with those that are ending")
         return WorkerProcess.start(
-            (self._handler, self._options_of_one(wanted), self._events),
+            (self._handler, self._lifespan, self._options_of_one(wanted), self._events),
             [self._table.fd, *self._sockets.fds],
             generation=generation,
             slot=slot,

@@ -46,19 +46,19 @@ class WorkerProcess:
     @classmethod
     def start(
         cls,
-        server: tuple[Any, Any, Any],
+        server: tuple[Any, Any, Any, Any],
         inherited: Iterable[int],
         *,
         generation: int,
         **job: Any,
     ) -> WorkerProcess:
-        """Start a worker that serves ``handler, options, events``, with those descriptors; `job`
-        are further fields of `Job`.
+        """Start a worker that serves ``handler, lifespan, options, events``, with those
+        descriptors; `job` are further fields of `Job`.
 
         Raises one of `NOT_STARTED` when that can't be done now; then nothing is left of it.
         """
-        handler, _, events = server
-        module, path = _main_of(handler, events)
+        handler, lifespan, _, events = server
+        module, path = _main_of(handler, lifespan, events)
         control, theirs = pair()
         try:
             with theirs:

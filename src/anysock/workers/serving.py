@@ -7,7 +7,7 @@ import logging
 import signal
 import threading
 from contextlib import AbstractContextManager
-from typing import Unpack
+from typing import Any, Unpack
 
 from anysock.engines import make_engine
 from anysock.engines.base import Engine
@@ -21,7 +21,9 @@ from anysock.machine.process import end_by_sigterm, open_standard_descriptors
 from anysock.net.addresses import Address
 from anysock.options.keywords import ServeKeywords, options_of
 from anysock.options.serve import ServeOptions
-from anysock.server.server import Server
+from anysock.server import lifespan as lifespans
+from anysock.server.server import Lifespan, Server
+from anysock.streams.running import State_co
 from anysock.systemd import Notifier, NotifyEvents, WatchdogEvents
 from anysock.telemetry.events import EventGroup, Events, check_events
 from anysock.telemetry.logs import configure_logging, flush_log, has_handlers
@@ -30,9 +32,10 @@ _log = logging.getLogger("anysock")
 
 
 def serve(
-    handler: Handler | str,
+    handler: Handler[State_co] | str,
     options: ServeOptions | None = None,
     *,
+    lifespan: Lifespan[State_co] | str | None = None,
     events: Events | None = None,
     **keywords: Unpack[ServeKeywords],
 ) -> int:
@@ -45,14 +48,15 @@ def serve(
     has configured no logging, this does, with the options `log_level`, `log_format` and `log_time`.
 
     With the option `workers` above 1, processes of their own serve, and this one supervises them.
-    Then `handler` must be something that they can import; and a program that calls this does so
-    under ``if __name__ == "__main__":``, as with multiprocessing.
+    Then `handler` and `lifespan` must be something that they can import, and each worker runs the
+    lifespan; and a program that calls this does so under ``if __name__ == "__main__":``, as with
+    multiprocessing.
 
     The option `engine` takes the name of one, or an engine that was made for this: see `run`.
 
     Raises `UsageError` and `StartError`, whose messages say what to do (also where an engine runs
-    already: there, `Server` is what serves), and OSError when a
-    listening socket breaks while the server runs.
+    already: there, `Server` is what serves), `LifespanFailed` when the lifespan does not end well,
+    and OSError when a listening socket breaks while the server runs.
 
     >>> async def shout(connection):
     ...     async for line in connection.lines():
@@ -69,6 +73,8 @@ def serve(
     check_events(events)
     if not isinstance(handler, str):
         checked(handler)
+    if lifespan is not None and not isinstance(lifespan, str):
+        lifespans.prepare(lifespan, handler)
     if not has_handlers():
         configure_logging(options.log_level, options.log_format, options.log_time)
     open_standard_descriptors()
@@ -77,19 +83,23 @@ def serve(
         end_by_sigterm()
         _warn_of_ignored_sigterm()
     try:
-        return _serve(handler, options, events, on_main_thread)
+        return _serve(handler, lifespan, options, events, on_main_thread)
     finally:
         flush_log()  # before the caller says more, such as why it has failed
 
 
 def _serve(
-    handler: Handler | str, options: ServeOptions, events: Events | None, on_main_thread: bool
+    handler: Handler[Any] | str,
+    lifespan: Lifespan[Any] | str | None,
+    options: ServeOptions,
+    events: Events | None,
+    on_main_thread: bool,
 ) -> int:
     if options.workers > 1:
         from anysock.workers.supervisor import Supervisor
 
-        return Supervisor(handler, options, events).run()
-    server = Server(handler, options, events=events)
+        return Supervisor(handler, options, events, lifespan).run()
+    server: Server[Any] = Server(handler, options, lifespan=lifespan, events=events)
     notifier = Notifier()
     if notifier.anybody:
         server.events = EventGroup(server.events, NotifyEvents(notifier), WatchdogEvents(notifier))

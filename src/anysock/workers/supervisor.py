@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from anysock import systemd
 from anysock.engines.posix.machine import MACHINE
-from anysock.errors import AnysockError, StartError, UsageError
+from anysock.errors import AnysockError, LifespanFailed, StartError, UsageError
 from anysock.handlers import Handler
 from anysock.net.addresses import Address
 from anysock.net.certificates import server_context
@@ -19,6 +19,7 @@ from anysock.options.serve import ServeOptions
 from anysock.server.accept_policy import BACK_OFF_SECONDS
 from anysock.server.admission import connections_that_fit
 from anysock.server.process import tell_of_second_signal
+from anysock.server.server import Lifespan
 from anysock.telemetry.events import EventGroup, Events
 from anysock.telemetry.logs import LogEvents
 from anysock.workers import hiring
@@ -43,10 +44,14 @@ class Supervisor:
     """
 
     def __init__(
-        self, handler: Handler | str, options: ServeOptions, events: Events | None = None
+        self,
+        handler: Handler | str,
+        options: ServeOptions,
+        events: Events | None = None,
+        lifespan: Lifespan[Any] | str | None = None,
     ) -> None:
         self._options = options
-        self._server = (handler, options, events)
+        self._server = (handler, lifespan, options, events)
         self._emit: Events = EventGroup(LogEvents())
         self._staffing: Staffing[WorkerProcess] = Staffing(options.workers)
         #: The maximum of connections, for all workers together.
@@ -270,6 +275,9 @@ class Supervisor:
                     worker.figures = figures or worker.figures
                 case {"answer": int(number), "value": value}:
                     self._questions.answered(number, worker, value)
+                case {"end": True}:
+                    if self._ending is None:
+                        self._end()
                 case {"freed": True}:
                     self._tell_of_room(besides=worker)
 
@@ -347,7 +355,10 @@ class Supervisor:
         if worker.ending or self._ending is not None:
             self._aborted += worker.aborted + lost
             if worker.process.returncode and worker.ready:
-                self._emit.worker_died(worker.pid, how, cost, None)
+                why = worker.failure[0] if worker.failure else cost
+                self._emit.worker_died(worker.pid, how, why, None)
+                if worker.failure and self._failure is None:
+                    self._failure = LifespanFailed(worker.failure[0])
         elif worker.failure is not None and not self._announced:
             text, kind = worker.failure
             self._fail(StartError(text) if kind == 1 else UsageError(text))

@@ -43,7 +43,7 @@ _log = logging.getLogger("anysock")
 class Job:
     """What a worker is started for."""
 
-    #: Pickled: handler, options and events. To be read once the rest is in place.
+    #: Pickled: handler, lifespan, options and events. To be read once the rest is in place.
     server: bytes
     #: The program whose handler it is, as runpy wants it; both None where it needs no more than
     #: what can be imported.
@@ -68,14 +68,15 @@ class Worker:
         sys.path[:] = job.import_path
         if job.main_module or job.main_path:
             _take_the_place_of(job.main_module, job.main_path)
-        handler, options, events = _unpickled(job.server)
+        handler, lifespan, options, events = _unpickled(job.server)
         configure_logging(options.log_level, options.log_format, options.log_time)
         slots = SharedSlots(
             table, job.slot, job.max_connections, connections_that_fit(MACHINE), self._freed
         )
         # The supervisor logs what concerns all workers.
         log = EventGroup(LogEvents.of(options), without=FOR_ALL_WORKERS)
-        self.server = Server(handler, options, events=events or log, slots=slots)
+        self.server = Server(handler, options, lifespan=lifespan, events=events or log, slots=slots)
+        self.server.process.asks_to_end = lambda: control.send(end=True)
         self._figures: ServerFigures | None = None
         if job.figures:
             from anysock.admin.figures import ServerFigures
@@ -89,26 +90,28 @@ class Worker:
         # If this is lost, the other workers check by themselves, now and then.
         self._control.send_if_ready(freed=True)
 
-    def run(self) -> int:
-        """Serve until the supervisor, or a signal, has ended it; return how many were aborted."""
+    def run(self) -> None:
+        """Serve until the supervisor, or a signal, has ended it."""
         server = self.server
         server.process.exit_code = 0  # the supervisor has its own, for all
         server.process.before_exit = lambda: self._control.send(
             drained=max(server.aborted, 1), figures=self.last_figures
         )
         server.process.run(self.engine, self._serve())
-        return server.aborted
 
     async def _serve(self) -> None:
         # Until then a SIGTERM ends it at once: it serves nobody yet.
-        await self.server.start()
-        with self.server.signals((signal.SIGTERM,)):
+        server = self.server
+        await server.start()
+        with server.signals((signal.SIGTERM,)):
             try:
                 threading.Thread(target=self._obey, name="control", daemon=True).start()
             except RuntimeError as error:  # there is no room for another
                 raise StartError(f"can't start the thread of its supervisor: {error}") from None
-            self._control.send(ready=True)
-            await self.server.serve_forever()
+            await server.enter()
+            if not server.ending:
+                self._control.send(ready=True)
+            await server.serve_entered()
 
     def _obey(self) -> None:
         """Do what the supervisor says. When it is gone, drain: nothing restarts this worker."""
@@ -161,7 +164,7 @@ def _unpickled(data: bytes) -> Any:
     try:
         return pickle.loads(data)
     except (AttributeError, ImportError) as error:
-        raise UsageError(f"a worker can't find the handler: {error}") from None
+        raise UsageError(f"a worker can't find the handler or its lifespan: {error}") from None
 
 
 def _take_the_place_of(module: str | None, path: str | None) -> None:
@@ -188,12 +191,14 @@ def main() -> None:
     code = 0
     try:
         worker = Worker(control, control.receive_job())
-        aborted = worker.run()
-        control.send(drained=aborted, figures=worker.last_figures)
+        try:
+            worker.run()
+        finally:
+            control.send(drained=worker.server.aborted, figures=worker.last_figures)
     except EOFError:
         code = 1  # the supervisor was gone before it had told us anything
     except AnysockError as error:
-        control.send(failed=str(error), code=1 if isinstance(error, StartError) else 2)
+        control.send(failed=str(error), code=2 if isinstance(error, UsageError) else 1)
         code = 1
     flush_log()
     with contextlib.suppress(OSError):

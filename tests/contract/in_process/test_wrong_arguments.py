@@ -60,6 +60,12 @@ def refused(call, says, kind=TypeError):
         (lambda: wrongly.serve("echo", events=Silent()), "Silent.drained is async, and"),
         (lambda: wrongly.Server("echo", wrongly.ServeOptions(), workers=2), "not both"),
         (lambda: wrongly.Server("echo", engin="x"), "unexpected keyword argument 'engin'"),
+        (lambda: wrongly.Server("echo", lifespan=generator), "generator is no lifespan: @contextl"),
+        (lambda: wrongly.Server("echo", lifespan=main), "main is no lifespan: it has no `yield`"),
+        (lambda: wrongly.Server("echo", lifespan=main()), "it has been called already: give the f"),
+        (lambda: wrongly.Server("echo", lifespan=lambda: 1), "it is called with the server and n"),
+        (lambda: wrongly.serve("echo", lifespan=5), "5 is no lifespan: its type is int, which ca"),
+        (lambda: wrongly.serve("echo", lifespan="a.b"), "no lifespan 'a.b': name it as package.m"),
         (lambda: wrongly.serve("echo", bind=8000), 'such as "127.0.0.1:8000", not 8000'),
         (lambda: wrongly.Server("echo", bind=("h", 8000)), r'such as "127.0.0.1:8000", not 8000|h'),
         (lambda: wrongly.Server("echo", bind=[("h", 8)]), r"such as \"h:8\", not \('h', 8\)"),
@@ -230,7 +236,7 @@ def test_every_public_function_is_looked_at():
     """Whoever adds one looks at what it does with what is wrong."""
     functions = {name for name in anysock.__all__ if name[0].islower()}
     assert functions == {
-        "connect", "move_on_after", "observe", "run", "serve", "sleep", "spawn", "task_group",
-        "timeout", "to_thread",
+        "connect", "current_connection", "move_on_after", "observe", "relay", "run", "serve",
+        "sleep", "spawn", "task_group", "timeout", "to_thread",
     }  # fmt: skip
     assert set(ENGINES)

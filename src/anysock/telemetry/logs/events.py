@@ -141,6 +141,10 @@ class LogEvents(Events):
             left_out_note(left_out),
         )
 
+    def lifespan_failed(self, at: str, error: BaseException) -> None:
+        # For the traceback. The line that everybody sees is that of the exception.
+        _log.debug("the lifespan failed (%s)", at, exc_info=error)
+
     def accepting_paused(self) -> None:
         _log.info("accepting is paused")
 
@@ -237,7 +241,7 @@ def why_not_accepted(error: OSError) -> str:
 
 
 def _of(connection: Connection) -> dict[str, object]:
-    return {"peer": connection.peer}
+    return {"peer": connection.peer, "connection": connection.id}
 
 
 def _log_access(connection: Connection, reason: CloseReason, error: BaseException | None) -> None:
@@ -259,7 +263,7 @@ def _log_access(connection: Connection, reason: CloseReason, error: BaseExceptio
         sent,
         _because(error),
         extra={
-            "peer": connection.peer,
+            **_of(connection),
             "fields": {
                 "via": via,
                 "reason": reason.name.lower(),

@@ -80,6 +80,9 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         keep = "\n" if getattr(record, "of_lines", False) else ""
         text = printable(record.getMessage(), keep) + left_out_note(getattr(record, "left_out", 0))
+        if getattr(record, "of_handler", False):
+            whose = record.__dict__
+            text = f"{printable(str(whose['peer']))} [{whose['connection']}]: {text}"
         if self._with_level and record.levelno > logging.INFO:
             text = f"{record.levelname.lower()}: {text}"
         if self._with_time:
@@ -90,7 +93,8 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time (UTC), level, logger, message; peer and error where known.
+    """One JSON object a line: time (UTC), level, logger, message; peer, connection (its id) and
+    error where known.
 
     An access line also has ``via``, ``reason``, ``seconds``, ``bytes_in`` and ``bytes_out``. A
     record that follows others which a `FloodLimit` left out has their number, ``left_out``. Texts
@@ -105,9 +109,10 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        peer = getattr(record, "peer", None)
-        if peer is not None:
-            entry["peer"] = peer
+        for name in ("peer", "connection"):
+            value = getattr(record, name, None)
+            if value is not None:
+                entry[name] = value
         entry |= getattr(record, "fields", {})
         entry = printable_values(entry)
         if left_out := getattr(record, "left_out", 0):
