@@ -248,6 +248,10 @@ CONVERSATIONS: dict[str, tuple[list[bytes], list[bytes]]] = {
     "echo": ([b"a", b"b" * 1000], [b"a", b"b" * 1000]),
     # An incomplete one is not answered, three at once are.
     "lines": ([b"a\r\n", b"incomp", b"lete\n1\n2\n"], [b"a\r\n", b"", b"incomplete\n1\n2\n"]),
+    "frames": (
+        [b"\0\0\0\1a", b"\0\0", b"\0\2b", b"c" + b"\0\0\0\0" + b"\0\0\0\1d"],
+        [b"\0\0\0\1a", b"", b"", b"\0\0\0\2bc\0\0\0\0\0\0\0\1d"],
+    ),
 }
 
 
@@ -264,17 +268,17 @@ def test_every_server_does_its_work(kind, server):
         echoes(port, *CONVERSATIONS[kind.name])
 
 
-@pytest.mark.parametrize("generator", ["c", "python"])
-def test_a_comparison_of_lines(tmp_path, generator):
+@pytest.mark.parametrize(("kind", "generator"), [("lines", "python"), ("frames", "c")])
+def test_a_comparison_of_whole_messages(tmp_path, kind, generator):
     if generator == "c" and shutil.which("cc") is None:
         assert not os.environ.get("CI"), "there is no C compiler"
         pytest.skip("there is no C compiler")
     file, page = tmp_path / "bench.json", tmp_path / "bench.html"
     short = ("--duration", "100ms", "--warmup", "50ms", "--rounds", "1", "-c", "2")
     chosen = ("--server", "anysock selector", "--generator", generator, "--depth", "1,4")
-    done = bench("--work", "lines", *short, *chosen, "--json", str(file), "--html", str(page))
+    done = bench("--work", kind, *short, *chosen, "--json", str(file), "--html", str(page))
     tables = json.loads(file.read_text())["tables"]
-    assert list(tables) == ["lines, 2 × 64B", "lines, 2 × 64B, 4 on the way"]
+    assert list(tables) == [f"{kind}, 2 × 64B", f"{kind}, 2 × 64B, 4 on the way"]
     for name, rows in tables.items():
         assert name in done.stdout
         assert name in page.read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib.util
 import os
 import shutil
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from anysock.bench.processes import program
 from anysock.bench.work.kinds import ECHO, Kind
-from anysock.engines import ENGINES
+from anysock.engines import DEFAULT, ENGINES
 from anysock.errors import StartError
 
 _HERE = Path(__file__).parent
@@ -77,10 +78,20 @@ def _servers_of(kind: Kind) -> list[Server]:
     """Those of a kind of work for which a server must know where a message ends."""
     return [
         *(our_server(name, kind.handler) for name in ENGINES),
+        *_batching(kind),
         _peer("uvloop streams", "asyncio_streams", "--uvloop", kind.name, needs="uvloop"),
         _peer("asyncio streams", "asyncio_streams", kind.name),
         _peer("trio streams", "trio_streams", kind.name, needs="trio"),
     ]
+
+
+def _batching(kind: Kind) -> list[Server]:
+    """Ours with a handler that answers in batches: under the default engine alone, since it shows
+    what another text of the handler is worth."""
+    if kind.in_batches is None:
+        return []
+    server = our_server(DEFAULT, kind.in_batches)
+    return [dataclasses.replace(server, name=f"{server.name}, batches")]
 
 
 def _echo_servers(tools: Path | None) -> list[Server]:

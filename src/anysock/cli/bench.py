@@ -35,10 +35,10 @@ def _list_of(each: Value) -> Value:
 @click.option(
     "--work",
     "kind",
-    type=click.Choice(("echo", "lines")),
+    type=click.Choice(("echo", "lines", "frames")),
     default="echo",
     show_default=True,
-    help="What the servers do: send bytes back as they come, or each line once it is complete.",
+    help="What the servers do: send back bytes as they come, lines or frames when they are whole.",
 )
 @click.option(
     "-c",

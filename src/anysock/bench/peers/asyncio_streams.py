@@ -1,9 +1,10 @@
 """asyncio (or uvloop, with --uvloop): start_server, StreamReader and StreamWriter.
 
-python asyncio_streams.py [--uvloop] [echo|lines]
+python asyncio_streams.py [--uvloop] [echo|lines|frames]
 """
 
 import asyncio
+import contextlib
 import sys
 
 
@@ -19,7 +20,16 @@ async def lines(reader, writer):
         await writer.drain()
 
 
-HANDLERS = {"echo": echo, "lines": lines}
+async def frames(reader, writer):
+    with contextlib.suppress(asyncio.IncompleteReadError):  # the end of the stream
+        while True:
+            prefix = await reader.readexactly(4)
+            frame = await reader.readexactly(int.from_bytes(prefix, "big"))
+            writer.write(prefix + frame)
+            await writer.drain()
+
+
+HANDLERS = {"echo": echo, "lines": lines, "frames": frames}
 
 
 def closing(handler):

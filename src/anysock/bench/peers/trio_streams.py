@@ -1,6 +1,6 @@
 """trio: serve_tcp and SocketStream.
 
-python trio_streams.py [echo|lines]
+python trio_streams.py [echo|lines|frames]
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import trio
 
 
 class Reader:
-    """trio's streams have no buffer: who needs lines brings one."""
+    """trio's streams have no buffer: who needs lines or frames brings one."""
 
     def __init__(self, stream):
         self._stream = stream
@@ -28,6 +28,15 @@ class Reader:
                 break
             self._buffer += data
         return self._take(end)
+
+    async def readexactly(self, size):
+        """So many bytes; at the end of the stream what is left."""
+        while len(self._buffer) < size:
+            data = await self._stream.receive_some()
+            if not data:
+                break
+            self._buffer += data
+        return self._take(size)
 
     def _take(self, size):
         taken = bytes(self._buffer[:size])
@@ -46,7 +55,13 @@ async def lines(stream):
         await stream.send_all(line)
 
 
-HANDLERS = {"echo": echo, "lines": lines}
+async def frames(stream):
+    reader = Reader(stream)
+    while prefix := await reader.readexactly(4):
+        await stream.send_all(prefix + await reader.readexactly(int.from_bytes(prefix, "big")))
+
+
+HANDLERS = {"echo": echo, "lines": lines, "frames": frames}
 
 
 def until_it_breaks(handler):

@@ -13,3 +13,21 @@ async def lines(connection: Connection) -> None:
     """Send each line back, once it is complete."""
     async for line in connection.lines():
         await connection.send_all(line)
+
+
+async def lines_in_batches(connection: Connection) -> None:
+    """Send each line back, those that have come together by one send."""
+    while lines := await connection.recv_lines():
+        await connection.send_all(lines)
+
+
+async def frames(connection: Connection) -> None:
+    """Send each frame back, once it is complete."""
+    async for frame in connection.frames():
+        await connection.send_frame(frame)
+
+
+async def frames_in_batches(connection: Connection) -> None:
+    """Send each frame back, those that have come together by one send."""
+    while frames := await connection.recv_frames():
+        await connection.send_all([len(frame).to_bytes(4, "big") + frame for frame in frames])

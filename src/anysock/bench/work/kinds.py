@@ -24,6 +24,9 @@ class Kind:
     sizes: tuple[int, ...] = (64,)
     depths: tuple[int, ...] = (1, 16)
 
+    #: Our handler of it that sends the answers to what has come together by one send.
+    in_batches: str | None = None
+
     @property
     def is_echo(self) -> bool:
         """Whether a server need not know where a message ends."""
@@ -46,6 +49,14 @@ KINDS = {
             "anysock.bench.work.handlers:lines",
             baseline="asyncio streams",
             form={"lines": True},
+            in_batches="anysock.bench.work.handlers:lines_in_batches",
+        ),
+        Kind(
+            "frames",
+            "anysock.bench.work.handlers:frames",
+            baseline="asyncio streams",
+            form={"frames": True},
+            in_batches="anysock.bench.work.handlers:frames_in_batches",
         ),
     )
 }
