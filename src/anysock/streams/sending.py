@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from typing import IO, TypeAlias
 
 from anysock.engines.base import Data, Keepalive, Stream
@@ -36,7 +36,8 @@ class Sending:
         While the peer does not read, this waits. So a handler that sends before it receives
         again can't be made to hold more than one chunk. `data` is bytes, or a bytearray or
         memoryview of bytes that stays as it is until then; or a list or tuple of such pieces,
-        which are sent as one, without a copy of large ones (writev(2)).
+        which are sent as one: by one system call where the engine has it (writev(2)), and without a
+        copy of what is large.
         """
         if isinstance(data, (list, tuple)):
             if sum(map(len, data)) > _MOST_JOINED:
@@ -48,8 +49,8 @@ class Sending:
         """Send `pieces` by a stream that takes one at a time."""
         gone = False
         try:
-            for piece in pieces:
-                await self._stream.send_all(piece)
+            for data in _gathered(pieces):
+                await self._stream.send_all(data)
                 gone = True
         except BaseException:
             if gone:
@@ -129,6 +130,20 @@ class Sending:
         except (OSError, OverflowError, TypeError) as error:
             told = f"keepalive(idle={idle}, interval={interval}, probes={probes})"
             raise UsageError(f"{told}: the system refuses it: {error}") from None
+
+
+def _gathered(pieces: Sequence[Data]) -> Iterator[Data]:
+    """`pieces`, with neighbours joined up to `_MOST_JOINED` bytes; a larger one as it is."""
+    near: list[Data] = []
+    size = 0
+    for piece in pieces:
+        if near and size + len(piece) > _MOST_JOINED:
+            yield near[0] if len(near) == 1 else b"".join(near)
+            near, size = [], 0
+        near.append(piece)
+        size += len(piece)
+    if near:
+        yield near[0] if len(near) == 1 else b"".join(near)
 
 
 # A frame of at most so many bytes is sent with its prefix as one piece.
