@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import resource
+import shutil
 import signal
 import socket
 import struct
@@ -80,11 +81,12 @@ def wait_until(condition: Callable[[], Any], what: str, seconds: float = PATIENC
 
 
 class ServerProcess:
-    """``anysock serve`` in a process of its own, on a free port of 127.0.0.1."""
+    """``anysock serve`` in a process of its own, on a free port of 127.0.0.1; or a program, given
+    by its path, that takes ``--bind`` and ``--engine`` as it does."""
 
     def __init__(
         self,
-        handler: str = "echo",
+        handler: str | Path = "echo",
         *options: str,
         engine: str = "selector",
         bind: str | Sequence[str] = "127.0.0.1:0",
@@ -98,7 +100,8 @@ class ServerProcess:
         #: Patterns of ERROR and WARNING lines that the test has asked for.
         self.expected_errors: list[str] = []
         self.expected_code = expected_code
-        command = [*wrapper, sys.executable, *python_flags, "-m", "anysock", "serve", handler]
+        what = [str(handler)] if isinstance(handler, Path) else ["-m", "anysock", "serve", handler]
+        command = [*wrapper, sys.executable, *python_flags, *what]
         binds = [bind] if isinstance(bind, str) else bind
         command += [word for each in binds for word in ("--bind", each)]
         command += ["--engine", engine, *options]
@@ -126,7 +129,7 @@ class ServerProcess:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         try:
-            self.wait_for(r"listening on \S+ \(\w+\)", times=len(binds))
+            self.wait_for(r"listening on \S+ \([\w-]+\)", times=len(binds))
         except BaseException:
             self.kill()
             raise
@@ -295,6 +298,17 @@ def connect_to(address: str, timeout: float = PATIENCE) -> socket.socket:
         return client
     host, _, port = rest.rpartition(":")
     return socket.create_connection((host.strip("[]"), int(port)), timeout=timeout)
+
+
+def need(command: str) -> str:
+    """The path of a real client. Where it is missing, continuous integration must fail."""
+    path = shutil.which(command)
+    if path is None:
+        message = f"{command} is not installed here: .ci/run names the Debian package that has it"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    return path
 
 
 def free_port() -> int:

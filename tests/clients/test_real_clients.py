@@ -3,23 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 
-import pytest
-
-from tests.harness import PATIENCE, wait_until
-
-
-def need(command: str) -> str:
-    """The path of a real client. Where it is missing, continuous integration must fail."""
-    path = shutil.which(command)
-    if path is None:
-        message = f"{command} is not installed here: apt-get install telnet ncat socat"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
-    return path
+from tests.harness import PATIENCE, need, wait_until
 
 
 class Session:

@@ -1,0 +1,56 @@
+"""The examples of protocols as processes, as a user starts them, each for all tests of its file."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from tests.harness import PATIENCE, ServerProcess, need
+
+PROTOCOLS = Path(__file__).parents[2] / "examples" / "protocols"
+
+#: ``with serving("redis.py", engine) as server:``; see `ServerProcess`.
+Serving = Callable[..., AbstractContextManager[ServerProcess]]
+
+
+@pytest.fixture(scope="session")
+def serving(request: pytest.FixtureRequest) -> Serving:
+    """Start ``python examples/protocols/NAME --engine ENGINE OPTIONS`` on a free port; at the end,
+    tell it to end, and look at what it leaves: nothing open, exit code 0, and neither a warning nor
+    an error in its log. Scope: what the test likes, so that one process may serve many tests."""
+
+    @contextlib.contextmanager
+    def serving(name: str, engine: str, *options: str) -> Iterator[ServerProcess]:
+        failed_before = request.session.testsfailed
+        server = ServerProcess(PROTOCOLS / name, *options, engine=engine)
+        try:
+            yield server
+            # A test that has failed may leave clients behind; its own failure tells more.
+            if request.session.testsfailed == failed_before:
+                server.check()
+        finally:
+            server.kill()
+
+    return serving
+
+
+def run_client(
+    *command: str, say: bytes = b"", code: int | None = 0, seconds: float = PATIENCE
+) -> str:
+    """Run a real client to its end, and return what it prints. `code`: its exit code; None: any."""
+    done = subprocess.run(
+        [need(command[0]), *command[1:]],
+        input=say,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=seconds,
+        check=False,
+    )
+    output = done.stdout.decode(errors="replace")
+    assert code is None or done.returncode == code, f"exit code {done.returncode}:\n{output}"
+    return output
