@@ -86,6 +86,12 @@ class TlsTruncated(TlsError):
     the rest (RFC 8446, 6.1)."""
 
 
+class TlsInjection(TlsError):
+    """`Connection.start_tls` was called with bytes in the buffer that came in plain text: an
+    attacker on the way may have put them there, to be taken for what came by TLS (CVE-2011-0411).
+    They are thrown away, and nothing more can be received or sent."""
+
+
 class QueueFull(AnysockError):
     """`Queue.put_nowait` found no room."""
 

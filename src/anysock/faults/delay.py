@@ -57,6 +57,7 @@ class DelayedStream(TimedStream):
         self._lock = threading.Lock()
         self._more: Event | None = None
         self._room: Event | None = None
+        self._empty: Event | None = None
         # Set when the task that carries is gone; None: it was not needed yet.
         self._carried: Event | None = None
         self._failure: Exception | None = None
@@ -95,6 +96,15 @@ class DelayedStream(TimedStream):
 
     async def _send_end(self) -> None:
         self._put(None, self._chance.uniform(self._least, self._most))
+
+    async def until_handed_on(self) -> None:
+        while True:
+            with self._lock:
+                if not self._line:
+                    break
+                empty = self._empty = self._engine.event()
+            await empty.wait()
+        await super().until_handed_on()
 
     def abort(self) -> None:
         super().abort()
@@ -188,13 +198,15 @@ class DelayedStream(TimedStream):
             self._line.popleft()
             self._held -= _cost(piece.data)
             room = self._room if self._held < CAPACITY else None
-        if room is not None:
-            room.set()
+            empty = self._empty if not self._line else None
+        for event in (room, empty):
+            if event is not None:
+                event.set()
 
     def _wake_all(self) -> None:
         # State check and event creation happen under one lock, so that no wake-up is lost.
         with self._lock:
-            events = (self._more, self._room)
+            events = (self._more, self._room, self._empty)
         for event in events:
             if event is not None:
                 event.set()

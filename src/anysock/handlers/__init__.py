@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from anysock.errors import UsageError
 from anysock.faults import with_faults
 from anysock.handlers.checking import checked
+from anysock.options.checks import check_tls_is_spoken
 from anysock.options.units import raw_bytes
 from anysock.streams.connection import Connection
 from anysock.streams.running import State_co
@@ -38,9 +39,11 @@ def load_handler(name: str, options: ServeOptions) -> Handler:
     """The handler of that name: a standard one, or the user's own ``package.module:function``.
 
     The user's module is looked for in the current folder, too. Raises `UsageError` when it is not
-    found, and `WrongType` when it is no handler. `options` are for the handlers that take some.
+    found, and `WrongType` when it is no handler. `options` are for the handlers that take some; and
+    none of the standard ones starts TLS itself (`check_tls_is_spoken`).
     """
     if name in HANDLERS:
+        check_tls_is_spoken(options)
         module = importlib.import_module(f"anysock.handlers.{name}")
         if name == "lines":
             prefix = raw_bytes(options.prefix)

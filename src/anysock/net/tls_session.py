@@ -43,13 +43,19 @@ class TlsSession:
     Raises `TlsError` when the peer, or an attacker on the way, breaks the protocol; `take_output`
     may then return an alert for the peer. It can be used from several threads. `hostname` is the
     name that a client checks the server's certificate for; one that is no host name raises
-    `UsageError`.
+    `UsageError`. `where` is for the message to a client that speaks no TLS there.
     """
 
     def __init__(
-        self, context: ssl.SSLContext, *, server_side: bool, hostname: str | None = None
+        self,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool,
+        hostname: str | None = None,
+        where: str = "on a TLS port",
     ) -> None:
         self._server_side = server_side
+        self._where = where
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         try:
@@ -58,6 +64,12 @@ class TlsSession:
             )
         except (UnicodeError, ValueError) as error:
             raise UsageError(f"TLS can't ask for a host {hostname!r}: {error}") from None
+        except ssl.SSLError:
+            side = "client" if server_side else "server"
+            raise UsageError(
+                f"this ssl.SSLContext is for the other side, a {side}: make one with "
+                f"ssl.PROTOCOL_TLS_{'SERVER' if server_side else 'CLIENT'}"
+            ) from None
         # CPython lets other threads run while OpenSSL works, and OpenSSL works on one connection
         # in one thread at a time. (CPython has a lock of its own for that from 3.14 on.)
         self._lock = threading.Lock()
@@ -242,6 +254,11 @@ class TlsSession:
             finally:
                 self._incoming.write(withheld)
 
+    def fail(self, error: TlsError) -> None:
+        """From now on all of the above raises `error`, unless there is a failure already."""
+        if self._failure is None:
+            self._failure = error
+
     # -- within ----------------------------------------------------------------------------------
 
     def _give_more(self) -> bool:
@@ -309,7 +326,7 @@ class TlsSession:
             return
         if self._server_side:
             kind = "plain text" if _is_text(start) else "something that is no TLS"
-            text = f"{kind} on a TLS port: {start!r}"
+            text = f"{kind} {self._where}: {start!r}"
         elif echoed:
             text = "the server sends back what it gets: it does not speak TLS"
         else:

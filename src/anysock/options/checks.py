@@ -73,13 +73,18 @@ def check_together(options: Options) -> None:
 
 
 def _check_tls(options: Options) -> None:
-    if any(address.tls for address in options.addresses):
-        if options.tls_cert is None:
-            raise UsageError("--tls-cert: a tls:// address needs a certificate")
+    if options.tls_cert is not None:
         return
-    # An operator who asks for TLS must not get a server in plain text, open to everybody.
-    for name in ("tls_cert", "tls_key", "tls_client_ca"):
+    if any(address.tls for address in options.addresses):
+        raise UsageError("--tls-cert: a tls:// address needs a certificate")
+    for name in ("tls_key", "tls_client_ca"):
         if getattr(options, name) is not None:
-            raise UsageError(
-                f"{flag(name)}: no --bind address uses TLS; give one, such as tls://:8443"
-            )
+            raise UsageError(f"{flag(name)}: it has no effect without --tls-cert")
+
+
+def check_tls_is_spoken(options: Options) -> None:
+    """For a handler that can't start TLS itself. Raises `UsageError` when there is a certificate,
+    and no address that uses it: an operator who asks for TLS must not get a server in plain text,
+    open to everybody."""
+    if options.tls_cert is not None and not any(address.tls for address in options.addresses):
+        raise UsageError("--tls-cert: no --bind address uses TLS; give one, such as tls://:8443")

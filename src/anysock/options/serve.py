@@ -143,7 +143,8 @@ class ServeOptions:
     )
     tls_cert: str | None = option(
         None,
-        "Certificate of the tls:// addresses, followed by its intermediate certificates, in PEM.",
+        "Certificate of the tls:// addresses, and for handlers that start TLS themselves, followed "
+        "by its intermediate certificates, in PEM.",
         values.path,
         metavar="FILE",
         group="TLS",

@@ -12,6 +12,7 @@ from anysock.streams.connection import Connection
 from anysock.streams.costly import CostlyWork
 from anysock.streams.limiting import LimitedStream
 from anysock.streams.proxy_header import read_header
+from anysock.streams.tls_offer import TlsOffer
 from anysock.telemetry.events import CloseReason
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Refused(Exception):
 
 class Handshake:
     """Prepares connections for their handler, as the options say. `certificates` are what tls://
-    addresses show."""
+    addresses show, and handlers that start TLS themselves."""
 
     def __init__(
         self, engine: Engine, options: ServeOptions, certificates: Certificates | None
@@ -47,6 +48,7 @@ class Handshake:
         self._engine = engine
         self._options = options
         self._costly = CostlyWork(engine)
+        self._offer = TlsOffer(certificates, self.timeout, options.recv_size, self._costly)
 
     def may_be_a_proxy(self, connection: Connection) -> bool:
         """Whether its header is to be believed. On a Unix socket, the permissions of the file
@@ -88,8 +90,10 @@ class Handshake:
             raise Refused(reason, error, politely=True) from None
 
     def put_limits(self, connection: Connection) -> None:
-        """Put the limits of bytes and of speed around its stream."""
+        """Put the limits of bytes and of speed around its stream, and let its handler have what it
+        may start TLS with."""
         engine, options = self._engine, self._options
+        connection.tls_offer = self._offer
         if options.max_bytes is not None or options.rate_limit is not None:
             most, rate = options.max_bytes, options.rate_limit
             connection.wrap(lambda stream: LimitedStream(stream, engine, most=most, rate=rate))

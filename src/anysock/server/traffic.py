@@ -50,7 +50,7 @@ class Traffic:
         slots: Slots | None,
     ) -> None:
         self.sessions = Sessions()
-        #: What tls:// addresses show; None: there are none.
+        #: What tls:// addresses show, and handlers that start TLS; None: there are none.
         self.certificates: Certificates | None = None
         self._server = server
         self._handler = handler
@@ -77,11 +77,10 @@ class Traffic:
         bindings = [
             binding_told(each, engine.machine, events) for each in addresses if each.kind != "udp"
         ]
-        if any(binding.tls for binding in bindings):
+        if options.tls_cert is not None:
             # OpenSSL is loaded only where it is needed.
             from anysock.net.certificates import Certificates
 
-            assert options.tls_cert is not None, "ServeOptions has seen to that"
             self.certificates = Certificates(
                 options.tls_cert, options.tls_key, options.tls_client_ca
             )

@@ -23,6 +23,9 @@ def how_it_ended(connection: Connection) -> CloseReason:
     # A lost connection can't be aborted any more, though a handler may well try.
     if isinstance(lost, StreamAborted) or (connection.aborted and lost is None):
         return CloseReason.ABORTED
+    tls = connection.tls
+    if lost is not None and tls is not None and not tls.established:
+        return CloseReason.HANDSHAKE
     nothing_moved = connection.bytes_received == connection.bytes_sent == 0
     if nothing_moved and (lost is None or isinstance(lost, ConnectionResetError)):
         return CloseReason.NO_DATA  # health checks reset, too: that leaves nothing in TIME_WAIT

@@ -2,7 +2,8 @@
 
 - `connection`: `Connection`, what a handler is given: lines, counters, deadlines;
 - `wrapping`: what streams around another one share;
-- `tls`: TLS; `costly`: how handshakes take turns on one thread;
+- `tls`: TLS; `starting_tls`: TLS from the middle of a conversation, with what its server has for
+  that (`tls_offer`); `costly`: how handshakes take turns on one thread;
 - `limiting`: a limit of the rate;
 - `tracing`: bytes in the log;
 - `lock`: one task at a time.

@@ -15,8 +15,11 @@ from anysock.streams.running import RunningServer, State_co
 from anysock.streams.sending import Sending
 
 if TYPE_CHECKING:
+    import ssl
+
     from anysock.net.tls_session import TlsSession
     from anysock.streams.connection_log import ConnectionLog
+    from anysock.streams.tls_offer import TlsOffer
 
 
 # Numbers the connections of this process. (`next` on it is one step, also between threads.)
@@ -53,6 +56,14 @@ class Connection(Receiving, Sending, Generic[State_co]):
     state: State_co = None  # type: ignore[assignment]
 
     _log: ConnectionLog | None = None
+
+    #: The host that `anysock.connect` was given, as TLS asks for it; None: it was not, or none.
+    server_name: str | None = None
+
+    #: What its server has for `start_tls`.
+    #:
+    #: :meta private:
+    tls_offer: TlsOffer | None = None
 
     def __init__(self, stream: Stream, server: RunningServer[State_co] | None = None) -> None:
         self._stream = stream
@@ -176,6 +187,42 @@ class Connection(Receiving, Sending, Generic[State_co]):
         """How many bytes are kept in memory for it: arrived and not received yet, or given to a
         `send_all` that waits. What its handler keeps is not included."""
         return self.buffered + self._stream.held
+
+    async def start_tls(
+        self,
+        context: ssl.SSLContext | None = None,
+        *,
+        server_side: bool,
+        server_name: str | None = None,
+    ) -> None:
+        """Speak TLS from here on: what STARTTLS asks for. To be called when the last line of plain
+        text is received, and the answer to it is sent.
+
+        A handler of a server says ``server_side=True``; without `context` it shows the certificates
+        of the option `tls_cert`. A client checks the server's certificate for `server_name` (None:
+        the host that `anysock.connect` was given); without `context` it trusts the authorities that
+        the system trusts.
+
+        >>> async def smtp(connection):
+        ...     async for line in connection.lines():
+        ...         if line.upper() == b"STARTTLS\r\n":
+        ...             await connection.send_all(b"220 go ahead\r\n")
+        ...             await connection.start_tls(server_side=True)
+
+        Forget what was said before: in plain text, anybody on the way may have said it.
+
+        Raises `TlsInjection` when something is buffered (or was put back by `unread`): it has come
+        in plain text, behind the line that was received last, and would be taken for what comes by
+        TLS (CVE-2011-0411; its twin is a server's answer in plain text). Raises `TlsError` when the
+        handshake fails, or in a server takes longer than its option `handshake_timeout`. After
+        either, and when it is cancelled, nothing can be received or sent any more; a handler need
+        not catch them. Raises `StreamBusy` when another task receives or sends here, and
+        `UsageError` when there is no certificate to show, or no name to ask for; then nothing has
+        happened.
+        """
+        from anysock.streams.starting_tls import start_tls
+
+        await start_tls(self, context, server_side=server_side, server_name=server_name)
 
     @property
     def stream(self) -> Stream:

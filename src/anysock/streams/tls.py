@@ -53,6 +53,8 @@ class TlsStream(WrappedStream):
     from then on.
     """
 
+    opaque = True
+
     def __init__(
         self,
         inner: Stream,
@@ -61,9 +63,10 @@ class TlsStream(WrappedStream):
         server_side: bool,
         hostname: str | None = None,
         costly: CostlyWork | None = None,
+        where: str = "on a TLS port",
     ) -> None:
         super().__init__(inner)
-        self._session = TlsSession(context, server_side=server_side, hostname=hostname)
+        self._session = TlsSession(context, server_side=server_side, hostname=hostname, where=where)
         self._costly = costly
         self._unsent = 0
         self._most = _MAX_RECEIVED
@@ -109,19 +112,29 @@ class TlsStream(WrappedStream):
         """Agree with the peer on how to speak. To be called once, before everything else.
 
         Raises `TlsError`, which says what was wrong, when the two can't agree, or what comes is
-        no TLS. Takes as long as the peer does: put a deadline around it.
+        no TLS. Takes as long as the peer does: put a deadline around it. Meanwhile, other tasks
+        that receive or send here get `StreamBusy`.
         """
-        try:
-            while not await self._step():
-                await self._flush()
-                if self._session.behind:
-                    await current_engine().sleep(0)
-                elif not await self._feed():
-                    raise TlsError("ended on our side before the TLS handshake was done")
-        except TlsError as error:
-            await self._lose(error)
-            raise
-        await self._flush()
+        with self._one_sends, self._one_receives:
+            try:
+                while not await self._step():
+                    await self._flush()
+                    if self._session.behind:
+                        await current_engine().sleep(0)
+                    elif not await self._feed():
+                        raise TlsError("ended on our side before the TLS handshake was done")
+            except TlsError as error:
+                await self._lose(error)
+                raise
+            await self._flush()
+
+    def refuse(self, error: TlsError) -> TlsError:
+        """Speak no TLS after all: from now on each receive and each send raises `error`, unless
+        the connection is lost already. Returns it."""
+        self._session.fail(error)
+        if self._inner.lost is None:
+            self._state.lose(error)
+        return error
 
     async def _step(self) -> bool:
         if self._costly is None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Iterator
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, TypeVar
 
 from anysock.engines.base import Data, Keepalive, PeerCredentials, SockAddr, Stream
 from anysock.engines.stream_state import StreamState
 from anysock.errors import AnysockError
 from anysock.streams.lock import Claim
+
+S = TypeVar("S", bound=Stream)
 
 
 class WrappedStream:
@@ -17,6 +19,9 @@ class WrappedStream:
 
     #: See `Stream`: what is changed on its way is changed as a whole.
     vectored = False
+    #: Whether what goes through the stream inside is another language than ours, as with TLS: then
+    #: nothing is put between the two.
+    opaque = False
 
     def __init__(self, inner: Stream) -> None:
         self._inner = inner
@@ -87,6 +92,22 @@ class WrappedStream:
 
     def end_receiving(self) -> None:
         self._inner.end_receiving()
+
+    def put_inside(self, make: Callable[[Stream], S]) -> S:
+        """Put a stream around the innermost one, or around the outermost that is `opaque`, beneath
+        all that stand around that; and return it. To be called while nobody receives or sends."""
+        inner = self._inner
+        if isinstance(inner, WrappedStream) and not inner.opaque:
+            return inner.put_inside(make)
+        made = make(inner)
+        self._inner = made
+        return made
+
+    async def until_handed_on(self) -> None:
+        """Wait until all that was sent is handed to the innermost stream: one that delays returns
+        from `send_all` before. Raises nothing of what has become of it."""
+        if isinstance(self._inner, WrappedStream):
+            await self._inner.until_handed_on()
 
     async def close(self) -> None:
         await self._inner.close()

@@ -186,6 +186,8 @@ async def connect(
         tls = default_client_context()
     _, stream = await connect_to_any(engine, candidates, trying=trying)
     connection = Connection(stream)
+    if address.host:
+        connection.server_name = address.server_name
     if address.tls:
         assert tls is not None
         await _shake_hands(connection, tls, address.server_name)
