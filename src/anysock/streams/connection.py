@@ -205,8 +205,8 @@ class Connection(Receiving, Sending, Generic[State_co]):
 
         >>> async def smtp(connection):
         ...     async for line in connection.lines():
-        ...         if line.upper() == b"STARTTLS\r\n":
-        ...             await connection.send_all(b"220 go ahead\r\n")
+        ...         if line.upper() == b"STARTTLS\\r\\n":
+        ...             await connection.send_all(b"220 go ahead\\r\\n")
         ...             await connection.start_tls(server_side=True)
 
         Forget what was said before: in plain text, anybody on the way may have said it.
