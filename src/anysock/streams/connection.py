@@ -224,6 +224,13 @@ class Connection(Receiving, Sending, Generic[State_co]):
 
         await start_tls(self, context, server_side=server_side, server_name=server_name)
 
+    def discard_buffered(self) -> int:
+        """Throw away what is buffered; return how many bytes that were.
+
+        :meta private:
+        """
+        return len(self._buffer.take_rest()) if self._buffer else 0
+
     @property
     def stream(self) -> Stream:
         """The stream below: for the server, and for code that builds on `Connection`."""

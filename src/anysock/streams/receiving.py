@@ -266,13 +266,6 @@ class Receiving:
         """Put `data` back: the next receive begins with it. To be called while no task receives."""
         (self._buffer or self._own_buffer()).unread(data)
 
-    def discard_buffered(self) -> int:
-        """Throw away what is buffered; return how many bytes that were.
-
-        :meta private:
-        """
-        return len(self._buffer.take_rest()) if self._buffer else 0
-
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
