@@ -1,6 +1,7 @@
 """The engines: one file or folder an I/O model, and the registry that says which there are.
 
 - `base`, `machine`, `stream`, `datagrams`: the contract; `stream_state` is the state of a stream;
+- `finished`: an awaitable that engines hand out when nothing is left to wait for;
 - `current`, `running`: which engine runs the calling code;
 - `blocking/` (and `threads`), `polling`, `selector`, `asyncio/`, `uvloop`, `trio/`: the engines;
   `nonblocking/` is what `polling` and `selector` share;

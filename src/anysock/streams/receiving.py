@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from anysock.engines.base import Stream
 from anysock.engines.current import current_engine
+from anysock.engines.finished import FINISHED
 from anysock.errors import PEER_FAULTS, BadFrame, EndOfStream, MessageTooLong, UsageError
 from anysock.net.frames import MAX_FRAME, ByteOrder, Framing, Prefix, framing
 from anysock.net.receive_buffer import MAX_LINE, ReceiveBuffer
@@ -77,8 +78,10 @@ class Receiving:
         Raises `EndOfStream`, which holds what did come, when the peer ends the stream before.
         """
         buffer = self._buffer or self._own_buffer()
-        if buffer:
+        if buffer.data:
             await self._in_a_row()
+        elif size > 0:
+            await self._feed(buffer, size)
         while len(buffer) < size:
             await self._feed(buffer, size)
         return buffer.take(size) if size else b""
@@ -285,11 +288,10 @@ class Receiving:
             raise self.fault
         buffer.feed(data)
 
-    async def _in_a_row(self) -> None:
-        """Something is there: mostly, return at once."""
+    def _in_a_row(self) -> Awaitable[None]:
+        """Something is there: mostly, there is nothing to wait for."""
         self._left_in_a_row -= 1
-        if not self._left_in_a_row:
-            await self._let_others_run()
+        return FINISHED if self._left_in_a_row else self._let_others_run()
 
     async def _let_others_run(self) -> None:
         # Called before anything is taken, so that a receive that is cancelled here loses nothing;
@@ -357,7 +359,22 @@ class _Frames:
         return self
 
     async def __anext__(self) -> bytes:
-        frame = await self._connection._recv_frame(self._framing)
+        connection, framing = self._connection, self._framing
+        buffer = connection._buffer
+        if buffer is not None and not buffer.data:
+            data = await connection._stream.recv()
+            if not data:
+                raise StopAsyncIteration
+            # Mostly one frame comes at a time, and is all that comes. Without `Framing.head`, and
+            # a coroutine less: 0.4 µs of 8 that a frame takes.
+            size = framing.prefix
+            if size and (
+                int.from_bytes(data[:size], framing.byteorder) == len(data) - size
+                and len(data) <= framing.max_bytes + size
+            ):
+                return data[size:]
+            buffer.feed(data)
+        frame = await connection._recv_frame(framing)
         if frame is None:
             raise StopAsyncIteration
         return frame

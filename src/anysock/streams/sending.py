@@ -64,8 +64,12 @@ class Sending:
 
         Raises `UsageError` for more bytes than the prefix can say.
         """
-        head = framing(prefix, byteorder, 0).prefixed(len(data))
-        if len(data) <= _SMALL_FRAME:
+        size = len(data)
+        if prefix in _NUMBERS and size < 256:
+            head = size.to_bytes(prefix, byteorder)
+        else:
+            head = framing(prefix, byteorder, 0).prefixed(size)
+        if size <= _SMALL_FRAME:
             return self.send_all(head + data)
         return self.send_all((head, data))
 
@@ -145,6 +149,9 @@ def _gathered(pieces: Sequence[Data]) -> Iterator[Data]:
     if near:
         yield near[0] if len(near) == 1 else b"".join(near)
 
+
+# The prefixes that are numbers. What fits into the shortest fits into all.
+_NUMBERS = (4, 2, 1, 8)
 
 # A frame of at most so many bytes is sent with its prefix as one piece.
 _SMALL_FRAME = 65_536

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import socket
@@ -10,6 +9,7 @@ import types
 from collections.abc import Awaitable, Generator, Sequence
 
 from anysock.engines.base import Data, Engine, SockAddr
+from anysock.engines.finished import FINISHED
 from anysock.engines.posix.datagrams import SocketDatagrams
 from anysock.engines.posix.streams import (
     IOV_MAX,
@@ -24,21 +24,6 @@ from anysock.errors import Cancelled
 from anysock.loop.kernel import Kernel
 from anysock.loop.tasks import Wait, suspend
 from anysock.loop.waits import Descriptor, ReadWait, Sleep, WriteWait
-
-
-@types.coroutine
-def _finished() -> Generator[Wait, None, None]:
-    return
-    yield
-
-
-# An awaitable that is already finished: what a `send_all` hands out that sent everything. To await
-# a generator that has ended calls nothing and makes nothing (11 ns, where an object whose
-# `__await__` hands out an empty iterator takes 48, and a coroutine 90).
-_DONE: Awaitable[None] = _finished()
-with contextlib.suppress(StopIteration):
-    next(_DONE)  # type: ignore[call-overload]
-
 
 # On a socket, read(2) and write(2) do what recv(2) and send(2) do (socket(7)). Python's functions
 # for them take their arguments without a tuple, and know nothing of timeouts: 0.1 µs a message
@@ -178,7 +163,7 @@ class NonblockingStream(SocketStream):
                 # The others first. But not here: what is sent can't be taken back, should the
                 # task be cancelled meanwhile.
                 self._write_fd = _NOT_YET
-            return _DONE
+            return FINISHED
         self._write_fd = _NOT_NOW
         return self._send_rest(memoryview(data)[sent:], sent)
 
