@@ -180,6 +180,8 @@ class NonblockingStream(SocketStream):
 
     def _send_pieces(self, pieces: Sequence[Data]) -> Awaitable[None]:
         """Send all the pieces as one."""
+        if len(pieces) == 1:
+            return self.send_all(pieces[0])
         if sum(map(len, pieces)) <= MAX_JOINED:
             return self.send_all(b"".join(pieces))
         return self._send_vector([memoryview(piece).cast("B") for piece in pieces if len(piece)])
