@@ -281,8 +281,12 @@ class Engine(Protocol):
         """Let `seconds` pass; with 0, let the others run."""
         ...
 
-    def scope(self, seconds: float | None = None) -> Scope:
-        """A block that is given up after `seconds`; None: only when its `cancel` is called."""
+    def scope(self, seconds: float | None = None, *, shield: bool = False) -> Scope:
+        """A block that is given up after `seconds`; None: only when its `cancel` is called.
+
+        With `shield`, what comes from outside of the block is held back while it runs: the end of
+        the task, and scopes around the block, those that shield included, though they were given up
+        before it was entered. It is raised at the first await after the block."""
         ...
 
     def past_cancellations(self) -> AbstractContextManager[object]:

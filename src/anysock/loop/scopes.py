@@ -17,14 +17,26 @@ from anysock.loop.waits import WaitKernel
 class Scope:
     """``async with`` block that ends early, and quietly, when it fires.
 
-    It fires `seconds` after it was entered (None: never), or when `cancel` is called.
+    It fires `seconds` after it was entered (None: never), or when `cancel` is called. With
+    `shield`, nothing from outside of it is raised within.
     """
 
-    __slots__ = ("_cancelled", "_kernel", "_seconds", "_task", "_timer", "fired")
+    __slots__ = (
+        "_cancelled",
+        "_kernel",
+        "_seconds",
+        "_shield",
+        "_task",
+        "_timer",
+        "depth",
+        "fired",
+    )
 
-    def __init__(self, kernel: WaitKernel, seconds: float | None) -> None:
+    def __init__(self, kernel: WaitKernel, seconds: float | None, shield: bool = False) -> None:
         self._kernel = kernel
         self._seconds = seconds
+        self._shield = shield
+        self.depth = 0
         self._task: Task | None = None
         self._timer: Timer | None = None
         self._cancelled = False
@@ -42,6 +54,10 @@ class Scope:
         kernel = self._kernel
         self._task = kernel.current
         assert self._task is not None
+        if self._shield:
+            self.depth = self._task.shield()
+        elif self._task.shields is not None:
+            self.depth = self._task.shields.depth
         if self._cancelled:
             self._task.cancel(self)
         elif self._seconds is not None:
@@ -57,5 +73,7 @@ class Scope:
             self._kernel.timers.cancel(self._timer)
         # It may have fired while the block was already on its way out.
         task.cancellations = tuple(other for other in task.cancellations if other.scope is not self)
+        if self._shield:
+            task.unshield()
         self.fired = isinstance(error, Cancelled) and error.scope is self
         return self.fired

@@ -47,6 +47,24 @@ def suspend(wait: Wait) -> Generator[Wait, Any, Any]:
     return (yield wait)
 
 
+class CancelScope(Protocol):
+    """What a task needs of a scope."""
+
+    #: How many shields its block is in, with its own.
+    depth: int
+
+
+class Shields:
+    """The blocks of a task that hold back what comes from outside: how many it is in, and what they
+    hold."""
+
+    __slots__ = ("depth", "held")
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.held: list[tuple[int, Cancelled]] = []
+
+
 class TaskKernel(Protocol):
     """What a task needs of the kernel."""
 
@@ -72,6 +90,7 @@ class Task:
         "outcome",
         "owned",
         "send",
+        "shields",
         "wait",
     )
 
@@ -99,6 +118,8 @@ class Task:
         self.owned = False
         # (Few tasks are joined or cancelled, so that a container for it would only cost memory.)
         self.joiners: dict[Task, None] | None = None
+        # None while it is in no block that shields it.
+        self.shields: Shields | None = None
         self._result: Any = None
         self._exception: BaseException | None = None
 
@@ -106,7 +127,7 @@ class Task:
         state = "done" if self.done else f"paused on {self.wait}" if self.wait else "ready"
         return f"<Task {self.name!r} {state}>"
 
-    def cancel(self, scope: object | None = None) -> None:
+    def cancel(self, scope: CancelScope | None = None) -> None:
         """Raise `Cancelled` at the task's next await (the present one, if it is paused), once.
 
         A task that is about to run is not cut off from what woke it: it gets that first, and
@@ -118,6 +139,14 @@ class Task:
         if scope is None:
             self.cancelling = True
         cancelled = Cancelled(scope)
+        if (shields := self.shields) is not None:
+            depth = 0 if scope is None else scope.depth
+            if depth < shields.depth:
+                shields.held.append((depth, cancelled))
+                return
+        self._deliver(cancelled)
+
+    def _deliver(self, cancelled: Cancelled) -> None:
         paused_on = self.wait
         if paused_on is not None and self is not self._kernel.current:
             paused_on.leave(self)
@@ -129,6 +158,33 @@ class Task:
             # by. Taken away, the kernel's fast path cannot mistake the next pause for the same.
             paused_on.leave(self)
             self.wait = None
+
+    def shield(self) -> int:
+        """From now on, until `unshield`, only scopes that are entered later, or now, cancel it.
+        Returns how many shields it is in. To be called by the task itself."""
+        if self.shields is None:
+            self.shields = Shields()
+        shields = self.shields
+        for cancelled in self.cancellations:
+            scope: Any = cancelled.scope
+            shields.held.append((0 if scope is None else scope.depth, cancelled))
+        self.cancellations = ()
+        shields.depth += 1
+        return shields.depth
+
+    def unshield(self) -> None:
+        """The end of the block that `shield` has begun."""
+        shields = self.shields
+        assert shields is not None
+        shields.depth -= 1
+        held, shields.held = shields.held, []
+        if not shields.depth:
+            self.shields = None
+        for depth, cancelled in held:
+            if depth < shields.depth:
+                shields.held.append((depth, cancelled))
+            else:
+                self._deliver(cancelled)
 
     async def join(self) -> Any:
         """Wait until the task is done; return its result, or raise its exception.

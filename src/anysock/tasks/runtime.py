@@ -111,6 +111,37 @@ def move_on_after(seconds: float | None) -> Scope:
     return current_engine().scope(seconds)
 
 
+def shielded(seconds: float) -> Scope:
+    """``async with shielded(2):`` holds back what would end the block from outside, for at most 2
+    seconds: for clean-up that must not be cut off.
+
+    While the block runs, the task can't be cancelled, be it by its `cancel`, by a `timeout` or a
+    task group around the block, or by the end of the server. That is raised at the first `await`
+    after the block. A block that takes longer is given up, quietly, as one of `move_on_after` is
+    (`scope.fired` tells), for a clean-up that waits for ever must not hold up the end of the
+    program. What is inside of the block, such as a `timeout`, works as ever; so blocks nest.
+
+    What is sent or received in it fails when the connection is aborted. Under `asyncio` and
+    `uvloop`, it does not hold back what asyncio itself does: ``asyncio.Task.cancel``, called by
+    hand, and ``asyncio.timeout``.
+
+    >>> async def main():
+    ...     async with move_on_after(0.01) as outer:
+    ...         try:
+    ...             await sleep(60)
+    ...         finally:
+    ...             async with shielded(5):
+    ...                 await sleep(0.02)
+    ...                 print("cleaned up")
+    ...     return outer.fired
+    >>> run(main)
+    cleaned up
+    True
+    """
+    arguments.check_seconds(seconds, "shielded")
+    return current_engine().scope(seconds, shield=True)
+
+
 def timeout(seconds: float | None) -> Timeout:
     """``async with timeout(5):`` raises TimeoutError when the block takes more than 5 seconds.
 

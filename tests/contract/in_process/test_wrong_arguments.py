@@ -237,6 +237,6 @@ def test_every_public_function_is_looked_at():
     functions = {name for name in anysock.__all__ if name[0].islower()}
     assert functions == {
         "connect", "current_connection", "move_on_after", "observe", "relay", "run", "serve",
-        "sleep", "spawn", "task_group", "timeout", "to_thread",
+        "shielded", "sleep", "spawn", "task_group", "timeout", "to_thread",
     }  # fmt: skip
     assert set(ENGINES)

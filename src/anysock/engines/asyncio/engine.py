@@ -134,8 +134,8 @@ class AsyncioEngine(PosixEngine):
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
-    def scope(self, seconds: float | None = None) -> AsyncioScope:
-        return AsyncioScope(seconds)
+    def scope(self, seconds: float | None = None, *, shield: bool = False) -> AsyncioScope:
+        return AsyncioScope(seconds, shield)
 
     def past_cancellations(self) -> contextlib.AbstractContextManager[object]:
         return past_cancellations()

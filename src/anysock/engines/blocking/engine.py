@@ -182,8 +182,8 @@ class BlockingEngine(PosixEngine):
         while (left := end - time.monotonic()) > 0:
             task.wait(min(left, NEVER))
 
-    def scope(self, seconds: float | None = None) -> BlockingScope:
-        return BlockingScope(seconds)
+    def scope(self, seconds: float | None = None, *, shield: bool = False) -> BlockingScope:
+        return BlockingScope(seconds, shield)
 
     async def to_thread(self, func: Callable[..., T], *args: Any) -> T:
         # It holds up only its own task, which waits anyway. What it sets stays its own, as if it

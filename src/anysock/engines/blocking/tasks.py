@@ -59,6 +59,8 @@ class BlockingTask:
         self.done = False
         #: The scopes that the task is in, and that have not fired.
         self.scopes: list[BlockingScope] = []
+        #: While it is in blocks that shield it: the scopes around each, which wait.
+        self.held_back: list[list[BlockingScope]] = []
         self._coro = coro
         # What the task sets is its own; what was set where it was spawned is there.
         self._context = contextvars.copy_context()
@@ -116,7 +118,7 @@ class BlockingTask:
 
         Raises `Cancelled` when the task was cancelled, or when a deadline has passed.
         """
-        if self._cancelled and not self._cancel_delivered:
+        if self._cancelled and not self._cancel_delivered and not self.held_back:
             self._cancel_delivered = True
             raise Cancelled
         if not self.scopes:
@@ -131,7 +133,7 @@ class BlockingTask:
     @property
     def is_late(self) -> bool:
         """Whether `time_left` would raise."""
-        if self._cancelled and not self._cancel_delivered:
+        if self._cancelled and not self._cancel_delivered and not self.held_back:
             return True
         return bool(self.scopes) and min(scope.when for scope in self.scopes) <= time.monotonic()
 
@@ -178,10 +180,12 @@ class BlockingTask:
 
 
 class BlockingScope:
-    """``async with`` block that ends early: it bounds each wait within the block."""
+    """``async with`` block that ends early: it bounds each wait within the block. With `shield`,
+    nothing from outside does."""
 
-    def __init__(self, seconds: float | None) -> None:
+    def __init__(self, seconds: float | None, shield: bool = False) -> None:
         self._seconds = seconds
+        self._shield = shield
         self._task: BlockingTask | None = None
         #: When it fires, by the monotonic clock.
         self.when = math.inf
@@ -196,12 +200,17 @@ class BlockingScope:
         self._task = running_task()
         if self._seconds is not None:
             self.when = min(self.when, time.monotonic() + self._seconds)
+        if self._shield:
+            self._task.held_back.append(self._task.scopes)
+            self._task.scopes = []
         self._task.scopes.append(self)
         return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         assert self._task is not None
-        if self in self._task.scopes:
+        if self._shield:
+            self._task.scopes = self._task.held_back.pop()
+        elif self in self._task.scopes:
             self._task.scopes.remove(self)
         self.fired = isinstance(error, Cancelled) and error.scope is self
         return self.fired

@@ -134,8 +134,8 @@ class NonblockingEngine(PosixEngine):
     async def sleep(self, seconds: float) -> None:
         await suspend(Sleep(self._kernel, seconds))
 
-    def scope(self, seconds: float | None = None) -> Scope:
-        return Scope(self._kernel, seconds)
+    def scope(self, seconds: float | None = None, *, shield: bool = False) -> Scope:
+        return Scope(self._kernel, seconds, shield)
 
     async def to_thread(self, func: Callable[..., T], *args: Any) -> T:
         if self._threads is None:

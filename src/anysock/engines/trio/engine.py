@@ -176,8 +176,8 @@ class TrioEngine(PosixEngine):
     async def sleep(self, seconds: float) -> None:
         await deliver_cancel_once(trio.sleep(max(seconds, 0)))
 
-    def scope(self, seconds: float | None = None) -> TrioScope:
-        return TrioScope(seconds)
+    def scope(self, seconds: float | None = None, *, shield: bool = False) -> TrioScope:
+        return TrioScope(seconds, shield)
 
     def past_cancellations(self) -> contextlib.AbstractContextManager[object]:
         return past_cancellations()

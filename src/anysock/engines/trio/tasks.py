@@ -29,9 +29,11 @@ class TrioScope:
     shield, so that it gets no other.
     """
 
-    def __init__(self, seconds: float | None) -> None:
+    def __init__(self, seconds: float | None, shield: bool = False) -> None:
         self._seconds = seconds
-        self._outer = trio.CancelScope()
+        #: Whether it holds back what comes from outside.
+        self.shields = shield
+        self._outer = trio.CancelScope(shield=shield)
         self._inner = trio.CancelScope()
         self._task: TrioTask | None = None
         self.fired = False
@@ -180,7 +182,7 @@ async def deliver_cancel_once(awaitable: Awaitable[T]) -> T:
     except trio.Cancelled:
         # The innermost first: the others deliver theirs outside of its block.
         for scope in reversed(running_task().scopes):
-            if scope.deliver():
+            if scope.deliver() or scope.shields:
                 break
         raise
 
