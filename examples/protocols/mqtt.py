@@ -10,6 +10,7 @@ disconnected for one of QoS 1. Numbers in brackets are sections of the OASIS sta
 
 import argparse
 import itertools
+import logging
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -129,15 +130,12 @@ class Client:
             raise ProtocolError("this is not MQTT")
         if take_number(fields, 1) != 4:
             return BAD_VERSION
-        flags, keep_alive, self.name = (
-            take_number(fields, 1),
-            take_number(fields),
-            take_text(fields),
-        )
+        flags, keep_alive = take_number(fields, 1), take_number(fields)
+        self.name, will = take_text(fields), None
         if flags & 0x04:
             topic, payload = take_text(fields), take(fields, take_number(fields))
-            self.will = Message(topic, payload, flags >> 3 & 3, retain=bool(flags & 0x20))
-            self.will.check()
+            will = Message(topic, payload, flags >> 3 & 3, retain=bool(flags & 0x20))
+            will.check()
         for flag in (0x80, 0x40):  # user and password: everybody may come in
             if flags & flag:
                 take(fields, take_number(fields))
@@ -148,13 +146,13 @@ class Client:
         for other in list(clients):
             if other.name == self.name != "":
                 other.connection.abort()
-        clients.add(self)
-        self.leaves = False
+        self.leaves, self.will = False, will
         self.patience = keep_alive * 1.5 or None  # [3.1.2.10]
+        clients.add(self)
         return ACCEPTED
 
     def subscribe(self, fields: bytearray) -> Iterator[bytes]:
-        number, codes, late = take(fields, 2), [], list[bytes]()
+        number, codes, late = take(fields, 2), list[int](), list[bytes]()
         while fields or not codes:
             text, qos = take_text(fields), min(take_number(fields, 1), 1)
             if not text or not FILTER.fullmatch(text):
@@ -221,7 +219,7 @@ async def mqtt(connection: anysock.Connection) -> None:
             await client.converse()
             client.outbox.close()  # what is in it still goes
     except* (ProtocolError, UnicodeDecodeError, TimeoutError) as errors:
-        connection.log.info("disconnected: %s", errors.exceptions[0])
+        logging.getLogger("anysock").info("disconnected: %s", errors.exceptions[0])
     finally:
         clients.discard(client)
         if client.will is not None:
