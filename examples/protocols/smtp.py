@@ -13,7 +13,6 @@ import email.utils
 import mailbox
 import platform
 import re
-import ssl
 import threading
 
 import anysock
@@ -123,12 +122,13 @@ async def skip_past(connection: anysock.Connection, end: bytes) -> None:
 
 
 class MailServer:
-    def __init__(self, domains: list[str], maildir: str, tls: ssl.SSLContext | None) -> None:
-        self.domains, self.tls = {domain.lower() for domain in domains}, tls
+    def __init__(self, domains: list[str], maildir: str, *, offers_tls: bool) -> None:
+        self.domains = {domain.lower() for domain in domains}
+        self.offers_tls = offers_tls
         self.maildir, self.lock = mailbox.Maildir(maildir), threading.Lock()  # it counts its files
 
     async def serve(self, connection: anysock.Connection) -> None:
-        client = Client(self.domains, over_tls=False, can_start_tls=self.tls is not None)
+        client = Client(self.domains, over_tls=False, can_start_tls=self.offers_tls)
         replies = [f"220 {NAME} ESMTP"]
         while True:
             last = replies[-1]
@@ -139,7 +139,8 @@ class MailServer:
             if last in (GOOD_BYE, CLOSING):
                 return
             if last == BEGIN_TLS:
-                await connection.start_tls(self.tls, server_side=True)
+                await connection.start_tls(server_side=True)  # refuses what has come with STARTTLS
+                # RFC 3207, 4.2: what was said in plain text is forgotten.
                 client = Client(self.domains, over_tls=True, can_start_tls=False)
             receive = self.receive_text if last == GO_AHEAD else self.receive_command
             replies.append(await receive(connection, client))
@@ -191,9 +192,7 @@ if __name__ == "__main__":
     parser.add_argument("--maildir", default="mail")
     parser.add_argument("--tls-cert")
     parser.add_argument("--tls-key")
-    args = parser.parse_args()
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH) if args.tls_cert else None
-    if context is not None:
-        context.load_cert_chain(args.tls_cert, args.tls_key)
-    server = MailServer(args.domain, args.maildir, context)
-    anysock.serve(server.serve, bind=args.bind, engine=args.engine, idle_timeout=IDLE_SECONDS)
+    options = vars(parser.parse_args())
+    has_tls = options["tls_cert"] is not None
+    server = MailServer(options.pop("domain"), options.pop("maildir"), offers_tls=has_tls)
+    anysock.serve(server.serve, idle_timeout=IDLE_SECONDS, **options)

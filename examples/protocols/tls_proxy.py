@@ -113,20 +113,12 @@ if __name__ == "__main__":
     parser.add_argument("--route", metavar="NAME=ADDRESS", action="append", default=[])
     parser.add_argument("--to-ca", metavar="FILE")
     parser.add_argument("--send-proxy", action="store_true")
-    args = parser.parse_args()
-    routes = {name.lower(): to for name, _, to in (each.partition("=") for each in args.route)}
-    if args.to:
-        routes[""] = args.to
-    proxy = Proxy(
-        routes,
-        ssl.create_default_context(cafile=args.to_ca) if args.to_ca else None,
-        send_header=args.send_proxy,
-    )
-    anysock.serve(
-        proxy.serve,
-        bind=args.bind,
-        engine=args.engine,
-        tls_cert=args.tls_cert,
-        tls_key=args.tls_key,
-    )
+    options = vars(parser.parse_args())
+    routes = dict(each.lower().split("=", 1) for each in options.pop("route"))
+    if default := options.pop("to"):
+        routes[""] = default
+    ca = options.pop("to_ca")
+    context = ssl.create_default_context(cafile=ca) if ca else None
+    proxy = Proxy(routes, context, send_header=options.pop("send_proxy"))
+    anysock.serve(proxy.serve, **options)
     proxy.totals.tell()
