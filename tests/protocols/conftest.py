@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,14 +21,15 @@ Serving = Callable[..., AbstractContextManager[ServerProcess]]
 
 @pytest.fixture(scope="session")
 def serving(request: pytest.FixtureRequest) -> Serving:
-    """Start ``python examples/protocols/NAME --engine ENGINE OPTIONS`` on a free port; at the end,
-    tell it to end, and look at what it leaves: nothing open, exit code 0, and neither a warning nor
-    an error in its log. Scope: what the test likes, so that one process may serve many tests."""
+    """Start ``python examples/protocols/NAME --engine ENGINE OPTIONS`` on a free port, or as `more`
+    says to `ServerProcess`; at the end, tell it to end, and look at what it leaves: nothing open,
+    exit code 0, and neither a warning nor an error in its log. Scope: what the test likes, so that
+    one process may serve many tests."""
 
     @contextlib.contextmanager
-    def serving(name: str, engine: str, *options: str) -> Iterator[ServerProcess]:
+    def serving(name: str, engine: str, *options: str, **more: Any) -> Iterator[ServerProcess]:
         failed_before = request.session.testsfailed
-        server = ServerProcess(PROTOCOLS / name, *options, engine=engine)
+        server = ServerProcess(PROTOCOLS / name, *options, engine=engine, **more)
         try:
             yield server
             # A test that has failed may leave clients behind; its own failure tells more.
