@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import concurrent.futures
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from anysock.engines import DEFAULT, make_engine
-from anysock.engines.base import Event
-from anysock.engines.current import current_engine
+from anysock.engines.base import Engine, Event
 from anysock.errors import StartError
 from anysock.machine.process import leave_signals_to_the_main_thread
 
@@ -28,23 +29,33 @@ def clock() -> float:
 
 
 class EngineThread:
-    """An engine that runs on a thread of its own from `start` to `stop`."""
+    """An engine that runs on a thread of its own from `start` to `stop`. `engine` is one, or the
+    name of one.
 
-    def __init__(self, name: str) -> None:
-        self._engine = make_engine(DEFAULT)
+    Raises `UsageError` for one that is unknown, or not available here."""
+
+    def __init__(self, name: str, engine: str | Engine = DEFAULT) -> None:
+        self.engine = make_engine(engine)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._stopped: Event | None = None
+        self._begun: concurrent.futures.Future[Event] = concurrent.futures.Future()
 
     def start(self) -> None:
-        """Raises `StartError` when the machine has no room for another thread."""
+        """Returns once the engine runs. Raises `StartError` when the machine has no room for
+        another thread, and what hinders the engine."""
         try:
             self._thread.start()
         except RuntimeError as error:
             raise StartError(f"can't start the thread {self._thread.name!r}: {error}") from None
+        self._begun.result()
 
-    def run(self, func: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    def run(self, func: Callable[[], Coroutine[Any, Any, T]], seconds: float | None = None) -> T:
         """Run ``func()`` there, and return its result, or raise what it raises. To be called on
-        another thread, which waits until then."""
+        another thread, which waits until then; raises TimeoutError when that takes more than
+        `seconds`."""
+        return self.begin(func).result(seconds)
+
+    def begin(self, func: Callable[[], Coroutine[Any, Any, T]]) -> concurrent.futures.Future[T]:
+        """Run ``func()`` there, and return at once; what is returned will have its result."""
         outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
 
         async def do() -> None:
@@ -55,23 +66,31 @@ class EngineThread:
                 if not isinstance(error, Exception):
                     raise
 
-        self._engine.call_from_thread(lambda: self._engine.spawn(do()))
-        return outcome.result()
+        engine, name = self.engine, self._thread.name
+        engine.call_from_thread(lambda: engine.spawn_background(do(), name))
+        return outcome
 
-    def stop(self) -> None:
-        """End what runs there, and the thread."""
-        self._engine.call_from_thread(self._end)
+    def stop(self) -> bool:
+        """End what runs there, and the thread. False when something there does not end."""
+        self.engine.call_from_thread(self._begun.result().set)
         self._thread.join(STOP_SECONDS)
+        return not self._thread.is_alive()
+
+    def stack(self) -> str:
+        """Where the thread stands now, as a traceback shows it."""
+        frame = sys._current_frames().get(self._thread.ident or 0)
+        return "".join(traceback.format_stack(frame)) if frame is not None else ""
 
     def _run(self) -> None:
         leave_signals_to_the_main_thread()
-        self._engine.run(self._until_stopped())
+        try:
+            self.engine.run(self._until_stopped())
+        except BaseException as error:
+            if self._begun.done():
+                raise
+            self._begun.set_exception(error)
 
     async def _until_stopped(self) -> None:
-        self._stopped = current_engine().event()
-        await self._stopped.wait()
-
-    def _end(self) -> None:
-        # What is called from other threads is called once the first tasks have begun.
-        assert self._stopped is not None
-        self._stopped.set()
+        stopped = self.engine.event()
+        self._begun.set_result(stopped)
+        await stopped.wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import socket
 from collections.abc import Iterator
 
 
@@ -19,6 +20,32 @@ def free_descriptors() -> int | None:
     except OSError:
         used = 0
     return max(soft - used, 0)
+
+
+def open_descriptors() -> dict[int, str]:
+    """What this process has open, by descriptor, as the system names it; empty where it does not
+    tell (proc_pid_fd(5) is Linux's)."""
+    found = {}
+    with contextlib.suppress(OSError):
+        for name in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):  # that of the list itself
+                found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+    return found
+
+
+def describe_descriptor(fd: int, name: str) -> str:
+    """In words, what `open_descriptors` has found: of a socket, its addresses."""
+    if not name.startswith("socket:"):
+        return name
+    try:
+        sock = socket.socket(fileno=os.dup(fd))
+    except OSError:
+        return "a socket"
+    with sock:
+        text = f"a socket at {sock.getsockname() or 'no address'}"
+        with contextlib.suppress(OSError):
+            text += f", connected to {sock.getpeername() or 'a peer without one'}"
+        return text
 
 
 class ReserveDescriptor:

@@ -57,6 +57,8 @@ class BlockingEngine(PosixEngine):
         self._main: BlockingTask | None = None
         # The threads that may work off a task that finds no other.
         self._to_spare: set[int] = set()
+        # The tasks that have threads of their own.
+        self._on_threads: dict[BlockingTask, None] = {}
         # What a task on another thread has raised that ends all of them.
         self._end: BaseException | None = None
 
@@ -160,6 +162,7 @@ class BlockingEngine(PosixEngine):
     def _run(self, task: BlockingTask) -> None:
         leave_signals_to_the_main_thread()
         with engine_is(self):
+            self._on_threads[task] = None
             try:
                 task.run()
             except (KeyboardInterrupt, SystemExit) as error:
@@ -167,6 +170,8 @@ class BlockingEngine(PosixEngine):
                 self._end = error
                 assert self._main is not None
                 self._main.cancel()
+            finally:
+                del self._on_threads[task]
 
     def event(self) -> BlockingEvent:
         return BlockingEvent()
@@ -218,7 +223,7 @@ class BlockingEngine(PosixEngine):
         return ()
 
     def living(self) -> Sequence[str]:
-        return ()
+        return [task.name for task in list(self._on_threads)]
 
     def current_task(self) -> BlockingTask:
         return running_task()
