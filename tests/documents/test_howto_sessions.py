@@ -29,6 +29,8 @@ PAGES = {
     "observe": "curl",
     "systemd": "systemd-socket-activate",
     "drain": "curl",
+    "testing": None,
+    "inside-other-programs": None,
 }
 
 

@@ -11,7 +11,7 @@ import anysock
 from anysock.testing import RunningServer, assert_nothing_left, connection_pair, serving
 from tests.harness import PATIENCE, exchange, wait_until
 
-kept = []
+kept: list[socket.socket] = []
 
 
 async def careless(connection):

@@ -256,10 +256,9 @@ def assert_nothing_left(server: RunningServer) -> None:
 def _used_once(engine: str) -> None:
     """Some libraries open something when they are first used, and keep it."""
 
-    async def nothing() -> None:
-        pass
-
-    run(nothing, engine=engine)
+    thread = EngineThread(_THREAD, engine)
+    thread.start()
+    thread.stop()
 
 
 def _where(error: BaseException) -> str:
