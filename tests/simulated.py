@@ -178,7 +178,9 @@ class SimulatedEngine(VirtualEngine):
         stream: SimulatedStream = listener.waiting.popleft()
         return stream
 
-    async def connect(self, family: socket.AddressFamily, address: SockAddr) -> SimulatedStream:
+    async def connect(
+        self, family: socket.AddressFamily, address: SockAddr, *, local: SockAddr | None = None
+    ) -> SimulatedStream:
         await self.sleep(self.random.uniform(0.001, 0.05))
         listener = self._listening.get(address)
         if listener is None or listener.closed:

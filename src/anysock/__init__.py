@@ -42,11 +42,11 @@ from anysock.options.serve import ServeOptions
 from anysock.server.server import Lifespan, Server
 from anysock.streams.connection import Connection
 from anysock.streams.current import current_connection
+from anysock.tasks.connecting import connect
 from anysock.tasks.groups import TaskGroup, task_group
 from anysock.tasks.queues import Event, Queue
 from anysock.tasks.relay import relay
 from anysock.tasks.runtime import (
-    connect,
     move_on_after,
     observe,
     run,

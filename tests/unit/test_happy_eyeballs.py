@@ -82,7 +82,7 @@ class Network:
         self.streams: list[Stream] = []
         self.given_up: set[int] = set()
 
-    async def connect(self, family, address):
+    async def connect(self, family, address, *, local=None):
         number = address[1]
         seconds, code = self.answers[number]
         assert number not in self.tried
@@ -186,7 +186,7 @@ def test_what_trying_raises_ends_the_race():
 def test_a_bug_is_raised_as_it_is():
     network = Network({0: (0.0, None), 1: (0.0, None)})
 
-    async def connect(family, address):
+    async def connect(family, address, *, local=None):
         raise OverflowError("connect: port must be 0-65535")
 
     network.engine.connect = connect

@@ -7,7 +7,7 @@ import contextlib
 from anysock.bench.processes import cpu_of, memory_of
 from anysock.net.addresses import Address
 from anysock.streams.connection import Connection
-from anysock.tasks import runtime
+from anysock.tasks import connecting, runtime
 
 # The number of clients that connect first: by then the server has allocated what it needs once.
 _FIRST = 50
@@ -30,7 +30,9 @@ async def _idle_cost(pid: int, address: Address, connections: int) -> dict[str, 
 
         async def connect(count: int) -> None:
             for _ in range(count):
-                client: Connection = await stack.enter_async_context(await runtime.connect(address))
+                client: Connection = await stack.enter_async_context(
+                    await connecting.connect(address)
+                )
                 await client.send_all(b"hello")
                 await client.recv_exactly(5)
 

@@ -22,7 +22,8 @@ from anysock.errors import StartError, StreamClosed
 from anysock.net.addresses import Address, format_host
 from anysock.net.printable import printable
 from anysock.streams.connection import Connection
-from anysock.tasks.runtime import connect, connect_datagrams, run, sleep, spawn
+from anysock.tasks.connecting import connect, connect_datagrams
+from anysock.tasks.runtime import run, sleep, spawn
 
 if TYPE_CHECKING:
     import ssl

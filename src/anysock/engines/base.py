@@ -225,8 +225,11 @@ class Engine(Protocol):
         """
         ...
 
-    async def connect(self, family: socket.AddressFamily, address: SockAddr) -> Stream:
-        """Connect to `address`. Raises OSError."""
+    async def connect(
+        self, family: socket.AddressFamily, address: SockAddr, *, local: SockAddr | None = None
+    ) -> Stream:
+        """Connect to `address`; from the address `local` of this machine, if it is given, where
+        port 0 means any. Raises OSError."""
         ...
 
     def open_datagrams(

@@ -214,12 +214,14 @@ class UvloopEngine(AsyncioEngine):
         # libuv's clock is that of the beginning of its iteration, in whole milliseconds.
         return time.monotonic()
 
-    async def connect(self, family: socket.AddressFamily, address: SockAddr) -> Stream:
+    async def connect(
+        self, family: socket.AddressFamily, address: SockAddr, *, local: SockAddr | None = None
+    ) -> Stream:
         # uvloop looks up what is an address already, by its host and port alone: the interface of a
         # link-local one would be lost.
         if not isinstance(address, str) and len(address) > 3 and address[3]:
             address = (f"{address[0].partition('%')[0]}%{address[3]}", *address[1:])
-        return await super().connect(family, address)
+        return await super().connect(family, address, local=local)
 
     async def _stream(self, sock: socket.socket, peer: SockAddr) -> Stream:
         stream = UvloopStream(self, sock, peer)

@@ -76,9 +76,13 @@ def client_context(
 
 
 @functools.cache
-def default_client_context() -> ssl.SSLContext:
-    """`client_context()`, made once: to read the certificates of the system takes 10 ms."""
-    return client_context()
+def default_client_context(alpn: tuple[str, ...] = ()) -> ssl.SSLContext:
+    """`client_context()`, made once: to read the certificates of the system takes 10 ms. It offers
+    the protocols `alpn`."""
+    context = client_context()
+    if alpn:
+        context.set_alpn_protocols(alpn)
+    return context
 
 
 @dataclass

@@ -32,18 +32,20 @@ async def connect_to_any(
     *,
     trying: Callable[[SockAddr], object] | None = None,
     delay: float = ATTEMPT_DELAY_SECONDS,
+    local: SockAddr | None = None,
 ) -> tuple[ResolvedAddress, Stream]:
     """Connect to whichever of `addresses` answers first; return which it was, and the stream.
 
     They are tried in the order of `interleaved`: the next one once the last one tried has failed,
-    or has not answered for `delay` seconds. `trying` is called with each before it is tried. When
-    this ends, however it ends, no other attempt goes on, and no other connection is left.
+    or has not answered for `delay` seconds. `trying` is called with each before it is tried; each
+    is connected to from the address `local`, if there is one. When this ends, however it ends, no
+    other attempt goes on, and no other connection is left.
 
     Raises OSError when none answers, with the addresses as its `filename`: where all failed for
     one reason, for that; otherwise with the `errno` of the last of them, and all in its `strerror`.
     Its `__cause__` holds the errors of several.
     """
-    race = _Race(engine, interleaved(addresses), trying, delay)
+    race = _Race(engine, interleaved(addresses), trying, delay, local)
     if len(race.addresses) == 1:
         # Without a race, no task is needed.
         return await race.alone()
@@ -67,11 +69,13 @@ class _Race:
         addresses: list[ResolvedAddress],
         trying: Callable[[SockAddr], object] | None,
         delay: float,
+        local: SockAddr | None,
     ) -> None:
         self.addresses = addresses
         self._engine = engine
         self._trying = trying
         self._delay = delay
+        self._local = local
         # Attempts may run on threads of their own, so each writes its outcome in one step, and then
         # sets `_news`. The first of `_connected` has won; there may be others for a moment.
         self._connected: list[tuple[ResolvedAddress, Stream]] = []
@@ -82,7 +86,7 @@ class _Race:
         (address,) = self.addresses
         self._report_try(address)
         try:
-            return address, await self._engine.connect(*address)
+            return address, await self._engine.connect(*address, local=self._local)
         except OSError as error:
             error.filename = format_peer(address.sockaddr)
             raise
@@ -126,7 +130,7 @@ class _Race:
 
     async def _attempt(self, number: int, address: ResolvedAddress) -> None:
         try:
-            stream = await self._engine.connect(*address)
+            stream = await self._engine.connect(*address, local=self._local)
         except BaseException as error:
             self._failed[number] = error
             if not isinstance(error, Exception):

@@ -6,27 +6,20 @@ every engine that can.
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import inspect
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from anysock import engines
 from anysock.engines import own_loop
-from anysock.engines.base import Datagrams, Engine, Scope, SockAddr, Task
+from anysock.engines.base import Engine, Scope, Task
 from anysock.engines.current import current_engine
-from anysock.errors import AnysockError, TlsError, UsageError, WrongType
+from anysock.errors import AnysockError
 from anysock.hints import add_hint
-from anysock.net.addresses import CONNECTABLE, REACHABLE, Address, ResolvedAddress, resolve
-from anysock.streams.connection import Connection
 from anysock.tasks import arguments
-from anysock.tasks.happy_eyeballs import connect_to_any
 
 if TYPE_CHECKING:
-    import ssl
-
     from anysock.loop.observers import Observer
 
 T = TypeVar("T")
@@ -176,103 +169,3 @@ async def to_thread(func: Callable[..., T], *args: Any) -> T:
     """Call a function that blocks, and return its result, while others run."""
     arguments.check_function(func, "to_thread")
     return await current_engine().to_thread(func, *args)
-
-
-async def connect(
-    address: str | Address,
-    *,
-    trying: Callable[[SockAddr], object] | None = None,
-    tls: ssl.SSLContext | None = None,
-) -> Connection:
-    """Connect to `address`, such as ``"example.com:7"``, ``"tls://[::1]:7"`` or
-    ``"unix:///run/echo"``.
-
-    When the name has several addresses, the first that answers is taken: an IPv6 and an IPv4 one
-    are tried in turn, each once the one before has failed, or has not answered for 250 ms (RFC
-    8305, happy eyeballs). `trying`, if given, is called with each before it is tried. For an
-    address that begins with ``tls``, `tls` is the context to use; None trusts the authorities
-    that the system trusts, and wants a certificate for the host that was given.
-
-    Raises `UsageError` for an address that makes no sense, `StartError` for a name that is not
-    known, OSError when none answers, which names the addresses that were tried, and `TlsError` when
-    the handshake of TLS fails: when the peer can't be trusted, no other address is tried.
-    A socket that connects to a local port where no program listens may get that very port for its
-    own end, and so meet itself (RFC 9293, 3.5): that is a ConnectionRefusedError.
-    """
-    engine = current_engine()
-    address = Address.of(address, schemes=CONNECTABLE)
-    if address.kind == "udp":
-        raise UsageError(f"{address}: over UDP there are no connections")
-    if trying is not None and not callable(trying):
-        raise WrongType(f"trying= takes a function, not {trying!r}")
-    if tls is not None:
-        _check_context(tls, address)
-    if address.is_name:
-        candidates = await _looked_up(engine, address)
-    else:
-        candidates = resolve(address, engine.machine, passive=False)
-    if address.tls and tls is None:
-        from anysock.net.certificates import default_client_context
-
-        tls = default_client_context()
-    _, stream = await connect_to_any(engine, candidates, trying=trying)
-    connection = Connection(stream)
-    if address.host:
-        connection.server_name = address.server_name
-    if address.tls:
-        assert tls is not None
-        await _shake_hands(connection, tls, address.server_name)
-    return connection
-
-
-async def connect_datagrams(address: str | Address) -> Datagrams:
-    """A UDP socket whose peer is at `address`, such as ``"udp://example.com:7"``.
-
-    Nothing is sent, so that the peer may not be there: of several addresses of a name, the first
-    is taken that this machine has a route to. Raises `UsageError` for an address that makes no
-    sense, `StartError` for a name that is not known, and OSError when there is no route."""
-    engine = current_engine()
-    address = Address.of(address, schemes=REACHABLE)
-    return datagrams_to(engine, await _looked_up(engine, address))
-
-
-def datagrams_to(engine: Engine, candidates: Sequence[ResolvedAddress]) -> Datagrams:
-    """A UDP socket, connected to the first of `candidates` that this machine has a route to.
-    Raises the OSError of the last."""
-    for family, address in candidates[:-1]:
-        with contextlib.suppress(OSError):
-            return engine.open_datagrams(family, address, connect=True)
-    return engine.open_datagrams(*candidates[-1], connect=True)
-
-
-async def _looked_up(engine: Engine, address: Address) -> list[ResolvedAddress]:
-    """`resolve`, while others run: the resolver may block for seconds."""
-    look_up = functools.partial(resolve, address, engine.machine, passive=False)
-    return await engine.to_thread(look_up)
-
-
-def _check_context(context: Any, address: Address) -> None:
-    import ssl
-
-    if not isinstance(context, ssl.SSLContext):
-        raise WrongType(f"tls= takes an ssl.SSLContext, not {context!r}")
-    if not address.tls:
-        # A caller that asks for TLS must not be left with plain text.
-        raise UsageError(f"{address}: tls= is for an address that begins with tls, as tls://host:7")
-
-
-async def _shake_hands(connection: Connection, context: ssl.SSLContext, hostname: str) -> None:
-    """Speak TLS on a fresh connection. If that fails, it is closed."""
-    from anysock.streams.tls import TlsStream
-
-    try:
-        stream = TlsStream(connection.stream, context, server_side=False, hostname=hostname)
-        connection.wrap(lambda _: stream)
-        await stream.handshake()
-    except TlsError:
-        await connection.close()  # so that the server gets the alert
-        raise
-    except BaseException:
-        connection.abort()
-        await connection.close()
-        raise

@@ -20,7 +20,7 @@ import pytest
 import anysock
 from anysock.net.addresses import ResolvedAddress
 from anysock.net.certificates import client_context
-from anysock.tasks import runtime
+from anysock.tasks import connecting
 from tests.harness import PATIENCE
 
 V4 = socket.AF_INET
@@ -74,7 +74,9 @@ def name(monkeypatch):
 
     def has(*addresses):
         monkeypatch.setattr(
-            runtime, "resolve", lambda *_, **__: [ResolvedAddress(V4, each) for each in addresses]
+            connecting,
+            "resolve",
+            lambda *_, **__: [ResolvedAddress(V4, each) for each in addresses],
         )
         return "many.example:7"
 
@@ -218,7 +220,7 @@ def test_the_dot_at_the_end_of_a_name_is_not_asked_for_in_tls(monkeypatch, pki):
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     monkeypatch.setattr(
-        runtime, "resolve", lambda *_, **__: [ResolvedAddress(V4, ("127.0.0.1", port))]
+        connecting, "resolve", lambda *_, **__: [ResolvedAddress(V4, ("127.0.0.1", port))]
     )
 
     def serve():

@@ -16,7 +16,7 @@ from anysock.engines.current import current_engine
 from anysock.engines.posix.datagrams import open_datagrams
 from anysock.engines.posix.machine import MACHINE
 from anysock.errors import StreamClosed
-from anysock.tasks.runtime import connect_datagrams
+from anysock.tasks.connecting import connect_datagrams
 from tests.harness import PATIENCE, wait_until
 
 

@@ -15,8 +15,8 @@ from anysock.engines.base import Stream
 from anysock.engines.nonblocking.streams import NonblockingStream
 from anysock.errors import TlsError
 from anysock.net.addresses import ResolvedAddress, resolve
+from anysock.tasks.connecting import datagrams_to
 from anysock.tasks.happy_eyeballs import ATTEMPT_DELAY_SECONDS, connect_to_any
-from anysock.tasks.runtime import datagrams_to
 
 if TYPE_CHECKING:
     import ssl

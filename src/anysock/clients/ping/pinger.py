@@ -18,7 +18,7 @@ from anysock.engines.current import current_engine
 from anysock.engines.posix.machine import MACHINE
 from anysock.errors import Cancelled
 from anysock.net.addresses import resolve
-from anysock.tasks import runtime
+from anysock.tasks import connecting, runtime
 
 
 def ping(plan: Plan, print: Callable[[str], object]) -> Summary:
@@ -109,9 +109,9 @@ class _Pinger:
         plan, report = self._plan, self._report
         begun = self._now()
         if plan.address.kind == "udp":
-            datagrams = await runtime.connect_datagrams(plan.address)
+            datagrams = await connecting.connect_datagrams(plan.address)
             return DatagramLink(report, plan.size, self._now() - begun, datagrams)
-        connection = await runtime.connect(plan.address, tls=plan.tls)
+        connection = await connecting.connect(plan.address, tls=plan.tls)
         took = self._now() - begun
         report.summary.connect.add(took)
         return StreamLink(report, plan.size, took, connection, not plan.connect)

@@ -14,7 +14,7 @@ from anysock.engines.base import Binding, Datagrams, Listener, Machine, Pauses, 
 from anysock.engines.posix.datagrams import adopt_datagrams, open_datagrams
 from anysock.engines.posix.listening import ListeningSocket, no_delay, open_sockets
 from anysock.engines.posix.machine import MACHINE
-from anysock.engines.posix.streams import name_of_peer
+from anysock.engines.posix.streams import bind_source, name_of_peer
 
 
 class PosixEngine:
@@ -49,11 +49,15 @@ class PosixEngine:
     ) -> Sequence[Listener]:
         return self._listeners(open_sockets(bindings, backlog, socket_buffer))
 
-    async def connect(self, family: socket.AddressFamily, address: SockAddr) -> Stream:
+    async def connect(
+        self, family: socket.AddressFamily, address: SockAddr, *, local: SockAddr | None = None
+    ) -> Stream:
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
             sock.setblocking(False)
             no_delay(sock)
+            if local is not None:
+                bind_source(sock, local)
             await self._connect(sock, address)
             return await self._stream(sock, name_of_peer(sock, address))
         except BaseException:

@@ -82,6 +82,29 @@ def whole(data: Data) -> int:
     return memoryview(data.obj).nbytes if isinstance(data, memoryview) else len(data)
 
 
+# ip(7), for Python before 3.12.
+_BIND_ADDRESS_NO_PORT = 24
+
+
+def bind_source(sock: socket.socket, local: SockAddr) -> None:
+    """Let `sock` connect from the address `local`. Raises OSError, which names it.
+
+    Its port 0 is chosen by connect(2), who knows the other end (Linux 4.2): bind(2) would take one
+    that no other connection of that address has, and there are only some 28,000.
+    """
+    if local[1]:
+        # The last connection from there may be in TIME-WAIT.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    else:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_IP, _BIND_ADDRESS_NO_PORT, 1)
+    try:
+        sock.bind(local)
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise OSError(error.errno, f"{reason} (from {local[0]} port {local[1]})") from None
+
+
 def name_of_peer(sock: socket.socket, address: SockAddr) -> SockAddr:
     """The name of the peer that `sock` has connected to at `address`.
 
