@@ -18,7 +18,8 @@ from anysock.net.printable import printable
 from anysock.options.keywords import ServeKeywords, options_of
 from anysock.server.server import CLEAN_UP_SECONDS, OUR_TASKS, Server
 from anysock.streams.connection import Connection
-from anysock.tasks.runtime import connect, run, timeout
+from anysock.tasks.connecting import connect
+from anysock.tasks.runtime import run, timeout
 from anysock.telemetry.events import CloseReason, EventGroup, Events
 from anysock.telemetry.logs import LogEvents
 
