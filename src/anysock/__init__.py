@@ -44,6 +44,7 @@ from anysock.streams.connection import Connection
 from anysock.streams.current import current_connection
 from anysock.tasks.connecting import connect
 from anysock.tasks.groups import TaskGroup, task_group
+from anysock.tasks.locks import Condition, Lock, Semaphore
 from anysock.tasks.queues import Event, Queue
 from anysock.tasks.relay import relay
 from anysock.tasks.runtime import (
@@ -66,6 +67,7 @@ __all__ = [
     "BadFrame",
     "Cancelled",
     "CloseReason",
+    "Condition",
     "Connection",
     "Counters",
     "EndOfStream",
@@ -78,6 +80,7 @@ __all__ = [
     "Lifespan",
     "LifespanFailed",
     "LineTooLong",
+    "Lock",
     "LogEvents",
     "MessageTooLong",
     "PeerCredentials",
@@ -86,6 +89,7 @@ __all__ = [
     "QueueEmpty",
     "QueueFull",
     "Scope",
+    "Semaphore",
     "ServeOptions",
     "Server",
     "StartError",

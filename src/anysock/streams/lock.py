@@ -1,7 +1,9 @@
-"""One task at a time: a second one is refused (`Claim`), or waits (`Lock`)."""
+"""One task at a time: a second one is refused (`Claim`), or waits (`Lock`); or so many at a time
+(`Turns`)."""
 
 from __future__ import annotations
 
+import collections
 import threading
 
 from anysock.engines.base import Event
@@ -33,26 +35,26 @@ class Claim:
         self._lock.release()
 
 
-class Lock:
-    """Lets one task at a time into an ``async with`` block. The others wait, first come, first
-    served.
+class Turns:
+    """Lets so many tasks at a time go on. The others wait, first come, first served.
 
     It belongs to no engine until a task has to wait.
     """
 
-    __slots__ = ("_lock", "_waiting", "taken")
+    __slots__ = ("_lock", "_waiting", "free")
 
-    def __init__(self) -> None:
-        #: Whether a task is in the block.
-        self.taken = False
-        self._waiting: list[Event] = []
+    def __init__(self, places: int) -> None:
+        #: How many may enter at once now. While there is one, nobody waits.
+        self.free = places
+        self._waiting: collections.deque[Event] = collections.deque()
         # For `threads`; under the other engines it is never contended.
         self._lock = threading.Lock()
 
-    async def __aenter__(self) -> None:
+    async def enter(self) -> None:
+        """Take a place, once it is one's turn."""
         with self._lock:
-            if not self.taken:
-                self.taken = True
+            if self.free:
+                self.free -= 1
                 return
             waiter = current_engine().event()
             self._waiting.append(waiter)
@@ -64,15 +66,33 @@ class Lock:
                 if not passed_on:
                     self._waiting.remove(waiter)
             if passed_on:
-                self._pass_on()
+                self.leave()
             raise
 
-    async def __aexit__(self, *_: object) -> None:
-        self._pass_on()
-
-    def _pass_on(self) -> None:
+    def leave(self) -> None:
+        """Give a place back: it goes to the task that has waited for the longest time."""
         with self._lock:
-            self.taken = bool(self._waiting)
-            waiter = self._waiting.pop(0) if self._waiting else None
+            waiter = self._waiting.popleft() if self._waiting else None
+            if waiter is None:
+                self.free += 1
         if waiter is not None:
             waiter.set()
+
+
+class Lock(Turns):
+    """Lets one task at a time into an ``async with`` block."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(1)
+
+    @property
+    def taken(self) -> bool:
+        """Whether a task is in the block."""
+        return not self.free
+
+    __aenter__ = Turns.enter
+
+    async def __aexit__(self, *_: object) -> None:
+        self.leave()
