@@ -7,10 +7,8 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +19,7 @@ from anysock.bench.generator.latencies import Latencies, Samples
 from anysock.bench.reports.pages import bench_page, scale_page
 from anysock.bench.results import Measurement, Results, Settings, Work
 from anysock.bench.scale import Scaling
-from anysock.bench.servers import Server, all_servers, running
-from anysock.bench.work.kinds import KINDS
+from anysock.bench.servers import Server, running
 from anysock.errors import StartError, UsageError
 from tests.harness import PATIENCE, wait_until
 
@@ -127,6 +124,9 @@ def measured(file: Path) -> Any:
         (["--baseline", "nobody"], "no such server: nobody"),
         (["--work", "lines", "--server", "c-epoll"], "no such server: c-epoll"),
         (["--work", "lines", "--churn"], "--churn is for --work echo, not lines"),
+        (["--work", "redis", "--generator", "c"], "redis-benchmark drives it"),
+        (["--work", "http", "-s", "64"], "--size is not for --work http"),
+        (["--work", "http", "--depth", "16"], "--depth is not for --work http"),
         (["--work", "lines", "--scale"], "--scale is for --work echo, not lines"),
     ],
 )
@@ -227,64 +227,6 @@ def test_a_server_that_does_not_start_says_why():
     broken = Server("broken", [sys.executable, "-c", "raise SystemExit('no port for you')"])
     with pytest.raises(StartError, match="broken did not start: no port for you"), running(broken):
         pass
-
-
-def echoes(port: int, sent: Sequence[bytes], answers: Sequence[bytes]) -> None:
-    """Each piece that is sent is met with its answer, and the end of the stream with its end."""
-    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
-        for data, answer in zip(sent, answers, strict=True):
-            client.sendall(data)
-            received = b""
-            while len(received) < len(answer):
-                more = client.recv(65536)
-                assert more, received
-                received += more
-            assert received == answer
-        client.shutdown(socket.SHUT_WR)
-        assert client.recv(1) == b""
-
-
-CONVERSATIONS: dict[str, tuple[list[bytes], list[bytes]]] = {
-    "echo": ([b"a", b"b" * 1000], [b"a", b"b" * 1000]),
-    # An incomplete one is not answered, three at once are.
-    "lines": ([b"a\r\n", b"incomp", b"lete\n1\n2\n"], [b"a\r\n", b"", b"incomplete\n1\n2\n"]),
-    "frames": (
-        [b"\0\0\0\1a", b"\0\0", b"\0\2b", b"c" + b"\0\0\0\0" + b"\0\0\0\1d"],
-        [b"\0\0\0\1a", b"", b"", b"\0\0\0\2bc\0\0\0\0\0\0\0\1d"],
-    ),
-}
-
-
-@pytest.mark.parametrize(
-    ("kind", "server"),
-    [(kind, server) for kind in KINDS.values() for server in all_servers(None, kind)],
-    ids=lambda each: each.name,
-)
-def test_every_server_does_its_work(kind, server):
-    if server.why_not is not None:
-        pytest.skip(server.why_not)
-    with running(server) as (pid, port):
-        assert pid > 0
-        echoes(port, *CONVERSATIONS[kind.name])
-
-
-@pytest.mark.parametrize(("kind", "generator"), [("lines", "python"), ("frames", "c")])
-def test_a_comparison_of_whole_messages(tmp_path, kind, generator):
-    if generator == "c" and shutil.which("cc") is None:
-        assert not os.environ.get("CI"), "there is no C compiler"
-        pytest.skip("there is no C compiler")
-    file, page = tmp_path / "bench.json", tmp_path / "bench.html"
-    short = ("--duration", "100ms", "--warmup", "50ms", "--rounds", "1", "-c", "2")
-    chosen = ("--server", "anysock selector", "--generator", generator, "--depth", "1,4")
-    done = bench("--work", kind, *short, *chosen, "--json", str(file), "--html", str(page))
-    tables = json.loads(file.read_text())["tables"]
-    assert list(tables) == [f"{kind}, 2 × 64B", f"{kind}, 2 × 64B, 4 on the way"]
-    for name, rows in tables.items():
-        assert name in done.stdout
-        assert name in page.read_text()
-        assert list(rows) == ["asyncio streams", "anysock selector"]
-        assert rows["anysock selector"]["ratio"]["median"] > 0
-    bench("--json", str(file), "--resume")
 
 
 def sweep() -> Scaling:

@@ -18,6 +18,7 @@ from anysock.bench.load import Outcome, c_worker, load, python_worker
 from anysock.bench.processes import raise_descriptor_limit
 from anysock.bench.results import Measurement, Results, Settings, Work, cores, this_machine
 from anysock.bench.servers import C_EPOLL, Server, our_server, running
+from anysock.bench.work.drivers import DRIVERS
 from anysock.bench.work.kinds import ECHO, KINDS, Kind
 from anysock.engines import DEFAULT
 from anysock.errors import StartError, UsageError
@@ -41,8 +42,11 @@ def new_results(
     `names` are the servers to measure, of those `available` for this `kind` of work; empty: all,
     or in a `sweep` our own. `baseline` is by default that of the kind, and `generator` the one in C
     where there is one `compiled`. `settings` are further fields of `Settings`. Raises `UsageError`
-    for a server that there is not, and for a base line that can't run here.
+    for a server that there is not, and for a base line that can't run here; and `StartError` for a
+    driver that is not installed.
     """
+    if kind.driver is not None and (why_not := DRIVERS[kind.driver].why_not):
+        raise StartError(f"--work {kind.name}: {why_not}")
     ours = our_server(DEFAULT).name
     baseline = baseline or kind.baseline or (C_EPOLL if compiled else ours)
     unknown = [name for name in (*names, baseline) if name not in available]
@@ -62,10 +66,10 @@ def new_results(
             works=works,
             servers=tuple(n for n in dict.fromkeys((baseline, *names)) if n not in missing),
             baseline=baseline,
-            generator=generator or ("c" if compiled else "python"),
+            generator=kind.driver or generator or ("c" if compiled else "python"),
             **settings,
         ),
-        this_machine(),
+        this_machine(kind.packages),
         missing=missing,
     )
 
@@ -83,10 +87,11 @@ def works(
     and with `churn`, a connection for each message of the first size."""
     sizes = sizes or kind.sizes
     found = tuple(
-        Work(count, size, depth, socket_buffer=socket_buffer, kind=kind.name)
+        Work(count, size, depth, socket_buffer=socket_buffer, kind=kind.name, operation=operation)
         for size in sizes
         for count in connections or kind.connections
         for depth in depths or kind.depths
+        for operation in kind.operations
     )
     return (*found, Work(1, sizes[0], churn=True)) if churn else found
 
@@ -176,6 +181,7 @@ class Comparison:
     def _measure(self, server: Server, work: Work) -> Outcome:
         settings = self.results.settings
         with running(server, self._server_core, work.socket_buffer) as (pid, port):
+            kind = KINDS[work.kind]
             plan = Plan(
                 Address("127.0.0.1", port),
                 connections=work.connections,
@@ -185,8 +191,11 @@ class Comparison:
                 warmup=settings.warmup,
                 churn=1 if work.churn else None,
                 reset=work.churn,
-                **KINDS[work.kind].form,
+                **kind.form,
             )
+            if kind.driver is not None:
+                driver = DRIVERS[kind.driver]
+                return driver.drive(plan, work.operation, pid, self._load_core)
             return load(plan, worker=self._worker, server=[pid], core=self._load_core)
 
     def _measure_idle(self) -> None:

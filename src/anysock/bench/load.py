@@ -54,6 +54,8 @@ class Outcome:
     late: Latencies = field(default_factory=Latencies)
     #: The share of a core that each worker process used.
     load_cpu: list[float] = field(default_factory=list)
+    #: How many bytes have come, where the driver counts them.
+    bytes_received: int | None = None
     #: The CPU time of the server, where it is a process of this machine.
     server_cpu: Cpu | None = None
     interrupted: bool = False

@@ -8,6 +8,7 @@ import dataclasses
 import json
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,12 +45,14 @@ class Work:
     socket_buffer: int | None = None
     #: The name of its `Kind`.
     kind: str = ECHO.name
+    #: Which of those that the kind has.
+    operation: str = ""
 
     @property
     def name(self) -> str:
         if self.churn:
             return f"connect, echo {format_size(self.size)}, close"
-        kind = "" if self.kind == ECHO.name else f"{self.kind}, "
+        kind = "" if self.kind == ECHO.name else f"{self.kind} {self.operation}".strip() + ", "
         depth = f", {self.depth} on the way" if self.depth > 1 else ""
         buffer = f", buffers {format_size(self.socket_buffer)}" if self.socket_buffer else ""
         return f"{kind}{self.connections} × {format_size(self.size)}{depth}{buffer}"
@@ -229,8 +232,9 @@ class Results:
             raise UsageError(f"{path} is not a file that `anysock bench --json` wrote") from None
 
 
-def this_machine() -> dict[str, Any]:
-    """What a reader must know to compare figures with those of another machine."""
+def this_machine(packages: Sequence[str] = ()) -> dict[str, Any]:
+    """What a reader must know to compare figures with those of another machine, with the versions
+    of our engines' packages and of these."""
     model = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -238,7 +242,7 @@ def this_machine() -> dict[str, Any]:
                 model = line.partition(": ")[2]
                 break
     versions = {"anysock": __version__, "python": platform.python_version()}
-    for package in filter(None, (engine.requires for engine in ENGINES.values())):
+    for package in filter(None, (*(engine.requires for engine in ENGINES.values()), *packages)):
         with contextlib.suppress(ImportError):
             versions[package] = str(__import__(package).__version__)
     return {

@@ -45,12 +45,12 @@ def _python(*arguments: str) -> list[str]:
     return [sys.executable, *arguments]
 
 
-def _peer(name: str, program: str, *flags: str, needs: str | None = None) -> Server:
-    missing = needs is not None and importlib.util.find_spec(needs) is None
+def _peer(name: str, program: str, *flags: str, needs: Sequence[str] = ()) -> Server:
+    missing = [package for package in needs if importlib.util.find_spec(package) is None]
     return Server(
         name,
         _python(str(_HERE / "peers" / f"{program}.py"), *flags),
-        why_not=f"the package {needs} is not installed" if missing else None,
+        why_not=f"the package {missing[0]} is not installed" if missing else None,
     )
 
 
@@ -79,9 +79,17 @@ def _servers_of(kind: Kind) -> list[Server]:
     return [
         *(our_server(name, kind.handler) for name in ENGINES),
         *_batching(kind),
-        _peer("uvloop streams", "asyncio_streams", "--uvloop", kind.name, needs="uvloop"),
+        _peer("uvloop streams", "asyncio_streams", "--uvloop", kind.name, needs=["uvloop"]),
         _peer("asyncio streams", "asyncio_streams", kind.name),
-        _peer("trio streams", "trio_streams", kind.name, needs="trio"),
+        _peer("trio streams", "trio_streams", kind.name, needs=["trio"]),
+        *(_uvicorns() if kind.name == "http" else ()),
+    ]
+
+
+def _uvicorns() -> list[Server]:
+    return [
+        _peer("uvicorn h11 uvloop", "uvicorn_h11", "--uvloop", needs=["uvicorn", "uvloop"]),
+        _peer("uvicorn h11 asyncio", "uvicorn_h11", needs=["uvicorn"]),
     ]
 
 
@@ -103,12 +111,12 @@ def _echo_servers(tools: Path | None) -> list[Server]:
             why_not=None if tools else "there is no C compiler (cc, gcc, clang)",
         ),
         *(our_server(name) for name in ENGINES),
-        _peer("uvloop Protocol", "asyncio_protocol", "--uvloop", needs="uvloop"),
-        _peer("uvloop streams", "asyncio_streams", "--uvloop", needs="uvloop"),
+        _peer("uvloop Protocol", "asyncio_protocol", "--uvloop", needs=["uvloop"]),
+        _peer("uvloop streams", "asyncio_streams", "--uvloop", needs=["uvloop"]),
         _peer("asyncio Protocol", "asyncio_protocol"),
         _peer("asyncio streams", "asyncio_streams"),
         _peer("asyncio sock_*", "asyncio_sock"),
-        _peer("trio streams", "trio_streams", needs="trio"),
+        _peer("trio streams", "trio_streams", needs=["trio"]),
         _peer("socketserver threads", "socketserver_threads"),
     ]
 

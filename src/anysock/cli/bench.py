@@ -17,6 +17,9 @@ from anysock.extras import needs
 from anysock.machine.process import sigterm_interrupts
 from anysock.options.values import whole
 
+#: The names of `anysock.bench.work.kinds.KINDS`, which is imported when it is needed.
+WORKS = ("echo", "lines", "frames", "redis", "http")
+
 
 def _list_of(each: Value) -> Value:
     """A list of such values, with commas between."""
@@ -35,10 +38,11 @@ def _list_of(each: Value) -> Value:
 @click.option(
     "--work",
     "kind",
-    type=click.Choice(("echo", "lines", "frames")),
+    type=click.Choice(WORKS),
     default="echo",
     show_default=True,
-    help="What the servers do: send back bytes as they come, lines or frames when they are whole.",
+    help="What the servers do: send back bytes as they come, or lines or frames when they are "
+    "whole; speak as Redis does, to redis-benchmark; or HTTP/1.1, to wrk.",
 )
 @click.option(
     "-c",
@@ -53,14 +57,14 @@ def _list_of(each: Value) -> Value:
     "sizes",
     type=_list_of(SIZE),
     metavar="SIZE,...",
-    help="Sizes of a message.  [default: 64,4096,262144; other work: 64]",
+    help="Sizes of a message.  [default: 64,4096,262144; lines and frames: 64; redis: 3]",
 )
 @click.option(
     "--depth",
     "depths",
     type=_list_of(AT_ONCE),
     metavar="N,...",
-    help="Messages in flight on each connection.  [default: 1; other work: 1,16]",
+    help="Messages in flight on each connection.  [default: 1; lines, frames, redis: 1,16]",
 )
 @click.option("--churn", is_flag=True, help="Also measure a connection for each message.")
 @click.option(
@@ -75,7 +79,8 @@ def _list_of(each: Value) -> Value:
 @click.option(
     "--baseline",
     metavar="NAME",
-    help="Server that the ratios compare with.  [default: c-epoll; other work: asyncio streams]",
+    help="Server that the ratios compare with.  [default: c-epoll; lines, frames, redis: asyncio "
+    "streams; http: uvicorn h11 uvloop]",
 )
 @click.option(
     "--rounds",
@@ -110,7 +115,7 @@ def _list_of(each: Value) -> Value:
 @click.option(
     "--generator",
     type=click.Choice(["c", "python"]),
-    help="Language of the load generator.  [default: c, where there is a compiler]",
+    help="Language of our load generator.  [default: c, where there is a compiler]",
 )
 @click.option("--scale", is_flag=True, help="Sweep the number of connections.")
 @click.option(
@@ -192,6 +197,11 @@ def _new_results(
     for name in ("scale", "churn", "socket_buffer"):
         if asked[name] and not kind.is_echo:
             raise UsageError(f"--{name.replace('_', '-')} is for --work echo, not {kind.name}")
+    for name, option in (("sizes", "size"), ("depths", "depth")):
+        if asked[name] and kind.fixed:
+            raise UsageError(f"--{option} is not for --work {kind.name}: it has one of its own")
+    if asked["generator"] and kind.driver:
+        raise UsageError(f"--generator is not for --work {kind.name}: {kind.driver} drives it")
     if asked["scale"]:
         works = scale.works(asked["connections"] or scale.CONNECTIONS)
     else:

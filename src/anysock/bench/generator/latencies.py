@@ -93,8 +93,12 @@ class Latencies:
         """Count what `Samples.take` gave as well. Keys may be texts, as JSON makes them."""
         pairs = buckets.items() if isinstance(buckets, Mapping) else buckets
         for bucket, count in pairs:
-            nanoseconds = round(bucket_middle(int(bucket)) * _NANOSECONDS)
-            self._histogram.record_value(min(max(nanoseconds, 1), _LONGEST), count)
+            self.add(bucket_middle(int(bucket)), count)
+
+    def add(self, seconds: float, count: int) -> None:
+        """Count `count` messages that took so long."""
+        nanoseconds = round(seconds * _NANOSECONDS)
+        self._histogram.record_value(min(max(nanoseconds, 1), _LONGEST), count)
 
     def merge(self, other: Latencies) -> None:
         """Count what `other` has counted as well."""

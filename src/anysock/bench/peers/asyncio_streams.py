@@ -1,11 +1,14 @@
 """asyncio (or uvloop, with --uvloop): start_server, StreamReader and StreamWriter.
 
-python asyncio_streams.py [--uvloop] [echo|lines|frames]
+python asyncio_streams.py [--uvloop] [echo|lines|frames|redis|http]
 """
 
 import asyncio
 import contextlib
 import sys
+
+from anysock.bench.work import http as mini_http
+from anysock.bench.work import redis as mini_redis
 
 
 async def echo(reader, writer):
@@ -29,7 +32,24 @@ async def frames(reader, writer):
             await writer.drain()
 
 
-HANDLERS = {"echo": echo, "lines": lines, "frames": frames}
+STORE = {}
+
+
+async def redis(reader, writer):
+    session = mini_redis.Session(STORE)
+    while data := await reader.read(65536):
+        writer.write(session.receive(data))
+        await writer.drain()
+
+
+async def http(reader, writer):
+    session = mini_http.Session()
+    while not session.over and (data := await reader.read(65536)):
+        writer.write(session.receive(data))
+        await writer.drain()
+
+
+HANDLERS = {"echo": echo, "lines": lines, "frames": frames, "redis": redis, "http": http}
 
 
 def closing(handler):

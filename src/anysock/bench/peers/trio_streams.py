@@ -1,6 +1,6 @@
 """trio: serve_tcp and SocketStream.
 
-python trio_streams.py [echo|lines|frames]
+python trio_streams.py [echo|lines|frames|redis|http]
 """
 
 import contextlib
@@ -8,6 +8,9 @@ import functools
 import sys
 
 import trio
+
+from anysock.bench.work import http as mini_http
+from anysock.bench.work import redis as mini_redis
 
 
 class Reader:
@@ -61,7 +64,24 @@ async def frames(stream):
         await stream.send_all(prefix + await reader.readexactly(int.from_bytes(prefix, "big")))
 
 
-HANDLERS = {"echo": echo, "lines": lines, "frames": frames}
+STORE = {}
+
+
+async def redis(stream):
+    session = mini_redis.Session(STORE)
+    async for data in stream:
+        await stream.send_all(session.receive(data))
+
+
+async def http(stream):
+    session = mini_http.Session()
+    async for data in stream:
+        await stream.send_all(session.receive(data))
+        if session.over:
+            break
+
+
+HANDLERS = {"echo": echo, "lines": lines, "frames": frames, "redis": redis, "http": http}
 
 
 def until_it_breaks(handler):

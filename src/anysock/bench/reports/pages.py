@@ -27,6 +27,7 @@ from anysock.bench.reports.wording import (
 )
 from anysock.bench.results import Results, Row, Work, this_machine
 from anysock.bench.scale import Scaling
+from anysock.bench.work.kinds import OWN_GENERATORS
 
 # Colours that can be told apart by everybody (Okabe and Ito); a server keeps its own all over.
 _COLOURS = (
@@ -151,9 +152,9 @@ def _method(results: Results) -> list[str]:
         parts.append(_table(["", "why"], [list(each) for each in results.missing.items()]))
     parts.append("<h2>How</h2>")
     parts.append(
-        f"<p>Each measurement: {settings.seconds:g} s after {settings.warmup:g} s of load, by the "
-        f"load generator in {settings.generator.upper() if settings.generator == 'c' else 'Python'}"
-        ", server and load on a core each, in interleaved rounds. The command:</p>"
+        f"<p>Each measurement: {settings.seconds:g} s after {settings.warmup:g} s of load, by "
+        f"{OWN_GENERATORS.get(settings.generator, settings.generator)}, server and load on a core "
+        "each, in interleaved rounds. The command:</p>"
         f"<pre>{html.escape(shlex.join(_command()))}</pre>"
     )
     return parts

@@ -24,13 +24,21 @@ class Kind:
     sizes: tuple[int, ...] = (64,)
     depths: tuple[int, ...] = (1, 16)
 
+    #: The program of others that drives it, one of `DRIVERS`; None: our load generators do.
+    driver: str | None = None
+    #: What that is told to do.
+    operations: tuple[str, ...] = ("",)
+    #: Whether the answers have a size of their own, and requests come one at a time.
+    fixed: bool = False
+    #: Packages that matter to its figures.
+    packages: tuple[str, ...] = ()
     #: Our handler of it that sends the answers to what has come together by one send.
     in_batches: str | None = None
 
     @property
     def is_echo(self) -> bool:
         """Whether a server need not know where a message ends."""
-        return not self.form
+        return self.handler == "echo"
 
 
 KINDS = {
@@ -57,6 +65,24 @@ KINDS = {
             baseline="asyncio streams",
             form={"frames": True},
             in_batches="anysock.bench.work.handlers:frames_in_batches",
+        ),
+        Kind(
+            "redis",
+            "anysock.bench.work.handlers:redis",
+            baseline="asyncio streams",
+            sizes=(3,),  # redis-benchmark's own default
+            driver="redis-benchmark",
+            operations=("SET", "GET"),
+        ),
+        Kind(
+            "http",
+            "anysock.bench.work.handlers:http",
+            baseline="uvicorn h11 uvloop",
+            sizes=(13,),  # the body's
+            depths=(1,),
+            driver="wrk",
+            fixed=True,
+            packages=("h11", "uvicorn"),
         ),
     )
 }

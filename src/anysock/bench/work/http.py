@@ -1,0 +1,65 @@
+"""HTTP/1.1 by h11, without a socket in sight: a text for whoever asks.
+
+All servers of the comparison share it, but for uvicorn, which uses h11 in its own way, and answers
+with the same headers.
+"""
+
+from __future__ import annotations
+
+import time
+from email.utils import formatdate
+
+import h11
+
+BODY = b"Hello, world\n"
+
+#: Those of the application; ``date`` and ``server`` go before them.
+HEADERS = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(BODY))]
+
+
+class Session:
+    """One client's conversation: bytes of requests in, bytes of answers out."""
+
+    def __init__(self) -> None:
+        self._http = h11.Connection(h11.SERVER)
+        #: Whether the client wants no more, so that the connection is to be closed.
+        self.over = False
+
+    def receive(self, data: bytes) -> bytes:
+        """The answers to the requests that `data` completes."""
+        self._http.receive_data(data)
+        answers = []
+        try:
+            while (event := self._http.next_event()) not in (h11.NEED_DATA, h11.PAUSED):
+                if isinstance(event, h11.EndOfMessage):
+                    answers.append(self._answer(200, b"OK"))
+                    if self._http.our_state is h11.MUST_CLOSE:
+                        self.over = True
+                        break
+                    self._http.start_next_cycle()
+        except h11.RemoteProtocolError as error:
+            self.over = True
+            if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+                answers.append(self._answer(error.error_status_hint, b"Bad Request"))
+        return b"".join(answers)
+
+    def _answer(self, status: int, reason: bytes) -> bytes:
+        send = self._http.send
+        headers = [(b"date", _date()), (b"server", b"anysock"), *HEADERS]
+        pieces = (
+            send(h11.Response(status_code=status, headers=headers, reason=reason)),
+            send(h11.Data(data=BODY)),
+            send(h11.EndOfMessage()),
+        )
+        return b"".join(piece for piece in pieces if piece)
+
+
+_second, _text = 0, b""
+
+
+def _date() -> bytes:
+    """Now, for the header: made once a second."""
+    global _second, _text
+    if (now := int(time.time())) != _second:
+        _second, _text = now, formatdate(now, usegmt=True).encode()
+    return _text
