@@ -6,6 +6,7 @@ with the same headers.
 
 from __future__ import annotations
 
+import functools
 import time
 from email.utils import formatdate
 
@@ -45,21 +46,16 @@ class Session:
 
     def _answer(self, status: int, reason: bytes) -> bytes:
         send = self._http.send
-        headers = [(b"date", _date()), (b"server", b"anysock"), *HEADERS]
         pieces = (
-            send(h11.Response(status_code=status, headers=headers, reason=reason)),
+            send(_response(status, reason, int(time.time()))),
             send(h11.Data(data=BODY)),
             send(h11.EndOfMessage()),
         )
         return b"".join(piece for piece in pieces if piece)
 
 
-_second, _text = 0, b""
-
-
-def _date() -> bytes:
-    """Now, for the header: made once a second."""
-    global _second, _text
-    if (now := int(time.time())) != _second:
-        _second, _text = now, formatdate(now, usegmt=True).encode()
-    return _text
+@functools.lru_cache(maxsize=4)
+def _response(status: int, reason: bytes, now: int) -> h11.Response:
+    """The head of an answer at the time `now`, in seconds: its ``date`` changes once in one."""
+    headers = [(b"date", formatdate(now, usegmt=True).encode()), (b"server", b"anysock"), *HEADERS]
+    return h11.Response(status_code=status, headers=headers, reason=reason)

@@ -28,16 +28,41 @@ class Session:
         """The answers to the commands that `data` completes; what is left waits for more."""
         if self._rest:
             data = self._rest + data
-        at, answers = 0, []
+        answers: list[bytes] = []
         try:
-            while (command := _next_command(data, at)) is not None:
-                at, arguments = command
-                answers.append(self._answer(arguments))
+            self._rest = self._answer_words(data, answers)
         except ValueError:
             self._rest = b""
-            return b"".join(answers) + b"-ERR Protocol error\r\n"
-        self._rest = data[at:]
+            answers.append(b"-ERR Protocol error\r\n")
         return b"".join(answers)
+
+    def _answer_words(self, data: bytes, answers: list[bytes]) -> bytes:
+        """Answer the commands of `data`, cut at all CRLF at once, which takes half the time of one
+        after the other; return what is left."""
+        words = data.split(b"\r\n")
+        at, last = 0, len(words) - 1
+        while at < last:
+            count = _count(words[at])
+            end = at + 1 + 2 * count
+            if end > last:
+                break
+            arguments = words[at + 2 : end : 2]
+            for length, word in zip(words[at + 1 : end : 2], arguments, strict=True):
+                if len(word) >= len(_LENGTHS) or length != _LENGTHS[len(word)]:
+                    # It is long, or has a CRLF within, or the client makes a mistake.
+                    return self._answer_one_by_one(b"\r\n".join(words[at:]), answers)
+            answers.append(self._answer(arguments))
+            at = end
+        rest = b"\r\n".join(words[at:])
+        # Of a long word that has not come yet, there may be a beginning that looks like more words.
+        return self._answer_one_by_one(rest, answers) if at < last else rest
+
+    def _answer_one_by_one(self, data: bytes, answers: list[bytes]) -> bytes:
+        at = 0
+        while (command := _next_command(data, at)) is not None:
+            at, arguments = command
+            answers.append(self._answer(arguments))
+        return data[at:]
 
     def _answer(self, arguments: list[bytes]) -> bytes:
         command, fewest = _COMMANDS.get(arguments[0].upper(), _UNKNOWN)
@@ -52,9 +77,7 @@ def _next_command(data: bytes, at: int) -> tuple[int, list[bytes]] | None:
     end = data.find(b"\r\n", at)
     if end < 0:
         return None
-    if data[at : at + 1] != b"*":
-        raise ValueError(data[at:end])
-    words, count = [], int(data[at + 1 : end])
+    words, count = [], _count(data[at:end])
     at = end + 2
     for _ in range(count):
         end = data.find(b"\r\n", at)
@@ -69,6 +92,17 @@ def _next_command(data: bytes, at: int) -> tuple[int, list[bytes]] | None:
             return None
         words.append(data[begin:end])
     return at, words
+
+
+def _count(head: bytes) -> int:
+    """How many words a command has that begins with the line `head`."""
+    if head[:1] != b"*" or (count := int(head[1:])) < 1:
+        raise ValueError(head)
+    return count
+
+
+# What is written before a word, by its length.
+_LENGTHS = [b"$%d" % length for length in range(256)]
 
 
 def _unknown(_store: Store, _arguments: list[bytes]) -> bytes:
