@@ -103,6 +103,10 @@ class Kernel:
             self.on_spawn(task)
         return task
 
+    def watch(self, fd: int) -> Descriptor:
+        """Begin to watch a descriptor, for tasks that wait for it."""
+        return Descriptor(self, fd)
+
     def wake(self, task: Task, outcome: Any = None) -> None:
         """Put a paused task among the ready ones. If `outcome` is an exception, its await raises
         that; anything else is what its await returns.

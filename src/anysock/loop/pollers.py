@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import select
 import selectors
+from collections.abc import Callable
 from typing import Protocol
 
 from anysock.errors import UsageError
@@ -56,6 +57,14 @@ class SelectorsPoller:
     def close(self) -> None:
         self._selector.close()
 
+    def fileno(self) -> int:
+        """A descriptor that is readable while there is something to report. Raises `UsageError`
+        where the platform's selector has none."""
+        fileno: Callable[[], int] | None = getattr(self._selector, "fileno", None)
+        if fileno is None:
+            raise UsageError("this system has neither epoll nor kqueue: use another engine")
+        return fileno()
+
 
 def _to_selectors(mask: int) -> int:
     return (selectors.EVENT_READ if mask & READABLE else 0) | (
@@ -81,3 +90,13 @@ def default_poller() -> Poller:
     if not chosen and hasattr(select, "epoll"):
         return select.epoll()
     return SelectorsPoller()
+
+
+def nested_poller() -> tuple[Poller, int]:
+    """A `default_poller` that another loop can watch, and the descriptor by which it does.
+
+    Raises `UsageError` where there is neither epoll nor kqueue.
+    """
+    poller = default_poller()
+    fileno: Callable[[], int] = poller.fileno  # type: ignore[attr-defined]
+    return poller, fileno()

@@ -110,6 +110,14 @@ class Descriptor:
         """Whether a task waits to write."""
         return self.kernel.writers.get(self.fd) not in (None, self.kernel.current)
 
+    def readable(self) -> ReadWait:
+        """A wait until it is readable."""
+        return ReadWait(self)
+
+    def writable(self) -> WriteWait:
+        """A wait until it is writable."""
+        return WriteWait(self)
+
     def set_interest(self, interest: int) -> None:
         """Tell the poller what to report from now on: a mask of READABLE and WRITABLE, or 0."""
         if self.kernel.descriptors.get(self.fd) is not self:

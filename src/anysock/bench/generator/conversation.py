@@ -23,7 +23,6 @@ from anysock.engines.posix.streams import LINGER_SECONDS
 from anysock.errors import AnysockError, StreamClosed
 from anysock.loop.kernel import Kernel
 from anysock.loop.tasks import Wait, suspend
-from anysock.loop.waits import ReadWait, WriteWait
 
 _read = os.read
 _write = os.write
@@ -169,8 +168,8 @@ class Conversation(Bookkeeping):
         self, kernel: Kernel, stream: NonblockingStream, pattern: bytes, size: int
     ) -> None:
         super().__init__(kernel, stream, pattern, size)
-        self._readable = ReadWait(stream.descriptor)
-        self._writable = WriteWait(stream.descriptor)
+        self._readable = stream.descriptor.readable()
+        self._writable = stream.descriptor.writable()
 
     def _push(self) -> None:
         """Write what is owed, as far as the socket accepts it."""

@@ -1,27 +1,25 @@
-"""The engine `asyncio`."""
+"""The engine `asyncio`, and what it shares with the others on asyncio's loop."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import functools
-import os
 import socket
 import weakref
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
-from anysock.engines.asyncio.sock_listener import AsyncioListener, accept_peer, keep_outcome
-from anysock.engines.asyncio.sock_streams import AsyncioDatagrams, AsyncioStream
 from anysock.engines.asyncio.tasks import (
     AsyncioScope,
     AsyncioTask,
     end_all,
     past_cancellations,
 )
-from anysock.engines.base import NOTHING, Datagrams, SockAddr, Stream
+from anysock.engines.asyncio.watching import LoopWatch
+from anysock.engines.base import NOTHING, Stream
+from anysock.engines.nonblocking.sockets import SocketsEngine
 from anysock.engines.posix.engine import PosixEngine
-from anysock.engines.posix.listening import ListeningSocket, accepted
 from anysock.engines.posix.signals import catch_signals
 from anysock.engines.running import engine_is
 from anysock.errors import Cancelled
@@ -29,10 +27,10 @@ from anysock.errors import Cancelled
 T = TypeVar("T")
 
 
-class AsyncioEngine(PosixEngine):
-    """asyncio's loop, through its socket methods."""
+class AsyncioBase(PosixEngine):
+    """What engines on asyncio's loop do alike: all but the sockets."""
 
-    name = "asyncio"
+    name: str
     loop = "asyncio"
     concurrent = True
     one_thread = True
@@ -54,6 +52,10 @@ class AsyncioEngine(PosixEngine):
                 return runner.run(main)
             finally:
                 self.left = runner.run(end_all())
+                self._leave_loop()
+
+    def _leave_loop(self) -> None:
+        """Give back what the loop was told to watch. It is closed after this."""
 
     @classmethod
     def on(cls, loop: asyncio.AbstractEventLoop) -> Self:
@@ -62,49 +64,8 @@ class AsyncioEngine(PosixEngine):
         engine._loop = weakref.proxy(loop)
         return engine
 
-    def _listeners(self, opened: list[ListeningSocket]) -> Sequence[AsyncioListener]:
-        return [AsyncioListener(listening) for listening in opened]
-
-    async def accept(self, listener: AsyncioListener) -> Stream:
-        # In a task of its own, which outlives a cancellation of the task that waits for it: a
-        # cancelled sock_accept may lose the peer that it has just accepted (cpython 153761). So
-        # that one is there for the next call.
-        pending = listener.pending
-        if pending is None:
-            pending = listener.pending = asyncio.create_task(self._next_peer(listener))
-            pending.add_done_callback(keep_outcome)
-        await asyncio.wait((pending,))
-        listener.pending = None
-        return pending.result()
-
-    async def _next_peer(self, listener: AsyncioListener) -> Stream:
-        try:
-            if listener.closed:
-                sock, peer = listener.next_waiting()
-            else:
-                sock, peer = await accept_peer(listener)
-        except (OSError, asyncio.CancelledError):
-            if not listener.closed:
-                raise
-            sock, peer = listener.next_waiting()
-        finally:
-            if listener.closed:
-                listener.listening.close()
-        accepted(sock, blocking=False)
-        return await self._stream(sock, peer)
-
-    async def _stream(self, sock: socket.socket, peer: SockAddr) -> Stream:
-        return AsyncioStream(self, sock, peer)
-
-    async def _connect(self, sock: socket.socket, address: SockAddr) -> None:
-        try:
-            await asyncio.get_running_loop().sock_connect(sock, address)
-        except OSError as error:
-            # asyncio puts words of its own in the place of the reason.
-            raise OSError(error.errno, os.strerror(error.errno or 0)) from None
-
-    def _datagrams(self, sock: socket.socket) -> Datagrams:
-        return AsyncioDatagrams(sock)
+    async def accept(self, listener: Any) -> Stream:
+        raise NotImplementedError
 
     def spawn(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> AsyncioTask:
         task = asyncio.get_running_loop().create_task(coro, name=name)
@@ -172,6 +133,30 @@ class AsyncioEngine(PosixEngine):
 
     def now(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+class AsyncioEngine(SocketsEngine, AsyncioBase):
+    """asyncio's loop, and in it a poller of our own."""
+
+    name = "asyncio"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._watch: Callable[[], LoopWatch | None] = lambda: None
+
+    @property
+    def watch(self) -> LoopWatch:
+        # Referred to weakly: it keeps its loop alive, and the engine of a loop that runs already
+        # (`on`) must not do so. What is watched keeps it.
+        watch = self._watch()
+        if watch is None:
+            watch = LoopWatch(asyncio.get_running_loop())
+            self._watch = weakref.ref(watch)
+        return watch
+
+    def _leave_loop(self) -> None:
+        if (watch := self._watch()) is not None:
+            watch.close()
 
 
 def _drain(sock: socket.socket) -> None:

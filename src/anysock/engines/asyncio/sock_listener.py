@@ -1,4 +1,4 @@
-"""Accepting under asyncio, with no peer lost to a cancellation."""
+"""Accepting by ``loop.sock_accept``, with no peer lost to a cancellation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from anysock.engines.base import SockAddr, Stream
 from anysock.engines.posix.listening import SocketListener
 
 
-class AsyncioListener(SocketListener):
+class SockListener(SocketListener):
     """A listening socket, and the task that accepts the next peer from it."""
 
     pending: asyncio.Task[Stream] | None = None
@@ -26,14 +26,14 @@ class AsyncioListener(SocketListener):
             self.closed = True
             self._waiting = self.listening.accept_waiting()
             # Shut down, the socket stops listening, and the accept(2) that waits fails. Then
-            # `AsyncioEngine._next_peer` closes it.
+            # `AsyncioSockEngine._next_peer` closes it.
             if not self.listening.shut_down() and self.accepting is not None:
                 # Its wait, and not the task: that may have a peer already.
                 self.accepting.cancel()
 
 
 @types.coroutine
-def accept_peer(listener: AsyncioListener) -> Generator[Any, Any, tuple[socket.socket, SockAddr]]:
+def accept_peer(listener: SockListener) -> Generator[Any, Any, tuple[socket.socket, SockAddr]]:
     """``loop.sock_accept``; cancelled in the turn in which it has accepted, it returns the peer."""
     accept = cast(
         "Coroutine[Any, Any, tuple[socket.socket, SockAddr]]",

@@ -1,4 +1,4 @@
-"""Sockets for the tasks of asyncio's running loop."""
+"""Sockets, by the socket methods of asyncio's running loop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from anysock.engines.posix.streams import MAX_SEND_SIZE, AwaitingStream, whole
 from anysock.errors import StreamAborted
 
 
-class AsyncioStream(AwaitingStream):
+class SockStream(AwaitingStream):
     """A `Stream` over a non-blocking socket, for tasks of asyncio's running loop."""
 
     def __init__(self, engine: Engine, sock: socket.socket, peer: SockAddr) -> None:
@@ -133,7 +133,7 @@ class AsyncioStream(AwaitingStream):
         await super()._release()
 
 
-class AsyncioDatagrams(SocketDatagrams):
+class SockDatagrams(SocketDatagrams):
     """A UDP socket, for tasks of asyncio's running loop."""
 
     def __init__(self, sock: socket.socket) -> None:

@@ -5,46 +5,30 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import contextvars
-import errno
 import functools
-import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from anysock.engines.base import NOTHING, Datagrams, SockAddr, Stream
-from anysock.engines.nonblocking.streams import NonblockingDatagrams, NonblockingStream
-from anysock.engines.posix.engine import PosixEngine
-from anysock.engines.posix.listening import ListeningSocket, SocketListener, accepted
+from anysock.engines.base import NOTHING
+from anysock.engines.nonblocking.sockets import SocketsEngine
 from anysock.engines.posix.signals import catch_signals
 from anysock.engines.running import engine_is
-from anysock.errors import Cancelled, StreamClosed
+from anysock.errors import Cancelled
 from anysock.loop.kernel import Kernel
 from anysock.loop.observers import WatchedLoop
 from anysock.loop.pollers import Poller
 from anysock.loop.scopes import Scope
 from anysock.loop.tasks import Task, suspend
-from anysock.loop.waits import Descriptor, Event, ReadWait, Sleep, WriteWait
+from anysock.loop.waits import Event, Sleep
 from anysock.machine.process import leave_signals_to_the_main_thread
 
 T = TypeVar("T")
 
 
-class _Listener(SocketListener):
-    def __init__(self, kernel: Kernel, listening: ListeningSocket) -> None:
-        super().__init__(listening)
-        self.descriptor = Descriptor(kernel, self.sock.fileno())
-        self.readable = ReadWait(self.descriptor)
-
-    def close(self) -> None:
-        self.descriptor.close()
-        super().close()
-
-
-class NonblockingEngine(PosixEngine):
+class NonblockingEngine(SocketsEngine):
     """An `Engine` on our own loop, which waits by `poller` and by `clock` (seconds, monotonic)."""
 
     name: str
@@ -60,6 +44,10 @@ class NonblockingEngine(PosixEngine):
         #: The loop, to be watched: see `engines.own_loop`.
         self.own_loop = WatchedLoop(self._kernel)
 
+    @property
+    def watch(self) -> Kernel:
+        return self._kernel
+
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         try:
             with self.own_loop.watchdog(), engine_is(self), interrupts_cancel(self._kernel):
@@ -67,58 +55,6 @@ class NonblockingEngine(PosixEngine):
         finally:
             if self._threads is not None:
                 self._threads.shutdown(wait=False, cancel_futures=True)
-
-    def _listeners(self, opened: list[ListeningSocket]) -> Sequence[_Listener]:
-        return [_Listener(self._kernel, listening) for listening in opened]
-
-    async def accept(self, listener: _Listener) -> Stream:
-        # Waiting first, even if more are in the backlog: peers mostly come one by one, and then a
-        # try more costs a system call and an exception; where they come in a crowd, the poller's
-        # answer costs no more than these.
-        while not listener.closed:
-            with contextlib.suppress(StreamClosed):
-                await suspend(listener.readable)
-            try:
-                sock, peer = listener.sock.accept()
-                break
-            except BlockingIOError:
-                continue
-            except OSError:
-                if not listener.closed:
-                    raise
-        else:
-            sock, peer = listener.next_waiting()
-        accepted(sock, blocking=False)
-        return NonblockingStream(self, self._kernel, sock, peer)
-
-    async def _connect(self, sock: socket.socket, address: SockAddr) -> None:
-        code = sock.connect_ex(address)
-        if code == errno.EINPROGRESS:
-            await self._connected(sock)
-        elif code:
-            # EAGAIN: a Unix socket whose backlog is full, which no poller reports.
-            raise OSError(code, os.strerror(code))
-
-    async def _stream(self, sock: socket.socket, peer: SockAddr) -> Stream:
-        return NonblockingStream(self, self._kernel, sock, peer)
-
-    async def _connected(self, sock: socket.socket) -> None:
-        """Wait until the handshake that `sock` has begun is over; raise OSError if it failed."""
-        descriptor = Descriptor(self._kernel, sock.fileno())
-        try:
-            while True:
-                await suspend(WriteWait(descriptor))
-                if code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                    raise OSError(code, os.strerror(code))
-                # Under `polling` a wait may end before its time: only a peer proves it.
-                with contextlib.suppress(OSError):
-                    sock.getpeername()
-                    return
-        finally:
-            descriptor.close()
-
-    def _datagrams(self, sock: socket.socket) -> Datagrams:
-        return NonblockingDatagrams(self._kernel, sock)
 
     def spawn(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> Task:
         return self._kernel.spawn(coro, name)

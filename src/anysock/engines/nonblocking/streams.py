@@ -1,4 +1,4 @@
-"""Non-blocking sockets, and the tasks of our loop that wait for them."""
+"""Non-blocking sockets, and the tasks that wait for them: under our own loop, and asyncio's."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Generator, Sequence
 
 from anysock.engines.base import Data, Engine, SockAddr
 from anysock.engines.finished import FINISHED
+from anysock.engines.nonblocking.watching import Watch
 from anysock.engines.posix.datagrams import SocketDatagrams
 from anysock.engines.posix.streams import (
     IOV_MAX,
@@ -20,10 +21,7 @@ from anysock.engines.posix.streams import (
     second_sender,
     whole,
 )
-from anysock.errors import Cancelled
-from anysock.loop.kernel import Kernel
 from anysock.loop.tasks import Wait, suspend
-from anysock.loop.waits import Descriptor, ReadWait, Sleep, WriteWait
 
 # On a socket, read(2) and write(2) do what recv(2) and send(2) do (socket(7)). Python's functions
 # for them take their arguments without a tuple, and know nothing of timeouts: 0.1 µs a message
@@ -39,7 +37,7 @@ _NOT_YET = -2
 
 
 class NonblockingStream(SocketStream):
-    """A `Stream` over a non-blocking socket, for tasks of `kernel`."""
+    """A `Stream` over a non-blocking socket, for tasks of the loop of `watch`."""
 
     vectored = True
 
@@ -47,19 +45,19 @@ class NonblockingStream(SocketStream):
         "_budget",
         "_counted_since",
         "_fd",
-        "_kernel",
         "_more",
         "_readable",
+        "_watch",
         "_write_fd",
         "descriptor",
     )
 
-    def __init__(self, engine: Engine, kernel: Kernel, sock: socket.socket, peer: SockAddr) -> None:
+    def __init__(self, engine: Engine, watch: Watch, sock: socket.socket, peer: SockAddr) -> None:
         super().__init__(engine, sock, peer)
-        self._kernel = kernel
-        self.descriptor = Descriptor(kernel, sock.fileno())
-        # One wait for all receives: the kernel knows it again, and has nothing to do.
-        self._readable = ReadWait(self.descriptor)
+        self._watch = watch
+        self.descriptor = watch.watch(sock.fileno())
+        # One wait for all receives: our kernel knows it again, and has nothing to do.
+        self._readable = self.descriptor.readable()
         #: Whether there may be data that was not waited for, so that it is worth a try.
         self._more = True
         self._fd = self._write_fd = sock.fileno()
@@ -172,8 +170,8 @@ class NonblockingStream(SocketStream):
         if self._write_fd == _NOT_YET:
             self._write_fd = _NOT_NOW
             try:
-                if self._counted_since == self._kernel.iterations:
-                    await suspend(Sleep(self._kernel, 0))
+                if self._counted_since == self._watch.iterations:
+                    await self._engine.sleep(0)
             finally:
                 self._let_send()
         await self.send_all(data)
@@ -213,8 +211,8 @@ class NonblockingStream(SocketStream):
                     gone += len(rest)
                     at += 1
                 elif not self._may_go_on():
-                    await self._pause_sending(Sleep(self._kernel, 0))
-        except Cancelled:
+                    await self._pause_sending(self._engine.sleep(0))
+        except self._engine.cancellations:
             self._give_up(gone)
             raise
 
@@ -230,7 +228,7 @@ class NonblockingStream(SocketStream):
                     sent = os.sendfile(self._write_fd, fd, offset + gone, most)
                 except BlockingIOError:
                     with self._engine.pauses:
-                        await self._pause_sending(WriteWait(self.descriptor))
+                        await self._pause_sending(suspend(self.descriptor.writable()))
                     continue
                 except OSError as error:
                     await self._after_error(error)
@@ -240,8 +238,8 @@ class NonblockingStream(SocketStream):
                 self.bytes_sent += sent
                 gone += sent
                 if not self._may_go_on():
-                    await self._pause_sending(Sleep(self._kernel, 0))
-        except Cancelled:
+                    await self._pause_sending(self._engine.sleep(0))
+        except self._engine.cancellations:
             self._give_up(gone)
             raise
         return gone
@@ -250,13 +248,13 @@ class NonblockingStream(SocketStream):
         """Raise what a send has met, if it is not that the others must run first."""
         if self._write_fd != _NOT_YET:
             raise self._explain(error) from None
-        await self._pause_sending(Sleep(self._kernel, 0))
+        await self._pause_sending(self._engine.sleep(0))
 
-    async def _pause_sending(self, wait: Wait) -> None:
+    async def _pause_sending(self, pause: Awaitable[None]) -> None:
         """Wait within a send, which no other may enter meanwhile."""
         self._write_fd = _NOT_NOW
         try:
-            await suspend(wait)
+            await pause
         finally:
             self._let_send()
         self._state.check_send()
@@ -279,7 +277,7 @@ class NonblockingStream(SocketStream):
         if self._budget > 0:
             return True
         self._budget = OPS_BEFORE_YIELD
-        counted_since, self._counted_since = self._counted_since, self._kernel.iterations
+        counted_since, self._counted_since = self._counted_since, self._watch.iterations
         return counted_since != self._counted_since
 
     async def _send_rest(self, data: memoryview, gone: int) -> None:
@@ -290,8 +288,8 @@ class NonblockingStream(SocketStream):
                 while data:
                     self._state.check_send()
                     try:
-                        await suspend(WriteWait(self.descriptor))
-                    except Cancelled:
+                        await suspend(self.descriptor.writable())
+                    except self._engine.cancellations:
                         self._state.give_up_send(gone)
                         raise
                     self._state.check_send()  # it may have been woken for that
@@ -342,12 +340,12 @@ class NonblockingStream(SocketStream):
 
 
 class NonblockingDatagrams(SocketDatagrams):
-    """A UDP socket, for tasks of `kernel`."""
+    """A UDP socket, for tasks of the loop of `watch`."""
 
-    def __init__(self, kernel: Kernel, sock: socket.socket) -> None:
+    def __init__(self, watch: Watch, sock: socket.socket) -> None:
         super().__init__(sock)
-        self._descriptor = Descriptor(kernel, sock.fileno())
-        self._readable = ReadWait(self._descriptor)
+        self._descriptor = watch.watch(sock.fileno())
+        self._readable = self._descriptor.readable()
 
     async def _until_readable(self) -> None:
         await suspend(self._readable)
