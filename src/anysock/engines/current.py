@@ -37,7 +37,7 @@ def running_engine() -> Engine | None:
 
         return engine_of_running_trio()
     if "asyncio" in sys.modules:
-        from anysock.engines.asyncio.engine import engine_of_running_loop
+        from anysock.engines.asyncio.hosted import engine_of_running_loop
 
         return engine_of_running_loop()
     return None

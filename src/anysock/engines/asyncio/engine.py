@@ -163,19 +163,3 @@ def _drain(sock: socket.socket) -> None:
     with contextlib.suppress(BlockingIOError):
         while sock.recv(4096):
             pass
-
-
-_engines: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncioEngine]
-_engines = weakref.WeakKeyDictionary()
-
-
-def engine_of_running_loop() -> AsyncioEngine | None:
-    """An engine for the asyncio loop that the caller runs on, if it does.
-
-    So `anysock.Server` can be used in a program, or a test, that asyncio runs already.
-    """
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-    return _engines.setdefault(loop, AsyncioEngine.on(loop))

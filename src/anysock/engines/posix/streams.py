@@ -31,7 +31,8 @@ RECV_GROWTH = 4
 # From 128 KiB on, glibc's malloc maps memory, and unmaps it when it is freed: at every receive, if
 # nothing larger was ever freed (mallopt(3), M_MMAP_THRESHOLD). A server that asks for 256 KiB then
 # runs at half its speed. So something larger is freed here, once.
-bytearray(4 * MAX_RECV_SIZE).clear()
+_large = bytearray(4 * MAX_RECV_SIZE)
+del _large  # not cleared before, which would free one byte: the rest is cut off, and not freed
 
 # Bytes that are handed over at once, where the operating system, or another library's loop, reports
 # of a send only that all of it is done: so that `bytes_sent` shows its progress.
