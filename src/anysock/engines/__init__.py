@@ -3,8 +3,8 @@
 - `base`, `machine`, `stream`, `datagrams`: the contract; `stream_state` is the state of a stream;
 - `finished`: an awaitable that engines hand out when nothing is left to wait for;
 - `current`, `running`: which engine runs the calling code;
-- `blocking/` (and `threads`), `polling`, `selector`, `asyncio/`, `uvloop`, `trio/`: the engines;
-  `nonblocking/` is what `polling` and `selector` share;
+- `blocking/` (and `threads`), `polling`, `selector`, `asyncio/` (and `asyncio-sock`), `uvloop`,
+  `trio/`: the engines; `nonblocking/` is what `polling`, `selector`, `asyncio` and `uvloop` share;
 - `posix/`: what engines share that stand on real sockets;
 - `own_loop`: what an engine offers whose loop is ours;
 - `engine_thread`: an engine on a thread of its own.
@@ -114,7 +114,7 @@ ENGINES: dict[str, EngineEntry] = {
         EngineEntry(
             name="asyncio",
             path="anysock.engines.asyncio.engine:AsyncioEngine",
-            when_no_data="awaits loop.sock_recv of the standard library",
+            when_no_data="pauses the task; asyncio's loop watches our poller, which wakes it",
             clients="all",
             idle_cpu="0",
             loop="asyncio",
@@ -131,7 +131,7 @@ ENGINES: dict[str, EngineEntry] = {
         EngineEntry(
             name="uvloop",
             path="anysock.engines.uvloop:UvloopEngine",
-            when_no_data="awaits what a transport of libuv will bring",
+            when_no_data="pauses the task; libuv's loop watches our poller, which wakes it",
             clients="all",
             idle_cpu="0",
             loop="asyncio",

@@ -13,6 +13,7 @@ import math
 import os
 import types
 from collections.abc import Callable, Generator
+from typing import cast
 
 from anysock.bench.generator.faults import Fault
 from anysock.bench.generator.plan import FRAME_PREFIX
@@ -23,6 +24,7 @@ from anysock.engines.posix.streams import LINGER_SECONDS
 from anysock.errors import AnysockError, StreamClosed
 from anysock.loop.kernel import Kernel
 from anysock.loop.tasks import Wait, suspend
+from anysock.loop.waits import Descriptor, ReadWait, WriteWait
 
 _read = os.read
 _write = os.write
@@ -168,8 +170,9 @@ class Conversation(Bookkeeping):
         self, kernel: Kernel, stream: NonblockingStream, pattern: bytes, size: int
     ) -> None:
         super().__init__(kernel, stream, pattern, size)
-        self._readable = stream.descriptor.readable()
-        self._writable = stream.descriptor.writable()
+        descriptor = cast(Descriptor, stream.descriptor)
+        self._readable = ReadWait(descriptor)
+        self._writable = WriteWait(descriptor)
 
     def _push(self) -> None:
         """Write what is owed, as far as the socket accepts it."""

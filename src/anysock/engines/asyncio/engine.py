@@ -44,6 +44,8 @@ class AsyncioBase(PosixEngine):
         self._tasks: set[asyncio.Task[Any]] = set()
         self.left: Sequence[str] = ()
         self._loop: asyncio.AbstractEventLoop | None = None
+        #: Whether another program runs the loop.
+        self._hosted = False
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         with engine_is(self), asyncio.Runner(loop_factory=self._loop_factory) as runner:
@@ -62,6 +64,7 @@ class AsyncioBase(PosixEngine):
         """An engine for a loop that runs already, and that it does not keep alive."""
         engine = cls()
         engine._loop = weakref.proxy(loop)
+        engine._hosted = True
         return engine
 
     async def accept(self, listener: Any) -> Stream:
@@ -150,7 +153,7 @@ class AsyncioEngine(SocketsEngine, AsyncioBase):
         # (`on`) must not do so. What is watched keeps it.
         watch = self._watch()
         if watch is None:
-            watch = LoopWatch(asyncio.get_running_loop())
+            watch = LoopWatch(asyncio.get_running_loop(), hosted=self._hosted)
             self._watch = weakref.ref(watch)
         return watch
 

@@ -35,10 +35,15 @@ Wakeup = Callable[[Any], object]
 
 
 class LoopWatch:
-    """What watches descriptors for the tasks of one asyncio loop, while there are any."""
+    """What watches descriptors for the tasks of one asyncio loop.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    In a loop that is `hosted`, by a program that runs already, it takes a descriptor while there
+    are others to be watched, and gives it back with the last of them.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, hosted: bool) -> None:
         self.loop = loop
+        self._hosted = hosted
         self.iterations = 0
         #: The waits to read, by descriptor number, of all that are watched.
         self.readers: dict[int, FdWait] = {}
@@ -48,15 +53,15 @@ class LoopWatch:
     def watch(self, fd: int) -> LoopDescriptor:
         if self.poller is None:
             self.poller, self._fd = nested_poller()
-            self.loop.add_reader(self._fd, self._look)
+            self.loop.add_reader(self._fd, self._look)  # which keeps this alive, too
         descriptor = LoopDescriptor(self, fd)
         self.readers[fd] = descriptor.reading
         return descriptor
 
     def forget(self, fd: int) -> None:
-        """Watch a descriptor no more. With the last one, the loop gets its own back."""
+        """Watch a descriptor no more."""
         del self.readers[fd]
-        if not self.readers:
+        if self._hosted and not self.readers:
             self.close()
 
     def close(self) -> None:

@@ -1,8 +1,11 @@
-"""Non-blocking sockets under our own loop: what the `polling` and the `selector` engine share.
+"""Non-blocking sockets: what `polling`, `selector`, `asyncio` and `uvloop` share.
 
-Both try an operation, and when the kernel says EAGAIN (BlockingIOError) the task is suspended. They
-differ in when it is resumed, and that is up to the poller: see ``polling.py`` and ``selector.py``.
+All try an operation, and when the kernel says EAGAIN (BlockingIOError) the task is suspended. They
+differ in when it is resumed, and that is up to what watches the descriptors: see ``polling.py``,
+``selector.py`` and ``asyncio/watching.py``.
 
-- `engine`: the engine;
-- `streams`: connected sockets, and UDP sockets, under it.
+- `watching`: what they need of a loop;
+- `streams`: connected sockets, and UDP sockets;
+- `sockets`: listening, accepting, connecting;
+- `engine`: the engine on our own loop, for `polling` and `selector`.
 """
