@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
+from typing import Any
 
 import pytest
 
@@ -144,6 +146,59 @@ def test_what_can_not_start_says_why_and_leaves_no_thread(engine):
             with serving("echo", engine=engine, bind=f"127.0.0.1:{taken.getsockname()[1]}"):
                 pytest.fail("it has started")
     wait_until(lambda: threading.active_count() <= before + 1, "no thread is left")
+
+
+# -- the life around a server ----------------------------------------------------------------------
+
+
+async def count(connection):
+    connection.state.append(await connection.recv_line())
+    await connection.send_all(b"%d" % len(connection.state))
+
+
+def test_a_lifespan_gives_the_state(engine):
+    @contextlib.asynccontextmanager
+    async def lifespan(server):
+        yield lines
+        lines.append("the end")
+
+    lines: list[Any] = []
+    with serving(count, engine=engine, lifespan=lifespan) as server:
+        assert server.ask(b"a\n") == b"1"
+        assert server.ask(b"b\n") == b"2"
+        assert server.server.state is lines
+    assert lines == [b"a\n", b"b\n", "the end"]
+
+
+def test_a_lifespan_that_fails_is_told_of(engine):
+    @contextlib.asynccontextmanager
+    async def lifespan(server):
+        if fails_at == "start":
+            raise ValueError("on purpose")
+        yield
+        raise ValueError("on purpose")
+
+    fails_at = "start"
+    with pytest.raises(anysock.StartError, match="on purpose"):
+        with serving("echo", engine=engine, lifespan=lifespan):
+            pytest.fail("it has started")
+    fails_at = "end"
+    with pytest.raises(AssertionError, match=r"failures: LifespanFailed: .* on purpose"):
+        with serving("echo", engine=engine, lifespan=lifespan) as server:
+            assert server.ask(b"x") == b"x"
+
+
+def test_the_second_end_in_memory_has_a_state(concurrent_engine):
+    async def main():
+        seen: list[bytes] = []
+        near, far = connection_pair(state=seen)
+        async with anysock.task_group() as group:
+            group.spawn(count(far))
+            await near.send_all(b"a\n")
+            assert await near.recv() == b"1"
+        assert (near.state, seen) == (None, [b"a\n"])
+
+    anysock.run(main, engine=concurrent_engine)
 
 
 # -- two ends in memory ----------------------------------------------------------------------------

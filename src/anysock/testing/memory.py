@@ -6,6 +6,7 @@ import collections
 import errno
 import os
 import threading
+from typing import Any, TypeVar, overload
 
 from anysock.engines.base import Data, Engine, Event, Keepalive, SockAddr
 from anysock.engines.current import current_engine
@@ -15,11 +16,19 @@ from anysock.errors import UsageError, WrongType
 from anysock.streams.connection import Connection
 from anysock.streams.lock import Claim
 
+State = TypeVar("State")
+
 # What is received at once where no limit is given, in bytes: as over a socket that is in use.
 _RECV_SIZE = 262_144
 
 
-def connection_pair(buffer: int = 65_536) -> tuple[Connection, Connection]:
+@overload
+def connection_pair(buffer: int = 65_536) -> tuple[Connection, Connection]: ...
+@overload
+def connection_pair(
+    buffer: int = 65_536, *, state: State
+) -> tuple[Connection[None], Connection[State]]: ...
+def connection_pair(buffer: int = 65_536, *, state: Any = None) -> tuple[Connection, Connection]:
     """Two ends of one connection, without a socket: what is sent on one is received on the other.
 
     Both do what connections over TCP do: each direction holds up to `buffer` bytes that are not
@@ -28,6 +37,9 @@ def connection_pair(buffer: int = 65_536) -> tuple[Connection, Connection]:
     whole and in order, so that a test is the same each time. To be called where an engine runs, and
     used under that one. Where that does one thing at a time (`blocking`), an operation that would
     have to wait raises `UsageError`.
+
+    The second is for a handler: it has the `state` that is given, as a server has it of its
+    lifespan.
 
     >>> import anysock
     >>> from anysock.testing import connection_pair
@@ -52,10 +64,10 @@ def connection_pair(buffer: int = 65_536) -> tuple[Connection, Connection]:
     engine, lock = current_engine(), threading.Lock()
     there, back = _Direction(buffer), _Direction(buffer)
     one, two = ("memory", 1), ("memory", 2)
-    return (
-        Connection(MemoryStream(engine, lock, back, there, local=one, peer=two)),
-        Connection(MemoryStream(engine, lock, there, back, local=two, peer=one)),
-    )
+    near: Connection = Connection(MemoryStream(engine, lock, back, there, local=one, peer=two))
+    far: Connection = Connection(MemoryStream(engine, lock, there, back, local=two, peer=one))
+    far.state = state
+    return near, far
 
 
 class _Direction:

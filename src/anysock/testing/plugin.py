@@ -28,6 +28,8 @@ from anysock.errors import UsageError
 if TYPE_CHECKING:
     from anysock.handlers import Handler
     from anysock.options.keywords import ServeKeywords
+    from anysock.server.server import Lifespan
+    from anysock.streams.running import State_co
     from anysock.testing.server import RunningServer
 
 _ENGINE = "anysock_engine"
@@ -38,8 +40,12 @@ class StartServer(Protocol):
     """What the fixture `anysock_server` is."""
 
     def __call__(
-        self, handler: Handler | str, **options: Unpack[ServeKeywords]
-    ) -> RunningServer: ...
+        self,
+        handler: Handler[State_co] | str,
+        *,
+        lifespan: Lifespan[State_co] | str | None = None,
+        **options: Unpack[ServeKeywords],
+    ) -> RunningServer[State_co]: ...
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -125,13 +131,18 @@ def anysock_server(request: pytest.FixtureRequest, anysock_engine: str) -> Itera
 
     markers = request.node.iter_markers("anysock_may_leave")
     may_leave = [kind for marker in markers for kind in marker.args]
-    servers: list[RunningServer] = []
+    servers: list[RunningServer[Any]] = []
 
-    def start(handler: Handler | str, **options: Unpack[ServeKeywords]) -> RunningServer:
+    def start(
+        handler: Handler[State_co] | str,
+        *,
+        lifespan: Lifespan[State_co] | str | None = None,
+        **options: Unpack[ServeKeywords],
+    ) -> RunningServer[State_co]:
         if "engine" in options:
             raise UsageError("anysock_server() serves under anysock_engine: leave out engine=")
         options["engine"] = anysock_engine
-        server = RunningServer(handler, may_leave=may_leave, **options)
+        server = RunningServer(handler, lifespan=lifespan, may_leave=may_leave, **options)
         server.start()
         servers.append(server)
         return server

@@ -7,17 +7,18 @@ import contextlib
 import functools
 import gc
 import traceback
-from collections.abc import Collection, Iterator
-from typing import Unpack
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, Generic, Unpack
 
 from anysock.engines.engine_thread import EngineThread
-from anysock.errors import UsageError
+from anysock.errors import LifespanFailed, StartError, UsageError
 from anysock.handlers import Handler
 from anysock.machine.descriptors import describe_descriptor, open_descriptors
 from anysock.net.printable import printable
 from anysock.options.keywords import ServeKeywords, options_of
-from anysock.server.server import CLEAN_UP_SECONDS, OUR_TASKS, Server
+from anysock.server.server import CLEAN_UP_SECONDS, OUR_TASKS, Lifespan, Server
 from anysock.streams.connection import Connection
+from anysock.streams.running import State_co
 from anysock.tasks.connecting import connect
 from anysock.tasks.runtime import run, timeout
 from anysock.telemetry.events import CloseReason, EventGroup, Events
@@ -26,6 +27,9 @@ from anysock.telemetry.logs import LogEvents
 #: How long handlers have to end when a server for a test drains, where the option `drain_timeout`
 #: does not say otherwise, in seconds.
 DRAIN_SECONDS = 2.0
+
+#: How long its start may take, in seconds.
+START_SECONDS = 60.0
 
 #: How long `assert_nothing_left` waits for what is about to end, in seconds.
 SETTLE_SECONDS = 2.0
@@ -42,8 +46,12 @@ class _Notes(Events):
     """What handlers have done that a test wants to know."""
 
     def __init__(self) -> None:
+        self.listens: concurrent.futures.Future[None] = concurrent.futures.Future()
         self.failures: list[BaseException] = []
         self.aborted: list[str] = []
+
+    def listening(self, addresses: Sequence[str], engine: str) -> None:
+        self.listens.set_result(None)
 
     def handler_failed(self, connection: Connection, error: BaseException) -> None:
         self.failures.append(error)
@@ -55,14 +63,15 @@ class _Notes(Events):
             self.aborted.append(_handler_of(connection))
 
 
-class RunningServer:
+class RunningServer(Generic[State_co]):
     """A server on a loopback port, on a thread of its own: what `serving` and the fixture
     `anysock_server` give. A test may block, or run any loop, meanwhile."""
 
     def __init__(
         self,
-        handler: Handler | str,
+        handler: Handler[State_co] | str,
         *,
+        lifespan: Lifespan[State_co] | str | None = None,
         may_leave: Collection[str] = (),
         events: Events | None = None,
         **options: Unpack[ServeKeywords],
@@ -76,7 +85,8 @@ class RunningServer:
         self._notes = _Notes()
         chosen = options_of(None, options)
         log = events or LogEvents.of(chosen)
-        self._server = Server(handler, chosen, events=EventGroup(self._notes, log))
+        events = EventGroup(self._notes, log)
+        self._server: Server[State_co] = Server(handler, chosen, lifespan=lifespan, events=events)
         if isinstance(chosen.engine, str):
             _used_once(chosen.engine)
         self._before = open_descriptors()
@@ -88,14 +98,21 @@ class RunningServer:
         self._ends: list[str] = []
 
     def start(self) -> None:
-        """Listen and serve. Raises what `Server.start` raises."""
+        """Listen and serve. Raises what `Server.serve_forever` raises when it can't; a `StartError`
+        when its lifespan takes more than `START_SECONDS`."""
         self._thread.start()
-        try:
-            self._thread.run(self._server.start)
-        except BaseException:
-            self._thread.stop()
-            raise
         self._serving = self._thread.begin(self._server.serve_forever)
+        both = (self._notes.listens, self._serving)
+        concurrent.futures.wait(both, START_SECONDS, concurrent.futures.FIRST_COMPLETED)
+        if not (self._notes.listens.done() or self._serving.done()):
+            raise StartError(
+                f"the server has not started within {START_SECONDS:g} seconds; its thread is at\n"
+                f"{self._thread.stack()}"
+            )
+        if self._serving.done():
+            self._stopped = True
+            self._thread.stop()
+            self._serving.result()
 
     @property
     def address(self) -> str:
@@ -113,15 +130,15 @@ class RunningServer:
         return int(self.address.rpartition(":")[2])
 
     @property
-    def server(self) -> Server:
-        """The `Server` itself, to be looked at: its `counters`, its `connections`. It runs on
-        another thread, so that nothing of it may be called here."""
+    def server(self) -> Server[State_co]:
+        """The `Server` itself, to be looked at: its `counters`, its `connections`, its `state`. It
+        runs on another thread, so that nothing of it may be called here."""
         return self._server
 
     @property
     def failures(self) -> list[BaseException]:
-        """What handlers have raised, the oldest first. A test that expects one takes it out, as
-        by ``server.failures.pop()``: what is left here makes it fail."""
+        """What handlers and the lifespan have raised, the oldest first. A test that expects one
+        takes it out, as by ``server.failures.pop()``: what is left here makes it fail."""
         return self._notes.failures
 
     def ask(self, data: bytes, seconds: float = 10.0) -> bytes:
@@ -148,6 +165,8 @@ class RunningServer:
             self._tasks_left = self._thread.run(self._until_no_task_is_left, _PATIENCE)
         except concurrent.futures.TimeoutError:
             self._ends.append(f"the loop is held up:\n{self._thread.stack()}")
+        except LifespanFailed as failure:
+            self.failures.append(failure)
         for error in self.failures:
             # What the frames of the handler have open is not kept open by this.
             traceback.clear_frames(error.__traceback__)
@@ -205,25 +224,28 @@ class RunningServer:
 
 @contextlib.contextmanager
 def serving(
-    handler: Handler | str,
+    handler: Handler[State_co] | str,
     *,
+    lifespan: Lifespan[State_co] | str | None = None,
     may_leave: Collection[str] = (),
     events: Events | None = None,
     **options: Unpack[ServeKeywords],
-) -> Iterator[RunningServer]:
+) -> Iterator[RunningServer[State_co]]:
     """Within the block, a server runs on a thread of its own, on a free port of 127.0.0.1. When the
     block ends, it is drained, and `assert_nothing_left` looks at it.
 
-    `handler`, `events` and the options are as for `anysock.Server`, and `engine` is one of them; a
-    drain has 2 seconds. What `may_leave` names is not looked for: "connections", "failures",
-    "tasks" or "descriptors".
+    `handler`, `lifespan`, `events` and the options are as for `anysock.Server`, and `engine` is one
+    of them; a drain has 2 seconds. What `may_leave` names is not looked for: "connections",
+    "failures", "tasks" or "descriptors".
 
     >>> from anysock.testing import serving
     >>> with serving("echo", engine="threads") as server:
     ...     server.ask(b"hello")
     b'hello'
     """
-    server = RunningServer(handler, may_leave=may_leave, events=events, **options)
+    server = RunningServer(
+        handler, lifespan=lifespan, may_leave=may_leave, events=events, **options
+    )
     server.start()
     try:
         yield server
@@ -234,7 +256,7 @@ def serving(
     assert_nothing_left(server)
 
 
-def assert_nothing_left(server: RunningServer) -> None:
+def assert_nothing_left(server: RunningServer[Any]) -> None:
     """Raises AssertionError, which names it, if handlers of `server` have left anything behind:
 
     - connections: whose handler has not ended, though it has had `SETTLE_SECONDS`, or that a drain
