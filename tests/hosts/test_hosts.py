@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextvars
 import gc
 import logging
 import os
 import socket
+import sys
 
+import anyio
 import pytest
 
 import anysock
 from tests.harness import PATIENCE
 from tests.hosts.hosts import HOSTS, Host
+
+ON_TRIO = [name for name, (_, loop) in HOSTS.items() if loop == "trio"]
 
 
 @pytest.fixture(params=HOSTS)
@@ -115,6 +120,53 @@ def test_what_a_handler_may_call_may_be_called_there(host):
         return await doubled.join()
 
     assert host.run(main) == 42
+
+
+def test_a_handler_may_use_what_is_written_for_the_loop_of_its_host(host):
+    colour: contextvars.ContextVar[str] = contextvars.ContextVar("colour")
+
+    async def handler(connection):
+        await anyio.sleep(0)
+        async with anyio.create_task_group() as group:
+            group.start_soon(anyio.sleep, 0)
+        await connection.send_all(colour.get().encode())
+
+    async def main():
+        colour.set("blue")
+        async with (
+            anysock.Server(handler, bind="127.0.0.1:0") as server,
+            await anysock.connect(server.addresses[0]) as connection,
+        ):
+            return await connection.recv()
+
+    assert host.run(main) == b"blue"
+
+
+def test_it_is_exact_whose_scope_has_ended_a_block(host):
+    async def main():
+        with host.scope() as cancel:
+            async with anysock.move_on_after(PATIENCE) as ours:
+                cancel()
+                await anysock.sleep(PATIENCE)
+        assert not ours.fired
+        with pytest.raises(TimeoutError):
+            async with anysock.timeout(0.01), anysock.move_on_after(PATIENCE) as inner:
+                await anysock.sleep(PATIENCE)
+        assert not inner.fired
+        async with anysock.move_on_after(PATIENCE) as outer:
+            async with anysock.move_on_after(0) as inner:
+                await anysock.sleep(PATIENCE)
+        assert (inner.fired, outer.fired) == (True, False)
+
+    host.run(main)
+
+
+def test_a_program_that_runs_is_told_to_use_a_server(host):
+    async def main():
+        anysock.serve("echo")
+
+    with pytest.raises(anysock.UsageError, match=r"async with anysock\.Server"):
+        host.run(main)
 
 
 async def double(number):
@@ -237,6 +289,47 @@ def test_what_is_open_when_the_host_ends_is_ended_with_it(host):
     server = host.run(main)
     assert server.ending
     assert is_refused(server.addresses[0])
+
+
+@pytest.mark.parametrize(
+    "host", [each for each in HOSTS if HOSTS[each][1] == "trio"], indirect=True
+)
+def test_a_shielded_block_is_not_cut_off_by_a_scope_of_trio(host):
+    steps = []
+
+    async def main():
+        with host.scope() as cancel:
+            async with anysock.shielded(PATIENCE) as scope:
+                cancel()
+                await anysock.sleep(0)
+                steps.append("cleaned up")
+            assert not scope.fired
+            steps.append("and no further")
+            await anysock.sleep(PATIENCE)
+        return steps
+
+    assert host.run(main) == ["cleaned up", "and no further"]
+
+
+@pytest.mark.parametrize(
+    "host", [each for each in HOSTS if HOSTS[each][1] == "trio"], indirect=True
+)
+def test_no_task_ends_a_run_of_trio_that_is_not_ours(host, caplog):
+    """What a system task of trio's raises is taken for a fault of trio itself."""
+
+    async def end():
+        sys.exit("the end")
+
+    async def main():
+        task = anysock.spawn(end(), name="last words")
+        with pytest.raises(SystemExit):
+            await task.join()
+        return "goes on"
+
+    assert host.run(main) == "goes on"
+    [record] = [each for each in caplog.records if each.levelno >= logging.WARNING]
+    assert record.getMessage() == "task 'last words' can't end a run that is not ours"
+    caplog.clear()
 
 
 def test_a_task_that_fails_is_told_of_and_others_go_on(host, caplog):

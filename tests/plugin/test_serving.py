@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import anysock
-from anysock.testing import RunningServer, assert_nothing_left, connection_pair, serving
+from anysock.testing import ServerThread, assert_nothing_left, connection_pair, serving
 from tests.harness import PATIENCE, exchange, wait_until
 
 kept: list[socket.socket] = []
@@ -117,7 +117,7 @@ def test_what_a_handler_may_leave_is_left_out():
     with serving(careless, may_leave=["descriptors", "failures"]) as server:
         server.ask(b"socket\nfail\n")
     with pytest.raises(anysock.UsageError, match="choose of"):
-        RunningServer("echo", may_leave=["threads"])
+        ServerThread("echo", may_leave=["threads"])
 
 
 def test_a_handler_that_holds_up_the_loop_is_shown(monkeypatch):
@@ -128,7 +128,7 @@ def test_a_handler_that_holds_up_the_loop_is_shown(monkeypatch):
         began.set()
         go_on.wait(PATIENCE)
 
-    server = RunningServer(blocking, drain_timeout=0.1)
+    server = ServerThread(blocking, drain_timeout=0.1)
     server.start()
     with socket.create_connection((server.host, server.port), PATIENCE):
         assert began.wait(PATIENCE)

@@ -15,7 +15,7 @@ from typing import assert_type
 import pytest
 
 import anysock
-from anysock.testing import RunningServer, assert_nothing_left, connection_pair, serving
+from anysock.testing import ServerThread, assert_nothing_left, connection_pair, serving
 from anysock.testing.plugin import StartServer
 
 
@@ -176,7 +176,7 @@ A_HANDLER: Callable[[anysock.Connection[App]], Awaitable[object]] = commands
 
 def test_jobs_are_counted(anysock_server: StartServer) -> None:
     server = anysock_server(commands, lifespan=lifespan, max_line=1000)
-    assert_type(server, RunningServer[App])
+    assert_type(server, ServerThread[App])
     assert server.ask(b"JOB 1\r\n").endswith(b"OK\r\n")
 
 

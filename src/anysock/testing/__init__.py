@@ -8,6 +8,6 @@
 from __future__ import annotations
 
 from anysock.testing.memory import connection_pair
-from anysock.testing.server import RunningServer, assert_nothing_left, serving
+from anysock.testing.server import ServerThread, assert_nothing_left, serving
 
-__all__ = ["RunningServer", "assert_nothing_left", "connection_pair", "serving"]
+__all__ = ["ServerThread", "assert_nothing_left", "connection_pair", "serving"]

@@ -5,7 +5,7 @@ It does nothing until a test asks for it:
 - the fixture `anysock_engine` is the name of an engine; a test that uses it runs once under each
   that is available here;
 - the fixture `anysock_server` starts a server under that engine: ``anysock_server(handler,
-  **options)`` returns a `RunningServer`; at the end of the test, what it has left fails the test;
+  **options)`` returns a `ServerThread`; at the end of the test, what it has left fails the test;
 - ``async def`` tests that are marked ``@pytest.mark.anysock`` run by `anysock.run` under that
   engine.
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from anysock.options.keywords import ServeKeywords
     from anysock.server.server import Lifespan
     from anysock.streams.running import State_co
-    from anysock.testing.server import RunningServer
+    from anysock.testing.server import ServerThread
 
 _ENGINE = "anysock_engine"
 _failed = pytest.StashKey[bool]()
@@ -45,7 +45,7 @@ class StartServer(Protocol):
         *,
         lifespan: Lifespan[State_co] | str | None = None,
         **options: Unpack[ServeKeywords],
-    ) -> RunningServer[State_co]: ...
+    ) -> ServerThread[State_co]: ...
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -125,24 +125,24 @@ def anysock_engine(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def anysock_server(request: pytest.FixtureRequest, anysock_engine: str) -> Iterator[StartServer]:
     """``anysock_server(handler, **options)`` starts a server under `anysock_engine`, on a thread
-    of its own and a free port of 127.0.0.1, and returns it as a `RunningServer`. When the test is
+    of its own and a free port of 127.0.0.1, and returns it as a `ServerThread`. When the test is
     over, it is drained, and the test fails if something is left: see `assert_nothing_left`."""
-    from anysock.testing.server import RunningServer, assert_nothing_left
+    from anysock.testing.server import ServerThread, assert_nothing_left
 
     markers = request.node.iter_markers("anysock_may_leave")
     may_leave = [kind for marker in markers for kind in marker.args]
-    servers: list[RunningServer[Any]] = []
+    servers: list[ServerThread[Any]] = []
 
     def start(
         handler: Handler[State_co] | str,
         *,
         lifespan: Lifespan[State_co] | str | None = None,
         **options: Unpack[ServeKeywords],
-    ) -> RunningServer[State_co]:
+    ) -> ServerThread[State_co]:
         if "engine" in options:
             raise UsageError("anysock_server() serves under anysock_engine: leave out engine=")
         options["engine"] = anysock_engine
-        server = RunningServer(handler, lifespan=lifespan, may_leave=may_leave, **options)
+        server = ServerThread(handler, lifespan=lifespan, may_leave=may_leave, **options)
         server.start()
         servers.append(server)
         return server

@@ -63,7 +63,7 @@ class _Notes(Events):
             self.aborted.append(_handler_of(connection))
 
 
-class RunningServer(Generic[State_co]):
+class ServerThread(Generic[State_co]):
     """A server on a loopback port, on a thread of its own: what `serving` and the fixture
     `anysock_server` give. A test may block, or run any loop, meanwhile."""
 
@@ -230,7 +230,7 @@ def serving(
     may_leave: Collection[str] = (),
     events: Events | None = None,
     **options: Unpack[ServeKeywords],
-) -> Iterator[RunningServer[State_co]]:
+) -> Iterator[ServerThread[State_co]]:
     """Within the block, a server runs on a thread of its own, on a free port of 127.0.0.1. When the
     block ends, it is drained, and `assert_nothing_left` looks at it.
 
@@ -243,9 +243,7 @@ def serving(
     ...     server.ask(b"hello")
     b'hello'
     """
-    server = RunningServer(
-        handler, lifespan=lifespan, may_leave=may_leave, events=events, **options
-    )
+    server = ServerThread(handler, lifespan=lifespan, may_leave=may_leave, events=events, **options)
     server.start()
     try:
         yield server
@@ -256,7 +254,7 @@ def serving(
     assert_nothing_left(server)
 
 
-def assert_nothing_left(server: RunningServer[Any]) -> None:
+def assert_nothing_left(server: ServerThread[Any]) -> None:
     """Raises AssertionError, which names it, if handlers of `server` have left anything behind:
 
     - connections: whose handler has not ended, though it has had `SETTLE_SECONDS`, or that a drain
