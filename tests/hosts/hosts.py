@@ -56,14 +56,19 @@ def anyio_on_trio(main: Main) -> Any:
     return anyio.run(main, backend="trio")
 
 
-#: By name: who runs the loop, and the loop that it is.
-HOSTS: dict[str, tuple[Callable[[Main], Any], str]] = {
-    "asyncio": (asyncio_run, "asyncio"),
-    "uvloop": (uvloop_run, "asyncio"),
-    "trio": (trio_run, "trio"),
-    "trio as a guest": (trio_as_a_guest, "trio"),
-    "anyio on asyncio": (anyio_on_asyncio, "asyncio"),
-    "anyio on trio": (anyio_on_trio, "trio"),
+def anyio_on_uvloop(main: Main) -> Any:
+    return anyio.run(main, backend="asyncio", backend_options={"use_uvloop": True})
+
+
+#: By name: who runs the loop, the loop that it is, and the engine that is for it.
+HOSTS: dict[str, tuple[Callable[[Main], Any], str, str]] = {
+    "asyncio": (asyncio_run, "asyncio", "asyncio"),
+    "uvloop": (uvloop_run, "asyncio", "uvloop"),
+    "trio": (trio_run, "trio", "trio"),
+    "trio as a guest": (trio_as_a_guest, "trio", "trio"),
+    "anyio on asyncio": (anyio_on_asyncio, "asyncio", "asyncio"),
+    "anyio on uvloop": (anyio_on_uvloop, "asyncio", "uvloop"),
+    "anyio on trio": (anyio_on_trio, "trio", "trio"),
 }
 
 
@@ -72,7 +77,7 @@ class Host:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.run, self.loop = HOSTS[name]
+        self.run, self.loop, self.engine = HOSTS[name]
 
     @contextlib.contextmanager
     def scope(self) -> Iterator[Callable[[], object]]:

@@ -74,7 +74,7 @@ def test_it_begins_and_ends_with_the_application(tmp_path, loop):
     )
     try:
         told = wait_until(lambda: ask(port, process), "the application answers")
-        assert told["engine"] in (loop, "asyncio")
+        assert told["engine"] == loop
         assert told["answer"] == "FROM WITHIN\n"
         host, _, tcp_port = told["address"].removeprefix("tcp://").rpartition(":")
         with socket.create_connection((host, int(tcp_port)), PATIENCE) as client:

@@ -13,10 +13,11 @@ import anyio
 import pytest
 
 import anysock
+from anysock.engines.current import current_engine
 from tests.harness import PATIENCE
 from tests.hosts.hosts import HOSTS, Host
 
-ON_TRIO = [name for name, (_, loop) in HOSTS.items() if loop == "trio"]
+ON_TRIO = [name for name, (_, loop, _) in HOSTS.items() if loop == "trio"]
 
 
 @pytest.fixture(params=HOSTS)
@@ -67,6 +68,7 @@ def is_refused(address: str) -> bool:
 
 def test_a_server_serves_and_ends_with_its_block(host):
     async def main():
+        assert current_engine().name == host.engine
         async with anysock.Server("echo", bind="127.0.0.1:0") as server:
             answer = await ask(server)
         assert host.tasks() == []
