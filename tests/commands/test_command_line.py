@@ -34,7 +34,7 @@ def test_it_is_called_what_it_is_and_each_option_has_help(name):
 @pytest.mark.parametrize("name", ["serve", "talk", "ping", "load", "bench"])
 def test_options_of_tls_come_in_the_order_of_thinking(name):
     tls = [each.name for each in command(name).params if str(each.name).startswith("tls_")]
-    wanted = ["tls_cert", "tls_key", "tls_client_ca"]
+    wanted = ["tls_cert", "tls_key", "tls_client_ca", "tls_alpn"]
     if name != "serve":
         wanted = ["tls_ca", "tls_cert", "tls_key"]
     assert tls in (wanted, [])

@@ -20,11 +20,13 @@ import anysock
 from anysock.errors import StartError
 from anysock.net.certificates import (
     Certificates,
+    Identities,
     client_context,
     doubts_about,
+    names_of,
     server_context,
-    validity,
 )
+from anysock.net.x509 import dns_names, validity
 
 
 def encrypted(key: Path, form: serialization.PrivateFormat, to: Path) -> Path:
@@ -176,6 +178,84 @@ def test_certificates_are_replaced_only_by_good_ones(pki):
     live.key.unlink()
     with pytest.raises(StartError, match="No such file"):
         certificates.reload()
+
+
+# -- names ---------------------------------------------------------------------------------------
+
+
+def test_the_names_of_a_certificate_are_those_that_it_is_for(pki):
+    identity = pki.issue("named", "WWW.example.com", "*.Example.org", "127.0.0.1", "a@b.example")
+    der = ssl.PEM_cert_to_DER_cert(identity.cert.read_text())
+    true = x509.load_der_x509_certificate(der).extensions
+    alternatives = true.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert list(dns_names(der)) == alternatives.get_values_for_type(x509.DNSName)
+    assert names_of(identity.both) == tuple(name.lower() for name in dns_names(der))
+    # Its own chain is not its names; and a CA has none.
+    assert names_of(pki.ca) == ()
+
+
+def test_a_client_gets_the_certificate_that_is_for_the_name_that_it_asks_for(pki):
+    files = [
+        pki.issue("first", "first.example").both,
+        pki.issue("wild", "*.example.com", "shop.example.com").both,
+        pki.issue("exact", "www.example.com", "FIRST.example").both,
+    ]
+    shown = Certificates(files).identities
+    first, wild = shown.default, shown.context_for("any.example.com")
+    exact = shown.context_for("www.example.com")
+    assert len({first, wild, exact}) == 3
+    for name, context in {
+        None: first,
+        "": first,
+        "other.example": first,
+        "first.example": first,  # the first of two that are for it
+        "First.Example.": first,
+        "ANY.example.com": wild,
+        "shop.example.com": wild,
+        "WWW.example.COM": exact,
+        "example.com": first,  # an asterisk is one label,
+        "a.b.example.com": first,  # and no more,
+        ".example.com": first,  # and not an empty one
+        "*.example.com": wild,
+    }.items():
+        assert shown.context_for(name) is context, name
+
+
+@given(st.lists(st.sampled_from(["a", "b", "*"]), max_size=4).map(".".join))
+def test_whatever_is_asked_for_something_is_shown(name):
+    one, other = Mock(), Mock()
+    shown = Identities(one, {"a.b": other}, {"b": other})
+    label, _, rest = name.partition(".")
+    assert shown.context_for(name) is (other if label and rest == "b" else one)
+
+
+def test_several_certificates_have_keys_in_their_files_or_one_each(pki):
+    one, two = pki.issue("one", "one.example"), pki.issue("two", "two.example")
+    apart = Certificates([one.cert, two.cert], [one.key, two.key])
+    assert apart.identities.exact.keys() == {"one.example", "two.example"}
+    with pytest.raises(
+        StartError, match=r"one\.key does not belong to the certificate in .*two\.pem"
+    ):
+        Certificates([one.cert, two.cert], [one.key, one.key])
+    before = apart.identities
+    two.cert.write_bytes(b"junk")
+    with pytest.raises(StartError, match=r"no certificate in .*two\.pem"):
+        apart.reload()
+    assert apart.identities is before
+
+
+@given(st.binary(max_size=60))
+def test_what_is_no_certificate_has_no_names(der):
+    with contextlib.suppress(ValueError, IndexError):
+        assert dns_names(der) == ()
+
+
+@given(st.data())
+def test_a_damaged_certificate_breaks_nothing(pki, data):
+    der = bytearray(ssl.PEM_cert_to_DER_cert(pki.server.cert.read_text()))
+    der[data.draw(st.integers(0, len(der) - 1))] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(ValueError, IndexError):
+        dns_names(bytes(der))
 
 
 # -- dates ----------------------------------------------------------------------------------------

@@ -18,7 +18,15 @@ from anysock.options.keywords import ServeKeywords
 from anysock.options.serve import OPTIONS, ServeOptions
 
 # What is taken besides the option's own type and its text.
-_MORE = {"admin": int, "tls_cert": Path, "tls_key": Path, "tls_client_ca": Path}
+_MORE = {"admin": int, "tls_client_ca": Path}
+# What several may be given of; of the others, networks.
+_FILES = str | Path | Sequence[str | Path] | None
+_SEVERAL = {
+    "bind": str | Address | Sequence[str | Address],
+    "tls_cert": _FILES,
+    "tls_key": _FILES,
+}
+_NETWORKS = str | IPv4Network | IPv6Network | Sequence[str | IPv4Network | IPv6Network]
 
 
 def test_the_keywords_are_the_options():
@@ -33,14 +41,13 @@ def test_a_keyword_is_of_its_options_type_or_a_text(name):
     if name in _MORE:
         wanted |= _MORE[name]
     if OPTIONS[name].many:
-        one: Any = Address if name == "bind" else IPv4Network | IPv6Network
-        wanted = str | one | Sequence[str | one]
+        wanted = _SEVERAL.get(name, _NETWORKS)
     assert typing.get_type_hints(ServeKeywords)[name] == wanted
 
 
 def test_a_file_may_be_a_path_and_the_admin_port_a_number():
     options: Any = ServeOptions
-    assert options(bind="tls://:0", tls_cert=Path("cert.pem")).tls_cert == "cert.pem"
+    assert options(bind="tls://:0", tls_cert=Path("cert.pem")).tls_cert == ("cert.pem",)
     assert options(admin=9000).admin == Address("127.0.0.1", 9000)
 
 

@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from anysock.cli.helping import GroupedOption
-from anysock.cli.values import Value
+from anysock.cli.values import FileValue, Value
 from anysock.options.serve import DEFAULTS, OPTIONS
 from anysock.options.texts import default_text, switches, variable
 from anysock.options.values import Option
@@ -43,8 +43,9 @@ def with_options(command: F) -> F:
 
 
 def _type_of(spec: Option) -> Value:
-    is_file = spec.metavar == "FILE"
-    return Value(spec.metavar or "text", spec.parse, spec.choices, is_file=is_file)
+    if spec.metavar == "FILE":
+        return FileValue(spec.metavar, spec.parse)
+    return Value(spec.metavar or "text", spec.parse, spec.choices)
 
 
 def _with_what_is_given(command: F) -> F:

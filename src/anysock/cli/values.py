@@ -45,6 +45,16 @@ class Value(click.ParamType[Any]):
         return files(incomplete) if self._is_file else known(self._choices, incomplete)
 
 
+class FileValue(Value):
+    """The name of a file. Several are separated as in PATH where they stand in one environment
+    variable: a name may have blanks."""
+
+    envvar_list_splitter = os.pathsep
+
+    def __init__(self, name: str, parse: Callable[[Any], Any]) -> None:
+        super().__init__(name, parse, is_file=True)
+
+
 #: In bytes.
 MAX_MESSAGE = 1 << 30
 

@@ -7,12 +7,13 @@ import functools
 import os
 import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
 from anysock.errors import StartError
+from anysock.net.x509 import dns_names, validity
 
 File: TypeAlias = str | os.PathLike[str]
 
@@ -85,32 +86,90 @@ def default_client_context(alpn: tuple[str, ...] = ()) -> ssl.SSLContext:
     return context
 
 
+@dataclass(frozen=True)
+class Identities:
+    """What a server shows, as its files were at one time: a certificate for each name."""
+
+    #: For clients that ask for no name, or for one that no certificate is for.
+    default: ssl.SSLContext
+    #: By name; and those for ``*.example.com`` by ``example.com``.
+    exact: Mapping[str, ssl.SSLContext]
+    wildcards: Mapping[str, ssl.SSLContext]
+    #: The protocols that may be chosen (ALPN), the favourite first; empty: none is.
+    alpn: tuple[str, ...] = ()
+
+    def context_for(self, name: str | None) -> ssl.SSLContext:
+        """The one to show to a client that asks for `name`. An asterisk stands for one label (RFC
+        9525, 6.3), and what is exact goes before it."""
+        if name is None:
+            return self.default
+        name = name.lower().removesuffix(".")
+        label, _, rest = name.partition(".")
+        found = self.exact.get(name) or (self.wildcards.get(rest) if label else None)
+        return found or self.default
+
+
 @dataclass
 class Certificates:
     """The certificates of a server that goes on while they are renewed.
 
-    `context` is what a new connection takes; `reload` replaces it when the files have changed.
-    The fields are the arguments of `server_context`, which says what is raised.
+    `identities` is what a new connection takes; `reload` replaces it when the files have changed.
+    `cert` may be several files, each with a certificate of its own: a client gets the first that is
+    for the name that it asks for (SNI, RFC 6066, 3), or else the first of all. Then `key` is as
+    many files, or none. `alpn` are the protocols to choose from, the favourite first (RFC 7301).
+    The fields are those of `server_context` besides, which says what is raised.
     """
 
-    cert: File
-    key: File | None = None
+    cert: File | Sequence[File]
+    key: File | Sequence[File] | None = None
     client_ca: File | None = None
-    context: ssl.SSLContext = field(init=False, repr=False)
+    alpn: Sequence[str] = ()
+    identities: Identities = field(init=False, repr=False)
     #: What is wrong with the dates of `cert`; see `doubts_about`.
     doubts: tuple[str, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.context = server_context(self.cert, self.key, self.client_ca)
-        self.doubts = doubts_about(self.cert)
+        self.reload()
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """What is shown to a client that asks for no name."""
+        return self.identities.default
 
     def reload(self) -> None:
         """Read the files again. Connections that there are keep what they have agreed on.
 
         Raises `StartError` when something is wrong with them; then all stays as it was.
         """
-        self.context = server_context(self.cert, self.key, self.client_ca)
-        self.doubts = doubts_about(self.cert)
+        files = _several(self.cert)
+        keys = _several(self.key) if self.key else [None] * len(files)
+        pairs = list(zip(files, keys, strict=True))
+        contexts = [server_context(cert, key, self.client_ca) for cert, key in pairs]
+        exact: dict[str, ssl.SSLContext] = {}
+        wildcards: dict[str, ssl.SSLContext] = {}
+        for cert, context in zip(files, contexts, strict=True):
+            if self.alpn:
+                context.set_alpn_protocols(self.alpn)
+            for name in names_of(cert):
+                by_name = wildcards if name.startswith("*.") else exact
+                by_name.setdefault(name.removeprefix("*."), context)
+        self.doubts = tuple(doubt for cert in files for doubt in doubts_about(cert))
+        self.identities = Identities(contexts[0], exact, wildcards, tuple(self.alpn))
+
+
+def _several(files: File | Sequence[File]) -> Sequence[File]:
+    return [files] if isinstance(files, str | os.PathLike) else files
+
+
+def names_of(cert: File) -> tuple[str, ...]:
+    """The host names that the first certificate in the PEM file `cert` is for, in lower case. None
+    for one that can't be read."""
+    first = _PEM.search(_read(cert, "certificate").decode("ascii", "replace"))
+    try:
+        names = dns_names(ssl.PEM_cert_to_DER_cert(first[0])) if first else ()
+    except (ValueError, IndexError):
+        return ()
+    return tuple(name.lower().removesuffix(".") for name in names)
 
 
 def doubts_about(cert: File, now: dt.datetime | None = None) -> tuple[str, ...]:
@@ -134,42 +193,7 @@ def doubts_about(cert: File, now: dt.datetime | None = None) -> tuple[str, ...]:
     return tuple(found)
 
 
-def validity(der: bytes) -> tuple[dt.datetime, dt.datetime]:
-    """From when until when a certificate is valid (RFC 5280, 4.1). Raises ValueError or IndexError
-    for what is none."""
-    _, at, _ = _element(der, 0)  # Certificate
-    _, at, _ = _element(der, at)  # TBSCertificate
-    tag, _, _ = _element(der, at)
-    # An explicit version, [0], may stand before the serial number; then signature and issuer.
-    for _ in range(3 + (tag == _EXPLICIT_0)):
-        _, _, at = _element(der, at)
-    _, first, _ = _element(der, at)
-    _, _, second = _element(der, first)
-    return _time(der, first), _time(der, second)
-
-
-def _element(der: bytes, at: int) -> tuple[int, int, int]:
-    """The tag of what begins `at`, and where its content begins and ends (X.690, 8.1)."""
-    length, start = der[at + 1], at + 2
-    if length & 0x80:
-        more = length & 0x7F
-        length, start = int.from_bytes(der[start : start + more], "big"), start + more
-    if start + length > len(der):
-        raise ValueError("it ends too early")
-    return der[at], start, start + length
-
-
-def _time(der: bytes, at: int) -> dt.datetime:
-    tag, start, end = _element(der, at)
-    text = der[start:end].decode("ascii")
-    if tag == _UTC_TIME:  # two digits of the year: 1950 to 2049
-        text = ("19" if text[:2] >= "50" else "20") + text
-    return dt.datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=dt.UTC)
-
-
 _PEM = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
-_EXPLICIT_0 = 0xA0
-_UTC_TIME = 0x17
 
 
 class _AskedForPassPhraseError(Exception):

@@ -7,14 +7,15 @@ OpenSSL does with them, and what CPython makes of that, is kept in this file.
 from __future__ import annotations
 
 import contextlib
-import re
 import ssl
 import threading
 from typing import Any
 
 from anysock.engines.base import Data
 from anysock.errors import TlsError, TlsTruncated, UsageError
-from anysock.net.tls_hello import MAX_HELLO, HelloWatch
+from anysock.net.certificates import Identities
+from anysock.net.tls_errors import NO_PROTOCOL, explain
+from anysock.net.tls_hello import MAX_HELLO, Asked, HelloWatch
 
 # A record holds at most 16 KiB of plain text. Before it, five bytes: the last two of them say how
 # much follows (RFC 8446, 5.1).
@@ -29,7 +30,11 @@ _BEGINNINGS = (0x16, 0x15)
 # network may hold ten thousand.
 RECORDS_IN_A_ROW = 64
 
-# How many bytes of something that is no TLS are shown.
+# A record with a fatal alert (RFC 8446, 6; RFC 7301, 3.2).
+_NO_APPLICATION_PROTOCOL = bytes.fromhex("15 0303 0002 02 78")
+_ALERT_RECORD = _NO_APPLICATION_PROTOCOL[:1]
+
+# How many bytes of something that is no TLS are shown; and how many protocols.
 _MAX_SHOWN = 20
 
 
@@ -48,7 +53,7 @@ class TlsSession:
 
     def __init__(
         self,
-        context: ssl.SSLContext,
+        context: ssl.SSLContext | Identities,
         *,
         server_side: bool,
         hostname: str | None = None,
@@ -56,6 +61,11 @@ class TlsSession:
     ) -> None:
         self._server_side = server_side
         self._where = where
+        self._hostname = hostname
+        # What to choose from, by what the client asks for.
+        self._identities = context if isinstance(context, Identities) else None
+        if isinstance(context, Identities):
+            context = context.default
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         try:
@@ -73,6 +83,7 @@ class TlsSession:
         # CPython lets other threads run while OpenSSL works, and OpenSSL works on one connection
         # in one thread at a time. (CPython has a lock of its own for that from 3.14 on.)
         self._lock = threading.Lock()
+        self._asked = Asked()
         # What has come and was not handed to OpenSSL yet. Its buffers never shrink: a connection
         # that was once handed 256 KiB at a time would keep as much to its end. So it gets its
         # input record by record; and what it does with it can be counted.
@@ -91,6 +102,7 @@ class TlsSession:
         self._ended = False
         self._cut_off = False
         self._failure: TlsError | None = None
+        self._no_protocol = False
 
     @property
     def established(self) -> bool:
@@ -107,6 +119,19 @@ class TlsSession:
         """What the connection is encrypted with, such as ``"TLS_AES_256_GCM_SHA384"``."""
         cipher = self._tls.cipher()
         return cipher[0] if cipher else None
+
+    @property
+    def server_name(self) -> str | None:
+        """The host that the client has asked for (SNI, RFC 6066, 3), as it has written it; None: it
+        has asked for none, or not yet. At the end of the client, what its server's certificate is
+        checked for."""
+        return self._asked.server_name if self._server_side else self._hostname
+
+    @property
+    def alpn(self) -> str | None:
+        """The protocol that the server has chosen of those that the client has offered (RFC 7301),
+        such as ``"h2"``; None: the client has offered none, or the server does not choose."""
+        return self._tls.selected_alpn_protocol()
 
     @property
     def peer_certificate(self) -> dict[str, Any] | None:
@@ -296,8 +321,26 @@ class TlsSession:
             text = f"a ClientHello of {length} bytes: the most is {MAX_HELLO}"
             self._failure = TlsError(text)
             raise self._failure
+        if self._watch.asked is not None and self._watch.asked is not self._asked:
+            self._asked = self._watch.asked
+            if self._identities is not None:
+                self._choose(self._identities)
         if self._watch.over:
             self._watch = None
+
+    def _choose(self, identities: Identities) -> None:
+        """Show what the client has asked for. Raises `TlsError` where it offers protocols, and none
+        of ours: RFC 7301, 3.2, has that as an error, and OpenSSL as CPython uses it goes on
+        without. (So whoever speaks another protocol can't be led here; see ALPACA.)"""
+        context = identities.context_for(self._asked.server_name)
+        if context is not identities.default:
+            self._tls.context = context
+        offered = [each.decode("ascii", "backslashreplace") for each in self._asked.alpn]
+        if offered and identities.alpn and not set(offered) & set(identities.alpn):
+            self._outgoing.write(_NO_APPLICATION_PROTOCOL)
+            few = ", ".join(offered[:_MAX_SHOWN])
+            self._failure = TlsError(f"no application protocol in common: the client offers {few}")
+            raise self._failure
 
     def _check_cut_off(self) -> None:
         """More is needed. Raise `TlsTruncated` when there will be none."""
@@ -321,6 +364,9 @@ class TlsSession:
     def _check_beginning(self, data: bytes) -> None:
         """OpenSSL would know some of it by its first bytes, and send an alert into it."""
         start = data[:_MAX_SHOWN]
+        # CPython 3.11 has no name for this alert. It comes instead of the peer's first message.
+        refused = data[:1] == _ALERT_RECORD and data[6:7] == _NO_APPLICATION_PROTOCOL[-1:]
+        self._no_protocol = refused and not self._server_side
         echoed = len(start) == _MAX_SHOWN and start == self._first_sent
         if data[0] in _BEGINNINGS and not echoed:
             return
@@ -336,56 +382,10 @@ class TlsSession:
 
     def _failed(self, error: ssl.SSLError) -> TlsError:
         """`error` in our words. It is what every later call raises, too."""
-        self._failure = TlsError(explain(error, server_side=self._server_side))
+        text = NO_PROTOCOL if self._no_protocol else explain(error, server_side=self._server_side)
+        self._failure = TlsError(text)
         return self._failure
 
 
 def _is_text(data: bytes) -> bool:
     return all(0x20 <= byte < 0x7F or byte in b"\t\r\n" for byte in data)
-
-
-# What OpenSSL calls it, and what we do.
-_OURS = {
-    "NO_SHARED_CIPHER": "no cipher in common",
-    "NO_SUITABLE_SIGNATURE_ALGORITHM": "no signature algorithm in common",
-    "UNSUPPORTED_PROTOCOL": "the {peer} speaks only versions of TLS that are too old",
-    "VERSION_TOO_LOW": "the {peer} speaks only versions of TLS that are too old",
-    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the {peer} sent no certificate",
-    "WRONG_VERSION_NUMBER": "what the {peer} sends is no TLS",
-    "PACKET_LENGTH_TOO_LONG": "what the {peer} sends is no TLS",
-    "RECORD_LAYER_FAILURE": "what the {peer} sends is no TLS",
-    "DECRYPTION_FAILED_OR_BAD_RECORD_MAC": "what came was changed on its way",
-}
-# The alerts of RFC 8446, 6.2, that a user can do something about.
-_ALERTS = {
-    "PROTOCOL_VERSION": "the {peer} wants another version of TLS",
-    "HANDSHAKE_FAILURE": "the {peer} refuses: handshake failure "
-    "(no certificate? no cipher in common?)",
-    "CERTIFICATE_REQUIRED": "the {peer} wants a certificate, and got none",
-    "UNKNOWN_CA": "the {peer} does not trust our certificate: it does not know its CA",
-    "BAD_CERTIFICATE": "the {peer} does not trust our certificate",
-    "CERTIFICATE_UNKNOWN": "the {peer} does not trust our certificate",
-    "CERTIFICATE_EXPIRED": "the {peer} does not trust our certificate: it has expired",
-    "CERTIFICATE_REVOKED": "the {peer} does not trust our certificate: it is revoked",
-    "UNRECOGNIZED_NAME": "the {peer} has no certificate for that name",
-}
-_ALERT = re.compile(r"(?:SSLV3|TLSV1|TLSV13)_(?:ALERT_)?(.+)")
-
-
-def explain(error: ssl.SSLError, *, server_side: bool) -> str:
-    """What OpenSSL found, in words. `server_side` says which end we are."""
-    peer = "client" if server_side else "server"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        reason = error.verify_message.rstrip(".")
-        return f"can't trust the {peer}'s certificate: {reason}"
-    reason = error.reason or ""
-    if reason in _OURS:
-        return _OURS[reason].format(peer=peer)
-    if alert := _ALERT.fullmatch(reason):
-        words = _ALERTS.get(alert[1], "the {peer} refuses: " + _in_words(alert[1]))
-        return words.format(peer=peer)
-    return f"TLS has failed: {_in_words(reason) or 'no reason is known'}"
-
-
-def _in_words(name: str) -> str:
-    return name.lower().replace("_", " ")

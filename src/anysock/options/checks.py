@@ -33,11 +33,13 @@ class Options(Protocol):
     @property
     def rate_limit(self) -> float | None: ...
     @property
-    def tls_cert(self) -> str | None: ...
+    def tls_alpn(self) -> Sequence[str]: ...
+    @property
+    def tls_cert(self) -> Sequence[str] | None: ...
     @property
     def tls_client_ca(self) -> str | None: ...
     @property
-    def tls_key(self) -> str | None: ...
+    def tls_key(self) -> Sequence[str] | None: ...
     @property
     def workers(self) -> int: ...
 
@@ -73,12 +75,17 @@ def check_together(options: Options) -> None:
 
 
 def _check_tls(options: Options) -> None:
-    if options.tls_cert is not None:
+    if options.tls_cert:
+        if options.tls_key and len(options.tls_key) != len(options.tls_cert):
+            raise UsageError(
+                "--tls-key: give one for each --tls-cert, in the same order; or none, and the keys "
+                "in the files of the certificates"
+            )
         return
     if any(address.tls for address in options.addresses):
         raise UsageError("--tls-cert: a tls:// address needs a certificate")
-    for name in ("tls_key", "tls_client_ca"):
-        if getattr(options, name) is not None:
+    for name in ("tls_key", "tls_client_ca", "tls_alpn"):
+        if getattr(options, name):
             raise UsageError(f"{flag(name)}: it has no effect without --tls-cert")
 
 
@@ -86,5 +93,5 @@ def check_tls_is_spoken(options: Options) -> None:
     """For a handler that can't start TLS itself. Raises `UsageError` when there is a certificate,
     and no address that uses it: an operator who asks for TLS must not get a server in plain text,
     open to everybody."""
-    if options.tls_cert is not None and not any(address.tls for address in options.addresses):
+    if options.tls_cert and not any(address.tls for address in options.addresses):
         raise UsageError("--tls-cert: no --bind address uses TLS; give one, such as tls://:8443")

@@ -27,9 +27,10 @@ class ServeKeywords(TypedDict, total=False):
     socket_buffer: int | str | None
     prefix: str
     max_line: int | str
-    tls_cert: str | Path | None
-    tls_key: str | Path | None
+    tls_cert: str | Path | Sequence[str | Path] | None
+    tls_key: str | Path | Sequence[str | Path] | None
     tls_client_ca: str | Path | None
+    tls_alpn: str | Sequence[str]
     handshake_timeout: float | str
     proxy_protocol: str
     proxy_from: str | Network | Sequence[str | Network]

@@ -141,19 +141,23 @@ class ServeOptions:
         "Handler lines: maximum length of a line, without its line ending; a longer line ends the "
         "connection.",
     )
-    tls_cert: str | None = option(
-        None,
+    tls_cert: Sequence[str] | None = option(
+        (),
         "Certificate of the tls:// addresses, and for handlers that start TLS themselves, followed "
-        "by its intermediate certificates, in PEM.",
+        "by its intermediate certificates, in PEM. Of several, a client gets the first that is for "
+        "the name that it asks for (SNI), or else the first.",
         values.path,
         metavar="FILE",
+        many=True,
         group="TLS",
     )
-    tls_key: str | None = option(
-        None,
-        "Private key of --tls-cert, not encrypted. Unset, it is read from the certificate's file.",
+    tls_key: Sequence[str] | None = option(
+        (),
+        "Private key of --tls-cert, not encrypted; of several, one for each, in the same order. "
+        "Unset, it is read from the certificate's file.",
         values.path,
         metavar="FILE",
+        many=True,
     )
     tls_client_ca: str | None = option(
         None,
@@ -161,6 +165,14 @@ class ServeOptions:
         "signed are served (mutual TLS).",
         values.path,
         metavar="FILE",
+    )
+    tls_alpn: Sequence[str] = option(
+        (),
+        "Protocols to choose from in TLS (ALPN), the favourite first, separated by commas, such as "
+        "h2,http/1.1. A client that offers only others is refused. Unset, none is chosen.",
+        values.protocols,
+        format=",".join,
+        metavar="NAMES",
     )
     handshake_timeout: float = _duration(
         10.0,

@@ -25,6 +25,9 @@ _MAPPED_BITS = 96
 _WHOLE = re.compile(r"\s*([+-]?\d{1,19})\s*", re.ASCII)
 _NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?\s*", re.ASCII | re.IGNORECASE)
 
+# What has a comma or a blank is no name that was ever registered.
+_PROTOCOL = re.compile(r"[!-+\--~]{1,255}", re.ASCII)
+
 #: The maximum of setsockopt(2) and listen(2): both take a C int.
 MAX_C_INT = 2**31 - 1
 
@@ -209,6 +212,17 @@ def path(value: Any) -> str:
     if not encoded or b"\0" in encoded:
         raise UsageError(f"expected a file, not {value!r}")
     return found
+
+
+def protocols(value: Any) -> tuple[str, ...]:
+    """Names of protocols for ALPN (RFC 7301, 3.1): a text with commas, or several texts."""
+    several = value.split(",") if isinstance(value, str) else value
+    if not isinstance(several, list | tuple):
+        raise UsageError(f"expected names of protocols, such as h2,http/1.1, not {value!r}")
+    for each in several:
+        if not isinstance(each, str) or not _PROTOCOL.fullmatch(each):
+            raise UsageError(f"expected names of protocols, such as h2,http/1.1, not {each!r}")
+    return tuple(several)
 
 
 def workers(value: Any) -> int:

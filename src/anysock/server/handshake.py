@@ -75,8 +75,8 @@ class Handshake:
         assert self._certificates is not None
         outside = connection.stream
         received = outside.bytes_received
-        context = self._certificates.context
-        stream = TlsStream(outside, context, server_side=True, costly=self._costly)
+        shown = self._certificates.identities
+        stream = TlsStream(outside, shown, server_side=True, costly=self._costly)
         connection.wrap(lambda _: stream)
         try:
             await stream.handshake()

@@ -77,12 +77,12 @@ class Traffic:
         bindings = [
             binding_told(each, engine.machine, events) for each in addresses if each.kind != "udp"
         ]
-        if options.tls_cert is not None:
+        if options.tls_cert:
             # OpenSSL is loaded only where it is needed.
             from anysock.net.certificates import Certificates
 
             self.certificates = Certificates(
-                options.tls_cert, options.tls_key, options.tls_client_ca
+                options.tls_cert, options.tls_key, options.tls_client_ca, options.tls_alpn
             )
         if datagrams := [each for each in addresses if each.kind == "udp"]:
             self._udp = open_udp(engine, datagrams, options, self._name, events)

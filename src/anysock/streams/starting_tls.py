@@ -9,7 +9,7 @@ from typing import Protocol
 from anysock.engines.base import Stream
 from anysock.engines.current import current_engine
 from anysock.errors import StreamBusy, TlsError, TlsInjection, UsageError, WrongType
-from anysock.net.certificates import default_client_context
+from anysock.net.certificates import Identities, default_client_context
 from anysock.streams.tls import TlsStream
 from anysock.streams.tls_offer import TlsOffer
 from anysock.streams.wrapping import WrappedStream
@@ -41,7 +41,8 @@ async def start_tls(
     chosen = _usable(context, offer, server_side=server_side)
     hostname = None if server_side else server_name or connection.server_name
 
-    if hostname is None and not server_side and chosen.check_hostname:
+    asks = not server_side and isinstance(chosen, ssl.SSLContext) and chosen.check_hostname
+    if asks and hostname is None:
         raise UsageError(
             "start_tls(): server_name= is missing, the host that the server's certificate is for"
         )
@@ -87,8 +88,8 @@ async def start_tls(
 
 def _usable(
     context: ssl.SSLContext | None, offer: TlsOffer | None, *, server_side: bool
-) -> ssl.SSLContext:
-    """The context to use."""
+) -> ssl.SSLContext | Identities:
+    """What to speak with."""
     if context is not None:
         if not isinstance(context, ssl.SSLContext):
             raise WrongType(f"start_tls() takes an ssl.SSLContext, not {context!r}")
@@ -100,7 +101,7 @@ def _usable(
             "start_tls(): there is no certificate to show: pass an ssl.SSLContext, or give the "
             "server the option tls_cert"
         )
-    return offer.certificates.context
+    return offer.certificates.identities
 
 
 async def _shake_hands(secure: TlsStream, seconds: float | None) -> None:

@@ -10,6 +10,7 @@ from anysock.engines.current import current_engine
 from anysock.engines.posix.streams import FIRST_RECV_SIZE, RECV_GROWTH, whole
 from anysock.engines.stream_state import StreamState
 from anysock.errors import AnysockError, TlsError
+from anysock.net.certificates import Identities
 from anysock.net.tls_session import RECORD, RECORDS_IN_A_ROW, TlsSession
 from anysock.streams.costly import CostlyWork
 from anysock.streams.lock import Claim, Lock
@@ -58,7 +59,7 @@ class TlsStream(WrappedStream):
     def __init__(
         self,
         inner: Stream,
-        context: ssl.SSLContext,
+        context: ssl.SSLContext | Identities,
         *,
         server_side: bool,
         hostname: str | None = None,

@@ -14,7 +14,7 @@ from anysock.engines.posix.machine import MACHINE
 from anysock.errors import AnysockError, LifespanFailed, StartError, UsageError
 from anysock.handlers import Handler
 from anysock.net.addresses import Address
-from anysock.net.certificates import server_context
+from anysock.net.certificates import Certificates
 from anysock.options.serve import ServeOptions
 from anysock.server.accept_policy import BACK_OFF_SECONDS
 from anysock.server.admission import connections_that_fit
@@ -330,8 +330,8 @@ class Supervisor:
     def _check_what_is_read_again(self) -> None:
         """Raises `StartError` if new workers could not begin, for what they read anew."""
         options = self._options
-        if options.tls_cert is not None:
-            server_context(options.tls_cert, options.tls_key, options.tls_client_ca)
+        if options.tls_cert:
+            Certificates(options.tls_cert, options.tls_key, options.tls_client_ca, options.tls_alpn)
 
     # -- deaths ----------------------------------------------------------------------------------
 
