@@ -3,6 +3,8 @@ it asks for, and which protocols it offers."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 # The maximum length of a ClientHello, in bytes: BoringSSL (Chrome, Google's servers) allows no more
@@ -28,6 +30,9 @@ _ALPN = 16
 _MOST_EXTENSIONS = 100
 
 
+_HOST = re.compile(rb"[!-~]+")
+
+
 class Asked(NamedTuple):
     """What a client asks for in its ClientHello."""
 
@@ -42,40 +47,35 @@ def read_hello(body: bytes) -> Asked:
     is broken, what can be read: OpenSSL will refuse it."""
     name: str | None = None
     alpn: tuple[bytes, ...] = ()
-    rest = body[34:]  # behind version and random
-    for size in (1, 2, 1):  # session id, ciphers, compression
-        _, rest = _vector(rest, size)
-    rest, _ = _vector(rest, 2)
-    for _ in range(_MOST_EXTENSIONS):
-        if len(rest) < 4:
-            break
-        kind = int.from_bytes(rest[:2], "big")
-        data, rest = _vector(rest[2:], 2)
-        if kind == _SERVER_NAME:
-            name = _host(data)
-        elif kind == _ALPN:
-            names, _ = _vector(data, 2)
-            offered = []
-            while names:
-                each, names = _vector(names, 1)
-                offered.append(each)
-            alpn = tuple(offered)
+    try:
+        at = 34  # behind version and random
+        at += 1 + body[at]  # session id
+        at += 2 + (body[at] << 8 | body[at + 1])  # ciphers
+        at += 1 + body[at]  # compression
+        at += 2  # the length of all extensions, which end with the message
+        for _ in range(_MOST_EXTENSIONS):
+            kind = body[at] << 8 | body[at + 1]
+            end = at + 4 + (body[at + 2] << 8 | body[at + 3])
+            if kind == _SERVER_NAME:
+                name = _host(body[at + 4 : end])
+            elif kind == _ALPN:
+                alpn = tuple(_protocols(body[at + 6 : end]))
+            at = end
+    except IndexError:
+        pass  # it is over
     return Asked(name, alpn)
+
+
+def _protocols(names: bytes) -> Iterator[bytes]:
+    while names:
+        yield names[1 : 1 + names[0]]
+        names = names[1 + names[0] :]
 
 
 def _host(data: bytes) -> str | None:
     """The name in the extension: a list of names, of which only host_name (0) was ever defined."""
-    names, _ = _vector(data, 2)
-    host, _ = _vector(names[1:], 2)
-    if names[:1] != b"\0" or not host or any(not 0x21 <= byte < 0x7F for byte in host):
-        return None
-    return host.decode("ascii")
-
-
-def _vector(data: bytes, size: int) -> tuple[bytes, bytes]:
-    """What `data` begins with, behind its length in `size` bytes; and what follows it."""
-    end = size + int.from_bytes(data[:size], "big")
-    return data[size:end], data[end:]
+    host = data[5 : 5 + int.from_bytes(data[3:5], "big")]
+    return host.decode() if data[2:3] == b"\0" and _HOST.fullmatch(host) else None
 
 
 class HelloWatch:
