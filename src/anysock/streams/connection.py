@@ -162,9 +162,9 @@ class Connection(Receiving, Sending, Generic[State_co]):
 
     @property
     def tls(self) -> TlsSession | None:
-        """What was agreed on where TLS is spoken: its `version`, its `cipher`, the `server_name` that
-        was asked for, the protocol `alpn` that was chosen, and the peer's `peer_certificate`, as
-        `ssl.SSLSocket.getpeercert` has it. None where it is not."""
+        """What was agreed on where TLS is spoken: its `version`, its `cipher`, the `server_name`
+        that was asked for, the protocol `alpn` that was chosen, and the peer's `peer_certificate`,
+        as `ssl.SSLSocket.getpeercert` has it. None where it is not."""
         return self._stream.tls  # type: ignore[no-any-return]
 
     @property
