@@ -23,6 +23,7 @@ from anysock.errors import (
     LifespanFailed,
     LineTooLong,
     MessageTooLong,
+    OutboxFull,
     QueueClosed,
     QueueEmpty,
     QueueFull,
@@ -42,9 +43,11 @@ from anysock.options.serve import ServeOptions
 from anysock.server.server import Lifespan, Server
 from anysock.streams.connection import Connection
 from anysock.streams.current import current_connection
+from anysock.tasks.broadcast import Broadcast
 from anysock.tasks.connecting import connect
 from anysock.tasks.groups import TaskGroup, task_group
 from anysock.tasks.locks import Condition, Lock, Semaphore
+from anysock.tasks.outbox import Outbox
 from anysock.tasks.queues import Event, Queue
 from anysock.tasks.relay import relay
 from anysock.tasks.runtime import (
@@ -65,6 +68,7 @@ from anysock.workers.serving import serve
 __all__ = [
     "AnysockError",
     "BadFrame",
+    "Broadcast",
     "Cancelled",
     "CloseReason",
     "Condition",
@@ -83,6 +87,8 @@ __all__ = [
     "Lock",
     "LogEvents",
     "MessageTooLong",
+    "Outbox",
+    "OutboxFull",
     "PeerCredentials",
     "Queue",
     "QueueClosed",

@@ -104,6 +104,18 @@ class QueueClosed(AnysockError):
     """The queue is closed: nothing can be put, or, from `get`, nothing more will come."""
 
 
+class OutboxFull(AnysockError, ConnectionAbortedError):
+    """A peer has read too slowly, so that its `Outbox` was full, and it was disconnected.
+
+    `items` messages waited for it, with `bytes` bytes.
+    """
+
+    def __init__(self, items: int, bytes: int) -> None:
+        super().__init__(f"it reads too slowly: {items} messages, {bytes} bytes, waited for it")
+        self.items = items
+        self.bytes = bytes
+
+
 class MessageTooLong(AnysockError):
     """What was to be received outgrew its limit before its end was seen; nothing of it is taken.
 

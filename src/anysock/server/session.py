@@ -284,6 +284,8 @@ class Session:
         self._give_back()
         self._tell_opened()
         connection.lasted = desk.engine.now() - self.activity.opened_at
+        if reason is CloseReason.OUTBOX_FULL:
+            lost = connection.overrun
         desk.events.connection_closed(connection, reason, lost)
         desk.sessions.notify()
 

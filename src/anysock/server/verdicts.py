@@ -16,6 +16,8 @@ from anysock.telemetry.events import CloseReason
 
 def how_it_ended(connection: Connection) -> CloseReason:
     """Why a connection has ended that its handler has let end, and not the server."""
+    if connection.overrun is not None:
+        return CloseReason.OUTBOX_FULL
     # A handler may have met the loss of the peer, and kept it to itself.
     lost = connection.stream.lost
     if isinstance(lost, TooManyBytes):

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Self
 
 from anysock.engines.base import PeerCredentials, SockAddr, Stream
-from anysock.errors import UsageError
+from anysock.errors import OutboxFull, UsageError
 from anysock.streams.receiving import Receiving
 from anysock.streams.running import RunningServer, State_co
 from anysock.streams.sending import Sending
@@ -54,6 +54,9 @@ class Connection(Receiving, Sending, Generic[State_co]):
 
     #: What the lifespan of its server has given: see `Server`. None where there is none.
     state: State_co = None  # type: ignore[assignment]
+
+    #: Why its `Outbox` has disconnected it, if it has.
+    overrun: OutboxFull | None = None
 
     _log: ConnectionLog | None = None
 

@@ -4,6 +4,7 @@
 - `connecting`: `connect`;
 - `groups`: task groups;
 - `queues`: `Event` and `Queue`;
+- `outbox`, `broadcast`: one message to many clients;
 - `locks`: `Lock`, `Semaphore` and `Condition`;
 - `happy_eyeballs`: which of the addresses of a name to connect to (RFC 8305);
 - `arguments`: checks of what callers give.

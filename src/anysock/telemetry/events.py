@@ -56,6 +56,8 @@ class CloseReason(enum.Enum):
     #: All connections together held more than `max_memory`, and this one held much compared with
     #: what it moved.
     MEMORY = "too much memory"
+    #: Its `Outbox` was full, and `when_full` is ``disconnect``: the peer did not read fast enough.
+    OUTBOX_FULL = "outbox full"
     #: `max_connections` were open, and `overflow` is ``close``.
     OVERFLOW = "too many connections"
     #: The source of the connection had `per_source` open.

@@ -43,6 +43,7 @@ _REFUSED = _BEFORE_HANDLER | {
     CloseReason.LIFETIME,
     CloseReason.MAX_BYTES,
     CloseReason.MEMORY,
+    CloseReason.OUTBOX_FULL,
 }
 
 
