@@ -65,7 +65,7 @@ def test_chat(start_server):
 
 def test_a_chat_client_that_does_not_read_must_leave_and_hurts_nobody(start_server):
     server = start_server("chat:chat", "--socket-buffer", "8KiB", cwd=HOWTO)
-    server.expected_errors.append("aborted the connection")
+    server.expected_errors.append(r"outbox full \(it reads too slowly: \d+ messages")
     with server.connect() as deaf, server.connect() as anna, server.connect() as bob:
         for client, name in ((deaf, b"Deaf"), (anna, b"Anna"), (bob, b"Bob")):
             client.sendall(name + b"\r\n")
@@ -93,6 +93,23 @@ def test_a_chat_client_can_not_write_on_the_terminals_of_others(start_server):
     name = b"?]0;Bob?" + b"e" * 22
     assert joined == b"* " + name + b" is here\r\n"
     assert said == name + b": ?[2J?Anna: hello??!\r\n"
+
+
+def test_pubsub(start_server):
+    server = start_server("pubsub:pubsub", cwd=HOWTO)
+    with server.connect() as anna, server.connect() as bob:
+        anna.sendall(b"SUBSCRIBE news\nSUBSCRIBE weather\n")
+        assert lines_until(anna, b"OK weather\n") == b"OK news\nOK weather\n"
+        bob.sendall(b"PUBLISH news hello all\nPUBLISH other x\nPUBLISH weather rain\nWHAT\n")
+        assert lines_until(bob, b"PUBLISH\n") == (
+            b"OK 1\nOK 0\nOK 1\nERROR expected SUBSCRIBE, UNSUBSCRIBE or PUBLISH\n"
+        )
+        lines_until(anna, b"MESSAGE news hello all\nMESSAGE weather rain\n")
+        anna.sendall(b"UNSUBSCRIBE news\n")
+        lines_until(anna, b"OK news\n")
+        bob.sendall(b"PUBLISH news nobody\nPUBLISH weather sun\n")
+        lines_until(bob, b"OK 0\nOK 1\n")
+        assert lines_until(anna, b"sun\n") == b"MESSAGE weather sun\n"
 
 
 def test_who_only_looks_whether_the_chat_is_there_is_not_announced(start_server):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import AsyncIterator, Iterator
 
 from anysock.engines.base import Data
 from anysock.errors import AnysockError
 from anysock.streams.connection import Connection
+from anysock.tasks.groups import task_group
 from anysock.tasks.outbox import MAX_BYTES, MAX_ITEMS, Outbox, check_bounds
 
 
@@ -41,8 +43,11 @@ class Broadcast:
         # In the order in which they have joined. To add one, to remove one and to copy all are one
         # step each, also between threads.
         self._outboxes: dict[Outbox, None] = {}
-        self._dropped = 0
-        #: How many members were disconnected since they did not read fast enough.
+        # For `threads`; under other engines no task ever waits for it.
+        self._lock = threading.Lock()
+        #: How many messages were dropped, of all members together, and how many members were
+        #: disconnected, since they did not read fast enough.
+        self.dropped = 0
         self.disconnected = 0
 
     def __len__(self) -> int:
@@ -53,10 +58,14 @@ class Broadcast:
         """The outboxes of those that are there now."""
         return iter(list(self._outboxes))
 
-    @property
-    def dropped(self) -> int:
-        """How many messages were dropped, of all members, with those that have left."""
-        return self._dropped + sum(outbox.dropped for outbox in self)
+    def add(self, outbox: Outbox) -> None:
+        """Let `outbox` get what is published, until `remove`. For an outbox that is in several; it
+        has bounds of its own."""
+        self._outboxes[outbox] = None
+
+    def remove(self, outbox: Outbox) -> None:
+        """Let `outbox` get nothing more. If it is not there, this does nothing."""
+        self._outboxes.pop(outbox, None)
 
     @contextlib.asynccontextmanager
     async def join(self, connection: Connection) -> AsyncIterator[Outbox]:
@@ -69,13 +78,11 @@ class Broadcast:
             when_full=self._when_full,
         )
         async with outbox:
-            self._outboxes[outbox] = None
+            self.add(outbox)
             try:
                 yield outbox
             finally:
-                del self._outboxes[outbox]
-                self._dropped += outbox.dropped
-                self.disconnected += connection.overrun is not None
+                self.remove(outbox)
 
     async def publish(self, data: Data, *, besides: Outbox | None = None) -> int:
         """Send `data` to all that are there, but to `besides`. Return to how many it goes.
@@ -89,13 +96,28 @@ class Broadcast:
         for outbox in self:
             if outbox is besides:
                 continue
-            if outbox.offer(data):
+            outcome = outbox.put(data)
+            if outcome.dropped or outcome.disconnected:
+                with self._lock:
+                    self.dropped += outcome.dropped
+                    self.disconnected += outcome.disconnected
+            if outcome.taken:
                 sent += 1
             elif outbox.when_full == "wait" and not outbox.closed:
                 full.append(outbox)
-        for outbox in full:
-            # One that has left meanwhile, or is gone, is missed by nobody.
-            with contextlib.suppress(AnysockError, OSError):
-                await outbox.send(data)
-                sent += 1
+        if full:
+            # Side by side: no slow one holds up another.
+            async with task_group() as group:
+                waiting = [group.spawn(_sent(outbox, data), "publish") for outbox in full]
+            for task in waiting:
+                sent += await task.join()
         return sent
+
+
+async def _sent(outbox: Outbox, data: bytes) -> bool:
+    """Whether `data` could be sent. One that has left meanwhile, or is gone, nobody misses."""
+    try:
+        await outbox.send(data)
+    except (AnysockError, OSError):
+        return False
+    return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import threading
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from anysock.engines.base import Data, Event
 from anysock.engines.current import current_engine
@@ -24,6 +24,18 @@ MAX_BYTES = 1_048_576
 # How many messages, and about how many bytes, are sent at once.
 _SEND_ITEMS = 256
 _SEND_BYTES = 65_536
+
+
+class Outcome(NamedTuple):
+    """What has become of a message that was given to an outbox."""
+
+    taken: bool
+    #: How many messages were dropped for want of room, and whether the peer was disconnected.
+    dropped: int = 0
+    disconnected: bool = False
+
+
+_TAKEN = Outcome(True)
 
 
 class Outbox:
@@ -107,32 +119,42 @@ class Outbox:
 
         To be called where tasks run, under `threads` from any of them.
         """
-        return self._offer(bytes(data))
+        return self.put(bytes(data)).taken
 
-    def _offer(self, data: bytes) -> bool:
+    def put(self, data: bytes) -> Outcome:
+        """As `offer`; for `Broadcast`, which counts what has become of what it publishes."""
         with self._lock:
             if self._closed:
-                return False
+                return Outcome(False)
             # (Whoever waits for room comes first.)
             if self._has_room(data) and (self._turn.free or self.when_full != "wait"):
                 self._add(data)
-                return True
+                return _TAKEN
+            if self.when_full == "wait":
+                return Outcome(False)
+            if self.when_full == "drop_newest":
+                self._count(data)
+                return Outcome(False, dropped=1)
             if self.when_full == "drop_oldest":
+                dropped = 0
                 while self._items and not self._has_room(data):
-                    self._drop(self._items.popleft())
+                    oldest = self._items.popleft()
+                    self._bytes -= len(oldest)
+                    self._count(oldest)
+                    dropped += 1
                 self._add(data)
-                return True
-            if self.when_full == "disconnect":
-                self._closed = True
-            elif self.when_full == "drop_newest":
-                self.dropped += 1
-                self.dropped_bytes += len(data)
-        if self.when_full == "disconnect":
-            self._disconnect()
-        return False
+                return Outcome(True, dropped=dropped)
+            self._closed = True
+            self.connection.overrun = OutboxFull(len(self._items), self._bytes)
+            self._items.clear()
+            self._bytes = 0
+        # Its close would wait for a peer that does not read.
+        self.connection.abort()
+        self.close()
+        return Outcome(False, disconnected=True)
 
     async def send(self, data: Data) -> None:
-        """Have `data` sent, once there is room for it, whatever `when_full` says: for the answers of
+        """Have `data` sent, once there is room for it, whatever `when_full` says: for answers of
         the handler itself, which can wait. Raises `StreamClosed` when the outbox is closed, and
         what the sending of it met."""
         data = bytes(data)
@@ -181,10 +203,9 @@ class Outbox:
             self._work.set()
             self._work = None
 
-    def _drop(self, data: bytes) -> None:
-        self._bytes -= len(data)
+    def _count(self, dropped: bytes) -> None:
         self.dropped += 1
-        self.dropped_bytes += len(data)
+        self.dropped_bytes += len(dropped)
 
     def _wake(self) -> None:
         for event in (self._work, self._room):
@@ -207,15 +228,6 @@ class Outbox:
         return pieces
 
     # ------------------------------------------------------------------------------------------
-
-    def _disconnect(self) -> None:
-        self.connection.overrun = OutboxFull(len(self._items), self._bytes)
-        # Its close would wait for a peer that does not read.
-        self.connection.abort()
-        with self._lock:
-            self._items.clear()
-            self._bytes = 0
-            self._wake()
 
     async def _send(self) -> None:
         """Send what is there, until the outbox is closed and empty."""
