@@ -24,17 +24,18 @@ async def chat(connection: anysock.Connection) -> None:
         return
     name = readable(line)[:MAX_NAME] or "somebody"
 
-    async def say(text: str) -> None:
-        await room.publish(f"{text}\r\n".encode(), besides=outbox)
+    async with room.join(connection) as outbox:
 
-    try:
-        async with room.join(connection) as outbox:
-            await outbox.send(f"* hello {name}\r\n".encode())
-            await say(f"* {name} is here")
+        async def say(text: str) -> None:
+            await room.publish(f"{text}\r\n".encode(), besides=outbox)
+
+        await outbox.send(f"* hello {name}\r\n".encode())
+        await say(f"* {name} is here")
+        try:
             async for line in connection.lines(MAX_LINE):
                 await say(f"{name}: {readable(line)}")
-    finally:
-        await say(f"* {name} has left")
+        finally:
+            await say(f"* {name} has left")
 
 
 if __name__ == "__main__":
