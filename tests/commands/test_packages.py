@@ -5,6 +5,7 @@ pip finds packages as this machine has it configured, in the versions that const
 
 from __future__ import annotations
 
+import configparser
 import importlib.util
 import os
 import re
@@ -100,6 +101,14 @@ def test_each_has_all_of_its_files_and_nothing_else(built):
     # What README.md says to type works there, too.
     assert {"Makefile", "constraints.txt", "hatch_build.py", ".ci/run"} <= in_sdist
     assert not {name for name in in_sdist if name.endswith((".pyc", ".so")) or "_build/" in name}
+
+
+def test_pytest_is_told_of_the_plugin(built):
+    with zipfile.ZipFile(wheel_in(built)) as wheel:
+        [name] = [each for each in wheel.namelist() if each.endswith("/entry_points.txt")]
+        told = configparser.ConfigParser()
+        told.read_string(wheel.read(name).decode())
+    assert dict(told["pytest11"]) == {"anysock": "anysock.testing.plugin"}
 
 
 @pytest.fixture(params=["wheel", "sdist"])

@@ -27,6 +27,8 @@ class App:
     seen: dict[str, int] = field(default_factory=dict[str, int])
     jobs: anysock.Queue[bytes] = field(default_factory=lambda: anysock.Queue[bytes](100))
     ready: anysock.Event = field(default_factory=anysock.Event)
+    lock: anysock.Lock = field(default_factory=anysock.Lock)
+    few: anysock.Semaphore = field(default_factory=lambda: anysock.Semaphore(10))
 
 
 @contextlib.asynccontextmanager
@@ -60,7 +62,8 @@ async def commands(connection: anysock.Connection[App]) -> None:
         app.seen[connection.id] += 1
         match line.split():
             case [b"JOB", what]:
-                await app.jobs.put(what)
+                async with app.lock, app.few:
+                    await app.jobs.put(what)
                 await connection.send_all(b"OK\r\n")
             case [b"HEAD"]:
                 head = await connection.recv_until(b"\r\n\r\n", max_bytes=8192)
