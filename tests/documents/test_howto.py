@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import contextlib
+import functools
 import importlib.util
 import re
 import socket
@@ -16,6 +18,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import anysock
+from anysock import engines
 from tests.harness import (
     CONCURRENT_ENGINES,
     ENGINES,
@@ -267,3 +271,78 @@ def test_the_tests_that_are_shown_pass(file, tests):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{tests or len(ENGINES) + 2 * len(CONCURRENT_ENGINES)} passed" in done.stdout
+
+
+# -- the tally: what shared state needs ------------------------------------------------------------
+
+
+def add_one_each(handler: str, engine: str, module, plus) -> int:
+    """Two clients add 1, at the same time; the total in the end."""
+    module.plus = plus
+    tally = module.Tally()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_server):
+        yield tally
+
+    async def add(address):
+        async with await anysock.connect(address) as client:
+            await client.send_all(b"1\n")
+            return await client.recv_line()
+
+    async def main():
+        async with (
+            anysock.timeout(PATIENCE),
+            anysock.Server(
+                getattr(module, handler), lifespan=lifespan, bind="127.0.0.1:0"
+            ) as server,
+            anysock.task_group() as group,
+        ):
+            answers = [group.spawn(add(server.addresses[0])) for _ in range(2)]
+            return sorted([await each.join() for each in answers])
+
+    answers = anysock.run(main, engine=engine)
+    assert answers[-1] == b"%d\n" % tally.total
+    return int(tally.total)
+
+
+def test_without_a_lock_an_update_is_lost_under_threads():
+    """Both have read the total before one of them writes it."""
+    both = threading.Barrier(2)
+
+    def plus(total, line):
+        both.wait(PATIENCE)
+        return total + int(line)
+
+    assert add_one_each("careless", "threads", program("tally"), plus) == 1
+
+
+def test_with_a_lock_none_is_lost_under_threads():
+    """The first is in the middle while the second waits for the lock."""
+    module = program("tally")
+    locks = []
+
+    class Lock(anysock.Lock):
+        def __init__(self):
+            super().__init__()
+            locks.append(self)
+
+    module.Tally = functools.partial(module.Tally, lock=Lock())
+    in_the_middle = []
+
+    def plus(total, line):
+        in_the_middle.append(threading.get_ident())
+        if len(in_the_middle) == 1:
+            wait_until(lambda: locks[0]._turns._waiting, "the other waits for the lock")
+        return total + int(line)
+
+    assert add_one_each("careful", "threads", module, plus) == 2
+    assert len(set(in_the_middle)) == 2
+
+
+@pytest.mark.parametrize("handler", ["careless", "careful"])
+def test_with_one_thread_there_is_no_need(handler):
+    for name in CONCURRENT_ENGINES:
+        if engines.ENGINES[name].one_thread:
+            module = program("tally")
+            assert add_one_each(handler, name, module, module.plus) == 2

@@ -13,6 +13,7 @@ import anysock
 from anysock import Server
 from tests.contract.in_process.test_server_life import refused
 from tests.harness import PATIENCE, free_port
+from tests.told import Told
 
 
 class Diary:
@@ -447,3 +448,22 @@ def test_a_handler_tells_the_server_to_end_and_goes_on(concurrent_engine, where)
         await client.close()
 
     anysock.run(main, engine=concurrent_engine)
+
+
+def test_the_delay_before_the_drain_is_kept(concurrent_engine):
+    told = Told()
+
+    async def main():
+        server = Server(
+            "echo", bind="127.0.0.1:0", events=told, drain_delay=0.02, drain_timeout=PATIENCE
+        )
+        await server.start()
+        serving = anysock.spawn(server.serve_forever())
+        await (await asked(server.addresses[0])).close()
+        server.request_end()
+        await serving.join()
+
+    anysock.run(main, engine=concurrent_engine)
+    names = [name for name, _ in told.events]
+    assert told.of("drain_delayed") == [(0.02,)]
+    assert names.index("drain_delayed") < names.index("drain_begun") < names.index("drained")
