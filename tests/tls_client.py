@@ -13,10 +13,12 @@ from typing import Any, Self
 class TlsClient:
     """TLS over `sock`, with CPython's `ssl.SSLObject` and nothing of ours."""
 
-    def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
+    def __init__(
+        self, sock: socket.socket, context: ssl.SSLContext, server_name: str | None = "localhost"
+    ) -> None:
         self.sock = sock
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
+        self.tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name)
         self._until_done(self.tls.do_handshake)
 
     def send(self, data: bytes) -> None:

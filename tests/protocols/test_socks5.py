@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.server
 import socket
 import socketserver
-import threading
 
 import pytest
 
@@ -19,6 +16,7 @@ from tests.harness import (
     reset,
 )
 from tests.protocols.conftest import run_client
+from tests.protocols.targets import Counter, Page, target
 
 GREETING, NO_PASSWORD = b"\x05\x01\x00", b"\x05\x00"
 
@@ -28,39 +26,6 @@ def server(request, serving):
     with serving("socks5.py", request.param) as server:
         server.base_threads += 40  # those that have looked up a name are kept for the next
         yield server
-
-
-class Counter(socketserver.StreamRequestHandler):
-    """Says how much has come, once all has: a client must half-close, and still receive."""
-
-    def handle(self):
-        self.wfile.write(b"%d bytes" % len(self.rfile.read()))
-
-
-class Page(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200)
-        self.send_header("Content-Length", "6")
-        self.end_headers()
-        self.wfile.write(b"a page")
-
-    def log_message(self, *_):
-        pass
-
-
-@contextlib.contextmanager
-def target(handler, family=socket.AF_INET):
-    class Target(socketserver.ThreadingTCPServer):
-        address_family = family
-
-    with Target(("127.0.0.1" if family == socket.AF_INET else "::1", 0), handler) as listener:
-        thread = threading.Thread(target=listener.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield listener.server_address[1]
-        finally:
-            listener.shutdown()
-            thread.join()
 
 
 def connect_request(kind: int, address: bytes, port: int, command: int = 1) -> bytes:

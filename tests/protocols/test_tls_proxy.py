@@ -1,0 +1,169 @@
+"""The example of a proxy that speaks TLS, with openssl, curl and ncat, and servers without TLS."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import socketserver
+import ssl
+
+import pytest
+
+from tests.harness import CONCURRENT_ENGINES, PATIENCE, free_port, reset
+from tests.protocols.conftest import run_client
+from tests.protocols.targets import Counter, Page, target
+from tests.tls_client import TlsClient
+
+# For what is in the program alone, and is the same under every engine.
+on_one_engine = pytest.mark.parametrize("proxy", ["selector"], indirect=True)
+
+
+class Resets(socketserver.BaseRequestHandler):
+    def handle(self):
+        self.request.recv(1)
+        reset(self.request)
+
+
+@pytest.fixture(scope="module")
+def certificate(pki):
+    identity = pki.issue("proxy", "localhost", "127.0.0.1", "*.example.org")
+    return ("--tls-cert", str(identity.cert), "--tls-key", str(identity.key))
+
+
+@pytest.fixture(scope="module")
+def options(pki, certificate):
+    """The servers behind the proxy, as its options name them."""
+    secure = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    secure.load_cert_chain(pki.server.both)
+    with contextlib.ExitStack() as stack:
+        page, counter, resets = (
+            stack.enter_context(target(handler)) for handler in (Page, Counter, Resets)
+        )
+        secret = stack.enter_context(target(Counter, context=secure))
+        yield (
+            *(*certificate, "--to-ca", str(pki.ca)),
+            *("--to", f"127.0.0.1:{page}"),
+            *("--route", f"Counter.example.org=127.0.0.1:{counter}"),
+            *("--route", f"resets.example.org=127.0.0.1:{resets}"),
+            *("--route", f"secret.example.org=tls://localhost:{secret}"),
+            *("--route", f"nobody.example.org=127.0.0.1:{free_port()}"),
+        )
+
+
+@pytest.fixture(params=CONCURRENT_ENGINES, scope="module")
+def proxy(request, serving, options, pki):
+    with serving("tls_proxy.py", request.param, *options, bind="tls://127.0.0.1:0") as proxy:
+        proxy.base_threads += 40  # those that have looked up a name are kept for the next
+        yield proxy
+        # The drain ends a connection at rest: the server behind it gets the end, and may answer.
+        with talk(proxy, pki, "counter.example.org") as client:
+            client.send(b"four")
+            proxy.signal()
+            assert client.receive_all() == b"4 bytes"
+        assert proxy.wait() == 0
+        assert re.search(
+            r"127\.0\.0\.1:\d+: \d+ connections, 0 failed; \d+ bytes there, ", proxy.log
+        )
+
+
+def talk(proxy, pki, name: str | None) -> TlsClient:
+    context = ssl.create_default_context(cafile=pki.ca)
+    context.check_hostname = name is not None
+    return TlsClient(proxy.connect(), context, name)
+
+
+def test_curl(proxy, pki):
+    url = f"https://localhost:{proxy.port}/"
+    assert run_client("curl", "-sS4", "--cacert", str(pki.ca), url) == "a page"
+
+
+def test_openssl(proxy, pki):
+    told = run_client(
+        *("openssl", "s_client", "-connect", f"127.0.0.1:{proxy.port}", "-CAfile", str(pki.ca)),
+        *("-servername", "any.example.org", "-verify_hostname", "any.example.org"),
+        *("-verify_return_error", "-quiet", "-ign_eof"),
+        say=b"GET / HTTP/1.0\r\n\r\n",
+    )
+    assert told.endswith("a page")
+
+
+def test_ncat(proxy, pki):
+    told = run_client(
+        *("ncat", "--ssl", "--ssl-verify", "--ssl-trustfile", str(pki.ca)),
+        *("localhost", str(proxy.port), "-4"),
+        say=b"GET / HTTP/1.0\r\n\r\n",
+    )
+    assert told.endswith("a page")
+
+
+@pytest.mark.parametrize("name", ["counter.example.org", "secret.example.org"])
+def test_the_name_chooses_the_server_and_a_half_close_is_carried_over(proxy, pki, name):
+    with talk(proxy, pki, name) as client:
+        client.send(b"x" * 3_000_000)
+        client.send_eof()
+        assert client.receive_all() == b"3000000 bytes"
+
+
+def test_a_reset_is_carried_over_in_both_directions(proxy, pki):
+    with talk(proxy, pki, "resets.example.org") as client:
+        client.send(b"x")
+        with pytest.raises(ConnectionResetError):
+            client.receive_all()
+    with talk(proxy, pki, "counter.example.org") as client:
+        client.send(b"x")
+        reset(client.sock)
+
+
+@on_one_engine
+def test_a_client_without_a_name_gets_the_server_of_all_others(proxy, pki):
+    with talk(proxy, pki, None) as client:
+        client.send(b"GET / HTTP/1.0\r\n\r\n")
+        assert client.receive_all().endswith(b"a page")
+
+
+@on_one_engine
+def test_a_server_that_can_not_be_reached_is_one_line_and_no_answer(proxy, pki):
+    proxy.expected_errors.append(r"example|127\.0\.0\.1:\d+:")
+    with talk(proxy, pki, "nobody.example.org") as client:
+        with pytest.raises(ConnectionResetError):
+            client.receive()
+    proxy.wait_for(r"warning: 127\.0\.0\.1:\d+: .*[Rr]efused")
+
+
+def test_a_name_that_is_not_served(serving, certificate, pki):
+    with serving("tls_proxy.py", "selector", *certificate, bind="tls://127.0.0.1:0") as proxy:
+        proxy.expected_errors.append("not served")
+        with talk(proxy, pki, "any.example.org") as client:
+            with pytest.raises(ConnectionResetError):
+                client.receive()
+        proxy.wait_for(r"asks for any\.example\.org, which is not served")
+
+
+def test_the_server_is_told_who_the_client_is_before_tls(serving, certificate, pki):
+    secure = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    secure.load_cert_chain(pki.server.both)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(PATIENCE)
+        to = f"localhost:{listener.getsockname()[1]}"
+        options = ("--to", to, "--route", f"secret.example.org=tls://{to}", "--to-ca", str(pki.ca))
+        options += (*certificate, "--send-proxy")
+        with serving("tls_proxy.py", "selector", *options, bind="tls://127.0.0.1:0") as proxy:
+            proxy.base_threads += 40
+            for name in ("localhost", "secret.example.org"):
+                with talk(proxy, pki, name) as client:
+                    server, _ = listener.accept()
+                    server.settimeout(PATIENCE)
+                    port = client.sock.getsockname()[1]
+                    header = b"PROXY TCP4 127.0.0.1 127.0.0.1 %d %d\r\n" % (port, proxy.port)
+                    assert server.recv(len(header), socket.MSG_WAITALL) == header
+                    if name != "localhost":
+                        server = secure.wrap_socket(server, server_side=True)
+                    with server:
+                        client.send(b"question")
+                        assert server.recv(100) == b"question"
+                        server.sendall(b"answer")
+                        assert client.receive() == b"answer"
+                        if isinstance(server, ssl.SSLSocket):
+                            client.send_eof()
+                            server.unwrap()
