@@ -7,10 +7,11 @@ import re
 import socket
 import socketserver
 import ssl
+import subprocess
 
 import pytest
 
-from tests.harness import CONCURRENT_ENGINES, PATIENCE, free_port, reset
+from tests.harness import CONCURRENT_ENGINES, PATIENCE, free_port, need, reset
 from tests.protocols.conftest import run_client
 from tests.protocols.targets import Counter, Page, target
 from tests.tls_client import TlsClient
@@ -89,12 +90,22 @@ def test_openssl(proxy, pki):
 
 
 def test_ncat(proxy, pki):
-    told = run_client(
-        *("ncat", "--ssl", "--ssl-verify", "--ssl-trustfile", str(pki.ca)),
-        *("localhost", str(proxy.port), "-4"),
-        say=b"GET / HTTP/1.0\r\n\r\n",
-    )
-    assert told.endswith("a page")
+    # Its input stays open: at the end of that it would half-close TCP without a word of TLS. And it
+    # is not waited for: it may overlook the end of TLS in what it receives (libnsock 7.93).
+    trust = ("--ssl", "--ssl-verify", "--ssl-trustfile", str(pki.ca))
+    with subprocess.Popen(
+        [need("ncat"), *trust, "-4", "localhost", str(proxy.port)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as ncat:
+        assert ncat.stdin is not None
+        assert ncat.stdout is not None
+        ncat.stdin.write(b"GET / HTTP/1.0\r\n\r\n")
+        ncat.stdin.flush()
+        while ncat.stdout.readline() not in (b"\r\n", b""):
+            pass
+        assert ncat.stdout.read(6) == b"a page"
+        ncat.kill()
 
 
 @pytest.mark.parametrize("name", ["counter.example.org", "secret.example.org"])
