@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -39,6 +40,16 @@ def serving(request: pytest.FixtureRequest) -> Serving:
             server.kill()
 
     return serving
+
+
+def load(name: str) -> Any:
+    """An example as a module, for what is tested without a connection."""
+    spec = importlib.util.spec_from_file_location(f"protocol_{Path(name).stem}", PROTOCOLS / name)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def run_client(

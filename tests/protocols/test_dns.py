@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import struct
 
 import pytest
@@ -10,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.harness import CONCURRENT_ENGINES, exchange, receive_all, receive_exactly
-from tests.protocols.conftest import PROTOCOLS, run_client
+from tests.protocols.conftest import load, run_client
 
 A, NS, SOA, TXT, AAAA, OPT, AXFR, ANY = 1, 2, 6, 16, 28, 41, 252, 255
 NOERROR, FORMERR, NXDOMAIN, NOTIMP, REFUSED = 0, 1, 3, 4, 5
@@ -191,16 +190,7 @@ def test_what_can_not_be_answered_ends_the_connection_after_the_answers(server, 
 # -- without a server ----------------------------------------------------------------------------
 
 
-def program():
-    spec = importlib.util.spec_from_file_location("dns_example", PROTOCOLS / "dns.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-DNS = program()
+DNS = load("dns.py")
 ZONE = DNS.Zone(DNS.ZONE)
 
 
