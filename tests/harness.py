@@ -282,7 +282,11 @@ class ServerProcess:
         unexpected = [
             line
             for line in self.lines
-            if re.search(r"^(error|warning|critical)|Traceback|Warning|Exception ignored", line)
+            if re.search(
+                # A program of its own begins its lines with the time.
+                r"^([\d-]+T\S+ )?(error|warning|critical)|Traceback|Warning|Exception ignored",
+                line,
+            )
             and not any(re.search(pattern, line) for pattern in expected_errors)
         ]
         assert not unexpected, f"not asked for: {unexpected}\n{self.log}"
