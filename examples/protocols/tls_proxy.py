@@ -56,7 +56,7 @@ class Proxy:
         self.totals = Totals()
 
     async def serve(self, client: anysock.Connection) -> None:
-        name = getattr(client.tls, "server_name", None)
+        name = client.tls.server_name if client.tls else None
         address = self.routes.get((name or "").lower(), self.routes.get(""))
         if address is None:
             log.warning("%s asks for %s, which is not served", client.peer, name or "no name")
