@@ -10,6 +10,7 @@ import paho.mqtt.client as paho
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.harness import (
     CONCURRENT_ENGINES,
@@ -42,9 +43,9 @@ class Paho:
     def __init__(self, broker, name: str = "", *, will: str = "", keep_alive: int = 60) -> None:
         self.messages: queue.Queue[tuple[str, bytes, int, bool]] = queue.Queue()
         self._granted: queue.Queue[list[int]] = queue.Queue()
-        self._paho = paho.Client(paho.CallbackAPIVersion.VERSION2, name, protocol=paho.MQTTv311)
+        self._paho = paho.Client(CallbackAPIVersion.VERSION2, name, protocol=paho.MQTTv311)
         self._paho.on_message = lambda _client, _data, message: self.messages.put(
-            (message.topic, message.payload, message.qos, message.retain)
+            (message.topic, bytes(message.payload), message.qos, message.retain)
         )
         self._paho.on_subscribe = lambda _client, _data, _number, codes, _properties: (
             self._granted.put([code.value for code in codes])
