@@ -16,7 +16,8 @@ from anysock.handlers import Handler
 from anysock.machine.descriptors import describe_descriptor, open_descriptors
 from anysock.net.printable import printable
 from anysock.options.keywords import ServeKeywords, options_of
-from anysock.server.server import CLEAN_UP_SECONDS, OUR_TASKS, Lifespan, Server
+from anysock.server.ending import CLEAN_UP_SECONDS
+from anysock.server.server import OUR_TASKS, Lifespan, Server
 from anysock.streams.connection import Connection
 from anysock.streams.running import State_co
 from anysock.tasks.connecting import connect

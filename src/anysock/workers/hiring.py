@@ -29,13 +29,14 @@ def check(
         raise UsageError(f"--workers: at most {MAX_WANTED}")
     if not sys.executable:
         raise UsageError("--workers: this Python does not know its interpreter (sys.executable)")
-    try:
-        pickle.dumps((handler, lifespan, events))
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise UsageError(
-            "--workers: the handler and its lifespan must be functions of a module, so that the "
-            f"workers can import them ({error})"
-        ) from None
+    for what, thing in (("handler", (handler, events)), ("lifespan", lifespan)):
+        try:
+            pickle.dumps(thing)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise UsageError(
+                f"--workers: the {what} must be a function of a module, so that the workers can "
+                f"import it ({error})"
+            ) from None
 
 
 class Hiring:
