@@ -93,6 +93,19 @@ async def proxy(target: str, client: anysock.Connection) -> None:
     client.log.info("%d bytes there, %d back", there, back)
 
 
+ROOM = anysock.Broadcast(max_items=100, when_full="drop_oldest")
+
+
+async def chat(connection: anysock.Connection) -> None:
+    async with ROOM.join(connection) as outbox:
+        assert_type(outbox, anysock.Outbox)
+        await outbox.send(b"welcome\r\n")
+        async for line in connection.lines():
+            heard = await ROOM.publish(line, besides=outbox)
+            assert_type(heard, int)
+            await outbox.send(b"heard by %d\r\n" % heard)
+
+
 async def patient(connection: anysock.Connection[None]) -> None:
     buffer = bytearray(100)
     try:
@@ -197,6 +210,11 @@ async def test_in_memory(anysock_engine: str) -> None:
         assert await client.recv_line() == b"hello\r\n"
         assert await client.recv_line() == b"SHOUT\r\n"
         await client.send_eof()
+
+
+@pytest.mark.anysock_engines("selector", "threads")
+def test_nobody_is_there(anysock_server: StartServer) -> None:
+    assert anysock_server(chat).ask(b"hello\r\n") == b"welcome\r\nheard by 0\r\n"
 
 
 def test_without_fixtures() -> None:
