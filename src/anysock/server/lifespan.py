@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import threading
 import traceback
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
@@ -84,6 +85,8 @@ class Lifetime:
         # Open as long as the lifespan, since blocks end in the reverse order of their begin.
         self._scope: Scope | None = None
         self._given_up = False
+        # For `threads`: a start that has ended is not cancelled.
+        self._lock = threading.Lock()
         self._background = _Background()
 
     async def begin(self, engine: Engine, server: object, events: Events) -> None:
@@ -104,7 +107,12 @@ class Lifetime:
             if not isinstance(manager, AbstractAsyncContextManager):
                 raise WrongType(f"the lifespan has returned {manager!r}; {_WANTED}")
             self.state = await manager.__aenter__()
-            self._manager = manager
+            with self._lock:
+                self._manager = manager
+            if self._given_up:
+                # The start was told too late, and has ended well. It is raised here, if at all, and
+                # not at an await of the server.
+                await engine.sleep(0)
         except BaseException as error:
             if await self._close(engine, error):
                 return  # given up
@@ -118,8 +126,9 @@ class Lifetime:
     def give_up(self) -> None:
         """The server ends: a lifespan that still starts is cancelled."""
         self._given_up = True
-        if self._scope is not None and self._manager is None:
-            self._scope.cancel()
+        with self._lock:
+            if self._scope is not None and self._manager is None:
+                self._scope.cancel()
 
     def spawn(self, coro: Coroutine[Any, Any, T], name: str | None) -> Task[T]:
         """`Server.spawn`."""

@@ -187,6 +187,31 @@ def test_a_server_that_ends_while_it_starts_cancels_it(concurrent_engine, how):
     anysock.run(main, engine=concurrent_engine)
 
 
+def test_a_start_that_is_done_when_the_server_is_told_to_end_is_ended(concurrent_engine):
+    diary = Diary()
+
+    async def main():
+        starts, go_on = anysock.Event(), anysock.Event()
+
+        @contextlib.asynccontextmanager
+        async def lifespan(server):
+            starts.set()
+            await go_on.wait()
+            async with diary.lifespan(server):
+                yield
+
+        server = Server("echo", lifespan=lifespan, bind="127.0.0.1:0")
+        serving = anysock.spawn(server.serve_forever())
+        await starts.wait()
+        go_on.set()
+        await server.drain()  # before the start has gone on
+        await serving.join()
+
+    anysock.run(main, engine=concurrent_engine)
+    # Where the cancellation overtakes it, it has not begun.
+    assert diary.lines == [] or (diary.lines[0], diary.lines[-1]) == ("begins", "ends")
+
+
 def test_one_that_fails_at_its_end_fails_when_all_are_drained(concurrent_engine):
     diary = Diary()
 

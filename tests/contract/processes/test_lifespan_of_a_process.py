@@ -10,7 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import CONCURRENT_ENGINES, STRICT, ServerProcess, receive_exactly, wait_until
+from tests.harness import (
+    CONCURRENT_ENGINES,
+    ENGINES,
+    STRICT,
+    ServerProcess,
+    receive_exactly,
+    wait_until,
+)
+
+# One engine for each way to run tasks: where it is a thread beside them that ends the process.
+OF_A_KIND = ("blocking", "selector", "asyncio", "trio")
 
 PROGRAM = """
 import contextlib, os, sys, time
@@ -176,7 +186,10 @@ def test_an_end_that_fails_is_one_line_and_exit_code_1(engine, folder):
     assert line == f"anysock: the lifespan failed at its end: ValueError: not written {where}"
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("engine", "signum"),
+    [*((engine, signal.SIGTERM) for engine in ENGINES), *((e, signal.SIGINT) for e in OF_A_KIND)],
+)
 def test_a_signal_while_it_starts_ends_the_server_at_once(engine, folder, signum):
     with begun(folder, engine, "takes_for_ever", "--drain-timeout", "60") as process:
         wait_until(lambda: notes(folder) == ["begins"], "it begins")
@@ -186,6 +199,7 @@ def test_a_signal_while_it_starts_ends_the_server_at_once(engine, folder, signum
     assert notes(folder) == ["begins", "is given up"]
 
 
+@pytest.mark.parametrize("engine", OF_A_KIND)
 def test_a_start_that_lets_nobody_run_is_ended_too(engine, folder):
     with begun(folder, engine, "blocks", "--drain-timeout", "60", "--slow-step", "0") as process:
         wait_until(lambda: notes(folder) == ["begins"], "it begins")
@@ -195,6 +209,7 @@ def test_a_start_that_lets_nobody_run_is_ended_too(engine, folder):
     assert "SIGTERM while the server starts" in said
 
 
+@pytest.mark.parametrize("engine", OF_A_KIND)
 def test_an_end_that_does_not_come_is_named_and_the_process_ends(engine, folder):
     running = server(
         folder, engine, *("--lifespan", "app:never_ends", "--drain-timeout", "0.2"), expected_code=1
