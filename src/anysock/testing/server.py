@@ -261,7 +261,7 @@ def assert_nothing_left(server: ServerThread[Any]) -> None:
     - connections: whose handler has not ended, though it has had `SETTLE_SECONDS`, or that a drain
       had to abort;
     - failures: what a handler has raised, and the test has not taken out of `server.failures`;
-    - tasks that a handler has spawned, and that have not ended;
+    - tasks that a handler has spawned by `anysock.spawn`, and that have not ended;
     - once the server has stopped, descriptors that were not open before it started, whoever has
       opened them; but no sockets of clients that are still connected to it.
     """
