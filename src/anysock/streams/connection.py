@@ -217,7 +217,8 @@ class Connection(Receiving, Sending, Generic[State_co]):
 
         Raises `TlsInjection` when something is buffered (or was put back by `unread`): it has come
         in plain text, behind the line that was received last, and would be taken for what comes by
-        TLS (CVE-2011-0411; its twin is a server's answer in plain text). Raises `TlsError` when the
+        TLS (CVE-2011-0411; its twin is a server's answer in plain text). What you have taken
+        already, as by `recv_lines`, you must look at yourself. Raises `TlsError` when the
         handshake fails, or in a server takes longer than its option `handshake_timeout`. After
         either, and when it is cancelled, nothing can be received or sent any more; a handler need
         not catch them. Raises `StreamBusy` when another task receives or sends here, and
