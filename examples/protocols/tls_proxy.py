@@ -4,6 +4,8 @@ asks for (SNI, RFC 6066).
     python tls_proxy.py -b tls://127.0.0.1:8443 --tls-cert cert.pem --tls-key key.pem \\
         --to 127.0.0.1:8000 --route api.example.org=127.0.0.1:8001
 
+Of several --tls-cert, a client is shown the one for that name, too.
+
 With tls:// before its address, TLS is spoken with a server as well; --to-ca has the authorities
 that are trusted then. With --send-proxy, a server is told who the client is (PROXY protocol, 1).
 
@@ -107,8 +109,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition(";")[0])
     parser.add_argument("-b", "--bind", default="tls://127.0.0.1:8443")
     parser.add_argument("-e", "--engine", default="selector")
-    parser.add_argument("--tls-cert", required=True)
-    parser.add_argument("--tls-key")
+    parser.add_argument("--tls-cert", metavar="FILE", action="append", required=True)
+    parser.add_argument("--tls-key", metavar="FILE", action="append")
     parser.add_argument("--to", metavar="ADDRESS", help="for all names without a route")
     parser.add_argument("--route", metavar="NAME=ADDRESS", action="append", default=[])
     parser.add_argument("--to-ca", metavar="FILE")

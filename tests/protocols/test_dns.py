@@ -159,6 +159,18 @@ def test_many_queries_of_a_client_that_does_not_read_meanwhile(server):
 
 
 @on_one_engine
+def test_a_client_that_does_not_read_its_answers_is_not_read_from(server):
+    asked = framed(*[query("example.org", SOA)] * 2000)
+    with server.connect() as client:
+        client.settimeout(0.5)
+        before, sent = server.memory(), 0
+        with pytest.raises(TimeoutError):
+            while sent < 100_000_000:
+                sent += client.send(asked)
+        assert server.memory() - before < 4_000_000
+
+
+@on_one_engine
 def test_what_is_broken(server):
     good = query("www.example.org", A)
     broken = [

@@ -42,8 +42,10 @@ class Told(socketserver.BaseRequestHandler):
 
 @pytest.fixture(scope="module")
 def certificate(pki):
-    identity = pki.issue("proxy", "localhost", "127.0.0.1", "*.example.org")
-    return ("--tls-cert", str(identity.cert), "--tls-key", str(identity.key))
+    """One for each name by which the proxy is asked."""
+    here, there = pki.server, pki.issue("proxy", "*.example.org")
+    certs = ("--tls-cert", str(here.cert), "--tls-cert", str(there.cert))
+    return (*certs, "--tls-key", str(here.key), "--tls-key", str(there.key))
 
 
 @pytest.fixture(scope="module")
