@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import socket
+import types
 import weakref
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Self, TypeVar
@@ -71,6 +72,9 @@ class AsyncioBase(PosixEngine):
         raise NotImplementedError
 
     def spawn(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> AsyncioTask:
+        if not isinstance(coro, types.CoroutineType):
+            # From Python 3.12 on, asyncio takes no other: not that of `types.coroutine`.
+            coro = _awaited(coro)
         task = asyncio.get_running_loop().create_task(coro, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -136,6 +140,10 @@ class AsyncioBase(PosixEngine):
 
     def now(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+async def _awaited(coro: Coroutine[Any, Any, T]) -> T:
+    return await coro
 
 
 class AsyncioEngine(SocketsEngine, AsyncioBase):
