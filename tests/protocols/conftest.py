@@ -8,10 +8,13 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
+import anysock
+from anysock.handlers import Handler
 from tests.harness import PATIENCE, ServerProcess, need
 
 PROTOCOLS = Path(__file__).parents[2] / "examples" / "protocols"
@@ -31,6 +34,8 @@ def serving(request: pytest.FixtureRequest) -> Serving:
     def serving(name: str, engine: str, *options: str, **more: Any) -> Iterator[ServerProcess]:
         failed_before = request.session.testsfailed
         server = ServerProcess(PROTOCOLS / name, *options, engine=engine, **more)
+        # Engines keep threads that have looked up a name, or sent a file, for the next.
+        server.base_threads += 40
         try:
             yield server
             # A test that has failed may leave clients behind; its own failure tells more.
@@ -67,3 +72,38 @@ def run_client(
     output = done.stdout.decode(errors="replace")
     assert code is None or done.returncode == code, f"exit code {done.returncode}:\n{output}"
     return output
+
+
+def program(name: str) -> ModuleType:
+    """An example as a module: a new one each time, with nothing of an earlier test in it."""
+    spec = importlib.util.spec_from_file_location(name.removesuffix(".py"), PROTOCOLS / name)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def sends_for(handler: Handler, requests: bytes, answers: int) -> int:
+    """By how many sends `handler` answers `requests`, that come at once, with `answers` bytes."""
+    sends = 0
+
+    async def counted(connection: anysock.Connection) -> None:
+        send_all = connection.send_all
+
+        def count(data):
+            nonlocal sends
+            sends += bool(data)
+            return send_all(data)
+
+        connection.send_all = count  # type: ignore[method-assign]
+        await handler(connection)
+
+    async def talk() -> None:
+        async with anysock.Server(counted, bind="127.0.0.1:0") as server:
+            async with await anysock.connect(server.addresses[0]) as client:
+                await client.send_all(requests)
+                await client.recv_exactly(answers)
+
+    anysock.run(talk)
+    return sends

@@ -24,7 +24,6 @@ GREETING, NO_PASSWORD = b"\x05\x01\x00", b"\x05\x00"
 @pytest.fixture(params=CONCURRENT_ENGINES, scope="module")
 def server(request, serving):
     with serving("socks5.py", request.param) as server:
-        server.base_threads += 40  # those that have looked up a name are kept for the next
         yield server
 
 
@@ -58,20 +57,17 @@ def test_ipv6_and_a_client_that_does_not_wait_for_answers(server):
     assert answer.endswith(b"8 bytes")
 
 
-@pytest.mark.parametrize(
-    ("what", "reply"),
-    [
-        pytest.param(lambda: connect_request(*LOOPBACK4, free_port()), 5, id="refused"),
-        pytest.param(lambda: connect_request(3, b"\x0cname.invalid", 80), 4, id="unknown-name"),
-        pytest.param(lambda: connect_request(3, b"\x0bunix:///a.s", 80), 8, id="no-name"),
-        pytest.param(lambda: connect_request(*LOOPBACK4, 25), 2, id="forbidden"),
-        pytest.param(lambda: connect_request(*LOOPBACK4, 80, command=2), 7, id="bind"),
-        pytest.param(lambda: connect_request(9, b"", 80), 8, id="unknown-kind"),
-    ],
-)
-def test_what_can_not_be_done_is_answered(server, what, reply):
-    answer = server.ask(GREETING + what())
-    assert answer == NO_PASSWORD + bytes([5, reply]) + b"\0\x01" + bytes(6)
+def test_what_can_not_be_done_is_answered(server):
+    for request, reply in (
+        (connect_request(*LOOPBACK4, free_port()), 5),  # refused
+        (connect_request(3, b"\x0cname.invalid", 80), 4),
+        (connect_request(3, b"\x0bunix:///a.s", 80), 8),  # no name
+        (connect_request(*LOOPBACK4, 25), 2),  # forbidden
+        (connect_request(*LOOPBACK4, 80, command=2), 7),
+        (connect_request(9, b"", 80), 8),  # an unknown kind of address
+    ):
+        answer = server.ask(GREETING + request)
+        assert answer == NO_PASSWORD + bytes([5, reply]) + b"\0\x01" + bytes(6), request
 
 
 def test_a_client_that_offers_nothing_that_fits(server):
