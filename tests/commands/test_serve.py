@@ -101,7 +101,7 @@ def test_it_listens_on_every_address_that_it_is_given(engine, start_server):
     if engine == "threads":
         server.base_threads += 2  # each listener has one that accepts
     server.wait_for("listening on", times=3)
-    found = server.matching(r"listening on tcp://(.+):(\d+) \((\w+)\)$")
+    found = server.matching(r"listening on tcp://(.+):(\d+) \(([\w-]+)\)$")
     assert [match[1] for match in found] == ["127.0.0.1", "[::1]", "127.0.0.1"]
     for match in found:
         address = (match[1].strip("[]"), int(match[2]))

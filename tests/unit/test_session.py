@@ -24,6 +24,8 @@ NONE = {"idle_timeout": 0, "write_timeout": 0, "max_lifetime": 0, "min_rate": 0}
 class FakeStream(NoSocket):
     """What `Session` asks of a stream, and what it does to it."""
 
+    tls = None
+
     def __init__(self) -> None:
         self.bytes_received = 0
         self.bytes_sent = 0

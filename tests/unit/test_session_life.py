@@ -22,6 +22,7 @@ from anysock.server.session import Desk, Session, Sessions
 from anysock.streams.connection import Connection
 from anysock.telemetry.counters import Counters
 from anysock.telemetry.events import CloseReason, EventGroup, Events
+from tests.no_socket import NoSocket
 from tests.virtual import VirtualEngine
 
 BINDING = Binding("127.0.0.1:0")
@@ -53,7 +54,7 @@ class Told(Events):
         self.lasted.append(connection.lasted)
 
 
-class Wire:
+class Wire(NoSocket):
     """A stream on which `data` comes, and then its end."""
 
     tls = None
