@@ -181,7 +181,7 @@ async def dns(zone: Zone, connection: anysock.Connection) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("-b", "--bind", action="append", required=True)
     parser.add_argument("-e", "--engine", default="selector")
     parser.add_argument("--tls-cert")

@@ -193,7 +193,7 @@ async def mqtt(connection: anysock.Connection) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("-b", "--bind", default="127.0.0.1:1883")
     parser.add_argument("-e", "--engine", default="selector")
     anysock.serve(mqtt, **vars(parser.parse_args()))

@@ -24,6 +24,7 @@ MAX_RECIPIENTS, IDLE_SECONDS = 100, 300
 
 GO_AHEAD, BEGIN_TLS = "354 end it with a dot on a line of its own", "220 2.0.0 begin TLS"
 GOOD_BYE, CLOSING = "221 2.0.0 good bye", "421 4.3.2 closing"
+LAST_OF_A_BATCH = (GO_AHEAD, BEGIN_TLS, GOOD_BYE, CLOSING)
 TOO_LARGE = f"552 5.3.4 a message has at most {MAX_MESSAGE} bytes"
 
 HOST = re.compile(r"[\w.:\[\]-]{1,255}", re.ASCII)  # as EHLO gives it, and as a header may have it
@@ -133,7 +134,7 @@ class MailServer:
         while True:
             last = replies[-1]
             # RFC 2920: commands that have come together are answered together.
-            if last in (GO_AHEAD, BEGIN_TLS) or b"\n" not in connection.peek(MAX_COMMAND + 2):
+            if last in LAST_OF_A_BATCH or b"\n" not in connection.peek(MAX_COMMAND + 2):
                 await connection.send_all("".join(f"{each}\r\n" for each in replies).encode())
                 replies = []
             if last in (GOOD_BYE, CLOSING):
@@ -185,7 +186,7 @@ class MailServer:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("-b", "--bind", default="127.0.0.1:2525")
     parser.add_argument("-e", "--engine", default="selector")
     parser.add_argument("--domain", action="append", default=["localhost"])

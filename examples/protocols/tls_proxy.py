@@ -106,7 +106,7 @@ def header(client: anysock.Connection) -> bytes:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.partition(";")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition(";")[0])
     parser.add_argument("-b", "--bind", default="tls://127.0.0.1:8443")
     parser.add_argument("-e", "--engine", default="selector")
     parser.add_argument("--tls-cert", metavar="FILE", action="append", required=True)

@@ -120,7 +120,7 @@ def test_pipelined_commands_have_their_answers_in_one_send(server):
         assert codes_of(client.recv(65536)) == ["250", "250", "250", "550", "250"]
         client.sendall(b"NOOP\r\nNO")
         receive_all_of(client, "250")  # it is not kept back for the other half
-        client.sendall(b"OP\r\nQUIT\r\n")
+        client.sendall(b"OP\r\nQUIT\r\nNOOP\r\n")  # behind QUIT nothing is answered
         assert codes_of(receive_all(client)) == ["250", "221"]
 
 
