@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import collections
 import os
 import re
@@ -14,7 +15,9 @@ from typing import Any
 import pytest
 
 import anysock
+import anysock.testing
 from anysock.net.certificates import client_context
+from anysock.net.tls_session import TlsSession
 
 PAGE = Path(__file__).parents[2] / "docs" / "howto" / "protocols.md"
 
@@ -42,6 +45,30 @@ def test_every_function_of_the_page_is_run_here():
     run_here = set(re.findall(r"\bpage\.(\w+)", Path(__file__).read_text()))
     called_by_others = {"report", "talk"}
     assert set(vars(page)) == run_here | called_by_others
+
+
+def test_what_the_text_names_is_there():
+    text = re.sub(r"```python\n.*?```", "", PAGE.read_text(), flags=re.DOTALL)
+    named = set(re.findall(r"`(?:await |async with )?([a-z]+(?:\.[a-z_]+)+)", text))
+    # As `recv_line()` and `EndOfStream`, with nothing before it.
+    alone = set(re.findall(r"`([a-z_]+)\(", text)) | set(re.findall(r"`([A-Z]\w+[a-z])`", text))
+
+    async def a_connection() -> anysock.Connection:
+        return anysock.testing.connection_pair()[0]
+
+    owners: dict[str, Any] = {"anysock": anysock, "server": anysock.Server}
+    owners["connection"] = anysock.run(a_connection)
+    assert len(named) > 10
+    assert len(alone) > 15
+    for name in named:
+        owner, first, *rest = name.split(".")
+        if owner in owners:
+            assert hasattr(owners[owner], first), name
+            assert first == "tls" or not rest or name == "connection.log.info", name
+            assert not rest or first != "tls" or hasattr(TlsSession, rest[0]), name
+    for name in alone - {"drain"}:  # asyncio's
+        places = [*owners.values(), anysock.testing, builtins]
+        assert any(hasattr(place, name) for place in places), name
 
 
 def serve(
@@ -167,17 +194,44 @@ def test_a_file(concurrent_engine, tmp_path, monkeypatch):
     assert ask(page.download, b"", concurrent_engine) == file.read_bytes()
 
 
+def test_a_broadcast(concurrent_engine):
+    async def client(anna: anysock.Connection, server: anysock.Server) -> list[bytes]:
+        await anna.send_all(b"WHO\n")
+        assert await anna.recv_line() == b"1 are here\n"
+        async with await anysock.connect(server.addresses[0]) as bob:
+            await bob.send_all(b"WHO\n")
+            assert await bob.recv_line() == b"2 are here\n"
+            await bob.send_all(b"hello\nWHO\n")
+            await anna.send_all(b"hello yourself\n")
+            return [await anna.recv_line(), await bob.recv_line(), await bob.recv_line()]
+
+    said = serve(page.chat, client, concurrent_engine)
+    assert said[0] == b"hello\n"
+    assert sorted(said[1:]) == [b"2 are here\n", b"hello yourself\n"]
+
+
+async def ask_by_proxy(target: str, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    monkeypatch.setitem(page.proxy.__globals__, "TARGET", target)
+    async with anysock.Server(page.proxy, bind="127.0.0.1:0") as server:
+        async with await anysock.connect(server.addresses[0]) as connection:
+            await connection.send_all(b"hello\n")
+            await connection.send_eof()
+            return b"".join([chunk async for chunk in connection])
+
+
 def test_a_proxy(concurrent_engine, monkeypatch):
     async def main() -> bytes:
         async with anysock.Server(page.shout, bind="127.0.0.1:0") as target:
-            monkeypatch.setitem(page.proxy.__globals__, "TARGET", target.addresses[0])
-            async with anysock.Server(page.proxy, bind="127.0.0.1:0") as server:
-                async with await anysock.connect(server.addresses[0]) as connection:
-                    await connection.send_all(b"hello\n")
-                    await connection.send_eof()
-                    return b"".join([chunk async for chunk in connection])
+            return await ask_by_proxy(target.addresses[0], monkeypatch)
 
     assert anysock.run(main, engine=concurrent_engine) == b"HELLO\n"
+
+
+def test_a_proxy_without_a_target(concurrent_engine, monkeypatch):
+    async def main() -> bytes:
+        return await ask_by_proxy("127.0.0.1:1", monkeypatch)
+
+    assert anysock.run(main, engine=concurrent_engine) == b"ERR try again later\r\n"
 
 
 def test_who_waits_for_too_long(concurrent_engine):
