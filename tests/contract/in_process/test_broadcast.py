@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import anysock
 from anysock import Broadcast, CloseReason, Outbox, Server
+from anysock.engines import ENGINES
 from anysock.testing import connection_pair
 from tests.contract.in_process.test_locks import until
 from tests.harness import CONCURRENT_ENGINES, PATIENCE
@@ -309,6 +310,50 @@ def test_one_may_be_left_out_and_one_that_has_left_gets_nothing(concurrent_engin
             await bob.send_eof()
 
     anysock.run(main, engine=concurrent_engine)
+
+
+def test_one_outbox_may_be_in_several(concurrent_engine):
+    async def main():
+        news, weather = Broadcast(), Broadcast()
+        client, ours = connection_pair()
+        async with anysock.timeout(PATIENCE), Outbox(ours) as outbox:
+            for hub in (news, weather):
+                hub.add(outbox)
+            assert list(news) == list(weather) == [outbox]
+            assert [await hub.publish(b"1") for hub in (news, weather)] == [1, 1]
+            news.remove(outbox)
+            news.remove(outbox)
+            assert [await hub.publish(b"2") for hub in (news, weather)] == [0, 1]
+            assert await client.recv_exactly(3) == b"112"
+
+    anysock.run(main, engine=concurrent_engine)
+
+
+def test_a_message_to_very_many_holds_up_nobody(concurrent_engine):
+    """Whoever comes meanwhile has a turn."""
+
+    async def main():
+        hub, turns = Broadcast(), []
+
+        async def other():
+            turns.append("other")
+
+        class Counts(Outbox):
+            def put(self, data):
+                turns.append("put")
+                return super().put(data)
+
+        outboxes = [Counts(connection_pair()[0]) for _ in range(1500)]
+        for outbox in outboxes:
+            hub.add(outbox)
+        task = anysock.spawn(other())
+        assert await hub.publish(b"hello") == 1500
+        await task.join()
+        return turns
+
+    turns = anysock.run(main, engine=concurrent_engine)
+    # (With threads of their own, tasks run when the system lets them.)
+    assert turns.index("other") < 1024 or not ENGINES[concurrent_engine].one_thread
 
 
 def test_what_several_publish_at_once_arrives_in_the_order_of_each(concurrent_engine):
