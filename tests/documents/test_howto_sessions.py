@@ -57,7 +57,8 @@ def arguments_of(words: list[str]) -> ServeOptions:
     command = anysock.get_command(click.Context(anysock), name)
     assert command is not None
     given = command.make_context(name, arguments).params
-    given.pop("handler")
+    for what in ("handler", "lifespan"):  # no options of the server
+        given.pop(what)
     return ServeOptions(**given)
 
 

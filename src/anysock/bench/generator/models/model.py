@@ -108,5 +108,10 @@ class LoadModel:
             yield
         finally:
             del self._conversations[conversation]
-            self._tally.lose(len(conversation.times) or conversation.sent != math.inf)
-            await conversation.close(self._plan.reset)
+            lost = len(conversation.times) or conversation.sent != math.inf
+            try:
+                await conversation.close(self._plan.reset)
+            finally:
+                # Last: this may end the load, whose report is to have the error as well, which is
+                # counted when this returns.
+                self._tally.lose(lost)
