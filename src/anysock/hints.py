@@ -68,7 +68,8 @@ def what_to_do(library: str) -> str:
     if not engines:
         return ours
     one_of = " or ".join(f'engine="{each}"' for each in engines)
-    return f"what needs the loop of {library} runs under {one_of}; {ours}"
+    flag = f"anysock serve --engine {engines[0]}"
+    return f"what needs the loop of {library} runs under {one_of} ({flag}); {ours}"
 
 
 def not_ours(awaited: object) -> str:

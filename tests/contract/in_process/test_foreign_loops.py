@@ -4,6 +4,7 @@ it, wherever it is told."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import traceback
 
@@ -41,6 +42,19 @@ async def timeout_of_asyncio():
 async def group_of_asyncio():
     async with asyncio.TaskGroup():
         pass
+
+
+async def wait_for_of_asyncio():
+    with contextlib.closing(sleep_of_asyncio()) as awaited:
+        await asyncio.wait_for(awaited, 1)
+
+
+async def thread_of_asyncio():
+    await asyncio.to_thread(len, "")
+
+
+async def executor_of_asyncio():
+    await asyncio.get_running_loop().run_in_executor(None, len, "")
 
 
 async def open_connection_of_asyncio():
@@ -83,6 +97,9 @@ USES = {
         loop_of_asyncio,
         timeout_of_asyncio,
         group_of_asyncio,
+        wait_for_of_asyncio,
+        thread_of_asyncio,
+        executor_of_asyncio,
         open_connection_of_asyncio,
         sleep_of_trio,
         turn_of_trio,
@@ -108,6 +125,7 @@ def test_the_error_says_which_engine_has_it(engine, use):
         told = "".join(traceback.format_exception(caught.value))
         for name in NAMED["asyncio" if USES[use] is ON_ASYNCIO else "trio"]:
             assert told.count(f'engine="{name}"') == 1, told
+        assert f"--engine {NAMED['asyncio' if USES[use] is ON_ASYNCIO else 'trio'][0]})" in told
         assert "asyncio-sock" not in told
 
 
@@ -133,7 +151,7 @@ def test_a_handler_that_uses_asyncio_is_told_of_in_the_log(start_server, tmp_pat
     server.expected_errors += ["failed", "Traceback", "RuntimeError"]
     with server.connect() as client:
         assert client.recv(1) == b""
-    server.wait_for('runs under engine="asyncio" or engine="uvloop"')
+    server.wait_for(r'runs under engine="asyncio" or engine="uvloop" \(.*--engine asyncio\)')
 
 
 def test_a_task_that_nobody_joins_is_told_of_in_the_log(engine, caplog):
