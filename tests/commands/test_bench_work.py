@@ -223,7 +223,7 @@ def test_what_redis_benchmark_says():
     assert found.echo.percentile(50) == pytest.approx(143e-6, rel=0.01)
     assert found.echo.percentile(100) == pytest.approx(2159e-6, rel=0.01)
     assert found.ok
-    with pytest.raises(ValueError, match="no throughput"):
+    with pytest.raises(StartError, match="no throughput"):
         parse_redis_benchmark(nothing_yet(), "Could not connect to Redis")
 
 
@@ -235,7 +235,7 @@ def test_what_wrk_says():
     assert found.echo.percentile(50) == pytest.approx(100e-6, rel=0.01)
     assert found.echo.percentile(99) == pytest.approx(300e-6, rel=0.01)
     assert found.errors == {"read": 2, "timeout": 1}
-    with pytest.raises(ValueError, match="errors"):
+    with pytest.raises(StartError, match="errors"):
         parse_wrk(nothing_yet(), "anysock requests 1 1 1")
 
 

@@ -63,7 +63,7 @@ def _redis_benchmark(plan: Plan, operation: str, server: int, core: int | None) 
 
 
 def parse_redis_benchmark(found: Outcome, said: str) -> Outcome:
-    """Add to `found` what redis-benchmark `said`. Raises ValueError if it is something else.
+    """Add to `found` what redis-benchmark `said`. Raises `StartError` if it is something else.
 
     It tells how many answers came within which times, twice: by percentile and by tenths of a
     millisecond. Both together are a histogram whose p50 is exact to a µs or so.
@@ -72,7 +72,7 @@ def parse_redis_benchmark(found: Outcome, said: str) -> Outcome:
     requests = re.search(r"(\d+) requests completed in", said)
     points = re.findall(r"% <= ([\d.]+) milliseconds \(cumulative count (\d+)\)", said)
     if rate is None or requests is None or not points:
-        raise ValueError("no throughput and no latencies")
+        raise StartError("can't read what redis-benchmark says: no throughput, no latencies")
     counted = 0
     for milliseconds, below in sorted((float(at), int(count)) for at, count in points):
         if below > counted:
@@ -98,8 +98,8 @@ def _wrk(plan: Plan, _operation: str, server: int, core: int | None) -> Outcome:
 
 
 def parse_wrk(found: Outcome, said: str) -> Outcome:
-    """Add to `found` what our script says at the end of wrk. Raises ValueError if it is something
-    else."""
+    """Add to `found` what our script says at the end of wrk. Raises `StartError` if it is
+    something else."""
     lines = [line.split() for line in said.splitlines() if line.startswith("anysock ")]
     told = {name: figures for _, name, *figures in lines if name != "latency"}
     try:
@@ -108,8 +108,8 @@ def parse_wrk(found: Outcome, said: str) -> Outcome:
         for _, name, *figures in lines:
             if name == "latency":
                 found.echo.add(int(figures[0]) / 1e6, int(figures[1]))
-    except (KeyError, IndexError) as error:
-        raise ValueError(f"nothing of {error}") from None
+    except (KeyError, IndexError, ValueError) as error:
+        raise StartError(f"can't read what wrk says: {error}") from None
     found.messages = requests
     found.seconds = microseconds / 1e6
     found.errors.update({kind: count for kind, count in errors.items() if count})
