@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -41,3 +42,21 @@ def test_an_example_says_how_it_is_used(name):
 def test_the_page_lists_each_example():
     page = (PROTOCOLS / "README.md").read_text()
     assert re.findall(r"^\| \[(\w+\.py)\]", page, re.MULTILINE) == PROGRAMS
+
+
+def test_the_examples_are_typed():
+    """By themselves: a file named redis.py would be taken for the client that the tests import."""
+    paths = [str(PROTOCOLS / name) for name in PROGRAMS]
+    command = [sys.executable, "-m", "mypy", "--strict", "--python-version", "3.11"]
+    cache = ["--config-file", os.devnull, "--cache-dir", ".mypy_cache/protocols"]
+    root = PROTOCOLS.parents[1]
+    done = subprocess.run(
+        [*command, *cache, *paths],
+        env=os.environ | {"MYPYPATH": str(root / "src")},
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
