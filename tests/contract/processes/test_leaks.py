@@ -11,6 +11,8 @@ not one thread may be left (`ServerProcess.wait_until_idle`). The memory is meas
 
 from __future__ import annotations
 
+import pytest
+
 from tests.harness import ServerProcess, receive_exactly, reset
 
 SHORT_CLIENTS = 2_000
@@ -77,6 +79,8 @@ def is_clean(more_blocks: int, more_bytes: int) -> bool:
 
 
 def test_2_600_clients_leave_nothing_behind(engine, start_server, tmp_path):
+    if engine == "asyncio-sock":
+        pytest.skip("there to be compared, and the slowest with so many: left out for time")
     (tmp_path / "mine.py").write_text(HANDLER)
     # Without -X dev, whose hooks around each allocation would be measured, too.
     server = start_server(
