@@ -187,6 +187,19 @@ def test_what_came_in_plain_text_behind_starttls_is_refused(concurrent_engine, p
     assert not [record for record in caplog.records if record.exc_info]
 
 
+def test_what_a_batch_has_taken_can_not_be_refused(concurrent_engine):
+    """As the page says: so its handler has to look."""
+
+    async def main() -> tuple[list[bytes], int]:
+        client, server = anysock.testing.connection_pair()
+        async with client, server:
+            await client.send_all(b"STARTTLS\r\nDELETE ALL\r\n")
+            return await server.recv_lines(), server.buffered
+
+    found = anysock.run(main, engine=concurrent_engine)
+    assert found == ([b"STARTTLS\r\n", b"DELETE ALL\r\n"], 0)
+
+
 def test_a_file(concurrent_engine, tmp_path, monkeypatch):
     file = tmp_path / "motd.txt"
     file.write_bytes(b"message of the day\n" * 100_000)

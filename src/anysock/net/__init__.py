@@ -1,1 +1,1 @@
-"""The network without its sockets: addresses, lines, TLS, PROXY protocol; bytes in, bytes out."""
+"""The network without sockets: addresses, messages, TLS, PROXY protocol; bytes in, bytes out."""

@@ -7,6 +7,7 @@
 - `session`: one connection, from accept to close; `handshake`: PROXY header and TLS, before the
   handler; `verdicts`: what becomes of it when the handler raises; `time_limits`: how long it may
   take for what;
+- `lifespan`: what lives around the connections; `ending`: how it is told to end, and drains;
 - `housekeeping`: what is checked once a second;
 - `process`: signals, and the end of a process that is the server;
 - `udp`: the same for datagrams.

@@ -213,6 +213,9 @@ class Connection(Receiving, Sending, Generic[State_co]):
         ...             await connection.send_all(b"220 go ahead\\r\\n")
         ...             await connection.start_tls(server_side=True)
 
+        What `recv_lines` or `recv_frames` has returned behind that line can't be refused here:
+        where it is not the last of its batch, end the connection.
+
         Forget what was said before: in plain text, anybody on the way may have said it.
 
         Raises `TlsInjection` when something is buffered (or was put back by `unread`): it has come

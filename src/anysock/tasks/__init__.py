@@ -5,6 +5,7 @@
 - `groups`: task groups;
 - `queues`: `Event` and `Queue`;
 - `outbox`, `broadcast`: one message to many clients;
+- `relay`: two connections joined into one;
 - `locks`: `Lock`, `Semaphore` and `Condition`;
 - `happy_eyeballs`: which of the addresses of a name to connect to (RFC 8305);
 - `arguments`: checks of what callers give.
