@@ -71,6 +71,21 @@ def test_what_the_text_names_is_there():
         assert any(hasattr(place, name) for place in places), name
 
 
+def test_a_line_of_a_batch_takes_a_quarter_as_in_the_tables():
+    tables = (PAGE.parents[1] / "performance.md").read_text()
+    for work in ("lines", "frames"):
+        [header] = re.findall(rf"^\| server \|.*\b{work}, 16 in flight.*$", tables, re.MULTILINE)
+        column = [cell.strip() for cell in header.split("|")].index(f"{work}, 16 in flight")
+        microseconds = {}
+        for row in tables[tables.index(header) :].split("\n\n")[0].splitlines()[2:]:
+            cells = row.split("|")
+            microseconds[cells[1].strip(" *")] = float(cells[column].split("·")[1])
+        one_by_one, batches = (
+            microseconds["anysock selector"], microseconds["anysock selector, batches"]
+        )  # fmt: skip
+        assert 0.15 < batches / one_by_one < 0.35
+
+
 def serve(
     handler: Any,
     client: Callable[[anysock.Connection, anysock.Server], Coroutine[Any, Any, Any]],
