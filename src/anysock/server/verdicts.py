@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from anysock.engines.base import Task
 from anysock.engines.stream_state import PEER_GONE
-from anysock.errors import PEER_FAULTS, MessageTooLong, StreamAborted, is_only
+from anysock.errors import PEER_FAULTS, EndOfStream, MessageTooLong, StreamAborted, is_only
 from anysock.streams.connection import Connection
 from anysock.streams.limiting import TooManyBytes
 from anysock.telemetry.events import CloseReason
@@ -67,6 +67,8 @@ def of_the_peer(
         return None
     if reason is not CloseReason.DONE:
         return reason, lost
+    if isinstance(connection.fault, EndOfStream) and not connection.fault.partial:
+        return CloseReason.DONE, None  # it has ended between two messages
     # Nothing is wrong with the stream, but with what came on it.
     told = ConnectionError(str(connection.fault))
     is_long = isinstance(connection.fault, MessageTooLong)

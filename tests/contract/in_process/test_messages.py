@@ -130,6 +130,32 @@ def test_a_stream_that_ends_within_a_frame_does_not_end_well(concurrent_engine):
     assert events == [(anysock.CloseReason.LOST, b"\x00\x05abc")]
 
 
+@pytest.mark.parametrize("how", ["recv_frame", "recv_until", "recv_exactly"])
+def test_a_stream_that_ends_between_two_messages_has_ended_well(concurrent_engine, how):
+    arguments = {"recv_frame": (1,), "recv_until": (b"b",), "recv_exactly": (2,)}[how]
+    reasons = []
+
+    async def handler(connection):
+        while await getattr(connection, how)(*arguments):
+            pass
+
+    class Watching(anysock.Events):
+        def connection_closed(self, connection, reason, lost):
+            reasons.append((reason, lost))
+
+    async def main():
+        async with (
+            anysock.Server(handler, bind="127.0.0.1:0", events=Watching()) as server,
+            await anysock.connect(server.addresses[0]) as connection,
+        ):
+            await connection.send_all(b"\x01b")
+            await connection.send_eof()
+            assert await connection.recv() == b""
+
+    anysock.run(main, engine=concurrent_engine)
+    assert reasons == [(anysock.CloseReason.DONE, None)]
+
+
 def test_a_frame_that_is_too_long_is_no_failure_of_the_handler(concurrent_engine):
     async def handler(connection):
         await connection.recv_frame(4, max_bytes=10)
