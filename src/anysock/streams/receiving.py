@@ -130,14 +130,21 @@ class Receiving:
         ...     while lines := await connection.recv_lines():
         ...         await connection.send_all([line.upper() for line in lines])
         """
+        buffer = self._buffer
+        if buffer is None:
+            buffer = self._own_buffer()
+        if not buffer.data:
+            data = await self._stream.recv()
+            # As in `recv_line`.
+            if data.find(b"\n") + 1 == len(data) <= max_bytes:
+                return [data] if data else []
+            buffer.feed(data)
         line = await self.recv_line(max_bytes)
         if not line:
             return []
         lines = [line]
-        buffer = self._buffer
-        assert buffer is not None
         try:
-            while buffer and len(lines) < _MAX_BATCH:
+            while buffer.data and len(lines) < _MAX_BATCH:
                 if (next_line := buffer.next_line(max_bytes)) is None:
                     break
                 lines.append(next_line)
