@@ -52,8 +52,9 @@ class Client:
 
     def answer(self, line: bytes) -> str:
         """The answer to a command. Some mean that there is more to do."""
-        if not line.endswith(b"\r\n") or not line.isascii():
-            return "500 5.5.2 a command is ASCII, and ends with CR LF"
+        # With a control character in a name, a header of the message would end there: 4.1.2.
+        if not re.fullmatch(rb"[\t -~]*\r\n", line):
+            return "500 5.5.2 a command is printable ASCII, and ends with CR LF"
         verb, _, rest = line.decode().rstrip().partition(" ")
         match verb.upper():
             case "EHLO" | "HELO" as verb if HOST.fullmatch(rest):
@@ -81,9 +82,8 @@ class Client:
         self.forget()
         self.name = name
         self.protocol = ("ESMTPS" if self.over_tls else "ESMTP") if extended else "SMTP"
-        offers = ["PIPELINING", f"SIZE {MAX_MESSAGE}", "8BITMIME"] + [
-            "STARTTLS"
-        ] * self.can_start_tls
+        offers = ["PIPELINING", f"SIZE {MAX_MESSAGE}", "8BITMIME"]
+        offers += ["STARTTLS"] * self.can_start_tls
         lines = [NAME, *offers, "ENHANCEDSTATUSCODES"] if extended else [NAME]
         return "".join(f"250-{line}\r\n" for line in lines[:-1]) + f"250 {lines[-1]}"
 

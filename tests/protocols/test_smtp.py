@@ -161,6 +161,11 @@ def test_a_message_with_a_forged_end_is_not_kept(server, kept):
         (b"RCPT TO:<a@example.org>\r\nDATA\r\n", ["503", "503"]),
         (b"VRFY bob\r\nEXPN all\r\nHELP\r\nSING\r\n\r\n", ["252", "502", "502", "500", "500"]),
         (b"NOOP\nNOOP\r\nNO\xc3\xb6P\r\n", ["500", "250", "500"]),
+        # These would be headers of the message.
+        (
+            b'EHLO x\r\nMAIL FROM:<"a\rFrom: boss\r"@b.c>\r\nMAIL FROM:<a\0@b.c>\r\n',
+            ["250", "500", "500"],
+        ),
         (
             b"NOOP " + b"x" * 548 + b"\r\nNOOP " + b"x" * 549 + b"\r\nNOOP\r\n",
             ["250", "500", "250"],
