@@ -30,7 +30,6 @@ SMALL_FILE = 64 << 10  # one that is sent together with its head, and with other
 MAX_WAITING = 64  # pieces of answers that wait to be sent together
 RECEIVE_SECONDS = 30  # for the head of a request, or a piece of its body
 
-
 Header = tuple[str, str]
 
 
@@ -120,7 +119,9 @@ class Conversation:
             raise Refused(413)  # and there is no 100 Continue
         body = await self.receive_body()
         if path == "/echo":
-            kind = headers.get(b"content-type", b"application/octet-stream").decode()
+            kind = headers.get(b"content-type", b"application/octet-stream").decode(
+                "ascii", "ignore"
+            )
             form = [("Transfer-Encoding", "chunked")] if b"transfer-encoding" in headers else []
             self.answer(200, body, ("Content-Type", kind), *form)
         else:
@@ -157,7 +158,7 @@ class Conversation:
     async def answer_file(self, path: str, wanted: bytes) -> None:
         try:
             found = (self.folder / path.lstrip("/")).resolve()
-            found = found / "index.html" if found.is_dir() else found
+            found = (found / "index.html").resolve() if found.is_dir() else found
             if not found.is_file() or not found.is_relative_to(self.folder):
                 raise FileNotFoundError
             file = found.open("rb")

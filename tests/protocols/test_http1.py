@@ -30,6 +30,8 @@ def folder(tmp_path_factory):
     (folder / "large.bin").write_bytes(LARGE)
     (folder / "empty").touch()
     (folder / "way-out").symlink_to(above / "secret")
+    (folder / "out-by-its-index").mkdir()
+    (folder / "out-by-its-index" / "index.html").symlink_to(above / "secret")
     return folder
 
 
@@ -113,6 +115,7 @@ def test_one_connection_serves_many_requests(client):
         "/nothing",
         "/sub",
         "/way-out",
+        "/out-by-its-index",
         "/../secret",
         "/%2e%2e/secret",
         "/%00",
@@ -183,6 +186,13 @@ def test_what_is_no_request_is_answered_and_ends_the_connection(server):
         assert first.startswith(b"HTTP/1.1 200 OK\r\n"), request
         assert second.startswith(b"HTTP/1.1 %d " % status), request
         assert b"\r\nConnection: close\r\n" in second, request
+
+
+def test_what_is_not_ascii_in_a_header_does_not_come_back(server):
+    asked = (
+        b"POST /echo HTTP/1.1\r\nHost: here\r\nContent-Type: a/\xffb\r\nContent-Length: 0\r\n\r\n"
+    )
+    assert b"\r\nContent-Type: a/b\r\n" in server.ask(asked)
 
 
 def test_http_1_0_and_absolute_addresses(server):
