@@ -18,8 +18,7 @@ from typing import TypeAlias
 import anysock
 
 MAX_MEMORY = 64 << 20  # bytes of keys and values
-MAX_LINE, MAX_WORDS, MAX_COMMAND = 64 << 10, 4096, 8 << 20
-MAX_ANSWERS = 256 << 10  # bytes of answers that wait to be sent together
+MAX_LINE, MAX_WORDS, MAX_COMMAND, MAX_ANSWERS = 64 << 10, 4096, 8 << 20, 256 << 10
 
 # A str is a simple string, such as +OK; bytes are a bulk string.
 Answer: TypeAlias = "int | str | bytes | Refused | list[Answer] | dict[bytes, Answer] | None"
@@ -56,8 +55,7 @@ class Store:
         self.values: dict[bytes, bytes] = {}
         self.deadlines: dict[bytes, float] = {}
         self.used = 0  # bytes
-        # Under `threads` each client has a thread, and INCR is a read and a write. It is never
-        # held across an await, so under the other engines no task waits for it.
+        # For `threads`. It is never held across an await: elsewhere, no task waits for it.
         self.lock = threading.Lock()
 
     def put(self, key: bytes, value: bytes) -> bytes:
@@ -168,6 +166,8 @@ class Client:
                 new = b"%d" % (integer(values.get(key, b"0")) + integer(number))
                 return integer(store.put(key, b"%d" % integer(new)))
             case [b"INFO", *_]: return b"redis_version:7.0.0\r\nkeys:%d\r\n" % len(values)
+            case [b"MGET", *keys] if sum([len(values.get(key, b"")) for key in keys]) > MAX_COMMAND:
+                raise Refused(f"ERR an answer has at most {MAX_COMMAND} bytes")
             case [b"MGET", _, *_]: return [values.get(key) for key in command[1:]]
             case [b"MSET", _, _, *_] if len(command) % 2:
                 words = iter(command[1:])

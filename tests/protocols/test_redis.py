@@ -143,6 +143,22 @@ def test_the_memory_is_bounded():
     assert store.used == 0
 
 
+def test_the_memory_of_an_answer_is_bounded():
+    """A short request may name a large value again and again."""
+    module = program("redis.py")
+    store = module.Store()
+    client = module.Client(store, None)
+    store.put(b"key", bytes(module.MAX_COMMAND // 2))
+    assert client.answer([b"MGET", b"key", b"none", b"key"]) == [
+        bytes(4 << 20),
+        None,
+        bytes(4 << 20),
+    ]
+    refused = client.answer([b"MGET", b"key", b"key", b"key"])
+    assert isinstance(refused, module.Refused)
+    assert str(refused) == "ERR an answer has at most 8388608 bytes"
+
+
 ANSWERS = st.recursive(
     st.none() | st.integers(-(2**63), 2**63 - 1) | st.binary(max_size=9),
     lambda each: st.lists(each, max_size=3) | st.dictionaries(st.binary(max_size=3), each),
