@@ -64,8 +64,10 @@ class Receiving:
 
     async def recv_into(self, buffer: bytearray | memoryview) -> int:
         """Wait for data, and put it into `buffer`; return how many bytes that are. 0 is the end of
-        the stream. Raises `UsageError` for a buffer that has no room."""
+        the stream. Raises `UsageError` for a buffer that has no room, or is read-only."""
         with memoryview(buffer) as view, view.cast("B") as room:
+            if room.readonly:
+                raise UsageError("recv_into() needs a buffer that can be written to")
             if not room:
                 raise UsageError("recv_into() needs a buffer with room for at least one byte")
             data = await self.recv(len(room))

@@ -210,6 +210,8 @@ def test_what_is_buffered_can_be_seen_and_put_back(concurrent_engine):
         size = await connection.recv_into(room)
         with pytest.raises(anysock.UsageError, match="room for at least one byte"):
             await connection.recv_into(bytearray())
+        with pytest.raises(anysock.UsageError, match="can be written to"):
+            await connection.recv_into(memoryview(b"read-only"))
         return first, seen, room[:size], await connection.recv(), await connection.recv()
 
     async def talk(connection):
