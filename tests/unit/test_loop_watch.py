@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import gc
 import os
 import random
 import socket
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -17,7 +19,7 @@ import pytest
 import uvloop
 
 import anysock
-from anysock.engines.asyncio.watching import LoopWatch
+from anysock.engines.asyncio.watching import LoopDescriptor, LoopWatch
 from anysock.engines.current import current_engine
 from anysock.loop.tasks import suspend
 
@@ -86,6 +88,40 @@ def test_a_task_goes_on_in_its_own_context_as_the_current_task(run):
             assert number.get(None) is None
             for each in watched:
                 each.close()
+
+    run(main())
+
+
+class Owner:
+    """What owns a descriptor, as a connection does, and is in the context of its task."""
+
+    def __init__(self, descriptor: LoopDescriptor) -> None:
+        self.descriptor = descriptor
+        self.waits = descriptor.readable(), descriptor.writable()
+
+
+def test_what_is_closed_goes_without_the_garbage_collector(run):
+    async def main():
+        watch = LoopWatch(asyncio.get_running_loop(), hosted=True)
+        current = contextvars.ContextVar[Owner]("current")
+
+        async def life(fd):
+            owner = Owner(watch.watch(fd))
+            current.set(owner)
+            for wait in owner.waits:
+                await suspend(wait)
+            owner.descriptor.close()
+            return weakref.ref(owner)
+
+        with two_ends() as (near, far):
+            far.send(b"x")
+            gc.disable()
+            try:
+                owner = await asyncio.create_task(life(near.fileno()))
+                await turns()
+                assert owner() is None
+            finally:
+                gc.enable()
 
     run(main())
 

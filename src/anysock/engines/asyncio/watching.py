@@ -30,6 +30,8 @@ MAX_EVENTS = 512
 _READ = READABLE | FAILED
 _WRITE = WRITABLE | FAILED
 
+_NO_CONTEXT = contextvars.Context()
+
 #: What wakes a task: it takes the future that the task has waited for.
 Wakeup = Callable[[Any], object]
 
@@ -84,6 +86,7 @@ class LoopWatch:
                     wait.wakeup = None
                     wait.context.run(wakeup, wait)
                 elif wait is not None:
+                    assert wait.descriptor is not None
                     self._rare(wait.descriptor, mask)
         except BaseException as error:  # noqa: BLE001
             # SystemExit, or KeyboardInterrupt, of a task. uvloop would take it for a failure of the
@@ -168,6 +171,7 @@ class LoopDescriptor:
             for wait in (self.reading, self.writing):
                 if wait is not None:
                     wait.end(StreamClosed("closed while a task waited on it"))
+                    wait.let_go()
 
 
 class FdWait(Wait):
@@ -190,7 +194,8 @@ class FdWait(Wait):
     context: contextvars.Context
 
     def __init__(self, descriptor: LoopDescriptor, event: int) -> None:
-        self.descriptor = descriptor
+        #: None once it is closed.
+        self.descriptor: LoopDescriptor | None = descriptor
         self._event = event
         self._loop = descriptor.watch.loop
         # By this a task knows that it was yielded by an ``await``. It sets it to False, and calls
@@ -216,11 +221,12 @@ class FdWait(Wait):
             self._refuse(wakeup, context, StreamBusy("another task is already waiting here"))
             return
         if not self.watched:
-            if not self.descriptor.open:
+            descriptor = self.descriptor
+            if descriptor is None or not descriptor.open:
                 self._refuse(wakeup, context, StreamClosed("used after it was closed"))
                 return
             try:
-                self.descriptor.set_interest(self.descriptor.interest | self._event)
+                descriptor.set_interest(descriptor.interest | self._event)
             except OSError as error:
                 self._refuse(wakeup, context, error)
                 return
@@ -246,6 +252,12 @@ class FdWait(Wait):
         if wakeup is not None:
             outcome = self if error is None else _Raises(error)
             self._loop.call_soon(wakeup, outcome, context=self.context)
+
+    def let_go(self) -> None:
+        """Refer to nothing that refers to this: the descriptor, and by the context the connection.
+        Else these, and the socket's buffers, stay until the garbage collector comes."""
+        self.descriptor = None
+        self.context = _NO_CONTEXT
 
     def _refuse(self, wakeup: Wakeup, context: contextvars.Context, error: Exception) -> None:
         # Not here: a task can't be resumed while it pauses.
