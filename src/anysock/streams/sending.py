@@ -82,15 +82,19 @@ class Sending:
         (sendfile(2)); elsewhere, as with TLS, it is read on another thread. Otherwise as
         `send_all`.
 
-        Raises `UsageError` for what is no regular file: send what you read from it.
+        Raises `UsageError` for what is no regular file: send what you read from it; and for one
+        that is not open for reading.
         """
         try:
             fd = file.fileno()
             known = os.fstat(fd)
+            readable = file.readable()
         except (AttributeError, OSError, ValueError) as error:
             raise UsageError(f"send_file() needs an open file: {error}") from None
         if not stat.S_ISREG(known.st_mode):
             raise UsageError("send_file() needs a regular file: of others, send what you read")
+        if not readable:
+            raise UsageError("send_file() needs a file that is open for reading")
         if offset < 0 or (count is not None and count < 0):
             raise UsageError("send_file() needs an offset and a count of 0 or more")
         left = max(known.st_size - offset, 0)

@@ -376,7 +376,30 @@ def test_a_file_that_is_given_up_breaks_the_stream(concurrent_engine, tmp_path):
     assert size < 200_000_000
 
 
-def test_send_file_refuses_what_is_no_file(concurrent_engine):
+def test_a_file_that_is_closed_while_it_is_sent_breaks_the_stream(concurrent_engine, tmp_path):
+    given_up = []
+    with open(tmp_path / "sparse", "w+b", buffering=0) as file:
+        file.truncate(200_000_000)
+
+        async def handler(connection):
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                await connection.send_file(file)
+            with pytest.raises(anysock.StreamBroken):
+                await connection.send_all(b"more")
+            given_up.append(True)
+
+        async def talk(connection):
+            await connection.recv()
+            file.close()
+            size = len(await everything(connection))
+            await until(given_up)
+            return size
+
+        _, size = serve(concurrent_engine, handler, talk)
+    assert size < 200_000_000
+
+
+def test_send_file_refuses_what_is_no_file(concurrent_engine, tmp_path):
     async def handler(connection):
         reader, writer = os.pipe()
         with open(reader, "rb") as pipe, open(writer, "wb"):
@@ -384,6 +407,11 @@ def test_send_file_refuses_what_is_no_file(concurrent_engine):
                 await connection.send_file(pipe)
         with pytest.raises(anysock.UsageError, match="an open file"):
             await connection.send_file(b"text")
+        with open(tmp_path / "written", "wb") as file:
+            file.write(b"a line")
+            file.flush()
+            with pytest.raises(anysock.UsageError, match="open for reading"):
+                await connection.send_file(file)
 
     serve(concurrent_engine, handler, everything)
 

@@ -231,6 +231,8 @@ class NonblockingStream(SocketStream):
                         await self._pause_sending(suspend(self.descriptor.writable()))
                     continue
                 except OSError as error:
+                    if error.errno == errno.EBADF and self._write_fd >= 0:
+                        raise  # the file was closed meanwhile
                     await self._after_error(error)
                     continue
                 if not sent:
@@ -239,7 +241,7 @@ class NonblockingStream(SocketStream):
                 gone += sent
                 if not self._may_go_on():
                     await self._pause_sending(self._engine.sleep(0))
-        except self._engine.cancellations:
+        except BaseException:  # also what the file has met, as EIO
             self._give_up(gone)
             raise
         return gone
