@@ -30,8 +30,8 @@ class Receiving:
     was asked for neither waits nor lets other tasks run (but for one in 64, so that a client that
     sends much at once does not keep the others waiting).
 
-    One task receives at a time; a second one raises `StreamBusy`. A receive that is cancelled has
-    taken nothing.
+    One task receives at a time; a second one that has to wait raises `StreamBusy`. A receive that
+    is cancelled has taken nothing.
     """
 
     #: What the peer has sent, or not, that a receive had to raise for.

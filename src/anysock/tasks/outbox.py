@@ -45,8 +45,8 @@ class Outbox:
     `Broadcast`. Within the ``async with`` block a task of its own sends what is there, as much as
     there is at once. Meanwhile nobody else sends on the connection: the handler's own answers go
     through `send`. The block ends when what waits is sent; when it raises, or is cancelled, the
-    rest is dropped. When the connection is lost, the block is given up, and raises what the send
-    raised.
+    rest is dropped (under `threads`, once the send that runs returns). When the connection is lost,
+    the block is given up, and raises what the send raised.
 
     At most `max_items` messages wait, and `max_bytes` bytes of them, besides what is being sent (64
     KiB, or one message). `when_full` says what `offer` does when there is no room:
