@@ -205,7 +205,8 @@ async def handler(connection):
 def test_a_normal_end_loses_no_line_though_its_reader_is_slow(concurrent_engine, tmp_path):
     (tmp_path / "talker.py").write_text(TALKER)
     reader, writer = os.pipe()
-    options = ("--log-level", "debug")
+    # Without a word on the handler, which holds up the loop with its 5000 lines.
+    options = ("--log-level", "debug", "--slow-step", "0")
     with serving(concurrent_engine, writer, *options, handler="talker:handler", cwd=tmp_path) as (
         process,
         address,
