@@ -28,6 +28,7 @@ FLOORS = [
     {"workers"},
     {"__init__"},
     {"testing"},
+    {"sim"},
     {"bench"},
     {"lab"},
     {"cli"},

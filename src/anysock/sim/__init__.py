@@ -1,0 +1,1 @@
+"""The real server in a simulated, seeded and hostile network."""
