@@ -17,6 +17,11 @@ def engine_of_thread() -> Engine | None:
     return engine
 
 
+def become(engine: Engine | None) -> None:
+    """From now on, `engine` is this thread's engine: for what runs several by turns."""
+    _thread.engine = engine
+
+
 @contextlib.contextmanager
 def engine_is(engine: Engine) -> Iterator[None]:
     """Within the block, `engine` is this thread's engine."""

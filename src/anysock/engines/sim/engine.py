@@ -1,0 +1,123 @@
+"""The `sim` engine: the real loop and the real streams, in a simulated network."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from anysock.engines.base import NOTHING
+from anysock.engines.running import engine_is
+from anysock.engines.sim import here, system
+from anysock.engines.sim.host import Host
+from anysock.engines.sim.network import Network
+from anysock.engines.sim.poller import SimPoller
+from anysock.engines.sim.relinked import NonblockingEngine
+
+T = TypeVar("T")
+
+# How long a function takes that blocks, at most, in seconds.
+_THREAD_SECONDS = 0.01
+
+if TYPE_CHECKING:
+    from anysock.engines.nonblocking.engine import NonblockingEngine as Base
+else:
+    Base = NonblockingEngine
+
+
+class SimEngine(Base):
+    """An engine on a host of a simulated network; without a `host`, on the only one of a network of
+    its own, which `seed` decides."""
+
+    name = "sim"
+
+    def __init__(self, seed: int = 0, *, host: Host | None = None) -> None:
+        host = host or Host(Network(seed), "localhost")
+        self.host = host
+        self.network = host.network
+        self.poller = SimPoller(host)
+        self._handlers: dict[int, Callable[[int], None]] = {}
+        host.engine = self
+        before, here.current = here.current, host
+        try:
+            # The kernel of the loop makes sockets of its own.
+            super().__init__(self.poller, self.network.look)
+        finally:
+            here.current = before
+
+    def run(self, main: Coroutine[Any, Any, T]) -> T:
+        self.poller.drives = True
+        before = here.current
+        try:
+            with engine_is(self):
+                self.host.enter()
+                result: T = self._kernel.run(main)
+                return result
+        finally:
+            here.current = before
+
+    def spawn(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> Any:
+        self.network.busy(self.host)
+        return super().spawn(coro, name)
+
+    spawn_background = spawn
+
+    def spawn_here(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> Any:
+        """`spawn`, called by what runs on another host."""
+        before = here.current
+        self.host.enter()
+        try:
+            return self.spawn(coro, name)
+        finally:
+            if before is None:
+                here.current = None
+            else:
+                before.enter()
+
+    def call_from_thread(self, func: Callable[[], object]) -> None:
+        def call() -> None:
+            if self.host.engine is self:
+                self.host.enter()
+                func()
+                self.host.plan()
+
+        self.network.after(0.0, call)
+
+    async def to_thread(self, func: Callable[..., T], *args: Any) -> T:
+        chance = self.network.chance.stream("threads")
+        await self.sleep(chance.uniform(0, _THREAD_SECONDS))
+        return func(*args)
+
+    @contextlib.contextmanager
+    def watch_signals(
+        self,
+        signals: Sequence[int],
+        first: Callable[[int], None],
+        again: Callable[[int], None],
+        others: Mapping[int, Callable[[int], None]] = NOTHING,
+    ) -> Iterator[None]:
+        told = False
+
+        def ending(signum: int) -> None:
+            nonlocal told
+            (again if told else first)(signum)
+            told = True
+
+        before = dict(self._handlers)
+        self._handlers |= {int(signum): ending for signum in signals}
+        self._handlers |= {int(signum): func for signum, func in others.items()}
+        try:
+            yield
+        finally:
+            self._handlers = before
+
+    def signal(self, signum: int) -> bool:
+        """Let a signal come. False: nobody watches for it, so that it would end the process."""
+        handler = self._handlers.get(int(signum))
+        if handler is None:
+            return False
+        self.call_from_thread(lambda: handler(signum))
+        return True
+
+    def time(self) -> float:
+        return system.EPOCH + self.network.look() + self.host.clock_offset

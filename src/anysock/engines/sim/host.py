@@ -1,0 +1,125 @@
+"""A host of the simulated network: its addresses, its descriptors, and the loop that runs on it."""
+
+from __future__ import annotations
+
+import errno
+import heapq
+import os
+from typing import Any
+
+from anysock.engines.running import become
+from anysock.engines.sim import here
+from anysock.engines.sim.network import Network
+from anysock.loop.timers import Timer
+
+# Numbers that no real descriptor has: should one get to the real system, it is EBADF there.
+FIRST_DESCRIPTOR = 1_000_003
+
+# As ulimit(1) has it on most machines.
+DESCRIPTORS = 1024
+
+# Where ports begin that the system chooses (ip(7), ip_local_port_range).
+FIRST_PORT = 32_768
+
+
+class Host:
+    """One host. It is made by `Network` and its `SimEngine`."""
+
+    def __init__(self, network: Network, name: str, descriptors: int = DESCRIPTORS) -> None:
+        if name in network.hosts:
+            raise ValueError(f"there is a host {name!r} already")
+        number = len(network.hosts) + 1
+        self.network = network
+        self.name = name
+        #: Its addresses, as others see them; besides these, it has loopback's.
+        self.addresses = (f"10.0.{number >> 8}.{number & 255}", f"fd00::{number:x}")
+        #: How many descriptors may be open at once.
+        self.descriptors = descriptors
+        #: Its open sockets, by descriptor: each a `sockets.SimSocket`.
+        self.sockets: dict[int, Any] = {}
+        #: What is bound, by kind, address and port; and by the name of a Unix socket.
+        self.bound: dict[tuple[Any, ...], Any] = {}
+        #: Seconds by which its wall clock is off.
+        self.clock_offset = 0.0
+        #: Whether it is stopped, as by SIGSTOP: its system goes on, its tasks do not.
+        self.stalled = False
+        #: The `engine.SimEngine` that runs on it; None: nothing does.
+        self.engine: Any = None
+        self._free: list[int] = []
+        self._next_port = FIRST_PORT
+        self._wake: Timer | None = None
+        network.hosts[name] = self
+
+    # -- descriptors -----------------------------------------------------------------------------
+
+    def open(self, sock: Any) -> int:
+        """A descriptor for `sock`: the lowest number that is free. Raises OSError, EMFILE."""
+        if len(self.sockets) >= self.descriptors:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        fd = heapq.heappop(self._free) if self._free else FIRST_DESCRIPTOR + len(self.sockets)
+        self.sockets[fd] = sock
+        return fd
+
+    def close(self, fd: int) -> None:
+        """Give a descriptor back."""
+        del self.sockets[fd]
+        heapq.heappush(self._free, fd)
+
+    # -- addresses -------------------------------------------------------------------------------
+
+    def owns(self, address: str) -> bool:
+        """Whether `address` is one of its own, loopback's among them."""
+        return address in self.addresses or address.startswith("127.") or address == "::1"
+
+    def free_port(self, kind: str, address: str) -> int:
+        """A port that is free, for what does not care. Raises OSError, EADDRINUSE."""
+        for _ in range(65_536 - FIRST_PORT):
+            port = self._next_port
+            self._next_port = port + 1 if port < 65_535 else FIRST_PORT
+            if (kind, address, port) not in self.bound:
+                return port
+        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+    # -- its loop --------------------------------------------------------------------------------
+
+    def enter(self) -> None:
+        """From now on, system calls are this host's."""
+        here.current = self
+        become(self.engine)
+
+    def has_events(self) -> bool:
+        """Whether a descriptor is ready that a task waits for."""
+        return self.engine is not None and bool(self.engine.poller.has_events())
+
+    def turn(self) -> None:
+        """One iteration of its loop; then it says when it wants the next."""
+        if self.engine is None or self.stalled:
+            return
+        self.enter()
+        self.engine.watch.iterate()
+        self.plan()
+
+    def plan(self) -> None:
+        """Be turned again when there is something to do: at once, or with the next timer."""
+        if self.engine is None:
+            return
+        timeout = self.engine.watch.calculate_timeout()
+        if timeout <= 0 or self.has_events():
+            self.network.busy(self)
+            return
+        deadline = self.engine.watch.timers.next_deadline()
+        if deadline is None:
+            return
+        wake = self._wake
+        if wake is not None and wake.action is not None:
+            if wake.when <= deadline:
+                return  # that is early enough, and plans again
+            self.network.cancel(wake)
+        self._wake = self.network.at(deadline, self._busy)
+
+    def _busy(self) -> None:
+        self.network.busy(self)
+
+    def waiting(self) -> list[str]:
+        """The names of the tasks that have not ended."""
+        return [] if self.engine is None else list(self.engine.living())

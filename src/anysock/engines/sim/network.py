@@ -1,0 +1,181 @@
+"""The simulated network: one clock, what is to happen by it, and the hosts that take turns.
+
+One host drives: the one whose engine was told to `run`. Whenever its loop would sleep, the network
+runs: hosts that have something to do are turned, one iteration of their loop each, and when none
+has, the clock jumps to whatever comes next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from anysock.engines.sim.chance import Chance
+from anysock.engines.sim.links import Link
+from anysock.errors import AnysockError
+from anysock.loop.timers import Timer, Timers
+
+# What a look at the clock costs, and a turn of a host, in seconds. Who waits for time to pass
+# without letting it would otherwise wait for ever.
+LOOK_SECONDS = 1e-7
+TURN_SECONDS = 1e-6
+
+
+class Member(Protocol):
+    """What the network asks of a host."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def addresses(self) -> Sequence[str]: ...
+
+    def owns(self, address: str) -> bool:
+        """Whether `address` is one of its own, loopback's among them."""
+        ...
+
+    def enter(self) -> None:
+        """From now on, system calls are this host's."""
+        ...
+
+    def has_events(self) -> bool:
+        """Whether a descriptor is ready that a task waits for."""
+        ...
+
+    def turn(self) -> None:
+        """Run one iteration of its loop."""
+        ...
+
+    def waiting(self) -> list[str]:
+        """The names of the tasks that have not ended."""
+        ...
+
+
+class Deadlock(AnysockError):
+    """Nothing can ever happen again: every task waits for another, or for what will not come."""
+
+
+class Network:
+    """Hosts, the links between them, and their common time.
+
+    The same `seed` gives the same history.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        #: Seconds since the beginning.
+        self.now = 0.0
+        self.chance = Chance(seed)
+        self.hosts: dict[str, Any] = {}
+        #: What has happened: when, on which host, what, and details.
+        self.trace: list[tuple[Any, ...]] = []
+        #: Called after each turn of a host, and each instant at which something has happened.
+        self.on_step: Callable[[], object] | None = None
+        self._timers = Timers()
+        # The hosts that have something to do, in the order in which they are turned.
+        self._busy: dict[Member, None] = {}
+        self._links: dict[tuple[str, str], Link] = {}
+
+    # -- time ------------------------------------------------------------------------------------
+
+    def look(self) -> float:
+        """What a clock shows that is looked at."""
+        self.now += LOOK_SECONDS
+        return self.now
+
+    def at(self, when: float, action: Callable[[], object]) -> Timer:
+        """Call `action()` at the time `when`."""
+        return self._timers.add(when, action)
+
+    def after(self, seconds: float, action: Callable[[], object]) -> Timer:
+        """Call `action()` in so many seconds."""
+        return self._timers.add(self.now + seconds, action)
+
+    def cancel(self, timer: Timer) -> None:
+        """Forget what `at` or `after` was told."""
+        self._timers.cancel(timer)
+
+    # -- hosts -----------------------------------------------------------------------------------
+
+    def link(self, source: Member, to: Member) -> Link:
+        """The way from one host to another."""
+        key = source.name, to.name
+        link = self._links.get(key)
+        if link is None:
+            link = self._links[key] = Link(source.name, to.name)
+        return link
+
+    def host_of(self, address: str, asking: Member) -> Any:
+        """The host that has `address`, as seen from `asking`."""
+        if asking.owns(address):
+            return asking
+        for host in self.hosts.values():
+            if address in host.addresses:
+                return host
+        return None
+
+    def busy(self, host: Member) -> None:
+        """`host` has something to do."""
+        self._busy[host] = None
+
+    def note(self, host: str, what: str, *details: Any) -> None:
+        """Add a line to the trace."""
+        self.trace.append((self.now, host, what, *details))
+
+    # -- running ---------------------------------------------------------------------------------
+
+    def take_turns(self, driver: Member) -> None:
+        """Turn each host that has something to do now, but the driver, once."""
+        for host in list(self._busy):
+            if host is not driver and host in self._busy:
+                self._turn(host)
+        driver.enter()
+
+    def run_until(self, driver: Member, until: float) -> None:
+        """Let all run until the driver has something to do, or the time `until` has come.
+
+        Raises `Deadlock` when neither will ever be.
+        """
+        try:
+            while True:
+                while self._busy:
+                    host = next(iter(self._busy))
+                    if host is driver:
+                        del self._busy[host]
+                        if driver.has_events():
+                            return
+                        continue
+                    self._turn(host)
+                    self._run_due()
+                when = self._timers.next_deadline()
+                if when is None or when > until:
+                    if until == float("inf"):
+                        raise Deadlock(self.who_waits())
+                    self.now = max(self.now, until)
+                    return
+                self.now = max(self.now, when)
+                self._run_due()
+        finally:
+            driver.enter()
+
+    def _run_due(self) -> None:
+        when = self._timers.next_deadline()
+        if when is not None and when <= self.now:
+            self._timers.run_due(self.now)
+            if self.on_step is not None:
+                self.on_step()
+
+    def _turn(self, host: Member) -> None:
+        del self._busy[host]
+        self.now += TURN_SECONDS
+        host.turn()
+        if self.on_step is not None:
+            self.on_step()
+
+    def who_waits(self) -> str:
+        """In words, which tasks wait on which host."""
+        waiting = [
+            f"{host.name}: {', '.join(names)}"
+            for host in self.hosts.values()
+            if (names := host.waiting())
+        ]
+        return "nothing can ever happen again; these wait: " + ("; ".join(waiting) or "none")

@@ -1,0 +1,70 @@
+"""The poller of a simulated host: the face of `select.epoll`."""
+
+from __future__ import annotations
+
+from anysock.engines.sim.host import Host
+from anysock.loop.pollers import FAILED
+
+# Python's `Kernel` asks for no longer sleep than this: then no timer is set.
+FOREVER = 86_400.0
+
+
+class SimPoller:
+    """Says which sockets of a host are ready. With `drives`, its sleep is what lets all other hosts
+    run, and the clock go on."""
+
+    def __init__(self, host: Host) -> None:
+        self.drives = False
+        self._host = host
+        self._interests: dict[int, int] = {}
+        # Those that were ready when it was last looked, in that order.
+        self._ready: dict[int, None] = {}
+
+    def register(self, fd: int, eventmask: int, /) -> None:
+        self._interests[fd] = eventmask
+        self._host.sockets[fd].poller = self
+        self.look(fd)
+
+    modify = register
+
+    def unregister(self, fd: int, /) -> None:
+        del self._interests[fd]
+        self._ready.pop(fd, None)
+
+    def look(self, fd: int) -> None:
+        """Something has happened to a socket."""
+        interest = self._interests.get(fd)
+        if interest is not None and self._host.sockets[fd].mask() & (interest | FAILED):
+            self._ready[fd] = None
+            self._host.network.busy(self._host)
+
+    def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
+        if self.drives:
+            network = self._host.network
+            if timeout == 0:
+                network.take_turns(self._host)
+            elif not self.has_events():
+                endless = timeout is None or timeout >= FOREVER
+                until = float("inf") if endless else network.now + (timeout or 0)
+                network.run_until(self._host, until)
+        found = self._events()
+        return found if maxevents < 0 else found[:maxevents]
+
+    def has_events(self) -> bool:
+        """Whether there is something to report."""
+        return bool(self._ready) and bool(self._events())
+
+    def _events(self) -> list[tuple[int, int]]:
+        found = []
+        sockets, interests = self._host.sockets, self._interests
+        for fd in list(self._ready):
+            mask = sockets[fd].mask() & (interests[fd] | FAILED)
+            if mask:
+                found.append((fd, mask))
+            else:
+                del self._ready[fd]
+        return found
+
+    def close(self) -> None:
+        self._interests.clear()
+        self._ready.clear()

@@ -1,0 +1,151 @@
+"""What all simulated sockets have in common: the face of `socket.socket`."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Sequence
+from typing import Any, NoReturn, Protocol, Self
+
+from anysock.engines.sim.host import Host
+
+SOCKET = socket.SOL_SOCKET
+
+# What setsockopt(2) takes at least, already doubled, as Linux has it (socket(7)).
+LEAST_RCVBUF = 2_304
+LEAST_SNDBUF = 4_608
+MOST_BUF = 425_984
+
+READABLE, WRITABLE, ERROR, HANGUP = 1, 4, 8, 16
+
+
+def fail(code: int) -> NoReturn:
+    """Raise the OSError of a system call."""
+    raise OSError(code, os.strerror(code))
+
+
+class Looker(Protocol):
+    """A poller, as a socket sees it."""
+
+    def look(self, fd: int) -> None:
+        """Something has happened to a socket."""
+        ...
+
+
+class SimSocket:
+    """One socket of a host. All are as if non-blocking."""
+
+    kind = ""
+
+    def __init__(self, host: Host, family: int, type_: int) -> None:
+        self.host = host
+        self.family = socket.AddressFamily(family)
+        self.type = socket.SocketKind(type_)
+        self.proto = 0
+        self.poller: Looker | None = None
+        self.options: dict[tuple[int, int], int] = {}
+        self.rcvbuf = 131_072
+        self.sndbuf = 174_080
+        self.lingers = False
+        self.linger_seconds = 0
+        self.fd = -1
+
+    # -- descriptors -----------------------------------------------------------------------------
+
+    def fileno(self) -> int:
+        return self.fd
+
+    def detach(self) -> int:
+        fd, self.fd = self.fd, -1
+        return fd
+
+    def close(self) -> None:
+        """Close the descriptor; what the socket does then is its kind's."""
+        if self.fd >= 0:
+            self.host.close(self.fd)
+            self.fd = -1
+            self.closed()
+
+    def closed(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def setblocking(self, flag: bool) -> None:
+        """None of them blocks."""
+
+    def settimeout(self, seconds: float | None) -> None:
+        """None of them blocks."""
+
+    def gettimeout(self) -> float:
+        return 0.0
+
+    def set_inheritable(self, flag: bool) -> None:
+        """There is no other process."""
+
+    # -- readiness -------------------------------------------------------------------------------
+
+    def mask(self) -> int:
+        """What poll(2) says of it."""
+        raise NotImplementedError
+
+    def changed(self) -> None:
+        """Something has happened that a poller may have waited for."""
+        if self.poller is not None and self.fd >= 0:
+            self.poller.look(self.fd)
+
+    def check_open(self) -> None:
+        if self.fd < 0:
+            fail(errno.EBADF)
+
+    # -- options ---------------------------------------------------------------------------------
+
+    def setsockopt(self, level: int, option: int, value: int | bytes) -> None:
+        self.check_open()
+        if level == SOCKET and option == socket.SO_LINGER:
+            assert isinstance(value, bytes)
+            self.lingers = bool(int.from_bytes(value[:4], "little"))
+            self.linger_seconds = int.from_bytes(value[4:8], "little")
+            return
+        number = value if isinstance(value, int) else int.from_bytes(value, "little")
+        if level == SOCKET and option == socket.SO_RCVBUF:
+            self.rcvbuf = max(min(2 * number, MOST_BUF), LEAST_RCVBUF)
+        elif level == SOCKET and option == socket.SO_SNDBUF:
+            self.sndbuf = max(min(2 * number, MOST_BUF), LEAST_SNDBUF)
+        else:
+            self.options[level, option] = number
+
+    def getsockopt(self, level: int, option: int, size: int = 0) -> Any:
+        self.check_open()
+        if level == SOCKET and option == socket.SO_ERROR:
+            return self.take_error()
+        found = self._option(level, option)
+        return found.to_bytes(size, "little") if size else found
+
+    def _option(self, level: int, option: int) -> int:
+        if level == SOCKET:
+            if option == socket.SO_RCVBUF:
+                return self.rcvbuf
+            if option == socket.SO_SNDBUF:
+                return self.sndbuf
+            if option == socket.SO_TYPE:
+                return int(self.type)
+        return self.options.get((level, option), 0)
+
+    def take_error(self) -> int:
+        """The error that waits to be told, which is told once."""
+        return 0
+
+    # -- several pieces --------------------------------------------------------------------------
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        raise NotImplementedError
+
+    def writev(self, pieces: Sequence[Any]) -> int:
+        """Send several pieces as one."""
+        return self.send(b"".join(bytes(piece) for piece in pieces))

@@ -1,0 +1,214 @@
+"""The system calls of a simulated host: stand-ins for the modules that offer the real ones.
+
+They act on the host whose turn it is. What they do not stand in for, a constant, say, is
+the real module's.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl as real_fcntl
+import os as real_os
+import resource as real_resource
+import select as real_select
+import socket as real_socket
+import time as real_time
+import types
+from collections.abc import Sequence
+from typing import Any
+
+from anysock.engines.sim.here import here
+from anysock.engines.sim.sockets import READABLE, SimSocket, fail
+from anysock.engines.sim.tcp import TcpSocket
+
+#: What the wall clock shows when a simulation begins: 2020-01-01 UTC.
+EPOCH = 1_577_836_800.0
+
+
+class StandIn(types.ModuleType):
+    """A module of the standard library, with some of its names replaced."""
+
+    def __init__(self, real: types.ModuleType, **names: Any) -> None:
+        super().__init__(real.__name__)
+        self.__dict__.update(names)
+        self._real = real
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
+# -- socket ----------------------------------------------------------------------------------------
+
+
+def make_socket(
+    family: int = real_socket.AF_INET,
+    type: int = real_socket.SOCK_STREAM,
+    _proto: int = 0,
+    fileno: int | None = None,
+) -> SimSocket:
+    if fileno is not None:
+        adopted: SimSocket = _of(fileno)
+        return adopted
+    host = here()
+    if family in (real_socket.AF_INET, real_socket.AF_INET6) and type == real_socket.SOCK_STREAM:
+        sock = TcpSocket(host, family)
+    else:
+        fail(errno.EAFNOSUPPORT)
+    sock.fd = host.open(sock)
+    return sock
+
+
+class _Bell(SimSocket):
+    """One of the two ends of a pair that only ever wakes."""
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        return len(data)
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        fail(errno.EAGAIN)
+
+    def mask(self) -> int:
+        return 0
+
+    def closed(self) -> None:
+        pass
+
+
+def make_pair() -> tuple[SimSocket, SimSocket]:
+    host = here()
+    pair = tuple(_Bell(host, real_socket.AF_UNIX, real_socket.SOCK_STREAM) for _ in range(2))
+    for each in pair:
+        each.fd = host.open(each)
+    return pair  # type: ignore[return-value]
+
+
+def look_up(host: str | None, port: Any, *_: Any, flags: int = 0, **__: Any) -> list[Any]:
+    """getaddrinfo(3), by the names of the hosts."""
+    passive = bool(flags & real_socket.AI_PASSIVE)
+    four, six = real_socket.AF_INET, real_socket.AF_INET6
+    found: list[tuple[int, tuple[Any, ...]]]
+    if host is None and passive:
+        found = [(four, ("0.0.0.0", port)), (six, ("::", port, 0, 0))]
+    elif host is None or host == "localhost":
+        found = [(six, ("::1", port, 0, 0)), (four, ("127.0.0.1", port))]
+    elif host in here().network.hosts:
+        found = [(four, (here().network.hosts[host].addresses[0], port))]
+    elif ":" in host:
+        found = [(six, (host, port, 0, 0))]
+    elif host.replace(".", "").isdigit():
+        found = [(four, (host, port))]
+    else:
+        raise real_socket.gaierror(real_socket.EAI_NONAME, "Name or service not known")
+    return [(family, real_socket.SOCK_STREAM, 6, "", address) for family, address in found]
+
+
+socket = StandIn(real_socket, socket=make_socket, socketpair=make_pair, getaddrinfo=look_up)
+
+
+# -- os --------------------------------------------------------------------------------------------
+
+
+def _of(fd: int) -> Any:
+    try:
+        return here().sockets[fd]
+    except KeyError:
+        fail(errno.EBADF)
+
+
+def _read(fd: int, size: int) -> bytes:
+    data: bytes = _of(fd).recv(size)
+    return data
+
+
+def _write(fd: int, data: Any) -> int:
+    sent: int = _of(fd).send(data)
+    return sent
+
+
+def _writev(fd: int, pieces: Sequence[Any]) -> int:
+    sent: int = _of(fd).writev(pieces)
+    return sent
+
+
+def _sendfile(fd: int, file: int, offset: int, count: int) -> int:
+    sent: int = _of(fd).send(real_os.pread(file, count, offset))
+    return sent
+
+
+def _open(*_: Any) -> int:
+    fail(errno.ENOENT)
+
+
+def _stat(*_: Any) -> Any:
+    fail(errno.ENOENT)
+
+
+def _listdir(path: Any) -> list[str]:
+    if path != "/dev/fd":
+        fail(errno.ENOENT)
+    return [str(fd) for fd in here().sockets]
+
+
+os = StandIn(
+    real_os,
+    read=_read,
+    write=_write,
+    writev=_writev,
+    sendfile=_sendfile,
+    open=_open,
+    stat=_stat,
+    lstat=_stat,
+    listdir=_listdir,
+)
+
+
+# -- select, fcntl, resource, time -----------------------------------------------------------------
+
+
+class _Poll:
+    """poll(2), which looks and does not wait."""
+
+    def __init__(self) -> None:
+        self._wanted: dict[int, int] = {}
+
+    def register(self, sock: Any, mask: int = READABLE) -> None:
+        self._wanted[sock if isinstance(sock, int) else sock.fileno()] = mask
+
+    def poll(self, timeout: float | None = None) -> list[tuple[int, int]]:
+        found = ((fd, _of(fd).mask() & (wanted | 24)) for fd, wanted in self._wanted.items())
+        return [(fd, mask) for fd, mask in found if mask]
+
+
+def _ioctl(fd: int, _request: int, argument: Any) -> int:
+    argument[0] = _of(fd).unacknowledged()
+    return 0
+
+
+def _flock(fd: int, operation: int) -> None:
+    """There is no other process."""
+
+
+def _getrlimit(_which: int) -> tuple[int, int]:
+    return here().descriptors, here().descriptors
+
+
+def _monotonic() -> float:
+    now: float = here().network.look()
+    return now
+
+
+def _time() -> float:
+    host = here()
+    now: float = EPOCH + host.network.look() + host.clock_offset
+    return now
+
+
+select = StandIn(real_select, poll=_Poll)
+fcntl = StandIn(real_fcntl, ioctl=_ioctl, flock=_flock)
+resource = StandIn(real_resource, getrlimit=_getrlimit)
+time = StandIn(real_time, monotonic=_monotonic, time=_time)
+
+#: What the relinked modules get when they import these.
+STAND_INS: dict[str, types.ModuleType] = {
+    each.__name__: each for each in (socket, os, select, fcntl, resource, time)
+}
