@@ -9,6 +9,7 @@ way of each message.
 from __future__ import annotations
 
 import builtins
+import importlib.machinery
 import importlib.util
 import types
 from typing import Any
@@ -40,13 +41,15 @@ def relinked(name: str) -> types.ModuleType:
     if module is None:
         spec = importlib.util.find_spec(name)
         assert spec is not None
-        assert spec.loader is not None
-        module = _done[name] = types.ModuleType(name, spec.loader.__doc__)
+        assert spec.origin is not None
+        module = _done[name] = types.ModuleType(name)
         module.__spec__ = spec
         module.__file__ = spec.origin
         module.__package__ = spec.parent
         module.__dict__["__builtins__"] = {**vars(builtins), "__import__": _import}
-        code = spec.loader.get_code(name)  # type: ignore[attr-defined]
+        # Not by `spec.loader`: pytest's has no code to give.
+        code = importlib.machinery.SourceFileLoader(name, spec.origin).get_code(name)
+        assert code is not None
         exec(code, module.__dict__)
     return module
 
