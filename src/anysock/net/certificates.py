@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from anysock.errors import StartError
+from anysock.machine.chance import repeatable
 from anysock.net.x509 import dns_names, validity
 
 File: TypeAlias = str | os.PathLike[str]
@@ -40,6 +41,10 @@ def server_context(
     context.minimum_version = OLDEST
     # TLS 1.2 lets a client ask for a new handshake, again and again.
     context.options |= ssl.OP_NO_RENEGOTIATION
+    if repeatable():
+        # In a ticket there is the time of the real clock (RFC 8446, 4.6.1).
+        context.num_tickets = 0
+        context.options |= ssl.OP_NO_TICKET
     _load_identity(context, cert, key)
     if client_ca is not None:
         _load_ca(context, client_ca)

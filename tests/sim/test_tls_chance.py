@@ -1,0 +1,145 @@
+"""TLS in a simulation: the same bytes for the same seed, and no key that others could guess."""
+
+from __future__ import annotations
+
+import os
+import random
+import ssl
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from anysock.engines.sim import tls_chance
+from anysock.engines.sim.tls_chance import seeded
+from anysock.machine.chance import drawn_from, fresh_seed
+from anysock.net.certificates import server_context
+from tests.sim import handshake
+
+
+def said(seed: int, hash_seed: int) -> str:
+    """What TLS says in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "tests.sim.handshake", str(seed)],
+        env={**os.environ, "PYTHONHASHSEED": str(hash_seed)},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+def test_tls_has_equal_bytes_in_two_processes():
+    first, again, other = said(1, 0), said(1, 12345), said(2, 0)
+    assert first.startswith("True "), "this Python's OpenSSL can't be seeded"
+    assert first == again
+    assert first != other
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_tls_has_equal_bytes_twice_in_a_process(version):
+    runs = []
+    for seed in (1, 1, 2):
+        with seeded(random.Random(seed)):
+            runs.append(handshake.bytes_of_tls(version))
+    assert runs[0] == runs[1]
+    assert runs[0] != runs[2]
+
+
+def test_lengths_are_equal_even_where_bytes_are_not():
+    runs = {tuple(map(len, handshake.bytes_of_tls())) for _ in range(20)}
+    assert len(runs) == 1
+
+
+def drawn() -> bytes:
+    return ssl.RAND_bytes(16)
+
+
+def test_after_the_block_keys_are_secret_again():
+    runs = []
+    for _ in range(2):
+        with seeded(random.Random(1)):
+            inside = drawn()
+        runs.append((inside, drawn(), handshake.bytes_of_tls()))
+    assert runs[0][0] == runs[1][0] == random.Random(1).randbytes(16)
+    assert runs[0][1] != runs[1][1]
+    assert runs[0][2] != runs[1][2]
+    follows = random.Random(1)
+    assert runs[0][1] not in [follows.randbytes(16) for _ in range(1000)]
+
+
+def test_after_the_block_openssl_has_its_own_generator():
+    def generator() -> int:
+        found: int = tls_chance.generator()._get()  # type: ignore[union-attr]
+        return found
+
+    before = generator()
+    with pytest.raises(ZeroDivisionError), seeded(random.Random(1)):
+        assert generator() != before
+        raise ZeroDivisionError
+    assert generator() == before
+
+
+def test_other_threads_keep_their_secrets():
+    found: list[bytes] = []
+    with seeded(random.Random(1)):
+        thread = threading.Thread(target=lambda: found.append(drawn()))
+        thread.start()
+        thread.join()
+        assert drawn() == random.Random(1).randbytes(16)
+    assert found[0] != random.Random(1).randbytes(16)
+
+
+def test_a_block_within_a_block_gives_the_stream_back():
+    outer = random.Random(1)
+    with seeded(random.Random(1)):
+        assert drawn() == outer.randbytes(16)
+        with seeded(random.Random(2)):
+            assert drawn() == random.Random(2).randbytes(16)
+        assert drawn() == outer.randbytes(16)
+
+
+def test_an_interrupt_while_openssl_draws_is_raised_by_the_block():
+    class Interrupted(random.Random):
+        def randbytes(self, n: int) -> bytes:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), seeded(Interrupted()):
+        with pytest.raises(ssl.SSLError):
+            drawn()
+    assert drawn() != drawn()
+
+
+def test_where_openssl_cannot_be_seeded_it_says_so_once(monkeypatch, caplog):
+    # As a library that ssl is not linked with: it is given a generator, and nobody asks it.
+    monkeypatch.setattr(tls_chance.Generator, "works", lambda self: False)
+    tls_chance.generator.cache_clear()
+    try:
+        for _ in range(2):
+            with seeded(random.Random(1)) as exact:
+                assert not exact
+                assert drawn() != random.Random(1).randbytes(16)
+    finally:
+        tls_chance.generator.cache_clear()
+    assert len(caplog.records) == 1
+    assert "only their number can be repeated" in caplog.text
+
+
+def test_a_server_of_a_simulation_gives_no_tickets_which_hold_the_time():
+    assert server_context(handshake.CERTIFICATE).num_tickets == 2
+    with drawn_from(random.Random(1)):
+        context = server_context(handshake.CERTIFICATE)
+    assert context.num_tickets == 0
+    assert context.options & ssl.OP_NO_TICKET
+    assert server_context(handshake.CERTIFICATE).num_tickets == 2
+
+
+def test_a_seed_that_nobody_has_given_is_that_of_the_simulation():
+    found = []
+    for _ in range(2):
+        with drawn_from(random.Random(1)):
+            found.append(fresh_seed(10**9))
+    assert found[0] == found[1]
+    assert fresh_seed(10**9) not in found
