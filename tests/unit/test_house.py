@@ -86,6 +86,10 @@ ROOMS_WITH_DOORS = {
     "cli": "it is a program on the real machine",
 }
 FILES_WITH_DOORS = {
+    "sim/wall.py": (
+        {"time.monotonic"},
+        "it tells how fast histories are, and decides nothing in one",
+    ),
     "systemd.py": ({"socket.socket"}, "leads to the service manager, which is never simulated"),
     "telemetry/logs/limits.py": ({"record.created"}, "logging's records carry the wall clock"),
     "telemetry/logs/output.py": ({"record.created"}, "logging's records carry the wall clock"),

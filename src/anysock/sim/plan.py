@@ -63,6 +63,10 @@ class Client:
     reading: str = "at once"
     ends: str = "half-close"
 
+    def changed(self, **fields: Any) -> Client:
+        """The same client but for `fields`."""
+        return dataclasses.replace(self, **fields)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
