@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -20,19 +20,18 @@ class Finding:
     text: str
     #: When it was seen, in virtual seconds.
     at: float = 0.0
-    #: How often each kind of fault had struck by then.
-    fired: Mapping[str, int] = field(default_factory=dict, compare=False)
+    #: The occurrences of each kind of fault that had struck by then, as in `Plan.only`.
+    occurrences: Mapping[str, Sequence[str]] = field(default_factory=dict, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"kind": self.kind, "text": self.text, "at": self.at, "fired": dict(self.fired)}
+        return {"kind": self.kind, "text": self.text, "at": self.at}
 
     @classmethod
     def from_dict(cls, data: Any, where: str) -> Self:
         """Raises `UsageError` for what is no finding."""
-        found = reading.record(data, where, cls.__slots__)
+        found = reading.record(data, where, ("kind", "text", "at"))
         return cls(
             kind=reading.text(reading.needed(found, "kind", where), f"{where}.kind"),
             text=reading.text(found.get("text", ""), f"{where}.text"),
             at=reading.number(found.get("at", 0.0), f"{where}.at"),
-            fired=reading.named(found.get("fired", {}), f"{where}.fired", reading.whole),
         )

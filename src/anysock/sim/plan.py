@@ -29,10 +29,6 @@ READING = ("at once", "slowly", "never")
 #: stays, and does nothing more until the server ends it.
 ENDS = ("half-close", "close", "reset", "stay")
 
-#: In which order tasks run that are ready at the same time. With ``pct``, tasks have priorities,
-#: which change a few times (probabilistic concurrency testing).
-SCHEDULES = ("in order", "random", "pct")
-
 #: Parameters of a kind of fault, by name.
 Parameters: TypeAlias = Mapping[str, float]
 
@@ -78,10 +74,9 @@ class Plan:
     options: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
     #: The kinds of faults that are on, each with its parameters.
     faults: Mapping[str, Parameters] = field(default_factory=lambda: _NOTHING)
-    #: Of a kind of fault, only these occurrences strike, counted from 0; of one that is not named
-    #: here, all do.
-    only: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: _NOTHING)
-    schedule: str = "in order"
+    #: Of a kind of fault, only these occurrences strike, named by what they strike at and their
+    #: number there, such as ``client3#0``; of a kind that is not named here, all do.
+    only: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _NOTHING)
     #: When the server is drained, even if clients are still busy; None: when all have ended.
     drain_at: float | None = None
 
@@ -94,8 +89,6 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         """What `from_dict` reads. What is as it usually is, is left out."""
         data: dict[str, Any] = {"format": FORMAT, "seed": self.seed}
-        if self.schedule != SCHEDULES[0]:
-            data["schedule"] = self.schedule
         if self.drain_at is not None:
             data["drain_at"] = self.drain_at
         if self.options:
@@ -132,9 +125,6 @@ class Plan:
             options=_options(found.get("options", {}), f"{where}.options"),
             faults=reading.named(found.get("faults", {}), f"{where}.faults", _parameters),
             only=reading.named(found.get("only", {}), f"{where}.only", _places),
-            schedule=reading.one_of(
-                found.get("schedule", SCHEDULES[0]), f"{where}.schedule", SCHEDULES
-            ),
             drain_at=None if drain_at is None else reading.number(drain_at, f"{where}.drain_at"),
         )
         numbers = [client.number for client in plan.clients]
@@ -154,7 +144,6 @@ class Plan:
         size: int = 1000,
         faults: Mapping[str, Parameters] = _NOTHING,
         options: Mapping[str, Any] = _NOTHING,
-        schedules: tuple[str, ...] = SCHEDULES,
         swarm: bool = True,
     ) -> Self:
         """The plan of `seed`, with `clients` clients, each with at most `messages` messages of at
@@ -168,9 +157,11 @@ class Plan:
         if not swarm:
             plain = tuple(Message(size) for _ in range(messages))
             several = tuple(Client(number, plain, host=number) for number in range(clients))
-            return cls(seed, several, options, faults, schedule=schedules[0])
+            return cls(seed, several, options, faults)
         chance = random.Random(f"plan/{seed}")
         on = {kind: each for kind, each in faults.items() if chance.random() < 0.5}
+        if "schedule" in on and not on["schedule"] and chance.random() < 0.5:
+            on["schedule"] = {"changes": 1 + int(5 * chance.random())}
         hosts = 1 + int(clients * chance.random() ** 2)
         within = 2 * chance.random()
         drawn = knobs.draw(chance, clients, size)
@@ -182,7 +173,6 @@ class Plan:
             ),
             knobs.together(drawn, options),
             on,
-            schedule=chance.choice(schedules),
             drain_at=round(3 * chance.random(), 4) if chance.random() < 0.5 else None,
         )
 
@@ -248,8 +238,8 @@ def _parameters(data: Any, where: str) -> dict[str, float]:
     return reading.named(data, where, reading.number)
 
 
-def _places(data: Any, where: str) -> tuple[int, ...]:
-    return reading.several(data, where, reading.whole)
+def _places(data: Any, where: str) -> tuple[str, ...]:
+    return reading.several(data, where, reading.text)
 
 
 def _options(data: Any, where: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from anysock.sim import wall
 from anysock.sim.finding import Finding
-from anysock.sim.plan import ENDS, READING, SCHEDULES, Client, Message, Plan
+from anysock.sim.plan import ENDS, READING, Client, Message, Plan
 
 T = TypeVar("T")
 
@@ -95,8 +95,6 @@ def _fewer_options(plan: Plan, _finding: Finding) -> Iterator[Plan]:
 
 
 def _plainer(plan: Plan, _finding: Finding) -> Iterator[Plan]:
-    if plan.schedule != SCHEDULES[0]:
-        yield plan.changed(schedule=SCHEDULES[0])
     if plan.drain_at is not None:
         yield plan.changed(drain_at=None)
 
@@ -142,7 +140,7 @@ def _fewer_strikes(plan: Plan, finding: Finding) -> Iterator[Plan]:
     for kind in plan.faults:
         places = plan.only.get(kind)
         if places is None:
-            places = tuple(range(finding.fired.get(kind, 0)))
+            places = tuple(finding.occurrences.get(kind, ()))
             if len(places) > _MANY_STRIKES:
                 # It goes on all the time, such as latency: there is nothing to count.
                 continue
