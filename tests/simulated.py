@@ -39,6 +39,12 @@ class SimulatedMachine:
     def free_descriptors(self) -> int | None:
         return 1000
 
+    def memory(self) -> int:
+        return 1 << 30
+
+    def resident(self) -> int | None:
+        return None
+
 
 class SimulatedStream(NoSocket):
     """One end of a connection. What is sent arrives after a while that chance decides."""

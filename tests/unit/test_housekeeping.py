@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from anysock.server.housekeeping import (
     MAX_EXCUSED,
     Housekeeping,
     Punctuality,
+    most_held,
 )
 from anysock.telemetry.events import CloseReason
 from tests.told import Told
@@ -82,9 +84,9 @@ def watch(clients: list[Any], most: int, used: int | None = None, seconds: float
         await current_engine().sleep(seconds)
         house.end()
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("anysock.server.housekeeping.resident", lambda: used)
-        VirtualEngine().run(main())
+    engine = VirtualEngine()
+    engine.machine = Mock(**{"resident.return_value": used})
+    engine.run(main())
 
 
 def test_beyond_the_memory_that_all_may_hold_who_holds_most_and_moves_least_is_ended():
@@ -103,6 +105,10 @@ def test_beyond_the_memory_that_all_may_hold_who_holds_most_and_moves_least_is_e
     silent.ended = None
     watch(clients, 1000)
     assert [each for each in clients if each.ended] == [small, slow, silent]
+
+
+def test_unless_told_otherwise_it_is_half_of_what_the_machine_has():
+    assert most_held(Mock(**{"memory.return_value": 1001})) == 500
 
 
 def test_nobody_is_looked_at_while_the_whole_process_uses_less():

@@ -72,3 +72,11 @@ class Machine(Protocol):
     def free_descriptors(self) -> int | None:
         """How many more descriptors may be opened; None: without limit."""
         ...
+
+    def memory(self) -> int:
+        """How many bytes of memory there are for this process."""
+        ...
+
+    def resident(self) -> int | None:
+        """How many bytes of memory this process has now; None: the system does not say."""
+        ...

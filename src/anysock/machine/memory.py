@@ -5,22 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path, PurePosixPath
 
-# The share of the memory that connections may hold: about as much again goes for what the operating
-# system and the allocator need besides.
-SHARE = 0.5
-
 # Bytes, where the system does not say how many there are.
 _UNKNOWN = 1 << 30
 
 
-def most_for_connections(root: Path = Path("/")) -> int:
-    """The default of the option `max_memory`, in bytes. `root` is for tests."""
-    return int(available(root) * SHARE)
-
-
 def available(root: Path = Path("/")) -> int:
     """How many bytes there are for this process: those of the machine, or of its cgroup, or of one
-    that this is in (cgroups(7): memory.max of version 2, memory.limit_in_bytes of version 1)."""
+    that this is in (cgroups(7): memory.max of version 2, memory.limit_in_bytes of version 1).
+    `root` is for tests."""
     found = [_of_the_machine(root)]
     for line in _text(root / "proc/self/cgroup").splitlines():
         _, _, rest = line.partition(":")

@@ -8,6 +8,7 @@ made from these fields.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -399,21 +400,11 @@ class ServeOptions:
 
     def __post_init__(self) -> None:
         given_bind = self.bind
-        for name, spec in OPTIONS.items():
+        for name, default in DEFAULTS.items():
             given = getattr(self, name)
-            if given is None and name in OPTIONAL:
-                continue
-            try:
-                if spec.many:
-                    several = list(given) if isinstance(given, list | tuple) else [given]
-                    value: Any = tuple(spec.parse(item) for item in several)
-                    if not value and DEFAULTS[name]:
-                        raise UsageError("expected at least one value")
-                else:
-                    value = spec.parse(given)
-            except UsageError as error:
-                raise UsageError(f"{flag(name)}: {error}") from None
-            object.__setattr__(self, name, value)
+            if given is not None or name not in OPTIONAL:
+                value = _parsed_default(name) if given is default else _parsed(name, given)
+                object.__setattr__(self, name, value)
         self._bind_host_and_port(given_bind is not DEFAULTS["bind"])
         if self.production:
             object.__setattr__(self, "slow_step", 0.0)
@@ -441,6 +432,26 @@ class ServeOptions:
     def addresses(self) -> Sequence[Address]:
         """`bind`, parsed."""
         return self.bind  # type: ignore[return-value]
+
+
+def _parsed(name: str, given: Any) -> Any:
+    """The value of the option `name`. Raises `UsageError`, which names it."""
+    spec = OPTIONS[name]
+    try:
+        if not spec.many:
+            return spec.parse(given)
+        several = list(given) if isinstance(given, list | tuple) else [given]
+        value = tuple(spec.parse(item) for item in several)
+        if not value and DEFAULTS[name]:
+            raise UsageError("expected at least one value")
+        return value
+    except UsageError as error:
+        raise UsageError(f"{flag(name)}: {error}") from None
+
+
+@functools.cache
+def _parsed_default(name: str) -> Any:
+    return _parsed(name, DEFAULTS[name])
 
 
 OPTIONS: dict[str, Option] = {

@@ -6,8 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from anysock.engines.base import Engine, Event, Task
-from anysock.machine.memory import resident
+from anysock.engines.base import Engine, Event, Machine, Task
 from anysock.server.accept_policy import BACK_OFF_SECONDS, LOG_INTERVAL_SECONDS, OncePer
 from anysock.server.session import Session
 from anysock.server.time_limits import TimeLimits
@@ -36,6 +35,15 @@ CHECKS_IN_A_ROW = 256
 MEMORY_SECONDS = 1.0
 ENOUGH = 0.9
 ENDS_IN_A_ROW = 16
+
+# The share of the memory that connections may hold: about as much again goes for what the operating
+# system and the allocator need besides.
+MEMORY_SHARE = 0.5
+
+
+def most_held(machine: Machine) -> int:
+    """The default of the option `max_memory`, in bytes."""
+    return int(machine.memory() * MEMORY_SHARE)
 
 
 class Punctuality:
@@ -105,7 +113,7 @@ class Housekeeping:
         engine = self._engine
         while True:
             await engine.sleep(MEMORY_SECONDS)
-            used = resident()
+            used = engine.machine.resident()
             if used is not None and used <= most:
                 continue  # so they can't hold more; and to check each of them costs something
             held = 0

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from anysock import systemd
 from anysock.engines.base import Engine
 from anysock.handlers import Handler
-from anysock.machine.memory import most_for_connections
 from anysock.net.addresses import explain_bind_error, format_sockaddr
 from anysock.options.serve import ServeOptions
 from anysock.server.acceptor import AcceptFailures, Acceptor
@@ -17,7 +16,7 @@ from anysock.server.admission import OwnSlots, Slots, connections_that_fit
 from anysock.server.bindings import binding_told
 from anysock.server.gate import AdmissionGate
 from anysock.server.handshake import Handshake
-from anysock.server.housekeeping import Housekeeping, Punctuality
+from anysock.server.housekeeping import Housekeeping, Punctuality, most_held
 from anysock.server.phase import Life
 from anysock.server.process import OwnProcess
 from anysock.server.session import Desk, Sessions
@@ -135,7 +134,7 @@ class Traffic:
                 house.keep("limits", lambda: house.check_times(sessions, limits, interval))
             most = self._options.max_memory
             if most is None:
-                most = most_for_connections()
+                most = most_held(engine.machine)
             if most:
                 # Each worker has its share.
                 share = max(most // self._options.workers, 1)

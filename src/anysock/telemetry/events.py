@@ -248,8 +248,8 @@ def check_events(events: object) -> None:
         return
     if not isinstance(events, Events):
         raise WrongType(f"events= takes an object of a class made from Events, not {events!r}")
-    for name in vars(Events):
-        if not name.startswith("_") and inspect.iscoroutinefunction(getattr(events, name)):
+    for name in _heard(events):
+        if inspect.iscoroutinefunction(getattr(events, name)):
             raise WrongType(
                 f"{type(events).__name__}.{name} is async, and would never run: events are told "
                 "with an ordinary call"
@@ -270,18 +270,28 @@ class EventGroup(Events):
     """
 
     def __init__(self, *listeners: Events, without: Collection[str] = ()) -> None:
-        for name, does_nothing in vars(Events).items():
-            if name.startswith("_") or name in without:
-                continue
-            # Most listeners want to know little; one that does not override the event is not
-            # called, and a group where nobody does keeps the method that does nothing.
-            methods = [
-                method
-                for each in listeners
-                if getattr(method := getattr(each, name), "__func__", None) is not does_nothing
-            ]
-            if methods:
-                setattr(self, name, _to_each(methods))
+        # Most listeners want to know little; one that does not override the event is not called,
+        # and a group where nobody does keeps the method that does nothing.
+        methods: dict[str, list[Any]] = {}
+        for each in listeners:
+            for name in _heard(each):
+                methods.setdefault(name, []).append(getattr(each, name))
+        for name, several in methods.items():
+            if name not in without:
+                setattr(self, name, _to_each(several))
+
+
+def _heard(listener: Events) -> list[str]:
+    """The events that `listener` does not leave to the methods that do nothing."""
+    kind, own = type(listener), getattr(listener, "__dict__", ())
+    return [
+        name
+        for name, does_nothing in _DO_NOTHING.items()
+        if getattr(kind, name) is not does_nothing or name in own
+    ]
+
+
+_DO_NOTHING = {name: each for name, each in vars(Events).items() if not name.startswith("_")}
 
 
 def _to_each(methods: Sequence[Any]) -> Any:

@@ -9,6 +9,7 @@ import socket
 
 from anysock.engines.base import Binding, Missing, ResolvedName, SockAddr
 from anysock.machine.descriptors import free_descriptors
+from anysock.machine.memory import available, resident
 
 # What socket(2) and bind(2) say of a family that the kernel does not have, and of an address that
 # no interface has.
@@ -56,6 +57,12 @@ class RealMachine:
 
     def free_descriptors(self) -> int | None:
         return free_descriptors()
+
+    def memory(self) -> int:
+        return available()
+
+    def resident(self) -> int | None:
+        return resident()
 
 
 MACHINE = RealMachine()

@@ -20,13 +20,14 @@ from typing import Any
 from anysock.engines.sim.here import here
 from anysock.engines.sim.sockets import READABLE, SimSocket, fail
 from anysock.engines.sim.tcp import TcpSocket
+from anysock.machine import memory as real_memory
 
 #: What the wall clock shows when a simulation begins: 2020-01-01 UTC.
 EPOCH = 1_577_836_800.0
 
 
 class StandIn(types.ModuleType):
-    """A module of the standard library, with some of its names replaced."""
+    """A module, with some of its names replaced."""
 
     def __init__(self, real: types.ModuleType, **names: Any) -> None:
         super().__init__(real.__name__)
@@ -208,7 +209,12 @@ fcntl = StandIn(real_fcntl, ioctl=_ioctl, flock=_flock)
 resource = StandIn(real_resource, getrlimit=_getrlimit)
 time = StandIn(real_time, monotonic=_monotonic, time=_time)
 
+# What a host has, in bytes. How much of it is used is not known.
+MEMORY = 1 << 30
+
+memory = StandIn(real_memory, available=lambda: MEMORY, resident=lambda: None)
+
 #: What the relinked modules get when they import these.
 STAND_INS: dict[str, types.ModuleType] = {
-    each.__name__: each for each in (socket, os, select, fcntl, resource, time)
+    each.__name__: each for each in (socket, os, select, fcntl, resource, time, memory)
 }
