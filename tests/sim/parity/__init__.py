@@ -1,0 +1,1 @@
+"""Parity: scripts on sockets, which the simulated network must answer as Linux does."""
