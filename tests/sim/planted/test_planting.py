@@ -52,6 +52,13 @@ def test_what_is_imported_already_is_not_planted():
         plant([Change("errors.py", "from __future__ import annotations\n", "")])
 
 
+def run(program: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True
+    )
+    return done.stdout.split()
+
+
 def test_a_module_is_imported_with_its_change_and_the_disk_stays_as_it_is():
     program = (
         "from tests.sim.planted.planting import Change, plant\n"
@@ -60,8 +67,16 @@ def test_a_module_is_imported_with_its_change_and_the_disk_stays_as_it_is():
         "source = gate.__loader__.get_source(gate.__name__)\n"
         "print(gate.FULL_SECONDS, 'FULL_SECONDS = 7.5' in source)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True
-    )
-    assert done.stdout.split() == ["7.5", "True"]
+    assert run(program) == ["7.5", "True"]
     assert "FULL_SECONDS = 1.0" in (SOURCE / "server/gate.py").read_text()
+
+
+def test_the_modules_of_the_engine_sim_have_the_change_too():
+    program = (
+        "from tests.sim.planted.planting import Change, plant\n"
+        "plant([Change('loop/kernel.py', 'MAX_EVENTS = 512', 'MAX_EVENTS = 3')])\n"
+        "from anysock.engines.sim.relinked import relinked\n"
+        "from anysock.loop import kernel\n"
+        "print(kernel.MAX_EVENTS, relinked('anysock.loop.kernel').MAX_EVENTS)"
+    )
+    assert run(program) == ["3", "3"]

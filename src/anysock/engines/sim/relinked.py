@@ -47,8 +47,11 @@ def relinked(name: str) -> types.ModuleType:
         module.__file__ = spec.origin
         module.__package__ = spec.parent
         module.__dict__["__builtins__"] = {**vars(builtins), "__import__": _import}
-        # Not by `spec.loader`: pytest's has no code to give.
-        code = importlib.machinery.SourceFileLoader(name, spec.origin).get_code(name)
+        # pytest's loader has no code to give.
+        loader: Any = spec.loader
+        if not hasattr(loader, "get_code"):
+            loader = importlib.machinery.SourceFileLoader(name, spec.origin)
+        code = loader.get_code(name)
         assert code is not None
         exec(code, module.__dict__)
     return module

@@ -64,6 +64,9 @@ class TcpSocket(SimSocket):
         #: Whether the connection is gone.
         self.dead = False
         self._error = 0
+        #: When bytes were last taken out of it, and when the other end's system last took some.
+        self.taken_at: float | None = None
+        self.acknowledged_at: float | None = None
 
     # -- names -----------------------------------------------------------------------------------
 
@@ -275,6 +278,7 @@ class TcpSocket(SimSocket):
                 left -= len(piece)
             data = b"".join(pieces)
         self.in_size -= len(data)
+        self.taken_at = self.network.now
         if self.far is not None and self.far.blocked:
             self._transmit(ACK)  # the window has opened
         return data
@@ -397,6 +401,8 @@ class TcpSocket(SimSocket):
         """So many bytes are in the other's buffer."""
         was_full = not self._writable()
         self._unacked -= size
+        if not self.dead:
+            self.acknowledged_at = self.network.now
         if was_full:
             self.changed()
 

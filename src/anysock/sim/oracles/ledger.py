@@ -1,0 +1,97 @@
+"""`Ledger`: what a server tells of itself, written down."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from anysock.net.networks import source_of
+from anysock.options.serve import ServeOptions
+from anysock.server.server import Server
+from anysock.sim.oracles.records import Answers, Served, ServerRecord
+from anysock.streams.connection import Connection
+from anysock.telemetry.events import CloseReason, Events
+
+
+class Ledger(Events):
+    """Listens to a server's events: ``Server(…, events=Ledger(…))``. `now` is the clock of the
+    network. `close` is to be called when the server has ended, and gives the record."""
+
+    def __init__(
+        self,
+        host: str,
+        options: ServeOptions,
+        now: Callable[[], float],
+        *,
+        answers: Answers | None = None,
+        answers_at_once: Answers | None = None,
+    ) -> None:
+        self.record = ServerRecord(host, options, answers, answers_at_once)
+        self._now = now
+        self._open: dict[Connection, Served] = {}
+        self._sources: Counter[str] = Counter()
+
+    def close(self, server: Server[Any]) -> ServerRecord:
+        """What was told, and what `server` says at its end."""
+        self.record.figures = server.counters.figures()
+        self.record.aborted = server.aborted
+        return self.record
+
+    def connection_accepted(self, connection: Connection, at: float) -> None:
+        peer = connection.stream.peer
+        source = source_of(peer)
+        served = Served(
+            peer,
+            source,
+            self._now(),
+            open_before=len(self._open),
+            of_source_before=self._sources[source],
+        )
+        self.record.connections.append(served)
+        self._open[connection] = served
+        self._sources[source] += 1
+
+    def connection_opened(self, connection: Connection) -> None:
+        served = self._open[connection]
+        served.opened = self._now()
+        served.told_opened += 1
+
+    def handler_failed(self, connection: Connection, error: BaseException) -> None:
+        # Its traceback would keep the frames of the handler.
+        self._open[connection].failure = error.with_traceback(None)
+
+    def connection_closed(
+        self, connection: Connection, reason: CloseReason, error: BaseException | None
+    ) -> None:
+        served = self._open.pop(connection)
+        self._sources[served.source] -= 1
+        served.closed = self._now()
+        served.told_closed += 1
+        served.reason, served.error = reason, error
+        served.received, served.sent = connection.bytes_received, connection.bytes_sent
+        served.aborted = connection.aborted
+        if (sock := _socket_of(connection.stream)) is not None:
+            served.taken_at, served.acknowledged_at = sock.taken_at, sock.acknowledged_at
+
+    def accept_error(self, error: Exception) -> None:
+        self.record.accept_errors.append((self._now(), error.with_traceback(None)))
+
+    def housekeeping_failed(self, name: str, error: Exception, left_out: int) -> None:
+        self.record.housekeeping_errors.append(error.with_traceback(None))
+
+    def drain_begun(self, connections: int, seconds: float) -> None:
+        self.record.drain_began = self._now()
+        self.record.drain_seconds = seconds
+
+    def drained(self, aborted: int, seconds: float) -> None:
+        self.record.drained = self._now()
+        self.record.drain_aborted = aborted
+
+
+def _socket_of(stream: Any) -> Any:
+    """The simulated socket below `stream`; None where it is a real one."""
+    while (inner := getattr(stream, "_inner", None)) is not None:
+        stream = inner
+    sock = getattr(stream, "_sock", None)
+    return sock if hasattr(sock, "taken_at") else None
