@@ -16,7 +16,7 @@ import pytest
 import anysock
 from anysock.engines import make_engine
 from anysock.engines.current import current_engine
-from tests.harness import CONCURRENT_ENGINES, ENGINES
+from tests.harness import CONCURRENT_ENGINES, ENGINES, PATIENCE
 
 
 def run(engine: str, main):
@@ -680,6 +680,24 @@ def test_ctrl_c_lets_everybody_clean_up(engine):
     if engine not in ("blocking", "threads"):
         cleaned.add("child cleaned up")
     assert set(told[:-1]) == cleaned
+
+
+WAKEUP = """
+import signal, sys, anysock
+async def main():
+    await anysock.sleep(0)
+    print(signal.set_wakeup_fd(-1))
+anysock.run(main, engine=sys.argv[1])
+"""
+
+
+def test_a_signal_wakes_a_loop_that_is_about_to_sleep(concurrent_engine):
+    """A signal that comes between the interpreter's last look and the system call is not seen
+    before that ends, unless the interpreter's C code has a descriptor to write to."""
+    if concurrent_engine == "threads":
+        pytest.skip("its tasks sleep in system calls, and have a thread that waits for signals")
+    program = [sys.executable, "-X", "dev", "-W", "error", "-c", WAKEUP, concurrent_engine]
+    assert int(subprocess.check_output(program, timeout=PATIENCE)) >= 0
 
 
 def test_every_engine_is_concurrent_but_blocking():

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import signal
 import socket
+import threading
 import types
 import weakref
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
@@ -50,12 +52,15 @@ class AsyncioBase(PosixEngine):
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         with engine_is(self), asyncio.Runner(loop_factory=self._loop_factory) as runner:
-            self._loop = runner.get_loop()
-            try:
-                return runner.run(main)
-            finally:
-                self.left = runner.run(end_all())
-                self._leave_loop()
+            self._loop = loop = runner.get_loop()
+            # uvloop sees to that itself.
+            heard = contextlib.nullcontext() if self._loop_factory else _interrupts_wake(loop)
+            with heard:
+                try:
+                    return runner.run(main)
+                finally:
+                    self.left = runner.run(end_all())
+                    self._leave_loop()
 
     def _leave_loop(self) -> None:
         """Give back what the loop was told to watch. It is closed after this."""
@@ -126,17 +131,11 @@ class AsyncioBase(PosixEngine):
 
         # Not loop.add_signal_handler: its handlers run on the loop, and `again` must work while
         # a handler blocks that. So the loop only gets a descriptor to be woken by.
-        wakeup, other = socket.socketpair()
-        wakeup.setblocking(False)
-        other.setblocking(False)
-        loop.add_reader(other, _drain, other)
-        try:
-            with catch_signals(signals, deliver, first, again, wakeup=wakeup, others=others):
-                yield
-        finally:
-            loop.remove_reader(other)
-            wakeup.close()
-            other.close()
+        with (
+            _bell(loop) as wakeup,
+            catch_signals(signals, deliver, first, again, wakeup=wakeup, others=others),
+        ):
+            yield
 
     def now(self) -> float:
         return asyncio.get_running_loop().time()
@@ -168,6 +167,37 @@ class AsyncioEngine(SocketsEngine, AsyncioBase):
     def _leave_loop(self) -> None:
         if (watch := self._watch()) is not None:
             watch.close()
+
+
+@contextlib.contextmanager
+def _interrupts_wake(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Within the block, a Ctrl-C wakes the loop. asyncio's own handler of it, which
+    `asyncio.Runner` puts in place, is not heard when the signal comes in the very moment in which
+    the loop goes to sleep, until it wakes for some other reason."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with _bell(loop) as wakeup:
+        previous = signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(previous)
+
+
+@contextlib.contextmanager
+def _bell(loop: asyncio.AbstractEventLoop) -> Iterator[socket.socket]:
+    """A socket that wakes the loop when a byte is written to it."""
+    wakeup, other = socket.socketpair()
+    wakeup.setblocking(False)
+    other.setblocking(False)
+    loop.add_reader(other, _drain, other)
+    try:
+        yield wakeup
+    finally:
+        loop.remove_reader(other)
+        wakeup.close()
+        other.close()
 
 
 def _drain(sock: socket.socket) -> None:
