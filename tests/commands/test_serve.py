@@ -175,6 +175,7 @@ def test_the_log_as_json():
     ("arguments", "says"),
     [
         (["--engine", "warp"], ["unknown engine 'warp'", "choose one of blocking, threads"]),
+        (["--engine", "sim"], ["a network of its own, which no client can reach", "anysock sim"]),
         (["nonsense"], ["unknown handler 'nonsense'", "choose one of echo, lines"]),
         (["no.such:thing"], ["no module 'no'"]),
         (["os:no_such"], ["the module 'os' has no 'no_such'"]),

@@ -211,6 +211,7 @@ def test_what_kubernetes_sets_for_a_service_of_our_name_is_nothing_to_us():
         ("bind", "nowhere", "--bind: bad address 'nowhere'"),
         ("bind", [], "--bind: expected at least one value"),
         ("engine", "warp", "--engine: unknown engine 'warp': choose one of blocking, threads"),
+        ("engine", "sim", "--engine: the engine 'sim' has a network of its own"),
         ("recv_size", "0", "--recv-size: expected at least 1 byte"),
         ("recv_size", "much", "--recv-size: expected a number of bytes"),
         ("backlog", "0", "--backlog: expected at least 1"),

@@ -6,6 +6,7 @@
 - `blocking/` (and `threads`), `polling`, `selector`, `asyncio/` (and `asyncio-sock`), `uvloop`,
   `trio/`: the engines; `nonblocking/` is what `polling`, `selector`, `asyncio` and `uvloop` share;
 - `posix/`: what engines share that stand on real sockets;
+- `sim/`: an engine on a simulated network;
 - `own_loop`: what an engine offers whose loop is ours;
 - `engine_thread`: an engine on a thread of its own.
 
@@ -151,6 +152,22 @@ ENGINES: dict[str, EngineEntry] = {
     )
 }
 
+#: Engines that are no choice for a server, as nobody outside could reach it: they are in no table,
+#: but `make_engine` knows them.
+UNLISTED: dict[str, EngineEntry] = {
+    entry.name: entry
+    for entry in (
+        EngineEntry(
+            name="sim",
+            path="anysock.engines.sim.engine:SimEngine",
+            when_no_data="pauses the task; a simulated network wakes it",
+            clients="all",
+            idle_cpu="0",
+            loop=OUR_LOOP,
+        ),
+    )
+}
+
 for _entry in ENGINES.values():
     if _entry.loop and not (_entry.has_our_loop or _entry.to_compare):
         hints.engines_by_loop.setdefault(_entry.loop, []).append(_entry.name)
@@ -168,7 +185,7 @@ def engine_maker(engine: str | Engine) -> Callable[[], Engine]:
     checked = known_engine(engine)
     if not isinstance(checked, str):
         return lambda: checked
-    entry = ENGINES[checked]
+    entry = ENGINES.get(checked) or UNLISTED[checked]
     reason = entry.why_not()
     if reason is not None:
         raise UsageError(f"the engine {checked!r} is not available here: it {reason}")
@@ -180,7 +197,7 @@ def engine_maker(engine: str | Engine) -> Callable[[], Engine]:
 def known_engine(engine: Any) -> str | Engine:
     """`engine`, if it is the name of an engine, or an engine. Raises `UsageError` if it is
     neither."""
-    if isinstance(engine, str) and engine in ENGINES:
+    if isinstance(engine, str) and (engine in ENGINES or engine in UNLISTED):
         return engine
     if callable(getattr(engine, "run", None)) and callable(getattr(engine, "accept", None)):
         if isinstance(engine, type):

@@ -154,7 +154,13 @@ def one_of(choices: Iterable[str]) -> Callable[[Any], str]:
 
 
 def engine(value: Any) -> str | Engine:
-    return engines.known_engine(value)
+    known = engines.known_engine(value)
+    if isinstance(known, str) and known in engines.UNLISTED:
+        raise UsageError(
+            f"the engine {known!r} has a network of its own, which no client can reach: run both "
+            f"there, by anysock.run(main, engine={known!r}), or see `anysock sim`"
+        )
+    return known
 
 
 def address(value: Any) -> Address:
