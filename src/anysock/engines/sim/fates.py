@@ -212,6 +212,7 @@ class Fate:
     sndbuf = rcvbuf = 0
 
     def __init__(self, kinds: FatedKinds, subject: str, connects: bool) -> None:
+        self.subject = subject
         seed = hash_of(subject)
         for attribute, kind in kinds.of_ends:
             setattr(self, attribute, Recurrence(kind, subject, seed))

@@ -43,6 +43,11 @@ class Host:
         self.clock_offset = 0.0
         #: Whether it is stopped, as by SIGSTOP: its system goes on, its tasks do not.
         self.stalled = False
+        #: How many connections it has asked for.
+        self.connects = 0
+        #: What accept(2) fails with for now, as by a fault, and until when.
+        self.short_of = 0
+        self.short_until = 0.0
         #: The `engine.SimEngine` that runs on it; None: nothing does.
         self.engine: Any = None
         self._free: list[int] = []

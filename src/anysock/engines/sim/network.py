@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from anysock.engines.sim.chance import Chance
-from anysock.engines.sim.links import Link
+from anysock.engines.sim.faults import FaultPlan, Faults
+from anysock.engines.sim.links import Link, Pair
 from anysock.errors import AnysockError
 from anysock.loop.timers import Timer, Timers
 
@@ -58,13 +59,15 @@ class Deadlock(AnysockError):
 class Network:
     """Hosts, the links between them, and their common time.
 
-    The same `seed` gives the same history.
+    The same `seed`, with the same plan of `faults`, gives the same history.
     """
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, faults: FaultPlan | None = None) -> None:
         #: Seconds since the beginning.
         self.now = 0.0
         self.chance = Chance(seed)
+        #: What goes wrong; None: nothing that is not asked for by name.
+        self.faults = Faults(faults, self.chance) if faults is not None and faults.kinds else None
         self.hosts: dict[str, Any] = {}
         #: What has happened: when, on which host, what, and details.
         self.trace: list[tuple[Any, ...]] = []
@@ -74,6 +77,8 @@ class Network:
         # The hosts that have something to do, in the order in which they are turned.
         self._busy: dict[Member, None] = {}
         self._links: dict[tuple[str, str], Link] = {}
+        #: Connections of which one end has vanished for the other, without a word.
+        self.severed: list[Any] = []
 
     # -- time ------------------------------------------------------------------------------------
 
@@ -101,8 +106,21 @@ class Network:
         key = source.name, to.name
         link = self._links.get(key)
         if link is None:
-            link = self._links[key] = Link(source.name, to.name)
+            pair = Pair(self, source.name, to.name)
+            self._links[to.name, source.name] = pair.back
+            link = self._links[key] = pair.there
         return link
+
+    def heal(self) -> None:
+        """From now on nothing goes wrong any more. What has, is mended: all links let through what
+        was sent on them, and who speaks to a peer that has vanished is told so."""
+        if self.faults is not None:
+            self.faults.heal()
+        for link in list(self._links.values()):
+            link.pair.heal()
+        severed, self.severed = self.severed, []
+        for sock in severed:
+            sock.break_off()
 
     def host_of(self, address: str, asking: Member) -> Any:
         """The host that has `address`, as seen from `asking`."""

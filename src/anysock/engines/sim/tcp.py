@@ -15,15 +15,21 @@ import errno
 import socket
 from typing import Any
 
+from anysock.engines.sim import tcp_faults
+from anysock.engines.sim.fates import Fate
 from anysock.engines.sim.host import Host
 from anysock.engines.sim.links import Link
 from anysock.engines.sim.sockets import ERROR, HANGUP, READABLE, SOCKET, WRITABLE, SimSocket, fail
+from anysock.loop.timers import Timer
 
 # The most that one segment carries, as on loopback.
 MSS = 65_483
 
 # After how many seconds an unanswered SYN is repeated (tcp(7), tcp_syn_retries).
 SYN_RETRIES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+
+# After how long what was sent and not acknowledged is given up (tcp(7), tcp_retries2).
+GIVES_UP_SECONDS = 924.6
 
 DATA, FIN, RST, ACK = "data", "fin", "rst", "ack"
 
@@ -59,6 +65,16 @@ class TcpSocket(SimSocket):
         self._flight: collections.deque[tuple[str, bytes]] = collections.deque()
         self._last_arrival = 0.0
         self._stuck = 0
+        self._give_up: Timer | None = None
+        #: What goes wrong with it; None: nothing.
+        self.fate: Fate | None = None
+        #: Whether the other end has vanished without a word: nothing comes, and nothing gets there.
+        self.severed = False
+        # From when on it sends, and reads, again; and whether the next send is waited for.
+        self.sends_at = self.reads_at = 0.0
+        self.corked = False
+        # How much later than the one before the next segment comes, at least.
+        self._gap = 0.0
         self.shut_read = self.shut_write = False
         self._fin_sent = self.fin_received = False
         #: Whether the connection is gone.
@@ -130,6 +146,8 @@ class TcpSocket(SimSocket):
             fail(errno.EMFILE)
         if not self.waiting:
             fail(errno.EAGAIN)
+        if self.network.faults is not None and (short_of := tcp_faults.shortage(self)):
+            fail(short_of)
         child = self.waiting.popleft()
         child.fd = self.host.open(child)
         assert child.peer is not None
@@ -162,6 +180,9 @@ class TcpSocket(SimSocket):
         self.peer = self._name(host, port)
         self.connecting = True
         self.link = self.network.link(self.host, target)
+        if self.network.faults is not None:
+            tcp_faults.afflict(self, f"{self.host.name}.{self.host.connects}>", connects=True)
+            self.host.connects += 1
         self._send_syn(target, 0)
         return errno.EINPROGRESS
 
@@ -187,11 +208,15 @@ class TcpSocket(SimSocket):
         """A SYN arrives. False: it is dropped."""
         assert self.peer is not None
         back = self.network.link(target, self.host)
-        listener = self._listener_on(target)
+        listener, fate = self._listener_on(target), self.fate
+        if listener is not None and fate is not None and tcp_faults.refuses(fate):
+            listener = None
         if listener is None:
             self._after(back.delay(0), lambda: self._fail_connect(errno.ECONNREFUSED))
             return True
         if len(listener.waiting) > (listener.backlog or 0):
+            return False
+        if fate is not None and fate.backlog is not None and fate.backlog.strikes():
             return False
         child = TcpSocket(target, int(self.family))
         child.rcvbuf, child.sndbuf = listener.rcvbuf, listener.sndbuf
@@ -199,6 +224,8 @@ class TcpSocket(SimSocket):
         child.local, child.peer, child.link = self.peer, self.local, back
         child.far, self.far = self, child
         child.connected = True
+        if fate is not None:
+            tcp_faults.afflict(child, f"{fate.subject[:-1]}<", connects=False)
         self._after(back.delay(0), lambda: self._established(listener, child))
         return True
 
@@ -247,6 +274,11 @@ class TcpSocket(SimSocket):
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         self.check_open()
+        if self.fate is not None:
+            if self.reads_at > self.network.now and not self._error:
+                fail(errno.EAGAIN)
+            if self._in and not flags:
+                size = tcp_faults.readable_part(self, self.fate, size)
         if self._in:
             return self._take(size, bool(flags & socket.MSG_PEEK))
         if self._error:
@@ -307,6 +339,8 @@ class TcpSocket(SimSocket):
         if room <= 0 and len(view):
             fail(errno.EAGAIN)
         size = min(len(view), room)
+        if self.fate is not None and size:
+            size = tcp_faults.sendable_part(self, self.fate, size)
         if size:
             self._out.append(memoryview(bytes(view[:size])))
             self._out_size += size
@@ -319,14 +353,21 @@ class TcpSocket(SimSocket):
 
     def _push(self) -> None:
         """Send what may be sent."""
-        far = self.far
+        far, fate = self.far, self.fate
         assert far is not None
+        if self.sends_at > self.network.now:
+            return
         while self._out:
             window = far.rcvbuf // 2 - far.in_size - self._unacked
             if window <= 0:
                 return
             first = self._out[0]
             size = min(len(first), window, MSS)
+            gap = 0.0
+            if fate is not None:
+                size, gap = tcp_faults.segment(self, fate, size)
+                if not size:
+                    return
             if size == len(first):
                 self._out.popleft()
             else:
@@ -334,6 +375,7 @@ class TcpSocket(SimSocket):
             self._out_size -= size
             self._unacked += size
             self._transmit(DATA, bytes(first[:size]))
+            self._gap = gap
         if self.shut_write and not self._fin_sent:
             self._fin_sent = True
             self._transmit(FIN)
@@ -343,7 +385,16 @@ class TcpSocket(SimSocket):
         assert link is not None
         assert self.far is not None
         self.network.note(self.host.name, what, link.to, len(data))
+        if self.severed:
+            self._count_on_answer()
+            return
         delay = link.delay(len(data))
+        if self.fate is not None:
+            if self.fate.jitter is not None:
+                delay += self.fate.jitter.next()
+            if self._gap:
+                delay = max(delay, self._last_arrival + self._gap - self.network.now)
+                self._gap = 0.0
         if not delay and link.up and not self._flight:
             self.far.receive(what, data)
             return
@@ -359,6 +410,7 @@ class TcpSocket(SimSocket):
         if not self._flight:
             return
         if not link.up:
+            self._count_on_answer()
             self._stuck += 1
             link.when_up(self._repeat)
             return
@@ -367,6 +419,9 @@ class TcpSocket(SimSocket):
     def _repeat(self) -> None:
         assert self.link is not None
         stuck, self._stuck = self._stuck, 0
+        if self._give_up is not None:
+            self.network.cancel(self._give_up)
+            self._give_up = None
         when = self._last_arrival = max(self.network.now + self.link.delay(0), self._last_arrival)
         for _ in range(stuck):
             self.network.at(when, self._arrive)
@@ -467,6 +522,41 @@ class TcpSocket(SimSocket):
         self._out.clear()
         self._out_size = 0
 
+    def _count_on_answer(self) -> None:
+        """Something was sent that is not answered: that can go on for only so long."""
+        if self._give_up is None:
+            self._give_up = self.network.after(GIVES_UP_SECONDS, self.time_out)
+
+    def time_out(self) -> None:
+        """The other end has not answered for too long."""
+        self._lose(errno.ETIMEDOUT)
+
+    def break_off(self) -> None:
+        """Something on the way has reset the connection: both ends lose it, and what is on its
+        way."""
+        for end in (self, self.far):
+            if end is not None:
+                end._flight.clear()
+                end._stuck = 0
+                end._lose(errno.ECONNRESET)
+
+    def sever(self) -> None:
+        """From now on nothing gets from one end to the other, and neither is told."""
+        for end in (self, self.far):
+            if end is not None:
+                end.severed = True
+                if end._flight:
+                    end._flight.clear()
+                    end._stuck = 0
+                    end._count_on_answer()
+                tcp_faults.watch_over(end)
+
+    def push_on(self) -> None:
+        """Send what was kept, if it is time."""
+        if not self.dead and self._out:
+            self.corked = False
+            self._push()
+
     def take_error(self) -> int:
         code, self._error = self._error, 0
         return code
@@ -487,7 +577,9 @@ class TcpSocket(SimSocket):
             mask |= ERROR
         if self.dead or not self.connected:
             return mask | HANGUP | WRITABLE | (READABLE if self.connected or self._error else 0)
-        if self._in or self.fin_received or self.shut_read:
+        if (self._in or self.fin_received or self.shut_read) and (
+            self.reads_at <= self.network.now
+        ):
             mask |= READABLE
         if self.shut_write:
             mask |= WRITABLE
