@@ -400,10 +400,11 @@ class ServeOptions:
 
     def __post_init__(self) -> None:
         given_bind = self.bind
+        usual = _parsed_defaults()
         for name, default in DEFAULTS.items():
             given = getattr(self, name)
-            if given is not None or name not in OPTIONAL:
-                value = _parsed_default(name) if given is default else _parsed(name, given)
+            value = usual[name] if given is default else _parsed(name, given)
+            if value is not given:
                 object.__setattr__(self, name, value)
         self._bind_host_and_port(given_bind is not DEFAULTS["bind"])
         if self.production:
@@ -436,6 +437,8 @@ class ServeOptions:
 
 def _parsed(name: str, given: Any) -> Any:
     """The value of the option `name`. Raises `UsageError`, which names it."""
+    if given is None and name in OPTIONAL:
+        return None
     spec = OPTIONS[name]
     try:
         if not spec.many:
@@ -450,8 +453,8 @@ def _parsed(name: str, given: Any) -> Any:
 
 
 @functools.cache
-def _parsed_default(name: str) -> Any:
-    return _parsed(name, DEFAULTS[name])
+def _parsed_defaults() -> dict[str, Any]:
+    return {name: _parsed(name, default) for name, default in DEFAULTS.items()}
 
 
 OPTIONS: dict[str, Option] = {

@@ -15,6 +15,7 @@ Each connection has exactly one `connection_opened` and one `connection_closed`.
 from __future__ import annotations
 
 import enum
+import functools
 import inspect
 import logging
 from collections.abc import Collection, Sequence
@@ -248,7 +249,7 @@ def check_events(events: object) -> None:
         return
     if not isinstance(events, Events):
         raise WrongType(f"events= takes an object of a class made from Events, not {events!r}")
-    for name in _heard(events):
+    for name in () if isinstance(events, EventGroup) else _DO_NOTHING:
         if inspect.iscoroutinefunction(getattr(events, name)):
             raise WrongType(
                 f"{type(events).__name__}.{name} is async, and would never run: events are told "
@@ -270,28 +271,31 @@ class EventGroup(Events):
     """
 
     def __init__(self, *listeners: Events, without: Collection[str] = ()) -> None:
-        # Most listeners want to know little; one that does not override the event is not called,
-        # and a group where nobody does keeps the method that does nothing.
-        methods: dict[str, list[Any]] = {}
-        for each in listeners:
-            for name in _heard(each):
-                methods.setdefault(name, []).append(getattr(each, name))
-        for name, several in methods.items():
-            if name not in without:
-                setattr(self, name, _to_each(several))
+        self._listeners = listeners
+        self._without = without
 
-
-def _heard(listener: Events) -> list[str]:
-    """The events that `listener` does not leave to the methods that do nothing."""
-    kind, own = type(listener), getattr(listener, "__dict__", ())
-    return [
-        name
-        for name, does_nothing in _DO_NOTHING.items()
-        if getattr(kind, name) is not does_nothing or name in own
-    ]
+    def _method(self, name: str) -> Any:
+        """What emits the event `name`. It is made when it is first asked for: most never are."""
+        # Most listeners want to know little; one that does not override the event is not called.
+        nothing = _DO_NOTHING[name], _to_nobody
+        methods = [
+            method
+            for each in (() if name in self._without else self._listeners)
+            if getattr(method := getattr(each, name), "__func__", method) not in nothing
+        ]
+        return _to_each(methods) if methods else _to_nobody
 
 
 _DO_NOTHING = {name: each for name, each in vars(Events).items() if not name.startswith("_")}
+
+for _name in _DO_NOTHING:
+    _made = functools.cached_property(functools.partial(EventGroup._method, name=_name))
+    _made.__set_name__(EventGroup, _name)
+    setattr(EventGroup, _name, _made)
+
+
+def _to_nobody(*event: Any) -> None:
+    pass
 
 
 def _to_each(methods: Sequence[Any]) -> Any:
