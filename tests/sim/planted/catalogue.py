@@ -24,19 +24,19 @@ class Planted:
     check: str = "echo"
 
 
-def _handler(name: str, says: str) -> Planted:
-    return Planted(name, "handler", says, (), f"{_HANDLERS}:{name}")
+def _handler(name: str, says: str, check: str = "echo") -> Planted:
+    return Planted(name, "handler", says, (), f"{_HANDLERS}:{name}", check)
 
 
 HANDLERS = (
-    _handler("answers_a_part_twice", "half a line is answered twice"),
+    _handler("answers_a_part_twice", "half a line is answered twice", "lines"),
     _handler("loses_the_last_line", "what ends without a newline gets no answer"),
     _handler("answers_with_another_message", "clients share a variable across an await"),
-    _handler("has_one_buffer_for_all", "clients share a buffer"),
+    _handler("has_one_buffer_for_all", "clients share a buffer", "lines"),
     _handler("forgets_to_close", "a connection of its own stays open"),
     _handler("swallows_its_cancellation", "it does not end when it is cancelled"),
     _handler("answers_out_of_order", "short messages overtake long ones"),
-    _handler("misses_a_newline", "a newline that comes first in a chunk is not seen"),
+    _handler("misses_a_newline", "a newline that comes first in a chunk is not seen", "lines"),
     _handler("waits_after_the_end", "a half-close is not answered by an end"),
     _handler("leaks_a_task", "a task for each client never ends"),
 )
@@ -239,6 +239,7 @@ HISTORY = (
             "        return lost\n",
         ),
         handler="lines",
+        check="lines",
     ),
     _again(
         "a_drain_ends_all_limits",
@@ -269,6 +270,7 @@ HISTORY = (
             "    return error is lost\n",
         ),
         handler="lines",
+        check="lines",
     ),
     _again(
         "a_handler_that_drains_waits_for_itself",

@@ -87,6 +87,8 @@ class ServerRecord:
     figures: dict[str, object] = field(default_factory=dict)
     #: What `Server.aborted` says at the end.
     aborted: int = 0
+    #: What it has ended with, if that was an error.
+    failed: BaseException | None = None
 
 
 @dataclass
@@ -118,6 +120,8 @@ class ClientRecord:
     unsent: OSError | None = None
     #: Whether it received all the time, and as fast as it could, until the end.
     keeps_reading: bool = True
+    #: Whether it received whenever an answer was due.
+    awaits: bool = True
 
     def __str__(self) -> str:
         return f"client {self.name}"

@@ -1,0 +1,179 @@
+"""Oracles of what arrives: the right bytes, in order, and none of them lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from anysock.sim.oracles.records import ClientRecord, History, Served
+from anysock.telemetry.events import CloseReason
+
+# What fits into the smallest window that a simulated peer has, and so is on its way at once.
+_ON_ITS_WAY = 1_152
+
+# Seconds for which a server that closes waits for a peer that still sends: see
+# `engines.posix.streams`.
+_LINGER = 1.0
+
+
+def bytes_are_right(history: History) -> Iterator[str]:
+    """What a client has received is how the answer to what it has sent begins.
+
+    Takes for granted that the server's record has `answers`.
+    """
+    for server, _, client in history.pairs:
+        if server.answers is None:
+            continue
+        wanted = server.answers(bytes(client.sent))
+        if not wanted.startswith(client.received):
+            at = _first_difference(client.received, wanted)
+            yield (
+                f"{client} received wrong bytes at {at}: {_cut(client.received, at)}, "
+                f"not {_cut(wanted, at)}"
+            )
+
+
+def no_byte_from_nowhere(history: History) -> Iterator[str]:
+    """Nobody has received more than the other end has sent."""
+    for _, served, client in history.pairs:
+        if served.received > len(client.sent):
+            yield (
+                f"the server received {served.received} bytes of {client}, "
+                f"which sent {len(client.sent)}"
+            )
+        if len(client.received) > served.sent:
+            yield (
+                f"{client} received {len(client.received)} bytes of the server, "
+                f"which sent {served.sent}"
+            )
+
+
+def nothing_answered_is_lost(history: History) -> Iterator[str]:
+    """What the server has sent before a graceful end has arrived at a client that went on reading
+    until it met the end, be that a reset.
+
+    Takes for granted that the client's record says truly whether it `keeps_reading`. A reset by a
+    disturbance excuses a loss; so does one that a client causes which is still sending when the
+    server closes, if more was under way than it could take within the linger.
+    """
+    for server, served, client in history.pairs:
+        lost = served.sent - len(client.received)
+        if lost <= 0 or client.ended is None or not client.keeps_reading:
+            continue
+        if served.aborted or served.reason in (None, CloseReason.LOST):
+            continue
+        if history.killed(client.host, server.host):
+            continue
+        if client.end is not None:
+            late = client.ended - _LINGER - 4 * history.latency
+            slow = history.held_up(client.host, server.host, since=late, until=client.ended)
+            if slow or lost > _ON_ITS_WAY or 4 * history.latency > _LINGER:
+                continue
+        yield (
+            f"{client} has lost {lost} of the {served.sent} bytes that were sent to it: the server "
+            f"says {_reason(served)}, it met {_end(client)}"
+        )
+
+
+def what_ends_well_is_complete(history: History) -> Iterator[str]:
+    """A client that has ended its stream, and got the end of the stream from a server that says
+    ``DONE``, has the answer to all that it has sent.
+
+    Takes for granted that the server's record has `answers`.
+    """
+    for server, served, client in history.pairs:
+        if server.answers is None or served.reason is not CloseReason.DONE or served.aborted:
+            continue
+        if client.half_closed is None or client.unsent or not client.end_of_stream:
+            continue
+        wanted = server.answers(bytes(client.sent))
+        if client.received != wanted:
+            yield (
+                f"{client} ended its stream, and got {len(client.received)} bytes and a good end "
+                f"where {len(wanted)} were due"
+            )
+
+
+def an_abort_is_no_good_end(history: History) -> Iterator[str]:
+    """A client whose connection was aborted is not told that the stream has ended well.
+
+    An abort may come when all was sent, and the end of the stream too: so the end that the client
+    met must be the later one.
+    """
+    for server, served, client in history.pairs:
+        if not (served.aborted and client.end_of_stream) or served.closed is None:
+            continue
+        assert client.ended is not None
+        if client.ended < served.closed + history.latency - 1e-9:
+            continue
+        complete = len(client.received) == served.sent and (
+            server.answers is None or client.received == server.answers(bytes(client.sent))
+        )
+        if not complete:
+            yield (
+                f"{client} was told of a good end of the stream after {len(client.received)} "
+                f"bytes, though the server aborted it ({_reason(served)})"
+            )
+
+
+def resets_are_explained(history: History) -> Iterator[str]:
+    """A client that was reset was aborted by the server, or reset by a disturbance, or had sent
+    more than the server received, or had not been accepted when the server's time was over.
+    """
+    known = {id(client): (server, served) for server, served, client in history.pairs}
+    for client in history.clients:
+        if client.end is None or client.ended is None or client.aborted is not None:
+            continue
+        found = known.get(id(client))
+        if found is None:
+            if client.connected is not None and not _never_accepted(history, client):
+                yield f"{client} was reset, and no server knows of it"
+            continue
+        server, served = found
+        if served.aborted or history.killed(client.host, server.host):
+            continue
+        if len(client.sent) > served.received:
+            continue  # what comes after a close is answered by a reset
+        yield (
+            f"{client} met {_end(client)}, though it had sent nothing that the server did not "
+            f"receive, and the server says {_reason(served)}"
+        )
+
+
+def _never_accepted(history: History, client: ClientRecord) -> bool:
+    """Whether there is a reason why a client that was connected was accepted by no server."""
+    assert client.ended is not None
+    if history.killed(client.host):
+        return True
+    for server in history.servers:
+        if history.killed(client.host, server.host):
+            return True
+        # Its time in the backlog was over with the drain; or it knocked when that was closing.
+        if server.drain_began is None or client.connected is None:
+            continue
+        deadline = server.drain_began + server.drain_seconds
+        if client.ended >= deadline - 0.1:
+            return True
+        if client.connected >= server.drain_began - 0.1 - 2 * history.latency:
+            return True
+    return False
+
+
+def _reason(served: Served) -> str:
+    told = "nothing" if served.reason is None else served.reason.name
+    return f"{told} ({served.error})" if served.error is not None else told
+
+
+def _end(client: ClientRecord) -> str:
+    return "the end of the stream" if client.end is None else f"{client.end!r}"
+
+
+def _first_difference(one: bytes | bytearray, other: bytes | bytearray) -> int:
+    for at, (left, right) in enumerate(zip(one, other, strict=False)):
+        if left != right:
+            return at
+    return min(len(one), len(other))
+
+
+def _cut(data: bytes | bytearray, at: int) -> str:
+    shown = bytes(data[at : at + 12])
+    return f"{shown!r}…" if len(data) > at + 12 else repr(shown)

@@ -1,0 +1,183 @@
+"""Oracles of time: nobody waits longer than need be, and what must end does end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from anysock.server.ending import CLEAN_UP_SECONDS
+from anysock.sim.oracles.limits import AT_ONCE, is_sending, was_admitted
+from anysock.sim.oracles.reasons import DRAIN_TOLD_LATE
+from anysock.sim.oracles.records import ClientRecord, History, Served, ServerRecord
+from anysock.telemetry.events import CloseReason
+
+# Connections a second, from which on the option ``accept_rate`` makes nobody wait for long.
+FAST = 1000.0
+
+# Seconds that an answer may take in which nothing holds up anybody.
+ANSWER_SECONDS = 2.0
+
+# How many times a segment may have to cross the network before the next piece of an answer is
+# there, where buffers are small.
+CROSSINGS = 10
+
+# A connection that has been at rest for so long before the deadline of a drain should have ended.
+AT_REST = 1.0
+
+
+def who_waits_for_room_comes_in(history: History) -> Iterator[str]:
+    """A client that is connected is accepted at once when the server has room.
+
+    Where ``accept_rate`` makes clients wait as well, nobody is judged; nor who was held up, or has
+    met a shortage of descriptors.
+    """
+    for server in history.servers:
+        rate = server.options.accept_rate
+        if server.options.overflow == "close" or (rate is not None and rate < FAST):
+            continue
+        most = server.options.max_connections or math.inf
+        pairs = [(each, client) for of, each, client in history.pairs if of is server]
+        changes = sorted(_changes(server))
+        for served, client in pairs:
+            if client.connected is None or not was_admitted(served):
+                continue
+            since = max(client.connected + history.latency, _last_full(changes, served, most))
+            waited = served.accepted - since
+            if waited <= AT_ONCE + history.latency:
+                continue
+            if history.held_up(client.host, server.host, since=since, until=served.accepted):
+                continue
+            if any(since - AT_ONCE <= when <= served.accepted for when, _ in server.accept_errors):
+                continue
+            yield f"{client} waited for {waited:.3f} s though there was room"
+
+
+def _changes(server: ServerRecord) -> Iterator[tuple[float, int]]:
+    """When how many more, or fewer, were open."""
+    for served in server.connections:
+        if was_admitted(served):
+            yield served.accepted, 1
+            if served.closed is not None:
+                yield served.closed, -1
+
+
+def _last_full(changes: list[tuple[float, int]], served: Served, most: float) -> float:
+    """When the server was last full before it accepted this one."""
+    number, full = 0, -math.inf
+    for when, change in changes:
+        if when > served.accepted or (when == served.accepted and change > 0):
+            break
+        if number >= most:
+            full = when
+        number += change
+    return full
+
+
+def answers_come_in_time(history: History) -> Iterator[str]:
+    """What is due to a client arrives, and the end of the stream after it.
+
+    Judges clients that receive whenever something is due (`ClientRecord.awaits`), of servers whose
+    record has `answers_at_once`; not where a rate is limited, or somebody was held up.
+    """
+    for server, served, client in history.pairs:
+        if server.answers_at_once is None or not client.awaits or served.opened is None:
+            continue
+        if server.options.rate_limit is not None:
+            continue
+        patience = ANSWER_SECONDS + CROSSINGS * history.latency
+        over = min(
+            each
+            for each in (client.ended, client.closed, client.aborted, history.ended)
+            if each is not None
+        )
+        received, times = 0, [*client.receives, (over, len(client.received))]
+        last = served.opened
+        for when, total in times:
+            asked = _asked(client, when)
+            began = max(last, asked)
+            if when - began > patience and not _excused(history, server, client, began, when):
+                due = _due(server, client, began)
+                if due > received:
+                    yield (
+                        f"{client} waited for {when - began:.3f} s for an answer: it had "
+                        f"{received} of {due} bytes"
+                    )
+                    break
+                if client.half_closed is not None and client.half_closed <= began:
+                    yield (
+                        f"{client} waited for {when - began:.3f} s for the end, when it had "
+                        "ended its stream"
+                    )
+                    break
+            last, received = when, total
+
+
+def _asked(client: ClientRecord, before: float) -> float:
+    """When the client last sent something before that time, be it the end of its stream."""
+    times = [when for when, _ in client.sends if when < before]
+    if client.half_closed is not None and client.half_closed < before:
+        times.append(client.half_closed)
+    return max(times, default=0.0)
+
+
+def _due(server: ServerRecord, client: ClientRecord, at: float) -> int:
+    sent = max((total for when, total in client.sends if when <= at), default=0)
+    assert server.answers_at_once is not None
+    due = len(server.answers_at_once(bytes(client.sent[:sent])))
+    most = server.options.max_bytes
+    return due if most is None else min(due, most)
+
+
+def _excused(
+    history: History, server: ServerRecord, client: ClientRecord, since: float, until: float
+) -> bool:
+    return history.held_up(client.host, server.host, since=since, until=until)
+
+
+def drains_end_in_time(history: History) -> Iterator[str]:
+    """A drain is over at its deadline, and the time after it that handlers have to clean up."""
+    for server in history.servers:
+        if server.drain_began is None:
+            continue
+        latest = server.drain_began + server.drain_seconds + CLEAN_UP_SECONDS + AT_ONCE
+        over = history.ended if server.drained is None else server.drained
+        if over <= latest:
+            continue
+        if history.held_up(server.host, since=server.drain_began, until=over):
+            continue
+        told = "is not over" if server.drained is None else "was over"
+        yield (
+            f"the drain on {server.host} {told} after {over - server.drain_began:.3f} s, and had "
+            f"{server.drain_seconds:g} s"
+        )
+
+
+def a_drain_ends_who_is_at_rest(history: History) -> Iterator[str]:
+    """Whom a drain has aborted was not at rest: something had moved shortly before, or the handler
+    had something to send.
+
+    Takes for granted that the server's record has `answers_at_once`.
+    """
+    for server, served, client in history.pairs:
+        if served.reason is not CloseReason.ABORTED or not was_admitted(served):
+            continue
+        if server.drain_began is None or served.closed is None or server.answers_at_once is None:
+            continue
+        deadline = server.drain_began + server.drain_seconds
+        if served.closed < deadline - DRAIN_TOLD_LATE:
+            continue
+        moved = [
+            each
+            for each in (served.opened, served.taken_at, served.acknowledged_at)
+            if each is not None
+        ]
+        if not moved or max(moved) > deadline - AT_REST:
+            continue
+        if is_sending(server, served, client) or server.drain_began > deadline - AT_REST:
+            continue
+        if history.held_up(server.host, since=deadline - 2 * AT_REST, until=deadline):
+            continue
+        yield (
+            f"{client} was aborted at the end of the drain, and had been at rest for "
+            f"{deadline - max(moved):.3f} s"
+        )
