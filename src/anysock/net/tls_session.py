@@ -41,9 +41,9 @@ _MAX_SHOWN = 20
 class TlsSession:
     """One end of a TLS connection, without a socket: bytes in, bytes out.
 
-    `feed` it what the network brings; after every other call, send what `take_output` returns. Its
-    memory is bounded by what it was fed, plus 16 KiB for each call; its work by `RECORDS_IN_A_ROW`
-    for each call (see `behind`).
+    `feed` it what the network brings; send what `encrypt` returns, and after every other call what
+    `take_output` returns. Its memory is bounded by what it was fed, plus 16 KiB for each call; its
+    work by `RECORDS_IN_A_ROW` for each call (see `behind`).
 
     Raises `TlsError` when the peer, or an attacker on the way, breaks the protocol; `take_output`
     may then return an alert for the peer. It can be used from several threads. `hostname` is the
@@ -158,15 +158,14 @@ class TlsSession:
     def take_output(self) -> bytes:
         """All that is to go to the network now."""
         with self._lock:
-            data = self._outgoing.read()
-        if not self._first_sent:
-            self._first_sent = data[:_MAX_SHOWN]
-        return data
+            return self._take()
 
     @property
     def output_pending(self) -> int:
-        """How many bytes `take_output` would return."""
-        return self._outgoing.pending
+        """How many bytes `take_output` would return. What `encrypt` makes is not among them, though
+        another thread be within it: who receives must not wait for the peer to read that."""
+        with self._lock:
+            return self._outgoing.pending
 
     @property
     def behind(self) -> bool:
@@ -248,14 +247,15 @@ class TlsSession:
                 self._check_cut_off()
             return None
 
-    def encrypt(self, data: Data) -> None:
-        """Encrypt `data`, at most 16 KiB, for `take_output`."""
+    def encrypt(self, data: Data) -> bytes:
+        """Encrypt `data`, at most 16 KiB. Returns all that is to go to the network now."""
         with self._lock:
             self._check()
             try:
                 self._tls.write(data)
             except ssl.SSLError as error:
                 raise self._failed(error) from None
+            return self._take()
 
     def shut_down(self) -> None:
         """Tell the peer that no more will be sent: close_notify. Receiving goes on.
@@ -285,6 +285,12 @@ class TlsSession:
             self._failure = error
 
     # -- within ----------------------------------------------------------------------------------
+
+    def _take(self) -> bytes:
+        data = self._outgoing.read()
+        if not self._first_sent:
+            self._first_sent = data[:_MAX_SHOWN]
+        return data
 
     def _give_more(self) -> bool:
         """Hand OpenSSL the next record of what has come, or what there is of it. False when that

@@ -235,13 +235,9 @@ class TlsStream(WrappedStream):
 
     def _encrypt(self, piece: memoryview) -> bytes:
         if len(piece) <= RECORD:
-            self._session.encrypt(piece)
-            return self._session.take_output()
-        records = []
-        for start in range(0, len(piece), RECORD):
-            self._session.encrypt(piece[start : start + RECORD])
-            records.append(self._session.take_output())
-        return b"".join(records)
+            return self._session.encrypt(piece)
+        starts = range(0, len(piece), RECORD)
+        return b"".join([self._session.encrypt(piece[at : at + RECORD]) for at in starts])
 
     async def _let_others_run(self) -> None:
         self._ops_left = _OPS_BEFORE_YIELD
