@@ -31,11 +31,11 @@ from anysock.server.session import Session
 from anysock.server.time_limits import TimeLimits
 from anysock.streams.connection import Connection
 from tests.no_socket import NoSocket
-from tests.virtual import VirtualEngine
+from tests.simulation import run_exactly
 
 
 def run(main: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-    return VirtualEngine().run(main())
+    return run_exactly(main())
 
 
 class Wire(NoSocket):

@@ -17,8 +17,8 @@ from anysock.server.housekeeping import (
     most_held,
 )
 from anysock.telemetry.events import CloseReason
+from tests.simulation import exact_engine, run_exactly
 from tests.told import Told
-from tests.virtual import VirtualEngine
 
 
 def test_what_fails_is_told_and_tried_again():
@@ -35,7 +35,7 @@ def test_what_fails_is_told_and_tried_again():
         await current_engine().sleep(60)
         house.end()
 
-    VirtualEngine().run(main())
+    run_exactly(main())
     assert len(calls) == 30, "until it came to its end"
     # About once a second, and with the number of those that were not told.
     failures = told.of("housekeeping_failed")
@@ -84,7 +84,7 @@ def watch(clients: list[Any], most: int, used: int | None = None, seconds: float
         await current_engine().sleep(seconds)
         house.end()
 
-    engine = VirtualEngine()
+    engine = exact_engine()
     engine.machine = Mock(**{"resident.return_value": used})
     engine.run(main())
 

@@ -23,7 +23,7 @@ from anysock.streams.connection import Connection
 from anysock.telemetry.counters import Counters
 from anysock.telemetry.events import CloseReason, EventGroup, Events
 from tests.no_socket import NoSocket
-from tests.virtual import VirtualEngine
+from tests.simulation import run_exactly
 
 BINDING = Binding("127.0.0.1:0")
 PEER = ("192.0.2.1", 5000)
@@ -130,7 +130,7 @@ async def echo(connection: Connection) -> None:
 
 
 def within(main: Callable[[], Any]) -> None:
-    VirtualEngine().run(main())
+    run_exactly(main())
 
 
 def test_each_connection_is_told_of_once_and_leaves_nothing_behind():
