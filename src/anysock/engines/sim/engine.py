@@ -13,6 +13,7 @@ from anysock.engines.sim.host import Host
 from anysock.engines.sim.network import Network
 from anysock.engines.sim.poller import SimPoller
 from anysock.engines.sim.relinked import NonblockingEngine
+from anysock.engines.sim.schedules import schedule
 
 T = TypeVar("T")
 
@@ -44,6 +45,9 @@ class SimEngine(Base):
             super().__init__(self.poller, self.network.look)
         finally:
             here.current = before
+        faults = self.network.faults
+        if faults is not None and (kind := faults.kinds.get("schedule")) is not None:
+            schedule(self._kernel, kind, host.name)
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         self.poller.drives = True
@@ -120,4 +124,4 @@ class SimEngine(Base):
         return True
 
     def time(self) -> float:
-        return system.EPOCH + self.network.look() + self.host.clock_offset
+        return system.EPOCH + self.network.look() + self.host.clock_error()

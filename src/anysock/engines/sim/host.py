@@ -9,6 +9,7 @@ from typing import Any
 
 from anysock.engines.running import become
 from anysock.engines.sim import here
+from anysock.engines.sim.host_faults import Process, faults_of_host
 from anysock.engines.sim.network import Network
 from anysock.loop.timers import Timer
 
@@ -50,6 +51,9 @@ class Host:
         self.short_until = 0.0
         #: The `engine.SimEngine` that runs on it; None: nothing does.
         self.engine: Any = None
+        #: What a fault crashes, and starts again; None: nothing that can be.
+        self.process: Process | None = None
+        self.faults = faults_of_host(network.faults, network, name)
         self._free: list[int] = []
         self._next_port = FIRST_PORT
         self._wake: Timer | None = None
@@ -85,6 +89,14 @@ class Host:
                 return port
         raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
+    # -- its clock -------------------------------------------------------------------------------
+
+    def clock_error(self) -> float:
+        """By how many seconds its wall clock is off, now that it is looked at."""
+        if self.faults is not None:
+            self.clock_offset += self.faults.clock_jump()
+        return self.clock_offset
+
     # -- its loop --------------------------------------------------------------------------------
 
     def enter(self) -> None:
@@ -100,9 +112,14 @@ class Host:
         """One iteration of its loop; then it says when it wants the next."""
         if self.engine is None or self.stalled:
             return
+        faults = self.faults
+        if faults is not None and not faults.may_turn(self.process, self._busy):
+            return
         self.enter()
         self.engine.watch.iterate()
         self.plan()
+        if faults is not None:
+            faults.has_turned(self._busy)
 
     def plan(self) -> None:
         """Be turned again when there is something to do: at once, or with the next timer."""

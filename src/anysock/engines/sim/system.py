@@ -200,7 +200,7 @@ def _monotonic() -> float:
 
 def _time() -> float:
     host = here()
-    now: float = EPOCH + host.network.look() + host.clock_offset
+    now: float = EPOCH + host.network.look() + host.clock_error()
     return now
 
 
