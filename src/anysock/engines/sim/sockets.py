@@ -17,6 +17,8 @@ LEAST_RCVBUF = 2_304
 LEAST_SNDBUF = 4_608
 MOST_BUF = 425_984
 
+AF, KIND = socket.AddressFamily, socket.SocketKind
+
 READABLE, WRITABLE, ERROR, HANGUP = 1, 4, 8, 16
 
 
@@ -40,8 +42,9 @@ class SimSocket:
 
     def __init__(self, host: Host, family: int, type_: int) -> None:
         self.host = host
-        self.family = socket.AddressFamily(family)
-        self.type = socket.SocketKind(type_)
+        # (To make what they are already would cost more than all the rest.)
+        self.family = family if type(family) is AF else AF(family)
+        self.type = type_ if type(type_) is KIND else KIND(type_)
         self.proto = 0
         self.poller: Looker | None = None
         self.options: dict[tuple[int, int], int] = {}

@@ -15,7 +15,7 @@ import socket as real_socket
 import time as real_time
 import types
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from anysock.engines.sim.here import here
 from anysock.engines.sim.sockets import READABLE, SimSocket, fail
@@ -31,11 +31,11 @@ class StandIn(types.ModuleType):
 
     def __init__(self, real: types.ModuleType, **names: Any) -> None:
         super().__init__(real.__name__)
-        self.__dict__.update(names)
-        self._real = real
+        self.__dict__.update({**vars(real), **names})
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._real, name)
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
 
 
 # -- socket ----------------------------------------------------------------------------------------

@@ -31,6 +31,9 @@ SYN_RETRIES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 # After how long what was sent and not acknowledged is given up (tcp(7), tcp_retries2).
 GIVES_UP_SECONDS = 924.6
 
+# As a plain number: an operation with an enum is a call of Python code.
+PEEK = int(socket.MSG_PEEK)
+
 DATA, FIN, RST, ACK = "data", "fin", "rst", "ack"
 
 Address = tuple[Any, ...]
@@ -218,7 +221,7 @@ class TcpSocket(SimSocket):
             return False
         if fate is not None and fate.backlog is not None and fate.backlog.strikes():
             return False
-        child = TcpSocket(target, int(self.family))
+        child = TcpSocket(target, self.family)
         child.rcvbuf, child.sndbuf = listener.rcvbuf, listener.sndbuf
         child.options = dict(listener.options)
         child.local, child.peer, child.link = self.peer, self.local, back
@@ -280,7 +283,7 @@ class TcpSocket(SimSocket):
             if self._in and not flags:
                 size = tcp_faults.readable_part(self, self.fate, size)
         if self._in:
-            return self._take(size, bool(flags & socket.MSG_PEEK))
+            return self._take(size, bool(flags & PEEK))
         if self._error:
             fail(self.take_error())
         if self.fin_received or self.shut_read or (self.dead and self.connected):
