@@ -148,9 +148,10 @@ class Pair:
     def _stop(self, trouble: Trouble, ways: list[Link]) -> None:
         name = trouble.kind.name
         reason = f"{name} {trouble.number}"
+        lasts = round(trouble.ends - self.network.now, 6)
         for link in ways:
             link.stop(reason)
-            self.network.note(link.source, name, link.to)
+            self.network.note(link.source, name, link.to, lasts)
         self.network.at(trouble.ends, lambda: self._go_on(reason, ways))
 
     def _go_on(self, reason: str, ways: list[Link]) -> None:

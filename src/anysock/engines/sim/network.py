@@ -111,6 +111,11 @@ class Network:
             link = self._links[key] = pair.there
         return link
 
+    @property
+    def links(self) -> Sequence[Link]:
+        """All the ways between hosts that were ever asked for."""
+        return list(self._links.values())
+
     def heal(self) -> None:
         """From now on nothing goes wrong any more. What has, is mended: all links let through what
         was sent on them, and who speaks to a peer that has vanished is told so."""

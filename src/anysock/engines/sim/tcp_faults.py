@@ -21,6 +21,7 @@ class TcpEnd(Protocol):
     host: Host
     network: Network
     fate: Fate | None
+    local: tuple[Any, ...] | None
     peer: tuple[Any, ...] | None
     options: dict[tuple[int, int], int]
     sndbuf: int
@@ -71,7 +72,7 @@ def shortage(listener: TcpEnd) -> int:
             if strikes is not None and (seconds := strikes.pause()):
                 host.short_of = getattr(errno, name.upper())
                 host.short_until = now + seconds
-                listener.network.note(host.name, name)
+                listener.network.note(host.name, name, seconds)
                 return host.short_of
     return 0
 
@@ -103,14 +104,16 @@ def segment(sock: TcpEnd, fate: Fate, size: int) -> tuple[int, float]:
     next may come; 0 bytes: none is sent now."""
     network = sock.network
     if fate.reset is not None and not sock.severed and fate.reset.strikes():
-        network.note(sock.host.name, "reset", sock.peer)
+        network.note(sock.host.name, "reset", sock.peer, sock.local)
         sock.break_off()
         return 0, 0.0
     if fate.half_open is not None and not sock.severed and fate.half_open.strikes():
-        network.note(sock.host.name, "half-open", sock.peer)
+        network.note(sock.host.name, "half-open", sock.peer, sock.local)
         sock.sever()
         network.severed.append(sock)
     seconds = fate.zero_window.pause() if fate.zero_window is not None else 0.0
+    if seconds:
+        network.note(sock.host.name, "zero-window", sock.peer, sock.local, seconds)
     if not seconds and fate.merge is not None and not sock.shut_write:
         seconds = fate.merge.pause()
         sock.corked = seconds > 0

@@ -61,11 +61,11 @@ def nothing_answered_is_lost(history: History) -> Iterator[str]:
             continue
         if served.aborted or served.reason in (None, CloseReason.LOST):
             continue
-        if history.killed(client.host, server.host):
+        if history.killed(server, client):
             continue
         if client.end is not None:
             late = client.ended - _LINGER - 4 * history.latency
-            slow = history.held_up(client.host, server.host, since=late, until=client.ended)
+            slow = history.held_up(server, client, since=late, until=client.ended)
             if slow or lost > _ON_ITS_WAY or 4 * history.latency > _LINGER:
                 continue
         yield (
@@ -129,7 +129,7 @@ def resets_are_explained(history: History) -> Iterator[str]:
                 yield f"{client} was reset, and no server knows of it"
             continue
         server, served = found
-        if served.aborted or history.killed(client.host, server.host):
+        if served.aborted or history.killed(server, client):
             continue
         if len(client.sent) > served.received:
             continue  # what comes after a close is answered by a reset
@@ -142,10 +142,8 @@ def resets_are_explained(history: History) -> Iterator[str]:
 def _never_accepted(history: History, client: ClientRecord) -> bool:
     """Whether there is a reason why a client that was connected was accepted by no server."""
     assert client.ended is not None
-    if history.killed(client.host):
-        return True
     for server in history.servers:
-        if history.killed(client.host, server.host):
+        if history.killed(server, client):
             return True
         # Its time in the backlog was over with the drain; or it knocked when that was closing.
         if server.drain_began is None or client.connected is None:

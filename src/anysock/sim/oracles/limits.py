@@ -85,7 +85,7 @@ def no_faster_than_allowed(history: History) -> Iterator[str]:
         if rate is None or not client.keeps_reading or not client.receives:
             continue
         since, until = client.began, client.receives[-1][0]
-        if history.held_up(client.host, server.host, since=since, until=until):
+        if history.held_up(server, client, since=since, until=until):
             continue
         before, lowest = 0, float("inf")
         for when, total in client.receives:
@@ -133,7 +133,7 @@ def nobody_stays_too_long(history: History) -> Iterator[str]:
         slack = 3 * interval + SETTLE_SECONDS + AT_ONCE + LINGER
         for name, since, limit in _clocks(server, served, client, limits):
             late = closed - since - limit - slack
-            if late > 0 and not history.held_up(server.host, since=since, until=closed):
+            if late > 0 and not history.held_up(server, since=since, until=closed):
                 yield (
                     f"{client}: {name} was met {closed - since:.3f} s after its clock began, and "
                     f"is {limit:g} s"

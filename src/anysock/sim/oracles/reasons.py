@@ -33,9 +33,7 @@ class Case(NamedTuple):
 
     @property
     def killed(self) -> bool:
-        history, host = self.history, self.server.host
-        hosts = (host,) if self.client is None else (host, self.client.host)
-        return history.killed(*hosts, until=self.closed)
+        return self.history.killed(self.server, self.client, until=self.closed)
 
 
 def close_reasons_are_true(history: History) -> Iterator[str]:
@@ -126,11 +124,10 @@ def _idle(case: Case) -> str | None:
 
 
 def _on_hold(case: Case, client: ClientRecord) -> bool:
-    """Whether what the client has sent may have been long on its way."""
-    hosts = {client.host, case.server.host}
-    return any(len(set(each.hosts)) != 1 for each in case.history.between(*hosts)) or any(
-        each.hosts == (client.host,) for each in case.history.between(client.host)
-    )
+    """Whether what the client has sent may have been long on its way. (A server that stands still
+    has it in its sockets.)"""
+    done = case.history.done_to(case.server, client)
+    return any(each.hosts != (case.server.host,) for each in done)
 
 
 def _write_timeout(case: Case) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -26,9 +26,8 @@ class Disturbance(NamedTuple):
     ended: float = math.inf
     #: Whether it ends connections, and does not only make them slow.
     kills: bool = False
-
-    def concerns(self, hosts: Iterable[str]) -> bool:
-        return set(self.hosts) <= set(hosts)
+    #: The addresses of both ends of the one connection that it was done to; empty: all.
+    ends: tuple[SockAddr | None, ...] = ()
 
 
 @dataclass
@@ -183,14 +182,33 @@ class History:
                     found.append((server, served, earlier[0]))
         return found
 
-    def between(self, *hosts: str) -> Iterator[Disturbance]:
-        """What was done to one of `hosts`, or between two of them."""
-        return (each for each in self.disturbances if each.concerns(hosts))
+    def done_to(
+        self, server: ServerRecord, client: ClientRecord | None = None
+    ) -> Iterator[Disturbance]:
+        """What was done to the server's host, to the client's, or between the two."""
+        hosts = {server.host} if client is None else {server.host, client.host}
+        for each in self.disturbances:
+            if hosts.issuperset(each.hosts) and (
+                not each.ends or client is None or client.local in each.ends
+            ):
+                yield each
 
-    def killed(self, *hosts: str, until: float = math.inf) -> bool:
-        """Whether a connection between `hosts` may have been ended by a disturbance."""
-        return any(each.kills and each.began <= until for each in self.between(*hosts))
+    def killed(
+        self, server: ServerRecord, client: ClientRecord | None = None, until: float = math.inf
+    ) -> bool:
+        """Whether a disturbance may have ended the connection."""
+        return any(each.kills and each.began <= until for each in self.done_to(server, client))
 
-    def held_up(self, *hosts: str, since: float, until: float) -> bool:
-        """Whether anything may have made `hosts` slow within this time."""
-        return any(each.began <= until and each.ended >= since for each in self.between(*hosts))
+    def held_up(
+        self,
+        server: ServerRecord,
+        client: ClientRecord | None = None,
+        *,
+        since: float,
+        until: float,
+    ) -> bool:
+        """Whether anything may have made server, client, or what is between, slow within this
+        time."""
+        return any(
+            each.began <= until and each.ended >= since for each in self.done_to(server, client)
+        )

@@ -45,7 +45,7 @@ def who_waits_for_room_comes_in(history: History) -> Iterator[str]:
             waited = served.accepted - since
             if waited <= AT_ONCE + history.latency:
                 continue
-            if history.held_up(client.host, server.host, since=since, until=served.accepted):
+            if history.held_up(server, client, since=since, until=served.accepted):
                 continue
             if any(since - AT_ONCE <= when <= served.accepted for when, _ in server.accept_errors):
                 continue
@@ -131,7 +131,7 @@ def _due(server: ServerRecord, client: ClientRecord, at: float) -> int:
 def _excused(
     history: History, server: ServerRecord, client: ClientRecord, since: float, until: float
 ) -> bool:
-    return history.held_up(client.host, server.host, since=since, until=until)
+    return history.held_up(server, client, since=since, until=until)
 
 
 def drains_end_in_time(history: History) -> Iterator[str]:
@@ -143,7 +143,7 @@ def drains_end_in_time(history: History) -> Iterator[str]:
         over = history.ended if server.drained is None else server.drained
         if over <= latest:
             continue
-        if history.held_up(server.host, since=server.drain_began, until=over):
+        if history.held_up(server, since=server.drain_began, until=over):
             continue
         told = "is not over" if server.drained is None else "was over"
         yield (
@@ -175,7 +175,7 @@ def a_drain_ends_who_is_at_rest(history: History) -> Iterator[str]:
             continue
         if is_sending(server, served, client) or server.drain_began > deadline - AT_REST:
             continue
-        if history.held_up(server.host, since=deadline - 2 * AT_REST, until=deadline):
+        if history.held_up(server, since=deadline - 2 * AT_REST, until=deadline):
             continue
         yield (
             f"{client} was aborted at the end of the drain, and had been at rest for "
