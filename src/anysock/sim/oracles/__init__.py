@@ -3,10 +3,10 @@
 A server tells of itself to a `Ledger`, each client writes down what it did and saw in a `Witness`,
 and what was done to the network and to hosts is a list of `Disturbance`. Together they are a
 `History`, which the oracles judge when it is over. None of them looks into the server. Each yields
-what is wrong, in words, and says in its docstring what it takes for granted.
+what is wrong, in words, and says in its docstring what it takes for granted::
 
->>> history = History(servers=[ledger.close(server)], clients=[witness.record])
->>> assert not list(judge(history))
+    history = History(servers=[ledger.close(server)], clients=[witness.record])
+    assert not list(judge(history))
 """
 
 from __future__ import annotations
