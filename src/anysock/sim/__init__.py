@@ -1,1 +1,50 @@
-"""The real server in a simulated, seeded and hostile network."""
+"""The real server in a simulated, seeded and hostile network. Not imported with ``anysock``.
+
+- `world`, `hosts`, `serving`, `tasks`: a world, what is on it, and one history of it;
+- `checks`, `failure`, `waiting`: what must hold, and what is told when it does not;
+- `sometimes`, `current`: what is rare, made frequent where a history runs;
+- `guards`, `origins`: the real machine is refused within a history.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+# What `sometimes` needs, which programs use outside of simulations, is all that is imported here.
+from anysock.sim.sometimes import sometimes
+
+if TYPE_CHECKING:
+    from anysock.sim.failure import Deadlock, Failure
+    from anysock.sim.guards import RealWorld
+    from anysock.sim.hosts import HostHandle
+    from anysock.sim.tasks import Crashed, HostTask
+    from anysock.sim.world import World
+
+_WHERE = {
+    "Crashed": "tasks",
+    "Deadlock": "failure",
+    "Failure": "failure",
+    "HostHandle": "hosts",
+    "HostTask": "tasks",
+    "RealWorld": "guards",
+    "World": "world",
+}
+
+__all__ = [
+    "Crashed",
+    "Deadlock",
+    "Failure",
+    "HostHandle",
+    "HostTask",
+    "RealWorld",
+    "World",
+    "sometimes",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)

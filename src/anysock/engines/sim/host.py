@@ -105,8 +105,10 @@ class Host:
         become(self.engine)
 
     def has_events(self) -> bool:
-        """Whether a descriptor is ready that a task waits for."""
-        return self.engine is not None and bool(self.engine.poller.has_events())
+        """Whether a descriptor is ready that a task waits for, or a task is ready to run: one that
+        was woken by another host, say."""
+        engine = self.engine
+        return engine is not None and bool(engine.watch._ready or engine.poller.has_events())
 
     def turn(self) -> None:
         """One iteration of its loop; then it says when it wants the next."""

@@ -8,7 +8,7 @@ has, the clock jumps to whatever comes next.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from anysock.engines.sim.chance import Chance
 from anysock.engines.sim.faults import FaultPlan, Faults
@@ -40,7 +40,7 @@ class Member(Protocol):
         ...
 
     def has_events(self) -> bool:
-        """Whether a descriptor is ready that a task waits for."""
+        """Whether its loop has something to do."""
         ...
 
     def turn(self) -> None:
@@ -172,7 +172,7 @@ class Network:
                 when = self._timers.next_deadline()
                 if when is None or when > until:
                     if until == float("inf"):
-                        raise Deadlock(self.who_waits())
+                        self.stuck()
                     self.now = max(self.now, until)
                     return
                 self.now = max(self.now, when)
@@ -193,6 +193,10 @@ class Network:
         host.turn()
         if self.on_step is not None:
             self.on_step()
+
+    def stuck(self) -> NoReturn:
+        """Nothing can ever happen again."""
+        raise Deadlock(self.who_waits())
 
     def who_waits(self) -> str:
         """In words, which tasks wait on which host."""
