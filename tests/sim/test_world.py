@@ -12,7 +12,7 @@ from anysock import sim
 
 
 def run(scenario, seed=1, **options):
-    return sim.World(seed).run(scenario, **options)
+    return sim.World(seed, faults="none").run(scenario, **options)
 
 
 async def ask(address, data):
@@ -357,6 +357,94 @@ def test_what_is_partitioned_waits_until_it_is_healed():
         return await task.join()
 
     assert run(scenario) == b"x\n"
+
+
+def test_who_speaks_to_a_machine_without_power_hears_nothing_and_a_reset_once_it_is_back():
+    async def client(connection, seconds):
+        await anysock.sleep(seconds)
+        await connection.send_all(b"x")
+        return await connection.recv()
+
+    async def scenario(world):
+        server = world.host("server")
+        server.serve("echo")
+
+        async def connects():
+            connections = [await anysock.connect("server:8000") for _ in range(3)]
+            async with connections[0], connections[1], connections[2]:
+                tasks = [
+                    anysock.spawn(client(each, seconds))
+                    for each, seconds in zip(connections, (0, 2, 20), strict=True)
+                ]
+                answers = []
+                for task in tasks:
+                    try:
+                        answers.append((await task.join(), world.now))
+                    except ConnectionResetError:
+                        answers.append((None, world.now))
+                return answers
+
+        task = world.host("client").spawn(connects())
+        world.after(1, lambda: server.crash(power=True))
+        world.after(10, server.restart)
+        return await task.join()
+
+    answers = run(scenario)
+    assert [answer for answer, _ in answers] == [b"x", None, None]
+    assert answers[0][1] < 1
+    assert 10 < answers[1][1] < 20 < answers[2][1] < 21
+
+
+def test_a_link_is_slow_loses_packets_holds_them_and_resets():
+    async def scenario(world):
+        world.host("server").serve("echo")
+        world.host("client")
+        link = world.link("client", "server")
+        link.latency = 0.5
+        took = []
+
+        async def talks():
+            async with await anysock.connect("server:8000") as connection:
+                for _ in range(10):
+                    began = world.now
+                    await connection.send_all(b"x")
+                    await connection.recv()
+                    took.append(world.now - began)
+
+        task = world.host("client").spawn(talks())
+        world.after(4.2, link.hold)
+        world.after(14.2, link.release)
+        world.after(15.7, link.reset)
+        with pytest.raises(ConnectionResetError):
+            await task.join()
+        link.latency, link.drop = 0, 0.5
+        await world.host("client").spawn(talks()).join()
+        return took
+
+    took = run(scenario)
+    slow, lossy = took[:-10], took[-10:]
+    assert slow == pytest.approx([1, 1, 1, 11.2], abs=0.1)
+    assert {round(each, 1) for each in lossy} <= {0.0, 0.2, 0.4}
+    assert len({round(each, 1) for each in lossy}) > 1
+
+
+def test_faults_strike_until_all_is_healed_and_are_counted():
+    async def talks():
+        async with await anysock.connect("server:8000") as connection:
+            for number in range(50):
+                await connection.send_all(b"%d\n" % number)
+                assert await connection.recv_line() == b"%d\n" % number
+
+    async def scenario(world):
+        world.host("server").serve("echo")
+        await world.host("client").spawn(talks()).join()
+        assert world.fired["split"] or world.fired["short"]
+        world.heal()
+        fired = dict(world.fired)
+        await world.host("client").spawn(talks()).join()
+        assert world.fired == fired
+
+    sim.World(3, faults="split=1,short=1").run(scenario)
 
 
 # -- sometimes -------------------------------------------------------------------------------------

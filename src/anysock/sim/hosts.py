@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 from anysock.engines.sim import here
 from anysock.engines.sim.engine import SimEngine
 from anysock.engines.sim.host import Host
+from anysock.engines.sim.links import Link
 from anysock.errors import UsageError
 from anysock.handlers import Handler
 from anysock.options.keywords import ServeKeywords, options_of
@@ -34,6 +35,9 @@ _EVERYWHERE = "tcp://:8000"
 
 # Tasks that wait as long as there is a server: what waits with them is not to be blamed on them.
 _NOT_TOLD = (OUR_TASKS - {"main", "drain"}) | {"server"}
+
+# Why nothing gets through to a machine that is off.
+_DARK = "power"
 
 # Signals that do nothing to a process which does not wait for them (signal(7)).
 _IGNORED = {signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH}
@@ -66,6 +70,9 @@ class HostHandle:
         # The loops of processes that have crashed. What they ran is kept, for else its `finally`
         # blocks would run when Python finds that nobody needs it any more.
         self._abandoned: list[Any] = []
+        self._ended: list[HostServer[Any]] = []
+        # What leads nowhere while the machine is without power.
+        self._dark: list[Link] = []
 
     def __repr__(self) -> str:
         return f"<host {self.name!r}{'' if self.alive else ', crashed'}>"
@@ -129,9 +136,12 @@ class HostHandle:
 
     # -- what may happen to it -------------------------------------------------------------------
 
-    def crash(self) -> None:
+    def crash(self, *, power: bool = False) -> None:
         """Its process dies, as by SIGKILL: no ``finally`` runs. Its system closes what it had open,
         as Linux does: peers see the end of the stream, or a reset where something was unread.
+
+        With `power`, it is the machine that stops: nothing is sent, and what peers send gets no
+        answer before a `restart`, and a reset then.
 
         Does nothing to a host that has crashed already.
         """
@@ -139,15 +149,21 @@ class HostHandle:
             return
         if self.engine.watch.current is not None:
             # It is one of its own tasks that calls this, and ends with it.
-            self.world.network.after(0.0, self.crash)
+            self.world.network.after(0.0, lambda: self.crash(power=power))
             return
-        self.world.network.note(self.name, "crashes")
+        self.world.network.note(self.name, "loses power" if power else "crashes")
         self.alive = False
         self._abandoned.append(self.engine.watch)
         self.host.engine = None
+        self._dark = self._ways() if power else []
+        for way in self._dark:
+            way.stop(_DARK)
         with self._entered():
             for sock in list(self.host.sockets.values()):
-                sock.close()
+                if power:
+                    sock.vanish()
+                else:
+                    sock.close()
         for server in self.servers:
             server.mute()
         for task in self.tasks:
@@ -160,12 +176,21 @@ class HostHandle:
             self.world.network.after(0.0, self.restart)
             return
         self.world.network.note(self.name, "restarts")
+        for way in self._dark:
+            way.go_on(_DARK)
         self.engine = self._boot()
         self.alive = True
         self.host.stalled = False
+        self._ended += self.servers
         self.servers.clear()
         for serve in self._serve_again:
             serve()
+
+    def _ways(self) -> list[Link]:
+        """The ways to and from all other hosts."""
+        network, ours = self.world.network, self.host
+        others = [each for each in network.hosts.values() if each is not ours]
+        return [network.link(*pair) for each in others for pair in ((ours, each), (each, ours))]
 
     def stall(self, seconds: float | None = None) -> None:
         """Stop its process, as by SIGSTOP, for so many seconds; None: until `resume`. Its system
@@ -253,7 +278,7 @@ class HostHandle:
         """
         kernels = [*self._abandoned, *([self.engine.watch] if self.alive else [])]
         self.host.engine = None
-        for server in self.servers:
+        for server in (*self._ended, *self.servers):
             server.mute()
         with self._entered():
             for kernel in kernels:

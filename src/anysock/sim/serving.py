@@ -61,6 +61,7 @@ class HostServer(Server[State_co]):
     def mute(self) -> None:
         """Its host has crashed, or the history is over: what becomes of it, nobody is told."""
         vars(self.events).clear()
+        vars(self.events).update(vars(EventGroup()))
 
     async def _there(self, coro: Coroutine[Any, Any, T]) -> T:
         if here.current is self.host.host:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import random
-import unittest
 from collections import Counter
-from collections.abc import Callable, Collection, Coroutine
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from collections.abc import Callable, Collection, Coroutine, Mapping
+from typing import Any, NoReturn, TypeVar
 
 import anysock
 from anysock.engines.sim.chance import Chance
+from anysock.engines.sim.faults import FaultPlan, parse
 from anysock.engines.sim.network import Network
 from anysock.errors import UsageError
-from anysock.sim.checks import Broken, Checks
 from anysock.sim.current import world_is
-from anysock.sim.failure import LAST_LINES, Deadlock, Failure, told
 from anysock.sim.guards import RealWorld, Watch
 from anysock.sim.hosts import HostHandle
+from anysock.sim.judging import Judge
+from anysock.sim.links import LinkHandle
+from anysock.sim.plan import Plan
 from anysock.sim.tasks import HostTask
-from anysock.sim.waiting import in_words
 from anysock.tasks import arguments
 
 T = TypeVar("T")
@@ -26,14 +26,18 @@ T = TypeVar("T")
 #: How long a scenario may take, in virtual seconds.
 UNTIL = 60.0
 
+#: The host on which the scenario runs.
+SCENE = "scenario"
+
 
 class World:
     """Hosts in a simulated network, with a virtual clock, and what happens there: one history.
 
-    The same `seed` gives the same history. `faults` says which kinds of faults there are:
-    ``"calm"``, ``"rough"`` or ``"hostile"``, or kinds by name, as ``anysock sim --faults`` takes
-    them. `real_world` says what becomes of code that touches the real machine: it is refused
-    (``"refuse"``), or let pass (``"allow"``, or some kinds of it; see `anysock.sim.guards`).
+    The same `seed`, with the same `faults`, gives the same history. They say what goes wrong:
+    ``"none"``, ``"calm"``, ``"rough"`` or ``"hostile"``, or kinds of faults by name, as ``anysock
+    sim --faults`` takes them. A `plan` says both, and more. `real_world` says what becomes of code
+    that touches the real machine: it is refused (``"refuse"``), or let pass (``"allow"``, or some
+    kinds of it; see `anysock.sim.guards`).
 
     >>> import anysock
     >>> from anysock import sim
@@ -49,27 +53,32 @@ class World:
     def __init__(
         self,
         seed: int = 0,
+        plan: Plan | None = None,
         *,
+        faults: str | FaultPlan | Mapping[str, Mapping[str, float]] = "calm",
         real_world: str | Collection[str] = "refuse",
     ) -> None:
-        self.seed = seed
+        if plan is None:
+            plan = Plan(seed, faults=_faults(faults).kinds)
+        #: All that decides the history, but for the scenario itself.
+        self.plan = plan
+        self.seed = plan.seed
+        network = _Network(plan.seed, FaultPlan(plan.faults, plan.only))
         #: The simulated network.
         #:
         #: :meta private:
-        self.network: Network = _Network(seed, self)
+        self.network: Network = network
         #: Which places of `sim.sometimes` are on.
         #:
         #: :meta private:
         self.places: dict[str, bool] = {}
         self._watch = Watch(real_world)
-        self._checks = Checks()
+        self._judge = Judge(network, self._watch, self._waiting)
+        network.on_stuck = self._judge.stuck
         self._hosts: dict[str, HostHandle] = {}
         # Where the scenario itself runs.
-        self._scene = HostHandle(self, "scenario")
-        self._hosts[self._scene.name] = self._scene
-        self._wrong: list[_Wrong] = []
-        self._until = UNTIL
-        self._begun = self._over = False
+        self._scene = self._hosts[SCENE] = HostHandle(self, SCENE)
+        self._begun = False
 
     # -- time and chance -------------------------------------------------------------------------
 
@@ -103,14 +112,15 @@ class World:
         arguments.check_function(func, "after")
 
         def call() -> None:
-            if self._over:
+            judge = self._judge
+            if judge.over:
                 return
             try:
                 self._scene.run_there(func)
             except RealWorld:
                 raise
             except Exception as error:  # noqa: BLE001
-                self._stop(self._raised(f"after({seconds:g}, …)", error))
+                judge.stop(judge.raised(f"after({seconds:g}, …)", error))
 
         self.network.after(seconds, call)
 
@@ -142,41 +152,37 @@ class World:
             for task in left:
                 await task.ended()
 
+    def link(self, one: str | HostHandle, other: str | HostHandle) -> LinkHandle:
+        """What is between two hosts."""
+        return LinkHandle(self.network, self._found(one), self._found(other))
+
     def partition(
         self, one: str | HostHandle, other: str | HostHandle, *, one_way: bool = False
     ) -> None:
-        """Let nothing through any more from `one` to `other`, and, unless `one_way`, back. What is
-        on its way is kept, and goes on after `heal`."""
-        self.network.note("network", "parts", self._host(one).name, self._host(other).name)
-        for link in self._links(one, other, one_way):
-            link.hold()
+        """Let nothing through any more from `one` to `other`, and, unless `one_way`, back. What TCP
+        sends meanwhile it sends again, after `heal`, when it is due to try."""
+        self.link(one, other).part(one_way=one_way)
 
     def heal(
         self, one: str | HostHandle | None = None, other: str | HostHandle | None = None
     ) -> None:
-        """Undo `partition` between two hosts; without any, between all."""
-        self.network.note("network", "heals")
-        names = list(self._hosts)
-        pairs = (
-            [(a, b) for a in names for b in names if a < b]
-            if one is None or other is None
-            else [(one, other)]
-        )
-        for a, b in pairs:
-            for link in self._links(a, b, False):
-                link.release()
+        """Let everything through again between two hosts. Without any, between all, and from now
+        on nothing goes wrong any more but what the scenario does: what does not come to an end
+        then, never will."""
+        if one is not None and other is not None:
+            self.link(one, other).heal()
+        elif one is not None or other is not None:
+            raise UsageError("heal() takes two hosts, or none for all of them")
+        else:
+            self.network.note("network", "heals")
+            self.network.heal()
 
-    def _host(self, host: str | HostHandle) -> HostHandle:
+    def _found(self, host: str | HostHandle) -> HostHandle:
         name = host if isinstance(host, str) else host.name
         found = self._hosts.get(name)
         if found is None:
             raise UsageError(f"there is no host {name!r}; there are {', '.join(self._hosts)}")
         return found
-
-    def _links(self, one: str | HostHandle, other: str | HostHandle, one_way: bool) -> list[Any]:
-        a, b = self._host(one).host, self._host(other).host
-        there = self.network.link(a, b)
-        return [there] if one_way else [there, self.network.link(b, a)]
 
     # -- what must hold --------------------------------------------------------------------------
 
@@ -184,7 +190,7 @@ class World:
         """From now on, `holds()` must be true after each step of the history: a host's turn, or
         whatever else happens. Where it is false, or raises, the history has failed."""
         arguments.check_function(holds, "always")
-        self._checks.always(name, holds)
+        self._judge.checks.always(name, holds)
 
     def eventually(
         self, name: str, holds: Callable[[], object], within: float | None = None
@@ -193,10 +199,10 @@ class World:
         arguments.check_function(holds, "eventually")
         arguments.check_seconds(within, "eventually", none=True)
         if within is None:
-            self._checks.eventually(name, holds, None, "eventually")
+            self._judge.checks.eventually(name, holds, None, "eventually")
             return
         by = self.now + within
-        self._checks.eventually(name, holds, by, f"eventually, within {within:g} s,")
+        self._judge.checks.eventually(name, holds, by, f"eventually, within {within:g} s,")
         self.network.at(by, lambda: None)  # so that there is a step then
 
     # -- running ---------------------------------------------------------------------------------
@@ -212,73 +218,29 @@ class World:
         """
         if self._begun:
             raise UsageError("a world has one history, and this one has had it: make another")
+        arguments.check_seconds(until, "run")
         coro = arguments.started(scenario, (self,), "run")
-        self._begun, self._until = True, until
+        self._begun, self._judge.until = True, until
         try:
             with world_is(self), self._watch.on():
                 try:
                     return self._live(coro)
                 finally:
-                    self._over = True
+                    self._judge.over = True
                     for host in self._hosts.values():
                         host.finish()
         finally:
             coro.close()  # where it has not even begun
 
     def _live(self, coro: Coroutine[Any, Any, T]) -> T:
-        self.network.on_step = self._step
+        self.network.on_step = self._judge.look
         try:
             result: T = self._scene.engine.run(coro)
         except Exception as error:
-            if _is_no_failure(error):
-                raise
-            if not isinstance(error, Failure):
-                error = self._raised("the scenario", error)
-            self._end(error)
+            self._judge.end(error)
             raise  # (not reached)
-        broken = self._checks.at_the_end(self.now)
-        self._end(None if broken is None else self._broken(broken))
+        self._judge.end(None)
         return result
-
-    def _end(self, last: Exception | None) -> None:
-        """Raise the first that was wrong; `last` comes after all others."""
-        self._over = True
-        if self._watch.refused is not None:
-            raise self._watch.refused
-        found = [each for each in self._wrong if each.stands()]
-        first = self._raised(found[0].what, found[0].error, found[0]) if found else last
-        if first is None:
-            return
-        if first is not last and last is not None:
-            first.add_note(f"later: {str(last).splitlines()[0]}")
-        raise first
-
-    def _step(self) -> None:
-        """After each step of the network."""
-        if self._over:
-            return
-        if self._watch.refused is not None:
-            self._stop(self._watch.refused)
-        if self._checks:
-            broken = self._checks.look(self.now)
-            if broken is not None:
-                self._stop(self._broken(broken))
-        if self.now > self._until:
-            self._stop(self._deadlock(f"the scenario has not ended within {self._until:g} s"))
-
-    def stuck(self) -> NoReturn:
-        """Nothing can ever happen again.
-
-        :meta private:
-        """
-        self._stop(self._deadlock("nothing can ever happen again"))
-
-    def _stop(self, error: Exception) -> NoReturn:
-        """End the history, from within the network."""
-        self._over = True
-        raise error
-
-    # -- what has gone wrong ---------------------------------------------------------------------
 
     def failed(
         self, host: str, what: str, error: Exception, stands: Callable[[], bool] = lambda: True
@@ -288,82 +250,26 @@ class World:
 
         :meta private:
         """
-        if not self._over:
-            place = len(self.network.trace)
-            self._wrong.append(_Wrong(self.now, place, host, what, error, stands))
+        self._judge.add(host, what, error, stands)
 
-    def _raised(self, what: str, error: Exception, wrong: _Wrong | None = None) -> Failure:
-        text = str(error).partition("\n")[0]
-        name = type(error).__name__
-        return self._failure(
-            f"{what} raised {name}{': ' if text else ''}{text}",
-            f"{what.split(maxsplit=1)[0]}: {name}",
-            wrong=wrong,
-            cause=error,
-        )
-
-    def _broken(self, broken: Broken) -> Failure:
-        return self._failure(broken.what, broken.kind, cause=broken.error)
-
-    def _deadlock(self, what: str) -> Failure:
-        waiting = [
+    def _waiting(self) -> list[tuple[str, str, Any]]:
+        return [
             (host.name, task.name, task.coro)
             for host in self._hosts.values()
             for task in host.waiting()
         ]
-        return self._failure(
-            f"{what}; these wait: {in_words(waiting)}", "deadlock", kind_of=Deadlock
-        )
-
-    def _failure(
-        self,
-        what: str,
-        kind: str,
-        *,
-        wrong: _Wrong | None = None,
-        cause: Exception | None = None,
-        kind_of: type[Failure] = Failure,
-    ) -> Failure:
-        trace = self.network.trace
-        place = len(trace) if wrong is None else wrong.place
-        failure = kind_of(
-            what,
-            kind=kind,
-            seed=self.seed,
-            at=self.now if wrong is None else wrong.at,
-            host="" if wrong is None else wrong.host,
-            story=told(trace[max(place - LAST_LINES, 0) : place]),
-        )
-        failure.__cause__ = cause
-        return failure
 
 
 class _Network(Network):
-    """The network of a world."""
+    """A network that, when it is stuck, asks what to say."""
 
-    def __init__(self, seed: int, world: World) -> None:
-        super().__init__(seed)
-        self._world = world
+    on_stuck: Callable[[], NoReturn]
 
     def stuck(self) -> NoReturn:
-        self._world.stuck()
+        self.on_stuck()
 
 
-class _Wrong(NamedTuple):
-    """What somebody has raised who is not the scenario."""
-
-    at: float
-    #: How much of the trace there was.
-    place: int
-    host: str
-    what: str
-    error: Exception
-    stands: Callable[[], bool]
-
-
-def _is_no_failure(error: Exception) -> bool:
-    """Whether `error` says nothing about the history: a test that is skipped, say, or an
-    assumption of Hypothesis that does not hold."""
-    if isinstance(error, RealWorld | UsageError | unittest.SkipTest):
-        return True
-    return type(error).__module__.partition(".")[0] == "hypothesis"
+def _faults(faults: str | FaultPlan | Mapping[str, Mapping[str, float]]) -> FaultPlan:
+    if isinstance(faults, str):
+        return parse(faults)
+    return faults if isinstance(faults, FaultPlan) else FaultPlan(faults)

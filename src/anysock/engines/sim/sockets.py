@@ -73,6 +73,10 @@ class SimSocket:
     def closed(self) -> None:
         raise NotImplementedError
 
+    def vanish(self) -> None:
+        """Its machine has lost its power."""
+        self.close()
+
     def __enter__(self) -> Self:
         return self
 

@@ -543,6 +543,18 @@ class TcpSocket(SimSocket):
                 end._stuck = 0
                 end._lose(errno.ECONNRESET)
 
+    def vanish(self) -> None:
+        self.host.close(self.fd)
+        self.fd, self.backlog, self.connecting = -2, None, False
+        for sock in (self, *self.waiting):
+            # What comes for it later is answered by a reset.
+            sock.dead = True
+            sock._flight.clear()
+            sock._stuck = 0
+            sock._drop_output()
+        self.waiting.clear()
+        self._unbind()
+
     def sever(self) -> None:
         """From now on nothing gets from one end to the other, and neither is told."""
         for end in (self, self.far):
