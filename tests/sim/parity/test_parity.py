@@ -123,7 +123,7 @@ def test_there_are_scripts_enough():
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_parity(name, tmp_path, request):
-    if name not in _AGREED:
+    if name not in _AGREED and not name.startswith(("udp_", "unix_")):
         request.applymarker(pytest.mark.xfail(strict=False, reason="not mended yet"))
     linux = told_by(Linux(tmp_path), SCRIPTS[name])
     simulated = told_by(Simulated(), SCRIPTS[name])

@@ -9,6 +9,7 @@ from typing import Any
 
 from anysock.engines.running import become
 from anysock.engines.sim import here
+from anysock.engines.sim.files import Files
 from anysock.engines.sim.host_faults import Process, faults_of_host
 from anysock.engines.sim.network import Network
 from anysock.loop.timers import Timer
@@ -40,6 +41,8 @@ class Host:
         self.sockets: dict[int, Any] = {}
         #: What is bound, by kind, address and port; and by the name of a Unix socket.
         self.bound: dict[tuple[Any, ...], Any] = {}
+        #: What Unix sockets are bound to.
+        self.files = Files()
         #: Seconds by which its wall clock is off.
         self.clock_offset = 0.0
         #: Whether it is stopped, as by SIGSTOP: its system goes on, its tasks do not.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from anysock.engines.sim.chance import Chance
@@ -30,6 +30,14 @@ class Surroundings(Protocol):
     def note(self, host: str, what: str, /, *details: object) -> None: ...
 
 
+class Copies(Protocol):
+    """What becomes of the datagrams of one way."""
+
+    def copies(self) -> Sequence[float]:
+        """How many seconds each copy of the next datagram is on its way."""
+        ...
+
+
 class Link:
     """The way from one host to another, one way. What is sent on it arrives in order."""
 
@@ -41,6 +49,8 @@ class Link:
         self.latency = 0.0 if source == to else LATENCY
         #: Which part of the packets is lost: from 0 to 1.
         self.drop = 0.0
+        #: What happens to datagrams; None: none was sent yet.
+        self.datagrams: Copies | None = None
         # Why nothing gets through, and since when.
         self._down: dict[str, float] = {}
         # Who has something that could not be delivered, and is told once it can.

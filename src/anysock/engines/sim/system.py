@@ -18,8 +18,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from anysock.engines.sim.here import here
+from anysock.engines.sim.names import look_up
 from anysock.engines.sim.sockets import READABLE, SimSocket, fail
 from anysock.engines.sim.tcp import TcpSocket
+from anysock.engines.sim.udp import UdpSocket
+from anysock.engines.sim.unix import UnixSocket, join
 from anysock.machine import memory as real_memory
 
 #: What the wall clock shows when a simulation begins: 2020-01-01 UTC.
@@ -41,6 +44,9 @@ class StandIn(types.ModuleType):
 # -- socket ----------------------------------------------------------------------------------------
 
 
+_INTERNET = (real_socket.AF_INET, real_socket.AF_INET6)
+
+
 def make_socket(
     family: int = real_socket.AF_INET,
     type: int = real_socket.SOCK_STREAM,
@@ -51,56 +57,26 @@ def make_socket(
         adopted: SimSocket = _of(fileno)
         return adopted
     host = here()
-    if family in (real_socket.AF_INET, real_socket.AF_INET6) and type == real_socket.SOCK_STREAM:
+    sock: SimSocket
+    if family in _INTERNET and type == real_socket.SOCK_STREAM:
         sock = TcpSocket(host, family)
+    elif family in _INTERNET and type == real_socket.SOCK_DGRAM:
+        sock = UdpSocket(host, family)
+    elif family == real_socket.AF_UNIX and type == real_socket.SOCK_STREAM:
+        sock = UnixSocket(host)
     else:
         fail(errno.EAFNOSUPPORT)
     sock.fd = host.open(sock)
     return sock
 
 
-class _Bell(SimSocket):
-    """One of the two ends of a pair that only ever wakes."""
-
-    def send(self, data: Any, flags: int = 0) -> int:
-        return len(data)
-
-    def recv(self, size: int, flags: int = 0) -> bytes:
-        fail(errno.EAGAIN)
-
-    def mask(self) -> int:
-        return 0
-
-    def closed(self) -> None:
-        pass
-
-
-def make_pair() -> tuple[SimSocket, SimSocket]:
+def make_pair() -> tuple[UnixSocket, UnixSocket]:
     host = here()
-    pair = tuple(_Bell(host, real_socket.AF_UNIX, real_socket.SOCK_STREAM) for _ in range(2))
-    for each in pair:
+    one, other = UnixSocket(host), UnixSocket(host)
+    join(one, other)
+    for each in (one, other):
         each.fd = host.open(each)
-    return pair  # type: ignore[return-value]
-
-
-def look_up(host: str | None, port: Any, *_: Any, flags: int = 0, **__: Any) -> list[Any]:
-    """getaddrinfo(3), by the names of the hosts."""
-    passive = bool(flags & real_socket.AI_PASSIVE)
-    four, six = real_socket.AF_INET, real_socket.AF_INET6
-    found: list[tuple[int, tuple[Any, ...]]]
-    if host is None and passive:
-        found = [(four, ("0.0.0.0", port)), (six, ("::", port, 0, 0))]
-    elif host is None or host == "localhost":
-        found = [(six, ("::1", port, 0, 0)), (four, ("127.0.0.1", port))]
-    elif host in here().network.hosts:
-        found = [(four, (here().network.hosts[host].addresses[0], port))]
-    elif ":" in host:
-        found = [(six, (host, port, 0, 0))]
-    elif host.replace(".", "").isdigit():
-        found = [(four, (host, port))]
-    else:
-        raise real_socket.gaierror(real_socket.EAI_NONAME, "Name or service not known")
-    return [(family, real_socket.SOCK_STREAM, 6, "", address) for family, address in found]
+    return one, other
 
 
 socket = StandIn(real_socket, socket=make_socket, socketpair=make_pair, getaddrinfo=look_up)
@@ -140,8 +116,17 @@ def _open(*_: Any) -> int:
     fail(errno.ENOENT)
 
 
-def _stat(*_: Any) -> Any:
-    fail(errno.ENOENT)
+def _stat(path: Any) -> real_os.stat_result:
+    found: real_os.stat_result = here().files.stat(path)
+    return found
+
+
+def _unlink(path: Any) -> None:
+    here().files.unlink(path)
+
+
+def _chmod(path: Any, mode: int) -> None:
+    here().files.chmod(path, mode)
 
 
 def _listdir(path: Any) -> list[str]:
@@ -159,6 +144,8 @@ os = StandIn(
     open=_open,
     stat=_stat,
     lstat=_stat,
+    unlink=_unlink,
+    chmod=_chmod,
     listdir=_listdir,
 )
 
