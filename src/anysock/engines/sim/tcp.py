@@ -587,14 +587,15 @@ class TcpSocket(SimSocket):
             return READABLE if self.waiting else 0
         if self.connecting:
             return 0
+        if self.reads_at > self.network.now and not self._error:
+            # A slow reader does not look yet, and so can't be told of an end either.
+            return WRITABLE if self.shut_write or self.dead or self._writable() else 0
         mask = 0
         if self._error:
             mask |= ERROR
         if self.dead or not self.connected:
             return mask | HANGUP | WRITABLE | (READABLE if self.connected or self._error else 0)
-        if (self._in or self.fin_received or self.shut_read) and (
-            self.reads_at <= self.network.now
-        ):
+        if self._in or self.fin_received or self.shut_read:
             mask |= READABLE
         if self.shut_write:
             mask |= WRITABLE
