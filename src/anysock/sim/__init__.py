@@ -2,6 +2,7 @@
 
 - `world`, `hosts`, `serving`, `tasks`: a world, what is on it, and one history of it;
 - `checks`, `failure`, `waiting`: what must hold, and what is told when it does not;
+- `balancing`: a load balancer in front of a server, with health checks;
 - `sometimes`, `current`: what is rare, made frequent where a history runs;
 - `guards`, `origins`: the real machine is refused within a history.
 """
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from anysock.sim.sometimes import sometimes
 
 if TYPE_CHECKING:
+    from anysock.sim.balancing import check_health, proxy
     from anysock.sim.failure import Deadlock, Failure
     from anysock.sim.guards import RealWorld
     from anysock.sim.hosts import HostHandle
@@ -28,6 +30,8 @@ _WHERE = {
     "HostTask": "tasks",
     "RealWorld": "guards",
     "World": "world",
+    "check_health": "balancing",
+    "proxy": "balancing",
 }
 
 __all__ = [
@@ -38,6 +42,8 @@ __all__ = [
     "HostTask",
     "RealWorld",
     "World",
+    "check_health",
+    "proxy",
     "sometimes",
 ]
 

@@ -56,6 +56,7 @@ class HostHandle:
         #:
         #: :meta private:
         self.host = Host(world.network, name)
+        self.host.process = self
         #: What runs on it.
         #:
         #: :meta private:
