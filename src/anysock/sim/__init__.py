@@ -3,6 +3,7 @@
 - `world`, `hosts`, `serving`, `tasks`: a world, what is on it, and one history of it;
 - `checks`, `failure`, `waiting`: what must hold, and what is told when it does not;
 - `balancing`: a load balancer in front of a server, with health checks;
+- `decorator`: a test of many of them;
 - `sometimes`, `current`: what is rare, made frequent where a history runs;
 - `guards`, `origins`: the real machine is refused within a history.
 """
@@ -16,6 +17,7 @@ from anysock.sim.sometimes import sometimes
 
 if TYPE_CHECKING:
     from anysock.sim.balancing import check_health, proxy
+    from anysock.sim.decorator import histories
     from anysock.sim.failure import Deadlock, Failure
     from anysock.sim.guards import RealWorld
     from anysock.sim.hosts import HostHandle
@@ -32,6 +34,7 @@ _WHERE = {
     "World": "world",
     "check_health": "balancing",
     "proxy": "balancing",
+    "histories": "decorator",
 }
 
 __all__ = [
@@ -44,6 +47,7 @@ __all__ = [
     "World",
     "check_health",
     "proxy",
+    "histories",
     "sometimes",
 ]
 

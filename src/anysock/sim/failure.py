@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from anysock.net.printable import printable
@@ -27,6 +28,7 @@ class Failure(AssertionError):
         at: float,
         host: str = "",
         story: Sequence[str] = (),
+        occurrences: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ) -> None:
         super().__init__(what)
         #: What is wrong, in one line.
@@ -39,13 +41,15 @@ class Failure(AssertionError):
         #: On which host; empty: on none in particular.
         self.host = host
         self.story = list(story)
+        #: The faults that had struck by then, by kind.
+        self.occurrences = occurrences
         #: How the history can be repeated, in words.
         self.repeat = f"sim.World(seed={seed})"
 
     @property
     def finding(self) -> Finding:
         """The same, for who compares and shrinks."""
-        return Finding(self.kind, self.what, self.at)
+        return Finding(self.kind, self.what, self.at, self.occurrences)
 
     def __str__(self) -> str:
         where = f" on {self.host}" if self.host else ""

@@ -168,6 +168,7 @@ class Watch:
 
     def meet(self, kind: str, name: str) -> None:
         """Code has called `name`. Raises `RealWorld` if it must not."""
+        __tracebackhide__ = True
         if kind in self._allowed or _thread.get_ident() != self._thread:
             return
         if self._random_state is not None and name.startswith("random."):
@@ -211,6 +212,7 @@ _installed = False
 
 
 def _audit(event: str, _arguments: tuple[Any, ...]) -> None:
+    __tracebackhide__ = True
     if _watch is not None and event in _EVENTS:
         _watch.meet(_EVENTS[event], event)
 
@@ -244,6 +246,7 @@ class _Place(NamedTuple):
 def _guarded(real: Callable[..., Any], name: str, kind: str, few: int) -> Callable[..., Any]:
     @functools.wraps(real)
     def guarded(*args: Any, **keywords: Any) -> Any:
+        __tracebackhide__ = True
         if _watch is not None and len(args) < few:
             _watch.meet(kind, name)
         return real(*args, **keywords)

@@ -75,6 +75,7 @@ class Judge:
     def end(self, error: Exception | None) -> None:
         """The history is over, and the scenario has raised `error`. Raises the first that was
         wrong."""
+        __tracebackhide__ = True
         if error is not None and _is_no_failure(error):
             self.over = True
             raise error
@@ -132,6 +133,7 @@ class Judge:
             seed=network.chance.seed,
             at=network.now if where is None else where.at,
             host="" if where is None else where.host,
+            occurrences={} if network.faults is None else network.faults.occurrences,
             story=told(network.trace[max(place - LAST_LINES, 0) : place]),
         )
         failure.__cause__ = cause

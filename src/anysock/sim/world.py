@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Mapping
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 
 import anysock
 from anysock.engines.sim.chance import Chance
@@ -13,6 +13,7 @@ from anysock.engines.sim.faults import FaultPlan, parse
 from anysock.engines.sim.network import Network
 from anysock.errors import UsageError
 from anysock.sim.current import world_is
+from anysock.sim.drawing import draw_by_seed
 from anysock.sim.guards import RealWorld, Watch
 from anysock.sim.hosts import HostHandle
 from anysock.sim.judging import Judge
@@ -21,10 +22,16 @@ from anysock.sim.plan import Plan
 from anysock.sim.tasks import HostTask
 from anysock.tasks import arguments
 
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
 T = TypeVar("T")
 
 #: How long a scenario may take, in virtual seconds.
 UNTIL = 60.0
+
+#: Which faults are asked for: in words, as a plan, or the parameters of each by its name.
+AskedFaults: TypeAlias = str | FaultPlan | Mapping[str, Mapping[str, float]]
 
 #: The host on which the scenario runs.
 SCENE = "scenario"
@@ -55,11 +62,12 @@ class World:
         seed: int = 0,
         plan: Plan | None = None,
         *,
-        faults: str | FaultPlan | Mapping[str, Mapping[str, float]] = "calm",
+        faults: AskedFaults = "calm",
         real_world: str | Collection[str] = "refuse",
+        draw: Callable[[Any], Any] | None = None,
     ) -> None:
         if plan is None:
-            plan = Plan(seed, faults=_faults(faults).kinds)
+            plan = Plan(seed, faults=faults_of(faults).kinds)
         #: All that decides the history, but for the scenario itself.
         self.plan = plan
         self.seed = plan.seed
@@ -72,6 +80,8 @@ class World:
         #:
         #: :meta private:
         self.places: dict[str, bool] = {}
+        self._draw = draw
+        self._draws = 0
         self._watch = Watch(real_world)
         self._judge = Judge(network, self._watch, self._waiting)
         network.on_stuck = self._judge.stuck
@@ -102,6 +112,17 @@ class World:
         """How often each kind of fault has changed something."""
         return self.network.chance.fired
 
+    def draw(self, strategy: SearchStrategy[T]) -> T:
+        """A value of a strategy of Hypothesis: from the seed of this world, or by the function
+        `draw` that it was made with, such as that of ``hypothesis.strategies.data()``."""
+        if self._draw is not None:
+            value: T = self._draw(strategy)
+            return value
+        self._draws += 1
+        seed = self.chance.stream(f"draw/{self._draws}").getrandbits(64)
+        drawn: T = draw_by_seed(strategy, seed)
+        return drawn
+
     async def sleep(self, seconds: float) -> None:
         """Let so many virtual seconds pass."""
         await anysock.sleep(seconds)
@@ -131,11 +152,23 @@ class World:
         host = self._hosts.get(name)
         if host is None:
             host = self._hosts[name] = HostHandle(self, name)
+            host.host.process = host
         return host
 
     def hosts(self, name: str, number: int) -> list[HostHandle]:
         """So many hosts: ``hosts("client", 3)`` are client0, client1 and client2."""
         return [self.host(f"{name}{each}") for each in range(number)]
+
+    @property
+    def clients(self) -> list[HostHandle]:
+        """The hosts of the clients of the plan: client0, client1, … Those that were left out, when
+        a failing history was made smaller, are missing."""
+        return [self.host(f"client{each.number}") for each in self.plan.clients]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of a server that the plan has: ``host.serve(handler, **world.options)``."""
+        return dict(self.plan.options)
 
     def spawn(self, coro: Coroutine[Any, Any, T], name: str | None = None) -> HostTask[T]:
         """Run `coro` as a task beside the scenario, on the host of that."""
@@ -216,6 +249,7 @@ class World:
         `Deadlock` when nothing can happen any more, or the scenario takes longer than `until`,
         in virtual seconds. Raises `RealWorld` when code has touched the real machine.
         """
+        __tracebackhide__ = True
         if self._begun:
             raise UsageError("a world has one history, and this one has had it: make another")
         arguments.check_seconds(until, "run")
@@ -233,6 +267,7 @@ class World:
             coro.close()  # where it has not even begun
 
     def _live(self, coro: Coroutine[Any, Any, T]) -> T:
+        __tracebackhide__ = True
         self.network.on_step = self._judge.look
         try:
             result: T = self._scene.engine.run(coro)
@@ -269,7 +304,8 @@ class _Network(Network):
         self.on_stuck()
 
 
-def _faults(faults: str | FaultPlan | Mapping[str, Mapping[str, float]]) -> FaultPlan:
+def faults_of(faults: AskedFaults) -> FaultPlan:
+    """The plan of faults that was asked for. Raises `UsageError` for what there is not."""
     if isinstance(faults, str):
         return parse(faults)
     return faults if isinstance(faults, FaultPlan) else FaultPlan(faults)
