@@ -45,6 +45,8 @@ class SimEngine(Base):
             super().__init__(self.poller, self.network.look)
         finally:
             here.current = before
+        #: `watch`, without a call: each turn asks for it.
+        self.kernel = self._kernel
         faults = self.network.faults
         if faults is not None and (kind := faults.kinds.get("schedule")) is not None:
             schedule(self._kernel, kind, host.name)

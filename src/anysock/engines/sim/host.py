@@ -111,7 +111,7 @@ class Host:
         """Whether a descriptor is ready that a task waits for, or a task is ready to run: one that
         was woken by another host, say."""
         engine = self.engine
-        return engine is not None and bool(engine.watch._ready or engine.poller.has_events())
+        return engine is not None and bool(engine.kernel._ready or engine.poller.has_events())
 
     def turn(self) -> None:
         """One iteration of its loop; then it says when it wants the next."""
@@ -121,7 +121,7 @@ class Host:
         if faults is not None and not faults.may_turn(self.process, self._busy):
             return
         self.enter()
-        self.engine.watch.iterate()
+        self.engine.kernel.iterate()
         self.plan()
         if faults is not None:
             faults.has_turned(self._busy)
@@ -130,19 +130,19 @@ class Host:
         """Be turned again when there is something to do: at once, or with the next timer."""
         if self.engine is None:
             return
-        timeout = self.engine.watch.calculate_timeout()
-        if timeout <= 0 or self.has_events():
-            self.network.busy(self)
+        network = self.network
+        deadline = self.engine.kernel.timers.next_deadline()
+        if self.has_events() or (deadline is not None and deadline <= network.now):
+            network.busy(self)
             return
-        deadline = self.engine.watch.timers.next_deadline()
         if deadline is None:
             return
         wake = self._wake
         if wake is not None and wake.action is not None:
             if wake.when <= deadline:
                 return  # that is early enough, and plans again
-            self.network.cancel(wake)
-        self._wake = self.network.at(deadline, self._busy)
+            network.cancel(wake)
+        self._wake = network.at(deadline, self._busy)
 
     def _busy(self) -> None:
         self.network.busy(self)

@@ -21,6 +21,8 @@ from anysock.loop.timers import Timer, Timers
 LOOK_SECONDS = 1e-7
 TURN_SECONDS = 1e-6
 
+NEVER = float("inf")
+
 
 class Member(Protocol):
     """What the network asks of a host."""
@@ -74,6 +76,8 @@ class Network:
         #: Called after each turn of a host, and each instant at which something has happened.
         self.on_step: Callable[[], object] | None = None
         self._timers = Timers()
+        # When the next of them may be due: no later than it is.
+        self._next = NEVER
         # The hosts that have something to do, in the order in which they are turned.
         self._busy: dict[Member, None] = {}
         self._links: dict[tuple[str, str], Link] = {}
@@ -89,11 +93,12 @@ class Network:
 
     def at(self, when: float, action: Callable[[], object]) -> Timer:
         """Call `action()` at the time `when`."""
+        self._next = min(self._next, when)
         return self._timers.add(when, action)
 
     def after(self, seconds: float, action: Callable[[], object]) -> Timer:
         """Call `action()` in so many seconds."""
-        return self._timers.add(self.now + seconds, action)
+        return self.at(self.now + seconds, action)
 
     def cancel(self, timer: Timer) -> None:
         """Forget what `at` or `after` was told."""
@@ -158,20 +163,22 @@ class Network:
 
         Raises `Deadlock` when neither will ever be.
         """
+        busy = self._busy
         try:
             while True:
-                while self._busy:
-                    host = next(iter(self._busy))
+                while busy:
+                    host = next(iter(busy))
                     if host is driver:
-                        del self._busy[host]
+                        del busy[host]
                         if driver.has_events():
                             return
                         continue
                     self._turn(host)
-                    self._run_due()
+                    if self._next <= self.now:
+                        self._run_due()
                 when = self._timers.next_deadline()
                 if when is None or when > until:
-                    if until == float("inf"):
+                    if until == NEVER:
                         self.stuck()
                     self.now = max(self.now, until)
                     return
@@ -181,11 +188,11 @@ class Network:
             driver.enter()
 
     def _run_due(self) -> None:
+        self._timers.run_due(self.now)
         when = self._timers.next_deadline()
-        if when is not None and when <= self.now:
-            self._timers.run_due(self.now)
-            if self.on_step is not None:
-                self.on_step()
+        self._next = NEVER if when is None else when
+        if self.on_step is not None:
+            self.on_step()
 
     def _turn(self, host: Member) -> None:
         del self._busy[host]

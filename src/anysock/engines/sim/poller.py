@@ -47,7 +47,7 @@ class SimPoller:
                 endless = timeout is None or timeout >= FOREVER
                 until = float("inf") if endless else network.now + (timeout or 0)
                 network.run_until(self._host, until)
-        found = self._events()
+        found = self._events() if self._ready else []
         return found if maxevents < 0 else found[:maxevents]
 
     def has_events(self) -> bool:

@@ -17,6 +17,7 @@ import types
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from anysock.engines.sim import here as turn
 from anysock.engines.sim.here import here
 from anysock.engines.sim.names import look_up
 from anysock.engines.sim.sockets import READABLE, SimSocket, fail
@@ -87,9 +88,12 @@ socket = StandIn(real_socket, socket=make_socket, socketpair=make_pair, getaddri
 
 def _of(fd: int) -> Any:
     try:
-        return here().sockets[fd]
+        # `here()`, written out: each message passes here.
+        return turn.current.sockets[fd]
     except KeyError:
         fail(errno.EBADF)
+    except AttributeError:
+        return here().sockets[fd]
 
 
 def _read(fd: int, size: int) -> bytes:
