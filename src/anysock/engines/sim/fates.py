@@ -210,6 +210,8 @@ class Fate:
     slow_reader: SlowReader | None = None
     #: The sizes of its buffers, in bytes; 0: as the program wants them.
     sndbuf = rcvbuf = 0
+    #: Whether what is to be sent next has waited, and need not once more.
+    waited = False
 
     def __init__(self, kinds: FatedKinds, subject: str, connects: bool) -> None:
         self.subject = subject

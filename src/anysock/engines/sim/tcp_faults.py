@@ -96,6 +96,8 @@ def sendable_part(sock: TcpEnd, fate: Fate, size: int) -> int:
     if sock.corked:
         # It comes with what was kept for it.
         sock.corked, sock.sends_at = False, 0.0
+    elif sock.sends_at <= sock.network.now:
+        fate.waited = False
     return fate.partial.cut(size) if fate.partial is not None else size
 
 
@@ -111,6 +113,8 @@ def segment(sock: TcpEnd, fate: Fate, size: int) -> tuple[int, float]:
         network.note(sock.host.name, "half-open", sock.peer, sock.local)
         sock.sever()
         network.severed.append(sock)
+    if fate.waited:
+        return _cut(fate, size)
     seconds = fate.zero_window.pause() if fate.zero_window is not None else 0.0
     if seconds:
         network.note(sock.host.name, "zero-window", sock.peer, sock.local, seconds)
@@ -118,9 +122,14 @@ def segment(sock: TcpEnd, fate: Fate, size: int) -> tuple[int, float]:
         seconds = fate.merge.pause()
         sock.corked = seconds > 0
     if seconds:
+        fate.waited = True
         sock.sends_at = network.now + seconds
         network.at(sock.sends_at, sock.push_on)
         return 0, 0.0
+    return _cut(fate, size)
+
+
+def _cut(fate: Fate, size: int) -> tuple[int, float]:
     if fate.split is not None and (part := fate.split.cut(size)) < size:
         return part, fate.split.seconds("gap")
     return size, 0.0
