@@ -1,0 +1,173 @@
+"""The stock scenario: the real server, the clients of a plan, a drain at some moment; then all is
+healed, and everything must come to an end."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from anysock.engines.sim.network import Network
+from anysock.handlers import Handler
+from anysock.options.keywords import options_of
+from anysock.sim.failure import Failure
+from anysock.sim.finding import Finding
+from anysock.sim.oracles import History, Oracle, judge
+from anysock.sim.oracles.disturbances import disturbances, latency
+from anysock.sim.oracles.ledger import Ledger
+from anysock.sim.oracles.records import HostAtEnd
+from anysock.sim.oracles.witness import Witness
+from anysock.sim.plan import Client, Plan
+from anysock.sim.talks import Conversation, Form, play
+from anysock.sim.world import World
+
+#: Where the server listens.
+PORT = 7
+
+#: When nothing goes wrong any more, in virtual seconds.
+HEALED_AT = 10.0
+
+#: When the server is drained at the latest.
+DRAINED_AT = 15.0
+
+#: When everything must have ended: after the drain, slow readers need some time.
+UNTIL = 90.0
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is explored, besides the plan."""
+
+    handler: Handler | str
+    #: What clients send, and are answered; None: nobody knows what this handler answers.
+    form: Form
+    answers_known: bool = True
+    #: What each client does instead of its script.
+    own: Conversation | None = None
+    oracles: tuple[Oracle, ...] = ()
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a history."""
+
+    plan: Plan
+    finding: Finding | None
+    #: How long it was, in virtual seconds.
+    seconds: float
+    #: How often each kind of fault has struck, and each place of `sim.sometimes`.
+    fired: Counter[str]
+    #: How the connections of the server have ended.
+    reasons: Counter[str]
+    network: Network
+
+    @property
+    def trace_hash(self) -> str:
+        """The same for the same history, in every process."""
+        digest = hashlib.blake2b(digest_size=16)
+        for entry in self.network.trace:
+            digest.update(repr(entry).encode())
+        return digest.hexdigest()
+
+
+def run_history(case: Case, plan: Plan) -> Outcome:
+    """The history of `plan`. Raises `RealWorld` where the handler has touched the real machine."""
+    world = World(plan=plan)
+    scene = _Scene(case, world)
+    finding = None
+    try:
+        world.run(scene.play, until=UNTIL)
+    except Failure as failure:
+        finding = failure.finding
+    else:
+        wrong = next(scene.wrong(), None)
+        if wrong is not None:
+            finding = Finding(wrong.partition(":")[0], wrong, world.now)
+    if finding is not None and world.network.faults is not None:
+        object.__setattr__(finding, "occurrences", world.network.faults.occurrences)
+    reasons = Counter(
+        served.reason.value if served.reason else "open"
+        for served in scene.ledger.record.connections
+    )
+    return Outcome(plan, finding, world.now, world.fired, reasons, world.network)
+
+
+class _Scene:
+    def __init__(self, case: Case, world: World) -> None:
+        self._case = case
+        self._world = world
+        self._witnesses: list[Witness] = []
+        self._left: list[HostAtEnd] = []
+        network = world.network
+        plan = world.plan
+        form = case.form if case.answers_known else None
+        self._options = options_of(None, {"bind": f"tcp://:{PORT}", **plan.options})
+        self.ledger = Ledger(
+            "server",
+            self._options,
+            lambda: network.now,
+            answers=None if form is None else form.answers,
+            answers_at_once=None if form is None else form.at_once,
+        )
+
+    async def play(self, world: World) -> None:
+        plan = world.plan
+        host = world.host("server")
+        # What its loop has open.
+        own = set(host.host.sockets)
+        server = host.serve(self._case.handler, self._options, events=self.ledger)
+        address = f"{host.host.addresses[0]}:{PORT}"
+        tasks = [self._client(client, address) for client in plan.clients]
+        world.after(HEALED_AT, world.heal)
+
+        def drain() -> None:
+            if not server.ending:
+                host.spawn(server.drain(), "drain")
+
+        world.after(DRAINED_AT if plan.drain_at is None else plan.drain_at, drain)
+        for task, client in zip(tasks, plan.clients, strict=True):
+            if client.ends != "stay":
+                await task.ended()
+        world.after(0.0, drain)
+        await world.join()
+        await host.tasks[0].join()
+        self.ledger.close(server)
+        self._left = [
+            HostAtEnd(
+                each.name,
+                tuple(f"descriptor {fd}" for fd in each.host.sockets if fd not in own),
+                tuple(str(task) for task in each.waiting()),
+            )
+            for each in (host,)
+        ]
+
+    def _client(self, client: Client, address: str) -> Any:
+        world, network = self._world, self._world.network
+        host = world.host(f"client{client.host}")
+        witness = Witness(str(client.number), host.name, lambda: network.now)
+        self._witnesses.append(witness)
+        own: Callable[[Any], Any] | None = None
+        if self._case.own is not None:
+            chance = world.chance.stream(f"client/{client.number}")
+            own = functools.partial(_with_chance, self._case.own, chance)
+        talk = play(client, witness, address, self._case.form, own)
+        return host.spawn(talk, f"client {client.number}")
+
+    def wrong(self) -> Any:
+        network = self._world.network
+        history = History(
+            servers=[self.ledger.record],
+            clients=[witness.record for witness in self._witnesses],
+            disturbances=disturbances(network),
+            hosts=self._left,
+            latency=latency(network),
+            ended=network.now,
+        )
+        return judge(history)
+
+
+async def _with_chance(own: Conversation, chance: Any, connection: Any) -> None:
+    await own(connection, chance)
