@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import anysock
+from anysock import sim
 from anysock.engines.sim.faults import FAULTS, parse
 from tests.sim.network import Hosts
 
@@ -245,22 +246,38 @@ def test_a_host_stands_still():
     assert hosts.network.now > 0.2
 
 
-def test_a_crash_is_done_to_what_a_host_runs():
-    done: list[str] = []
+@pytest.mark.parametrize("power", [0, 1])
+def test_a_server_that_has_crashed_starts_again(power):
+    async def client() -> list[float]:
+        lost: list[float] = []
+        while world.now < 10:
+            try:
+                async with await anysock.connect("server:7", timeout=1) as connection:
+                    while world.now < 10:
+                        async with anysock.timeout(1):
+                            await connection.send_all(b"hello")
+                            assert await connection.recv_exactly(5) == b"hello"
+                        await anysock.sleep(0.1)
+            except (OSError, anysock.EndOfStream):
+                lost.append(world.now)
+                await anysock.sleep(0.1)
+        return lost
 
-    class Process:
-        def crash(self) -> None:
-            done.append("crash")
+    async def scenario(world: sim.World) -> None:
+        world.host("server").serve("echo", bind="tcp://:7")
+        # It is at the server that what follows is to strike.
+        lost = await client()
+        assert 1 < len(lost) < 40
+        assert max(lost) < 8
 
-        def restart(self) -> None:
-            done.append("restart")
-            hosts.network.busy(hosts.client.host)
-
-    hosts = Hosts("crash:every=5ms:lasts=10ms:times=1,latency=2ms:least=2ms")
-    hosts.client.host.process = Process()
-    hosts.ask(twenty_messages)
-    assert done == ["crash", "restart"]
-    assert hosts.fired["crash"] == 1
+    world = sim.World(4, faults=f"crash:every=1s:lasts=5s:power={power}")
+    world.run(scenario)
+    assert world.fired["crash"] == 1
+    what = "loses power" if power else "crashes"
+    assert [each[1:3] for each in world.network.trace if each[2] in (what, "restarts")] == [
+        ("server", what),
+        ("server", "restarts"),
+    ]
 
 
 def test_a_wall_clock_jumps_and_no_other():

@@ -189,10 +189,11 @@ def _kinds() -> dict[str, Fault]:
     kind(
         "crash",
         "hosts",
-        "a host is gone, and with it all that ran there; later it starts again",
+        "what runs on a host is killed, or its machine loses its power; later it starts again",
         every=_every(3.0, "host"),
         lasts=_lasts(2.0),
         times=_times(1, "host"),
+        power=Parameter(0.3, "probability", "how often it is the power"),
     )
     kind(
         "stall",

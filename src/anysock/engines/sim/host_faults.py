@@ -13,7 +13,10 @@ from anysock.engines.sim.troubles import Troubles
 class Process(Protocol):
     """What can be done to the process on a host."""
 
-    def crash(self) -> None: ...
+    def crash(self, *, power: bool) -> None:
+        """It ends at once; with `power`, all of its machine does."""
+        ...
+
     def restart(self) -> None: ...
 
 
@@ -47,7 +50,7 @@ class HostFaults:
                 self._stand_still("stall", trouble.ends, wake)
         if process is not None and now >= self._crashes.next:
             for trouble in self._crashes.meet(now):
-                process.crash()
+                process.crash(power=trouble.dice.random() < trouble.kind.parameters["power"])
                 self._network.at(trouble.ends, process.restart)
                 return False
         return now >= self.still_until
