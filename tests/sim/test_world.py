@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import gc
+import re
 import signal
 
 import pytest
 
 import anysock
 from anysock import sim
+from anysock.sim import runaway
 
 
 def run(scenario, seed=1, **options):
@@ -232,6 +233,43 @@ def test_what_code_does_on_the_real_machine_ends_the_history_even_if_it_is_swall
         run(scenario)
 
 
+@pytest.mark.parametrize("place", ["scenario", "task", "handler", "condition"])
+def test_a_step_that_never_ends_is_ended(place, monkeypatch):
+    monkeypatch.setattr(runaway, "SECONDS", 0.05)
+
+    def spin():
+        while True:
+            try:
+                sum(range(100))  # here
+            except Exception:  # noqa: BLE001
+                pass
+
+    async def spins(*_):
+        spin()
+
+    async def scenario(world):
+        host = world.host("server")
+        if place == "scenario":
+            spin()
+        elif place == "task":
+            host.spawn(spins())
+        elif place == "condition":
+            world.always("spun", spin)
+        else:
+            host.serve(spins)
+            host.spawn(ask("localhost:8000", b"x"))
+        await world.sleep(1)
+
+    found = failure(scenario)
+    line = spin.__code__.co_firstlineno
+    assert re.fullmatch(
+        rf"a step has not ended within 0.05 seconds .*: it was at test_world.py:"
+        rf"({line + 1}|{line + 2}|{line + 3}), spin\(\)",
+        found.what,
+    )
+    assert found.kind == "runaway"
+
+
 def test_a_world_has_one_history_and_none_within_another():
     world = sim.World()
 
@@ -285,7 +323,6 @@ def test_a_crash_runs_no_finally_before_the_history_is_over_and_peers_see_the_en
         return await again.join()
 
     assert run(scenario) == b""
-    gc.collect()
     assert len(done) == 2
 
 

@@ -1,9 +1,9 @@
 """The real server in a simulated, seeded and hostile network. Not imported with ``anysock``.
 
-- `world`, `hosts`, `serving`, `tasks`: a world, what is on it, and one history of it;
-- `checks`, `failure`, `waiting`: what must hold, and what is told when it does not;
+- `world`, `hosts`, `serving`, `tasks`, `links`: a world, what is on it, and one history of it;
+- `decorator`, `drawing`: tests of many histories, by themselves and by Hypothesis;
+- `checks`, `judging`, `failure`, `waiting`, `runaway`: what must hold, and what is told if not;
 - `balancing`: a load balancer in front of a server, with health checks;
-- `decorator`: a test of many of them;
 - `sometimes`, `current`: what is rare, made frequent where a history runs;
 - `guards`, `origins`: the real machine is refused within a history.
 """

@@ -15,6 +15,7 @@ from anysock.engines.sim.faults import FaultPlan
 from anysock.errors import StartError, UsageError, WrongType
 from anysock.sim.failure import Failure
 from anysock.sim.finding import Finding
+from anysock.sim.guards import in_place
 from anysock.sim.plan import Plan
 from anysock.sim.replay import Replay, versions
 from anysock.sim.shrink import shrink
@@ -114,11 +115,12 @@ def histories(
                 return
             fired: Counter[str] = Counter()
             seeds = _seeds(number)
-            for seed in seeds:
-                world, failure = run(plan_of(seed))
-                if failure is not None:
-                    raise _smaller(failure, world.plan, run, name)
-                fired += world.fired
+            with in_place():
+                for seed in seeds:
+                    world, failure = run(plan_of(seed))
+                    if failure is not None:
+                        raise _smaller(failure, world.plan, run, name)
+                    fired += world.fired
             if len(seeds) >= _MANY:
                 _check_fired(faults, fired, len(seeds))
 

@@ -140,26 +140,17 @@ class Watch:
     @contextlib.contextmanager
     def on(self) -> Iterator[None]:
         """Within the block, the history runs."""
-        global _watch, _installed
-        if not _installed:
-            _installed = True
-            sys.addaudithook(_audit)
-        # Where somebody else has put something in the place of a function, it stays there.
-        places = [each for each in (*_PLACES, *_taken()) if each.names.get(each.name) is each.real]
-        for place in places:
-            place.names[place.name] = place.guarded
-        self._bottom = sys._getframe(2)
-        _watch = self
-        try:
-            yield
-        finally:
-            _watch = self._bottom = None
-            for place in places:
-                if place.names.get(place.name) is place.guarded:
-                    place.names[place.name] = place.real
-            if self._random_state is not None:
-                random.setstate(self._random_state)  # type: ignore[arg-type]
-                self._random_state = None
+        global _watch
+        with in_place():
+            self._bottom = sys._getframe(2)
+            _watch = self
+            try:
+                yield
+            finally:
+                _watch = self._bottom = None
+                if self._random_state is not None:
+                    random.setstate(self._random_state)  # type: ignore[arg-type]
+                    self._random_state = None
 
     def seed(self) -> None:
         """The history gives `random` a seed, and may draw from it from now on."""
@@ -208,7 +199,32 @@ class Watch:
 
 # Asked while a history runs.
 _watch: Watch | None = None
-_installed = False
+_hooked = _replaced = False
+
+
+@contextlib.contextmanager
+def in_place() -> Iterator[None]:
+    """Within the block, the guards are in their places. They do nothing but where a history runs:
+    for who runs many, and would put them there for each."""
+    global _hooked, _replaced
+    if _replaced:
+        yield
+        return
+    if not _hooked:
+        _hooked = True
+        sys.addaudithook(_audit)
+    # Where somebody else has put something in the place of a function, it stays there.
+    places = [each for each in (*_PLACES, *_taken()) if each.names.get(each.name) is each.real]
+    for place in places:
+        place.names[place.name] = place.guarded
+    _replaced = True
+    try:
+        yield
+    finally:
+        _replaced = False
+        for place in places:
+            if place.names.get(place.name) is place.guarded:
+                place.names[place.name] = place.real
 
 
 def _audit(event: str, _arguments: tuple[Any, ...]) -> None:

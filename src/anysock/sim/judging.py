@@ -8,10 +8,15 @@ from typing import Any, NamedTuple, NoReturn
 
 from anysock.engines.sim.network import Network
 from anysock.errors import UsageError
+from anysock.sim import runaway
 from anysock.sim.checks import Broken, Checks
 from anysock.sim.failure import LAST_LINES, Deadlock, Failure, told
 from anysock.sim.guards import RealWorld, Watch
 from anysock.sim.waiting import in_words
+
+#: Kinds of findings.
+RUNAWAY = "runaway"
+DEADLOCK = "deadlock"
 
 
 class _Raised(NamedTuple):
@@ -37,6 +42,9 @@ class Judge:
         self.until = 0.0
         #: Whether it is judged already: what comes after that does not count.
         self.over = False
+        #: How many steps it has looked at.
+        self.steps = 0
+        self._runaway = ""
         self._network = network
         self._watch = watch
         self._waiting = waiting
@@ -44,8 +52,11 @@ class Judge:
 
     def look(self) -> None:
         """After a step. Raises what ends the history."""
+        self.steps += 1
         if self.over:
             return
+        if self._runaway:
+            self.stop(self._failure(self._runaway, RUNAWAY))
         if self._watch.refused is not None:
             self.stop(self._watch.refused)
         now = self._network.now
@@ -59,6 +70,13 @@ class Judge:
     def stuck(self) -> NoReturn:
         """Nothing can ever happen again."""
         self.stop(self._deadlock("nothing can ever happen again"))
+
+    def runs_away(self, where: str) -> None:
+        """A step takes too long; it is about to be ended, at the line `where`."""
+        self._runaway = (
+            f"a step has not ended within {runaway.SECONDS:g} seconds of computing: it was at "
+            f"{where}"
+        )
 
     def stop(self, error: Exception) -> NoReturn:
         """End the history, from within the network."""
@@ -81,6 +99,10 @@ class Judge:
             raise error
         if self._watch.refused is not None:
             self.stop(self._watch.refused)
+        if self._runaway:
+            self.stop(
+                error if isinstance(error, Failure) else self._failure(self._runaway, RUNAWAY)
+            )
         last: Failure | None = None
         if isinstance(error, Failure):
             last = error
@@ -114,7 +136,7 @@ class Judge:
 
     def _deadlock(self, what: str) -> Failure:
         text = f"{what}; these wait: {in_words(self._waiting())}"
-        return self._failure(text, "deadlock", of=Deadlock)
+        return self._failure(text, DEADLOCK, of=Deadlock)
 
     def _failure(
         self,

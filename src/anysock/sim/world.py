@@ -12,6 +12,7 @@ from anysock.engines.sim.chance import Chance
 from anysock.engines.sim.faults import FaultPlan, parse
 from anysock.engines.sim.network import Network
 from anysock.errors import UsageError
+from anysock.sim import runaway
 from anysock.sim.current import world_is
 from anysock.sim.drawing import draw_by_seed
 from anysock.sim.guards import RealWorld, Watch
@@ -256,7 +257,12 @@ class World:
         coro = arguments.started(scenario, (self,), "run")
         self._begun, self._judge.until = True, until
         try:
-            with world_is(self), self._watch.on():
+            judge = self._judge
+            with (
+                world_is(self),
+                runaway.ended(lambda: judge.steps, judge.runs_away),
+                self._watch.on(),
+            ):
                 try:
                     return self._live(coro)
                 finally:
@@ -269,13 +275,19 @@ class World:
     def _live(self, coro: Coroutine[Any, Any, T]) -> T:
         __tracebackhide__ = True
         self.network.on_step = self._judge.look
+        raised: Exception | None = None
+        result: Any = None
         try:
-            result: T = self._scene.engine.run(coro)
-        except Exception as error:
-            self._judge.end(error)
-            raise  # (not reached)
-        self._judge.end(None)
-        return result
+            result = self._scene.engine.run(coro)
+        except Exception as error:  # noqa: BLE001
+            raised = error
+        except runaway.Runaway:
+            pass  # the judge knows
+        try:
+            self._judge.end(raised)
+        except runaway.Runaway:
+            self._judge.end(None)
+        return result  # type: ignore[no-any-return]
 
     def failed(
         self, host: str, what: str, error: Exception, stands: Callable[[], bool] = lambda: True
