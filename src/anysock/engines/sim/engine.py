@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -54,6 +55,10 @@ class SimEngine(Base):
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         self.poller.drives = True
         before = here.current
+        # To collect garbage runs finalizers, at a time that depends on all that the process has
+        # done before.
+        collecting = gc.isenabled()
+        gc.disable()
         try:
             with engine_is(self):
                 self.host.enter()
@@ -61,6 +66,8 @@ class SimEngine(Base):
                 return result
         finally:
             here.current = before
+            if collecting:
+                gc.enable()
 
     def spawn(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> Any:
         self.network.busy(self.host)

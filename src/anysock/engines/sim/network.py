@@ -71,6 +71,8 @@ class Network:
         #: What goes wrong; None: nothing that is not asked for by name.
         self.faults = Faults(faults, self.chance) if faults is not None and faults.kinds else None
         self.hosts: dict[str, Any] = {}
+        #: How many turns the loops of all hosts have taken.
+        self.turns = 0
         #: What has happened: when, on which host, what, and details.
         self.trace: list[tuple[Any, ...]] = []
         #: Called after each turn of a host, and each instant at which something has happened.

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+
 from anysock.engines.sim.host import Host
 from anysock.loop.pollers import FAILED
 
 # Python's `Kernel` asks for no longer sleep than this: then no timer is set.
 FOREVER = 86_400.0
+
+# After how many turns of hosts the garbage of a history is collected: most have fewer.
+COLLECT_TURNS = 50_000
 
 
 class SimPoller:
@@ -39,8 +44,11 @@ class SimPoller:
             self._host.network.busy(self._host)
 
     def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
+        network = self._host.network
+        network.turns += 1
+        if network.turns % COLLECT_TURNS == 0:
+            gc.collect()
         if self.drives:
-            network = self._host.network
             if timeout == 0:
                 network.take_turns(self._host)
             elif not self.has_events():
