@@ -255,7 +255,7 @@ class ServeOptions:
     idle_timeout: float = _duration(
         600.0,
         "Maximum time without a byte in either direction, then the connection is ended. 0 "
-        "disables. All time limits are checked periodically, and may act up to an eighth later.",
+        "disables. All time limits are checked periodically, and may act up to a quarter later.",
     )
     write_timeout: float = _duration(
         30.0,

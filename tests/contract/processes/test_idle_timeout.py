@@ -1,4 +1,7 @@
-"""--idle-timeout: a connection on which nothing moves is ended; the busy ones are not."""
+"""--idle-timeout: a connection on which nothing moves is ended; the busy ones are not.
+
+When that is, is looked at in `simulated/test_time_limits.py`.
+"""
 
 from __future__ import annotations
 
@@ -6,53 +9,7 @@ import os
 import signal
 import time
 
-from tests.harness import receive_exactly, wait_until
-
-
-def test_an_idle_connection_is_ended_and_a_busy_one_is_not(concurrent_engine, start_server):
-    server = start_server("echo", "--idle-timeout", "400ms", "-v", engine=concurrent_engine)
-    with server.connect() as idle, server.connect() as busy:
-        for client in (idle, busy):
-            client.sendall(b"hello")
-            receive_exactly(client, 5)
-        gone = False
-        idle.setblocking(False)
-        while not gone:
-            busy.sendall(b"x")
-            receive_exactly(busy, 1)
-            try:
-                gone = idle.recv(1) == b""
-            except BlockingIOError:
-                pass
-        busy.sendall(b"still here")
-        assert receive_exactly(busy, 10) == b"still here"
-    server.wait_for("has ended: idle for too long")
-
-
-def test_a_handler_that_does_not_end_is_aborted(concurrent_engine, start_server, tmp_path):
-    (tmp_path / "mine.py").write_text(
-        "import anysock\n"
-        "async def stubborn(connection):\n"
-        "    await connection.recv()\n"
-        "    await anysock.sleep(60)\n"
-    )
-    server = start_server(
-        *("mine:stubborn", "--idle-timeout", "200ms", "--log-level", "debug"),
-        engine=concurrent_engine,
-        cwd=tmp_path,
-    )
-    with server.connect():
-        server.wait_for("has ended: idle for too long")
-    wait_until(lambda: server.fds() <= server.base_fds, "the connection is closed")
-
-
-def test_who_does_not_read_is_aborted(concurrent_engine, start_server):
-    server = start_server(
-        *("chargen", "--idle-timeout", "300ms", "--log-level", "debug"), engine=concurrent_engine
-    )
-    with server.connect():
-        server.wait_for("has ended: idle for too long")
-    wait_until(lambda: server.fds() <= server.base_fds, "the connection is closed")
+from tests.harness import receive_exactly
 
 
 def test_blocking_ends_an_idle_client_and_serves_the_next(start_server):
@@ -78,19 +35,18 @@ def test_who_sent_while_the_process_was_stopped_is_not_idle(engine, start_server
     process under a debugger."""
     server = start_server("echo", "--idle-timeout", "500ms", "-v", engine=engine)
     clients = [server.connect() for _ in range(1 if engine == "blocking" else 10)]
-    for _ in range(2):
+    for client in clients:
+        client.sendall(b"before")
+        assert receive_exactly(client, 6) == b"before"
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
         for client in clients:
-            client.sendall(b"before")
-            assert receive_exactly(client, 6) == b"before"
-        os.kill(server.pid, signal.SIGSTOP)
-        try:
-            for client in clients:
-                client.sendall(b"meanwhile")
-            time.sleep(0.7)  # longer than the limit, which is what is tested
-        finally:
-            os.kill(server.pid, signal.SIGCONT)
-        for client in clients:
-            assert receive_exactly(client, 9) == b"meanwhile"
+            client.sendall(b"meanwhile")
+        time.sleep(0.7)  # longer than the limit, which is what is tested
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    for client in clients:
+        assert receive_exactly(client, 9) == b"meanwhile"
     # Who stays silent from now on has had its time all the same.
     for client in clients:
         assert client.recv(1) == b""

@@ -32,8 +32,8 @@ from tests.harness import (
 )
 from tests.told import Told
 
-#: The limits of time have nothing to do with how an engine works: two that differ most will do,
-#: and the one that does one thing at a time.
+#: The limits have nothing to do with how an engine works: two that differ most will do, and the one
+#: that does one thing at a time. (Those of time are looked at in `simulated/test_time_limits.py`.)
 SOME_ENGINES = ("blocking", "threads", "selector")
 
 MB = 1_000_000
@@ -370,7 +370,7 @@ def test_each_limit_of_time_ends_whom_it_is_for(concurrent_engine):
         assert least <= reasons[name][1] < least + 1.5, name
 
 
-@pytest.mark.parametrize("engine", SOME_ENGINES)
+@pytest.mark.parametrize("engine", ["blocking"])
 def test_a_peer_that_does_not_read_is_told_as_that(start_server, engine):
     server = start_server("chargen", "--write-timeout", "300ms", engine=engine)
     server.expected_errors.append("write timeout")
@@ -382,16 +382,7 @@ def test_a_peer_that_does_not_read_is_told_as_that(start_server, engine):
                 pass
 
 
-@pytest.mark.parametrize("engine", SOME_ENGINES)
-def test_so_is_one_that_does_not_read_its_echo(start_server, engine):
-    server = start_server("echo", "--write-timeout", "300ms", engine=engine)
-    server.expected_errors.append("write timeout")
-    with server.connect() as client, contextlib.suppress(ConnectionError):
-        client.sendall(b"x" * 50 * MB)
-    server.wait_for("closed the connection from .*: write timeout")
-
-
-@pytest.mark.parametrize("engine", SOME_ENGINES)
+@pytest.mark.parametrize("engine", ["blocking"])
 def test_who_sends_a_byte_now_and_then_is_not_idle_but_too_slow(start_server, engine):
     server = start_server(
         *("echo", "--idle-timeout", "500ms", "--min-rate", "100"), engine=engine, python_flags=()
@@ -415,7 +406,7 @@ def test_who_sends_a_byte_now_and_then_is_not_idle_but_too_slow(start_server, en
     server.wait_for("closed the connection from .*: too slow")
 
 
-@pytest.mark.parametrize("engine", SOME_ENGINES)
+@pytest.mark.parametrize("engine", ["blocking"])
 def test_a_lifetime_has_an_end(start_server, engine):
     server = start_server("chargen", "--max-lifetime", "300ms", engine=engine)
     server.expected_errors.append("end of its lifetime")
