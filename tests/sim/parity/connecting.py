@@ -344,9 +344,46 @@ def over_ipv6_and_ipv4_side_by_side(net: Net) -> None:
     six = net.listener(address=("::", 0), family=socket.AF_INET6)
     port = six.raw.getsockname()[1]
     four = net.socket("four")
+    four.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     four.bind(("0.0.0.0", port))
     four.listen()
     client = net.socket("client")
     client.connect((HERE, port))
     four.accept()
     six.accept()
+
+
+@script
+def connected_again_after_a_reset(net: Net) -> None:
+    listener = net.listener()
+    client = net.client(listener)
+    server = listener.accept()
+    assert server is not None
+    client.connect(listener)
+    server.reset()
+    client.connect(listener)
+    client.read()
+    client.connect(listener)
+
+
+@script
+def connected_again_after_a_reset_that_was_not_asked_about(net: Net) -> None:
+    listener = net.listener()
+    client = net.client(listener)
+    server = listener.accept()
+    assert server is not None
+    server.reset()
+    client.connect(listener)
+
+
+@script
+def connected_again_after_both_ends(net: Net) -> None:
+    listener = net.listener()
+    client = net.client(listener)
+    server = listener.accept()
+    assert server is not None
+    server.shutdown()
+    client.shutdown()
+    client.read()
+    client.connect(listener)
+    server.connect(listener)

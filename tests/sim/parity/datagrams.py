@@ -150,10 +150,9 @@ def udp_refused_then_there(net: Net) -> None:
 def udp_address_in_use(net: Net) -> None:
     server, other = _bound(net, "server"), net.socket("other", kind=DGRAM)
     other.bind(server)
-    tcp = net.socket("tcp")
-    tcp.bind(server)
+    address = server.raw.getsockname()
     server.close()
-    other.bind(tcp)
+    other.bind(address)
 
 
 @script

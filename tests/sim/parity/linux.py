@@ -10,7 +10,8 @@ import select
 import socket
 import struct
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,12 @@ class Linux(Machine):
         poll = select.poll()
         poll.register(sock, mask)
         assert poll.poll(_PATIENCE), "nothing happens"
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        # An acknowledgement is held back for 40 ms at most.
+        deadline = time.monotonic() + 0.2
+        while not condition() and time.monotonic() < deadline:
+            select.poll().poll(1)
 
     def path(self, name: str) -> str:
         return str(self._folder / name)

@@ -49,6 +49,10 @@ class Machine:
         """Wait until poll(2) finds one of `mask` on `sock`."""
         raise NotImplementedError
 
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until `condition()`, or until it can be expected no more."""
+        raise NotImplementedError
+
     def path(self, name: str) -> str:
         """Where a Unix socket of this name may be bound."""
         raise NotImplementedError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from anysock.engines.sim import here, system
@@ -15,8 +15,8 @@ from tests.sim.parity.net import Machine
 
 # How long nothing must happen, in seconds: longer than a segment is on its way, and shorter than
 # TCP waits before it repeats one.
-_REST = 0.05
-_PATIENCE = 1000
+_REST = 0.001
+_PATIENCE = 100_000
 
 
 class Simulated(Machine):
@@ -48,6 +48,10 @@ class Simulated(Machine):
                 return
             self.settle([])
         raise AssertionError("nothing happens")
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        if not condition():
+            self.settle([])
 
     def path(self, name: str) -> str:
         return f"/run/{name}"

@@ -180,16 +180,21 @@ class Sock:
         self.mask()
 
     def error(self) -> Any:
-        """socket.SO_ERROR, which forgets it."""
-        return self.call("socket.SO_ERROR", self._error)
+        """SO_ERROR, which forgets it."""
+        return self.call("SO_ERROR", self._error)
 
     def _error(self) -> str:
         code = self.raw.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         return errno.errorcode[code] if code else "none"
 
     def outq(self) -> Any:
-        """What the peer has not acknowledged (TIOCOUTQ)."""
-        return self.call("TIOCOUTQ", self._outq)
+        """What the peer has not acknowledged (TIOCOUTQ); it may take some time to do so."""
+
+        def look() -> int:
+            self.net.machine.until(lambda: self._outq() == 0)
+            return self._outq()
+
+        return self.call("TIOCOUTQ", look)
 
     def _outq(self) -> int:
         waiting = array.array("i", [0])

@@ -12,6 +12,7 @@ from anysock.engines.sim import here
 from anysock.engines.sim.files import Files
 from anysock.engines.sim.host_faults import Process, faults_of_host
 from anysock.engines.sim.network import Network
+from anysock.engines.sim.ports import Ports
 from anysock.loop.timers import Timer
 
 # Numbers that no real descriptor has: should one get to the real system, it is EBADF there.
@@ -43,6 +44,8 @@ class Host:
         self.bound: dict[tuple[Any, ...], Any] = {}
         #: What Unix sockets are bound to.
         self.files = Files()
+        #: The ports of TCP.
+        self.ports = Ports()
         #: Seconds by which its wall clock is off.
         self.clock_offset = 0.0
         #: Whether it is stopped, as by SIGSTOP: its system goes on, its tasks do not.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import struct
 from collections.abc import Sequence
 from typing import Any, NoReturn, Protocol, Self
 
@@ -18,6 +19,20 @@ LEAST_SNDBUF = 4_608
 MOST_BUF = 425_984
 
 AF, KIND = socket.AddressFamily, socket.SocketKind
+# What getsockopt(2) finds before anything was set, and what may be set (tcp(7)).
+_DEFAULTS = {
+    (socket.IPPROTO_TCP, 4): 7200,  # TCP_KEEPIDLE
+    (socket.IPPROTO_TCP, 5): 75,  # TCP_KEEPINTVL
+    (socket.IPPROTO_TCP, 6): 9,  # TCP_KEEPCNT
+}
+_MOST = {
+    (socket.IPPROTO_TCP, 4): 32_767,
+    (socket.IPPROTO_TCP, 5): 32_767,
+    (socket.IPPROTO_TCP, 6): 127,
+}
+
+# How many pieces one writev(2) takes.
+_IOV_MAX = 1024
 
 READABLE, WRITABLE, ERROR, HANGUP = 1, 4, 8, 16
 
@@ -124,13 +139,19 @@ class SimSocket:
             self.rcvbuf = max(min(2 * number, MOST_BUF), LEAST_RCVBUF)
         elif level == SOCKET and option == socket.SO_SNDBUF:
             self.sndbuf = max(min(2 * number, MOST_BUF), LEAST_SNDBUF)
-        else:
+        elif (level, option) in _MOST:
+            if not 1 <= number <= _MOST[level, option]:
+                fail(errno.EINVAL)
             self.options[level, option] = number
+        else:  # all others are switches
+            self.options[level, option] = int(bool(number))
 
     def getsockopt(self, level: int, option: int, size: int = 0) -> Any:
         self.check_open()
         if level == SOCKET and option == socket.SO_ERROR:
             return self.take_error()
+        if level == SOCKET and option == socket.SO_LINGER and size:
+            return struct.pack("ii", self.lingers, self.linger_seconds)
         found = self._option(level, option)
         return found.to_bytes(size, "little") if size else found
 
@@ -142,7 +163,7 @@ class SimSocket:
                 return self.sndbuf
             if option == socket.SO_TYPE:
                 return int(self.type)
-        return self.options.get((level, option), 0)
+        return self.options.get((level, option), _DEFAULTS.get((level, option), 0))
 
     def take_error(self) -> int:
         """The error that waits to be told, which is told once."""
@@ -155,4 +176,6 @@ class SimSocket:
 
     def writev(self, pieces: Sequence[Any]) -> int:
         """Send several pieces as one."""
+        if len(pieces) > _IOV_MAX:
+            fail(errno.EINVAL)
         return self.send(b"".join(bytes(piece) for piece in pieces))

@@ -56,6 +56,7 @@ def make_socket(
 ) -> SimSocket:
     if fileno is not None:
         adopted: SimSocket = _of(fileno)
+        adopted.fd = fileno
         return adopted
     host = here()
     sock: SimSocket

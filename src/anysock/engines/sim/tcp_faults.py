@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 from anysock.engines.sim.fates import Fate
@@ -27,7 +26,6 @@ class TcpEnd(Protocol):
     sndbuf: int
     rcvbuf: int
     in_size: int
-    shut_write: bool
     severed: bool
     corked: bool
     sends_at: float
@@ -36,7 +34,7 @@ class TcpEnd(Protocol):
     @property
     def far(self) -> TcpEnd | None: ...
     @property
-    def waiting(self) -> Sequence[TcpEnd]: ...
+    def sending_over(self) -> bool: ...
 
     def changed(self) -> None: ...
     def push_on(self) -> None: ...
@@ -60,12 +58,17 @@ def refuses(fate: Fate) -> bool:
     return fate.refuse is not None and fate.refuse.strikes()
 
 
-def shortage(listener: TcpEnd) -> int:
-    """What the host is short of, now that somebody is accepted: an error number; 0: nothing."""
+def drops_syn(fate: Fate) -> bool:
+    """Whether a SYN is dropped, as if the backlog were full."""
+    return fate.backlog is not None and fate.backlog.strikes()
+
+
+def shortage(listener: TcpEnd, first: TcpEnd) -> int:
+    """What the host is short of, now that `first` is accepted: an error number; 0: nothing."""
     host, now = listener.host, listener.network.now
     if now < host.short_until:
         return host.short_of
-    far = listener.waiting[0].far
+    far = first.far
     if far is not None and far.fate is not None:
         for name in _SHORTAGES:
             strikes = getattr(far.fate, name)
@@ -118,7 +121,7 @@ def segment(sock: TcpEnd, fate: Fate, size: int) -> tuple[int, float]:
     seconds = fate.zero_window.pause() if fate.zero_window is not None else 0.0
     if seconds:
         network.note(sock.host.name, "zero-window", sock.peer, sock.local, seconds)
-    if not seconds and fate.merge is not None and not sock.shut_write:
+    if not seconds and fate.merge is not None and not sock.sending_over:
         seconds = fate.merge.pause()
         sock.corked = seconds > 0
     if seconds:

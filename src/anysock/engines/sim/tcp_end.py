@@ -1,0 +1,466 @@
+"""One end of a TCP connection: what is sent, received, acknowledged, ended and reset.
+
+`tcp` explains the model.
+"""
+
+from __future__ import annotations
+
+import collections
+import errno
+import socket
+from typing import Any
+
+from anysock.engines.sim import tcp_faults
+from anysock.engines.sim.fates import Fate
+from anysock.engines.sim.host import Host
+from anysock.engines.sim.links import Link
+from anysock.engines.sim.sockets import ERROR, HANGUP, READABLE, WRITABLE, SimSocket, fail
+from anysock.loop.timers import Timer
+
+# The most that one segment carries, as on loopback.
+MSS = 65_483
+
+# States. Linux's have other names, and are more: which of FIN_WAIT1, CLOSE_WAIT and so on an open
+# connection is in, is what `shut`, `ended` and `_fin_sent` say.
+CLOSED, LISTENING, CONNECTING, OPEN = range(4)
+
+# Bits of `shut`.
+NO_RECEIVE, NO_SEND = 1, 2
+NEITHER = NO_RECEIVE | NO_SEND
+
+# After how long what was sent and not acknowledged is given up (tcp(7), tcp_retries2).
+GIVES_UP_SECONDS = 924.6
+
+# As a plain number: an operation with an enum is a call of Python code.
+PEEK = int(socket.MSG_PEEK)
+
+# Kinds of segments. A SYN is none of them: see `tcp`.
+DATA, FIN, RST, ACK = "data", "fin", "rst", "ack"
+
+
+class TcpEnd(SimSocket):
+    """What a connected socket does; `tcp.TcpSocket` adds how it comes to be one."""
+
+    kind = "tcp"
+
+    def __init__(self, host: Host, family: int) -> None:
+        super().__init__(host, family, socket.SOCK_STREAM)
+        self.network = host.network
+        self.state = CLOSED
+        #: What is over: by shutdown(2), by the end that has come, by a reset.
+        self.shut = 0
+        #: Whether the other end's stream has ended (SOCK_DONE in Linux).
+        self.ended = False
+        self._error = 0
+        #: Its names, its other end, and the way there; None before there are any.
+        self.local: tuple[Any, ...] | None = None
+        self.peer: tuple[Any, ...] | None = None
+        self.far: TcpEnd | None = None
+        self.link: Link | None = None
+        #: Of what listens: the connections that wait to be accepted.
+        self.waiting: collections.deque[Any] = collections.deque()
+
+        # What was written and has not left. Places in our stream, counted in bytes, its end as one:
+        # up to where it was written, has left, was acknowledged; and up to where the other end has
+        # room for it.
+        self._out: collections.deque[bytes | memoryview] = collections.deque()
+        self._written = self._sent = self._acked = self._room = 0
+        self._fin_sent = False
+        # What has come and was not read, and how many bytes that is. Places in the stream that
+        # comes: up to where it has come, and may come.
+        self._in: collections.deque[bytes] = collections.deque()
+        self.in_size = self._received = self._allowed = 0
+        # What is on its way to the other end, in order; when the last of it arrives; and how many
+        # segments at its head could not be delivered.
+        self._flight: collections.deque[tuple[str, bytes]] = collections.deque()
+        self._last_arrival = 0.0
+        self._stuck = 0
+        # Acknowledgements on their way to us: when they arrive, and what `_acked` and `_room` are
+        # then. They are looked at when somebody wants to know, or waits for them. If none come, it
+        # is given up.
+        self._acks: collections.deque[tuple[float, int, int]] = collections.deque()
+        self._ack_timer: Timer | None = None
+        self._give_up: Timer | None = None
+        #: When bytes were last taken out of it; and when the other end last acknowledged some.
+        self.taken_at: float | None = None
+        self._acknowledged_at: float | None = None
+
+        #: What goes wrong with it (see `tcp_faults`); None: nothing.
+        self.fate: Fate | None = None
+        #: Whether the other end has vanished without a word: nothing comes, and nothing gets there.
+        self.severed = False
+        # From when on it sends, and reads, again; and whether the next send is waited for.
+        self.sends_at = self.reads_at = 0.0
+        self.corked = False
+        # How much later than the one before the next segment comes, at least.
+        self._gap = 0.0
+
+    # -- receiving -------------------------------------------------------------------------------
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        self.check_open()
+        if self.fate is not None:
+            if self.reads_at > self.network.now and not self._error:
+                fail(errno.EAGAIN)
+            if self._in and not flags:
+                size = tcp_faults.readable_part(self, self.fate, size)
+        if self._in:
+            return b"".join(self._in)[:size] if flags & PEEK else self._take(size)
+        if self.ended or not size:
+            return b""
+        if self._error:
+            fail(self.take_error())
+        if self.shut & NO_RECEIVE:
+            return b""
+        return fail(errno.EAGAIN if self.state >= CONNECTING else errno.ENOTCONN)
+
+    def _take(self, size: int) -> bytes:
+        queue = self._in
+        data = queue[0]
+        if len(data) <= size:
+            queue.popleft()
+            if queue and len(data) < size:
+                pieces, left = [data], size - len(data)
+                while queue and left >= len(queue[0]):
+                    pieces.append(queue.popleft())
+                    left -= len(pieces[-1])
+                if queue and left:
+                    pieces.append(queue[0][:left])
+                    queue[0] = queue[0][left:]
+                data = b"".join(pieces)
+        else:
+            queue[0] = data[size:]
+            data = data[:size]
+        self.in_size -= len(data)
+        self.taken_at = self.network.now
+        # No news of a little room, which would make the other end send little (RFC 9293, 3.8.6.2).
+        space = self.rcvbuf >> 1
+        allowed = self._received + space - self.in_size
+        if (allowed - self._allowed) << 1 >= space and self.state == OPEN:
+            self._allowed = allowed
+            self._acknowledge()
+        return data
+
+    def _acknowledge(self) -> None:
+        """Tell the other end what has come, and up to where more may."""
+        far, link = self.far, self.link
+        assert far is not None
+        assert link is not None
+        if self.severed:
+            return
+        if not link.up:
+            link.when_up(self._acknowledge)
+            far.await_answer()
+            return
+        far._acks.append((self.network.now + link.latency, self._received, self._allowed))
+        if far._give_up is not None:
+            far._forget_to_give_up()
+        if far._out or 3 * (far._written - far._acked) >= far.sndbuf:
+            far._await_acks()
+
+    # -- sending ---------------------------------------------------------------------------------
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        self.check_open()
+        if self._error:
+            fail(self.take_error())
+        if self.shut & NO_SEND or self.state != OPEN:
+            fail(errno.EAGAIN if self.state == CONNECTING else errno.EPIPE)
+        if self._acks:
+            self._take_acks()
+        if type(data) is not bytes:
+            view = memoryview(data)
+            data = view if view.format == "B" and view.ndim == 1 else view.cast("B")
+        size = len(data)
+        if not size:
+            return 0
+        free = (self.sndbuf >> 1) - self._written + self._acked
+        if free <= 0:
+            fail(errno.EAGAIN)
+        size = min(size, free)
+        if self.fate is not None:
+            size = tcp_faults.sendable_part(self, self.fate, size)
+        self._written += size
+        # Whatever the program does to its buffer now, this is what is sent.
+        piece = data if type(data) is bytes and size == len(data) else bytes(data[:size])
+        if self._out or size > self._room - self._sent or size > MSS or self.fate is not None:
+            self._out.append(piece)
+            self._push()
+        else:
+            self._sent += size
+            self._transmit(DATA, piece)
+        if self._acks and self._waits():
+            self._await_acks()
+        return size
+
+    def unacknowledged(self) -> int:
+        """What SIOCOUTQ says (tcp(7))."""
+        if self._acks:
+            self._take_acks()
+        return self._written - self._acked
+
+    def _push(self) -> None:
+        """Send what may be sent."""
+        out, fate = self._out, self.fate
+        if self.sends_at > self.network.now:
+            return
+        while out:
+            piece = out[0]
+            size = min(len(piece), self._room - self._sent, MSS)
+            gap = 0.0
+            if size > 0 and fate is not None:
+                size, gap = tcp_faults.segment(self, fate, size)
+            if size <= 0:
+                return
+            if size == len(piece):
+                out.popleft()
+            else:
+                out[0] = memoryview(piece)[size:]
+                piece = piece[:size]
+            self._sent += size
+            self._transmit(DATA, bytes(piece))
+            self._gap = gap
+        if self.shut & NO_SEND and not self._fin_sent and self.state == OPEN:
+            self._fin_sent = True
+            self._sent += 1
+            self._transmit(FIN)
+
+    def _end_sending(self) -> None:
+        if not self.shut & NO_SEND:
+            self.shut |= NO_SEND
+            self._written += 1
+            self._push()
+
+    def _waits(self) -> bool:
+        """Whether it makes a difference to us when an acknowledgement comes."""
+        return bool(self._out) or 3 * (self._written - self._acked) >= self.sndbuf
+
+    def _await_acks(self) -> None:
+        if self._ack_timer is None:
+            when = self._acks[0][0]
+            if when <= self.network.now:
+                self._meet_acks()
+            else:
+                self._ack_timer = self.network.at(when, self._meet_acks)
+
+    def _meet_acks(self) -> None:
+        self._ack_timer = None
+        was_full = not self._writable()
+        self._take_acks()
+        if self._out:
+            self._push()
+        if was_full and self._writable():
+            self.changed()
+        if self._acks and self._waits():
+            self._await_acks()
+
+    def _take_acks(self) -> None:
+        """Look at the acknowledgements that have arrived by now."""
+        now, acks = self.network.now, self._acks
+        while acks and acks[0][0] <= now:
+            when, acked, self._room = acks.popleft()
+            if acked > self._acked:
+                self._acked, self._acknowledged_at = acked, when
+        if self.ended and self._fin_sent and self._acked == self._sent and self.state == OPEN:
+            self.state = CLOSED  # both have ended, and know it
+
+    @property
+    def acknowledged_at(self) -> float | None:
+        """When the other end last acknowledged something."""
+        self._take_acks()
+        return self._acknowledged_at
+
+    @property
+    def sending_over(self) -> bool:
+        """Whether it has ended its stream."""
+        return bool(self.shut & NO_SEND)
+
+    def push_on(self) -> None:
+        """Send what was kept, if it is time."""
+        if self.state == OPEN and self._out:
+            self.corked = False
+            self._push()
+
+    # -- the way to the other end ----------------------------------------------------------------
+
+    def _transmit(self, what: str, data: bytes = b"") -> None:
+        link, far, network = self.link, self.far, self.network
+        assert link is not None
+        assert far is not None
+        network.note(self.host.name, what, link.to, len(data))
+        if self.severed:
+            self.await_answer()
+            return
+        delay = link.delay(len(data))
+        if self.fate is not None:
+            if self.fate.jitter is not None:
+                delay += self.fate.jitter.next()
+            if self._gap:
+                delay = max(delay, self._last_arrival + self._gap - network.now)
+                self._gap = 0.0
+        if not delay and not self._flight and link.up and far.receive(what, data):
+            return
+        self._flight.append((what, data))
+        self._last_arrival = max(network.now + delay, self._last_arrival)
+        network.at(self._last_arrival, self._arrive)
+
+    def _arrive(self) -> None:
+        """The next segment arrives, and with it those that could not be delivered before."""
+        link, far, flight = self.link, self.far, self._flight
+        assert link is not None
+        assert far is not None
+        if len(flight) <= self._stuck:
+            return  # it was severed meanwhile
+        self._stuck += 1
+        if not link.up:
+            link.when_up(self._repeat)
+            self.await_answer()
+            return
+        while self._stuck:
+            self._stuck -= 1
+            if not far.receive(*flight[0]):
+                self._stuck += 1
+                return
+            flight.popleft()
+
+    def _repeat(self) -> None:
+        """Send again what could not be delivered."""
+        if self._stuck:
+            assert self.link is not None
+            self._stuck -= 1
+            when = max(self.network.now + self.link.delay(0), self._last_arrival)
+            self._last_arrival = when
+            self.network.at(when, self._arrive)
+
+    def receive(self, what: str, data: bytes) -> bool:
+        """A segment arrives from the other end. False: it is dropped, and must be repeated."""
+        if what == RST:
+            # Who has told the other end that all is said, and not answered, hears EPIPE of it.
+            half_closed = self.ended and not self.shut & NO_SEND
+            self._lose(errno.EPIPE if half_closed else errno.ECONNRESET)
+        elif what == ACK:
+            pass
+        elif self.state != OPEN:
+            self._transmit(RST)
+        elif what == FIN:
+            self.ended = True
+            self.shut |= NO_RECEIVE
+            self._received += 1
+            self._acknowledge()
+            self._take_acks()
+            self.changed()
+        elif self.shut == NEITHER:
+            # Nobody is there to read it (RFC 2525, 2.17).
+            self._error = errno.ECONNRESET
+            self.reset()
+        else:
+            self._in.append(data)
+            self.in_size += len(data)
+            self._received += len(data)
+            self._acknowledge()
+            self.changed()
+        return True
+
+    def await_answer(self) -> None:
+        """Something was sent that is not answered: that can go on for only so long."""
+        if self._give_up is None and self.state == OPEN:
+            self._give_up = self.network.after(GIVES_UP_SECONDS, self.time_out)
+
+    def _forget_to_give_up(self) -> None:
+        if self._give_up is not None:
+            self.network.cancel(self._give_up)
+            self._give_up = None
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    def reset(self) -> None:
+        """Give the connection up, and tell the other end."""
+        if self.state == OPEN:
+            self._be_over()
+            self._transmit(RST)
+
+    def _lose(self, code: int) -> None:
+        """The connection is gone."""
+        if self.state == OPEN:
+            self._error = code
+            self._be_over()
+
+    def _be_over(self) -> None:
+        self.state = CLOSED
+        self.shut = NEITHER
+        self._out.clear()
+        self._forget_to_give_up()
+        self.changed()
+
+    def time_out(self) -> None:
+        """The other end has not answered for too long."""
+        self._lose(errno.ETIMEDOUT)
+
+    def break_off(self) -> None:
+        """Something on the way has reset the connection: both ends lose it, and what is on its
+        way."""
+        for end in (self, self.far):
+            if end is not None:
+                end._flight.clear()
+                end._stuck = 0
+                end._lose(errno.ECONNRESET)
+
+    def vanish_end(self) -> None:
+        """Its machine has lost its power. What comes for it later is answered by a reset."""
+        self.state, self.shut = CLOSED, NEITHER
+        self._flight.clear()
+        self._stuck = 0
+        self._out.clear()
+
+    def sever(self) -> None:
+        """From now on nothing gets from one end to the other, and neither is told."""
+        for end in (self, self.far):
+            if end is not None:
+                end.severed = True
+                if end._flight:
+                    end._flight.clear()
+                    end._stuck = 0
+                    end.await_answer()
+                tcp_faults.watch_over(end)
+
+    def _close_end(self) -> None:
+        """What close(2) does to a connection."""
+        self._take_acks()
+        if self.state != OPEN:
+            return
+        last_ack = self.ended and self._fin_sent
+        if self.in_size or (self.lingers and not self.linger_seconds and not last_ack):
+            self.reset()
+        else:
+            self.shut |= NO_RECEIVE
+            self._end_sending()
+
+    def take_error(self) -> int:
+        code, self._error = self._error, 0
+        return code
+
+    # -- readiness -------------------------------------------------------------------------------
+
+    def _writable(self) -> bool:
+        # As Linux: when a third of the buffer is free (sk_stream_is_writeable).
+        return 3 * (self._written - self._acked) < self.sndbuf
+
+    def mask(self) -> int:
+        state, shut = self.state, self.shut
+        mask = ERROR if self._error else 0
+        if state == CONNECTING:
+            return mask
+        if state == LISTENING:
+            return READABLE if self.waiting else 0
+        if self._acks:
+            self._take_acks()
+        if self.reads_at > self.network.now and not mask:
+            # A slow reader does not look yet, and so can't be told of an end either.
+            return WRITABLE if shut & NO_SEND or self._writable() else 0
+        if shut == NEITHER or state == CLOSED:
+            mask |= HANGUP
+        if shut & NO_RECEIVE or self._in:
+            mask |= READABLE
+        if shut & NO_SEND or 3 * (self._written - self._acked) < self.sndbuf:
+            mask |= WRITABLE
+        return mask
