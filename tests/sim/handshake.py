@@ -49,5 +49,6 @@ def bytes_of_tls(version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> tuple[byte
 
 
 if __name__ == "__main__":
-    with seeded(random.Random(sys.argv[1])) as exact:
+    stream = random.Random(sys.argv[1])
+    with seeded(lambda: stream) as exact:
         print(exact, *(each.hex() for each in bytes_of_tls()))

@@ -15,6 +15,8 @@ from anysock.engines.sim.network import Network
 from anysock.engines.sim.poller import SimPoller
 from anysock.engines.sim.relinked import NonblockingEngine
 from anysock.engines.sim.schedules import schedule
+from anysock.engines.sim.tls_chance import seeded
+from anysock.machine.chance import drawn_from
 
 T = TypeVar("T")
 
@@ -59,8 +61,13 @@ class SimEngine(Base):
         # done before.
         collecting = gc.isenabled()
         gc.disable()
+        chance = self.network.chance
         try:
-            with engine_is(self):
+            with (
+                engine_is(self),
+                drawn_from(lambda: chance.stream("seeds")),
+                seeded(lambda: chance.stream("openssl")),
+            ):
                 self.host.enter()
                 result: T = self._kernel.run(main)
                 return result

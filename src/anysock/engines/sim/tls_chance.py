@@ -11,13 +11,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
-import logging
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from os import urandom
-
-_log = logging.getLogger("anysock.sim")
 
 _Fill = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int)
 _Status = ctypes.CFUNCTYPE(ctypes.c_int)
@@ -46,14 +43,14 @@ class Generator:
         self._set.argtypes = [ctypes.c_void_p]
         fill = _Fill(self._fill)
         self._method = _RandMethod(bytes=fill, pseudorand=fill, status=_Status(lambda: 1))
-        self._stream: random.Random | None = None
+        self._stream: Callable[[], random.Random] | None = None
         self._owner = 0
         self._raised: BaseException | None = None
 
     def _fill(self, address: int, count: int) -> int:
         try:
             if self._stream is not None and threading.get_ident() == self._owner:
-                data = self._stream.randbytes(count)
+                data = self._stream().randbytes(count)
             else:
                 data = urandom(count)
             ctypes.memmove(address, data, count)
@@ -65,7 +62,7 @@ class Generator:
         return 1
 
     @contextlib.contextmanager
-    def drawing(self, stream: random.Random) -> Iterator[None]:
+    def drawing(self, stream: Callable[[], random.Random]) -> Iterator[None]:
         before = self._get(), self._stream, self._owner
         self._stream, self._owner = stream, threading.get_ident()
         self._set(ctypes.addressof(self._method))
@@ -82,30 +79,34 @@ class Generator:
         """Whether the library is the one that `ssl` uses, and heeds what it was given."""
         import ssl
 
-        with self.drawing(random.Random(0)):
+        stream = random.Random(0)
+        with self.drawing(lambda: stream):
             return ssl.RAND_bytes(16) == random.Random(0).randbytes(16)
+
+
+#: What to say where `generator` gives None.
+NOT_EXACT = (
+    "this Python's OpenSSL keeps its random numbers to itself, as it does where it is linked "
+    "statically: the bytes of TLS differ each time, and only their number is the same"
+)
 
 
 @functools.cache
 def generator() -> Generator | None:
-    """None, and a word in the log, where OpenSSL's random numbers can't be replaced."""
-    import _ssl
+    """None where OpenSSL's random numbers can't be replaced, or there is no OpenSSL."""
+    with contextlib.suppress(ImportError, OSError, AttributeError):
+        import _ssl
 
-    # Where it is no file, it is built into the interpreter, as OpenSSL may be.
-    with contextlib.suppress(OSError, AttributeError):
+        # Where it is no file, it is built into the interpreter, as OpenSSL may be.
         found = Generator(ctypes.CDLL(getattr(_ssl, "__file__", None)))
         if found.works():
             return found
-    _log.warning(
-        "this Python's OpenSSL keeps its random numbers to itself, as it does where it is linked "
-        "statically: the bytes of TLS differ each time, and only their number can be repeated"
-    )
     return None
 
 
 @contextlib.contextmanager
-def seeded(stream: random.Random) -> Iterator[bool]:
-    """Within the block, OpenSSL draws its random numbers from `stream`, in this thread. Gives
+def seeded(stream: Callable[[], random.Random]) -> Iterator[bool]:
+    """Within the block, OpenSSL draws its random numbers from ``stream()``, in this thread. Gives
     whether it does; where not, only the lengths of what TLS sends are repeatable, with a key of
     Ed25519 or RSA (a signature of ECDSA has no certain length).
 
