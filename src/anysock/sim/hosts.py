@@ -294,7 +294,7 @@ def close(kernel: Any) -> None:
         task, _ = kernel.tasks.popitem()
         # A process that was killed runs no `finally`. Here they run, as Python can't do without,
         # but what they say is no part of the history.
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception, BaseExceptionGroup):
             task.coro.close()
     with contextlib.suppress(OSError):
         kernel.close()

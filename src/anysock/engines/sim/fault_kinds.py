@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-#: What a world must have for a kind of fault to strike there.
-NEEDS = ("streams", "accepting", "datagrams", "hosts", "links", "tasks")
+#: What a world must have for a kind of fault to strike there: connections, who accepts them,
+#: datagrams, hosts beside that of the scenario, links between hosts, somebody who reads the wall
+#: clock, several tasks.
+NEEDS = ("streams", "accepting", "datagrams", "hosts", "links", "clock", "tasks")
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +207,7 @@ def _kinds() -> dict[str, Fault]:
     )
     kind(
         "clock",
-        "hosts",
+        "clock",
         "the wall clock of a host jumps, forward or back",
         every=_every(1.0, "host"),
         most=Parameter(7200.0, "seconds", "how far, at most"),

@@ -8,6 +8,7 @@ network: so an event may be left for a later iteration.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -20,8 +21,9 @@ Events = list[tuple[int, int]]
 # How often in a row events are left for later, at most.
 PATIENCE = 16
 
-# In which part of the iterations some of them are, where any order will do.
-_LATER = 0.125
+# In which part of the iterations some of them are, where any order will do: in one of eight, by
+# what a logarithm becomes the distance to the next.
+_LATER = 1.0 / math.log1p(-0.125)
 
 
 class Task(Protocol):
@@ -84,6 +86,13 @@ class Schedule:
 class AnyOrder(Schedule):
     """Every order is as likely as any other."""
 
+    def __init__(self, kind: FaultKind, host: str) -> None:
+        super().__init__(kind, host)
+        self._until_late = self._gap()
+
+    def _gap(self) -> int:
+        return 1 + int(math.log(1.0 - self.dice.random()) * _LATER)
+
     def ordered(self, tasks: list[Any]) -> list[Any]:
         tasks = tasks.copy()
         self.dice.shuffle(tasks)
@@ -94,9 +103,11 @@ class AnyOrder(Schedule):
         if several > 1:
             events = events.copy()
             self.dice.shuffle(events)
-        if self.dice.random() < _LATER:
-            return events[: self.dice.below(several)]
-        return events
+        self._until_late -= 1
+        if self._until_late:
+            return events
+        self._until_late = self._gap()
+        return events[: self.dice.below(several)]
 
 
 class Priorities(Schedule):
