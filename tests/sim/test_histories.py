@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import hypothesis
 import pytest
+from hypothesis import strategies
 
 import anysock
 from anysock import sim
@@ -180,6 +183,56 @@ def test_a_fault_that_was_asked_for_by_name_and_was_never_met_is_told():
 def test_what_makes_no_test_is_refused_in_one_line(make, message):
     with pytest.raises(anysock.UsageError, match=message):
         make()
+
+
+def drawn_by_hypothesis(found):
+    def test(plan):
+        async def scenario(world):
+            server = world.host("server").serve(careless, bind="tcp://:7", **world.options)
+            for host in world.clients:
+                host.spawn(ignore_losses(talk("server:7", 3)))
+            await world.join()
+            await server.drain(1)
+
+        found.append(plan)
+        sim.World(plan=plan).run(scenario)
+
+    settings = hypothesis.settings(max_examples=30, database=None, deadline=None, derandomize=True)
+    return settings(hypothesis.given(plan=sim.plans(clients=3, faults="split,short,merge"))(test))
+
+
+def test_hypothesis_draws_plans_and_makes_them_smaller():
+    found: list[Any] = []
+    with pytest.raises(sim.Failure) as caught:
+        drawn_by_hypothesis(found)()
+    assert caught.value.kind == "handler: AssertionError"
+    assert len(found[-1].clients) <= 2
+    assert len(found[-1].faults) == 1
+
+
+def test_a_scenario_draws_values_from_its_seed_or_by_hypothesis():
+    async def scenario(world):
+        numbers = strategies.integers(0, 10**9)
+        return [world.draw(numbers) for _ in range(3)]
+
+    first, again, other = (sim.World(seed).run(scenario) for seed in (1, 1, 2))
+    assert first == again != other
+    assert len(set(first)) == 3
+
+    @hypothesis.settings(max_examples=3, database=None, deadline=None)
+    @hypothesis.given(data=strategies.data())
+    def test(data):
+        drawn.append(sim.World(draw=data.draw).run(scenario))
+
+    drawn: list[Any] = []
+    test()
+    assert [0, 0, 0] in drawn
+
+    async def assumes(world):
+        raise hypothesis.errors.UnsatisfiedAssumption
+
+    with pytest.raises(hypothesis.errors.UnsatisfiedAssumption):
+        sim.World().run(assumes)
 
 
 SOURCE = """

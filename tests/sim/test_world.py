@@ -310,13 +310,17 @@ def test_a_crash_runs_no_finally_before_the_history_is_over_and_peers_see_the_en
         assert await task.join() == b""
         with pytest.raises(sim.Crashed):
             await serving.join()
-        with pytest.raises(anysock.UsageError, match="restart"):
-            host.spawn(client())
+        with pytest.raises(sim.Crashed):
+            await host.spawn(client()).join()
+        with pytest.raises(sim.Crashed):
+            await server.drain()
         with pytest.raises(ConnectionRefusedError):
             await world.host("client").spawn(client()).join()
         assert not done
         host.restart()
         assert host.server is not server
+        with pytest.raises(sim.Crashed):
+            await server.drain()
         again = world.host("client").spawn(client())
         await world.sleep(1)
         await host.server.drain()
@@ -482,6 +486,27 @@ def test_faults_strike_until_all_is_healed_and_are_counted():
         assert world.fired == fired
 
     sim.World(3, faults="split=1,short=1").run(scenario)
+
+
+def test_a_fault_crashes_hosts_and_starts_them_again():
+    async def scenario(world):
+        host = world.host("server")
+        host.serve("echo")
+        answers = []
+        for _ in range(30):
+            await world.sleep(1)
+            try:
+                answers.append(await world.host("client").spawn(ask("server:8000", b"x\n")).join())
+            except (OSError, sim.Crashed):
+                answers.append(None)
+        told = [entry[2] for entry in world.network.trace if entry[1] == "server"]
+        crashes = told.count("crashes") + told.count("loses power")
+        assert crashes == told.count("restarts") >= 1
+        return answers[-1]
+
+    world = sim.World(2, faults={"crash": {"every": 2, "lasts": 1, "times": 3}})
+    assert world.run(scenario) == b"x\n"
+    assert world.fired["crash"] >= 2
 
 
 # -- sometimes -------------------------------------------------------------------------------------

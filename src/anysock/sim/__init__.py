@@ -18,6 +18,7 @@ from anysock.sim.sometimes import sometimes
 if TYPE_CHECKING:
     from anysock.sim.balancing import check_health, proxy
     from anysock.sim.decorator import histories
+    from anysock.sim.drawing import plans
     from anysock.sim.failure import Deadlock, Failure
     from anysock.sim.guards import RealWorld
     from anysock.sim.hosts import HostHandle
@@ -35,6 +36,7 @@ _WHERE = {
     "check_health": "balancing",
     "proxy": "balancing",
     "histories": "decorator",
+    "plans": "drawing",
 }
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "check_health",
     "proxy",
     "histories",
+    "plans",
     "sometimes",
 ]
 

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from anysock.engines.sim.fault_kinds import PRESETS
 from anysock.engines.sim.faults import FaultPlan
 from anysock.errors import StartError, UsageError, WrongType
+from anysock.sim.asked import AskedFaults, faults_of
 from anysock.sim.failure import Failure
 from anysock.sim.finding import Finding
 from anysock.sim.guards import in_place
@@ -20,7 +21,7 @@ from anysock.sim.plan import Plan
 from anysock.sim.replay import Replay, versions
 from anysock.sim.shrink import shrink
 from anysock.sim.tracing import hash_of_trace
-from anysock.sim.world import UNTIL, AskedFaults, World, faults_of
+from anysock.sim.world import UNTIL, World
 
 #: Where the files of failing histories are written, below the current directory.
 FOLDER = ".sim"

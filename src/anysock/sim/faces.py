@@ -36,6 +36,9 @@ class AHost(Protocol):
     #: A `engines.sim.host.Host`, and the `SimEngine` that runs on it.
     host: Any
     engine: Any
+    alive: bool
+    #: The servers that are on it now.
+    servers: list[Any]
 
     @property
     def world(self) -> AWorld: ...

@@ -125,12 +125,9 @@ class HostHandle:
     def spawn(self, coro: Coroutine[Any, Any, T], name: str | None = None) -> HostTask[T]:
         """Run `coro` as a task on this host. What it connects to, or listens on, it does from here.
 
-        Raises `UsageError` while the host is down.
+        On a host that has crashed it does not run: to join it raises `Crashed`.
         """
         arguments.check_task(coro, name, "spawn")
-        if not self.alive:
-            coro.close()
-            raise UsageError(f"the host {self.name!r} has crashed: restart() it first")
         task = HostTask(self, coro, name or str(getattr(coro, "__qualname__", "task")))
         self.tasks.append(task)
         return task

@@ -14,6 +14,7 @@ from anysock.options.serve import ServeOptions
 from anysock.server.process import ENDING_SIGNALS
 from anysock.server.server import Server
 from anysock.sim.faces import AHost
+from anysock.sim.tasks import Crashed
 from anysock.streams.connection import Connection
 from anysock.streams.running import State_co
 from anysock.telemetry.events import CloseReason, EventGroup, Events
@@ -66,6 +67,9 @@ class HostServer(Server[State_co]):
     async def _there(self, coro: Coroutine[Any, Any, T]) -> T:
         if here.current is self.host.host:
             return await coro
+        if not any(each is self for each in self.host.servers):
+            coro.close()
+            raise Crashed(f"this server of the host {self.host.name!r} has crashed")
         return await self.host.spawn(coro, "drain").join()
 
     async def drain(self, timeout: float | None = None) -> int:

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Crashed(AnysockError):
-    """The host of the task that was waited for has crashed."""
+    """The host on which it was to run has crashed."""
 
 
 class HostTask(Generic[T]):
@@ -35,7 +35,12 @@ class HostTask(Generic[T]):
         self._result: Any = None
         self._joiners: list[tuple[Engine, Event]] = []
         self._coro = coro
-        self._task = host.engine.spawn_here(self._run(coro), name)
+        self._task: Any = None
+        if host.alive:
+            self._task = host.engine.spawn_here(self._run(coro), name)
+        else:
+            coro.close()
+            self.crashed()
 
     def __repr__(self) -> str:
         return f"<HostTask {self.name!r} on {self.host.name}{', done' if self.done else ''}>"
@@ -43,11 +48,12 @@ class HostTask(Generic[T]):
     @property
     def cancelling(self) -> bool:
         """Whether its end was asked for."""
-        return bool(self._task.cancelling)
+        return self._task is not None and bool(self._task.cancelling)
 
     def cancel(self) -> None:
         """Raise a cancellation at its next await, once."""
-        self.host.run_there(self._task.cancel)
+        if not self.done:
+            self.host.run_there(self._task.cancel)
 
     async def join(self) -> T:
         """Wait until it has ended; return its result, or raise what it raised: `Cancelled` if it

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Collection, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
+from collections.abc import Callable, Collection, Coroutine
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import anysock
 from anysock.engines.sim.chance import Chance
-from anysock.engines.sim.faults import FaultPlan, parse
+from anysock.engines.sim.faults import FaultPlan
 from anysock.engines.sim.network import Network
 from anysock.errors import UsageError
 from anysock.sim import runaway
+from anysock.sim.asked import AskedFaults, faults_of
 from anysock.sim.current import world_is
 from anysock.sim.drawing import draw_by_seed
 from anysock.sim.guards import RealWorld, Watch
@@ -30,9 +31,6 @@ T = TypeVar("T")
 
 #: How long a scenario may take, in virtual seconds.
 UNTIL = 60.0
-
-#: Which faults are asked for: in words, as a plan, or the parameters of each by its name.
-AskedFaults: TypeAlias = str | FaultPlan | Mapping[str, Mapping[str, float]]
 
 #: The host on which the scenario runs.
 SCENE = "scenario"
@@ -314,10 +312,3 @@ class _Network(Network):
 
     def stuck(self) -> NoReturn:
         self.on_stuck()
-
-
-def faults_of(faults: AskedFaults) -> FaultPlan:
-    """The plan of faults that was asked for. Raises `UsageError` for what there is not."""
-    if isinstance(faults, str):
-        return parse(faults)
-    return faults if isinstance(faults, FaultPlan) else FaultPlan(faults)
