@@ -241,8 +241,6 @@ BAD: list[tuple[str, str, Callable[[], History]]] = [
         {"of_source_before": 2}, options={"per_source": 2})),
     ("no_more_bytes_than_allowed", "10 bytes, and may 9", lambda: history(
         options={"max_bytes": 9})),
-    ("no_more_bytes_than_allowed", "11 bytes were received, and 9 may", lambda: history(
-        {"received": 11}, options={"max_bytes": 9})),
     ("no_more_bytes_than_allowed", "3 bytes until max_bytes was met, and 4", lambda: history(
         told_as(CloseReason.MAX_BYTES, sent=3), {"received": bytearray(b"012")},
         options={"max_bytes": 4})),

@@ -201,7 +201,7 @@ STREAMS = (
         "a drain waits for whoever does not end",
         "server/traffic.py",
         "while self.busy and (left := began + seconds - engine.now()) > 0:",
-        "while self.busy and ((left := began + seconds - engine.now()) or True):",
+        "while self.busy and (left := max(began + seconds - engine.now(), CHECK_SECONDS)) > 0:",
     ),
     _stream(
         "an_abort_is_no_reset",

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from anysock.server.ending import CLEAN_UP_SECONDS
-from anysock.sim.oracles.limits import AT_ONCE, is_sending, was_admitted
+from anysock.sim.oracles.limits import AT_ONCE, may_be_sending, was_admitted
 from anysock.sim.oracles.reasons import DRAIN_TOLD_LATE
 from anysock.sim.oracles.records import ClientRecord, History, Served, ServerRecord
 from anysock.telemetry.events import CloseReason
@@ -173,7 +173,7 @@ def a_drain_ends_who_is_at_rest(history: History) -> Iterator[str]:
         ]
         if not moved or max(moved) > deadline - AT_REST:
             continue
-        if is_sending(server, served, client) or server.drain_began > deadline - AT_REST:
+        if may_be_sending(server, served, client) or server.drain_began > deadline - AT_REST:
             continue
         if history.held_up(server, since=deadline - 2 * AT_REST, until=deadline):
             continue
