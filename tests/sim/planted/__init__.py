@@ -4,5 +4,5 @@
   modules are imported;
 - `handlers`: faults that are handlers of their own;
 - `catalogue`: all of them, by name;
-- `power`: how many histories the explorer needs to find each.
+- `search`, `power`: how many histories the explorer needs to find each.
 """

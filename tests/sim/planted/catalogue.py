@@ -3,8 +3,9 @@ drain; and those that were found in use once, planted again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from tests.sim.planted.planting import Change
 
@@ -22,6 +23,8 @@ class Planted:
     changes: tuple[Change, ...] = ()
     handler: str = "echo"
     check: str = "echo"
+    #: Options of the server without which it is not met.
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _handler(name: str, says: str, check: str = "echo") -> Planted:
@@ -46,7 +49,7 @@ _TIMES = "server/time_limits.py"
 _ADMISSION = "server/admission.py"
 
 
-def _limit(name: str, says: str, file: str, old: str, new: str, **more: str) -> Planted:
+def _limit(name: str, says: str, file: str, old: str, new: str, **more: Any) -> Planted:
     return Planted(name, "limit", says, (Change(file, old, new),), **more)
 
 
@@ -131,7 +134,7 @@ LIMITS = (
 _STREAM = "engines/nonblocking/streams.py"
 
 
-def _stream(name: str, says: str, file: str, old: str, new: str, **more: str) -> Planted:
+def _stream(name: str, says: str, file: str, old: str, new: str, **more: Any) -> Planted:
     return Planted(name, "stream", says, (Change(file, old, new),), **more)
 
 
@@ -215,7 +218,7 @@ STREAMS = (
 )
 
 
-def _again(name: str, says: str, *changes: Change, **more: str) -> Planted:
+def _again(name: str, says: str, *changes: Change, **more: Any) -> Planted:
     return Planted(name, "history", says, changes, **more)
 
 
@@ -238,6 +241,7 @@ HISTORY = (
             "        return None if isinstance(lost, TooManyBytes) else lost\n",
             "        return lost\n",
         ),
+        options={"delay": 0.2},
         handler="lines",
         check="lines",
     ),
