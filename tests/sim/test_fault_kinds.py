@@ -133,7 +133,7 @@ def test_what_is_lost_in_a_partition_comes_when_it_is_sent_again(name):
 
 
 def test_what_was_held_comes_as_soon_as_it_is_let_go():
-    hosts = passes("hold:every=50ms:lasts=300ms:times=1,latency=2ms:least=2ms")
+    hosts = passes("hold:every=10ms:lasts=300ms:times=1,latency=2ms:least=2ms")
     assert hosts.fired["hold"] == 1
     [(began, *_), _] = hosts.notes("hold")
     assert began < hosts.network.now < began + 0.5

@@ -117,6 +117,14 @@ class Link:
         """Call `deliver()` once it is up again."""
         self._held[deliver] = None
 
+    def keep(self, deliver: Callable[[], object]) -> bool:
+        """While nothing gets through: keep a packet, and call `deliver()` when it arrives. False:
+        it is lost."""
+        if not self.keeps:
+            return False
+        self.when_up(deliver)
+        return True
+
     def heal(self) -> None:
         """All gets through, whatever was the reason that it did not."""
         self.drop = 0.0

@@ -261,7 +261,8 @@ class TcpSocket(TcpEnd):
         if self.state != CONNECTING:
             return
         if not self.link.up:
-            repeat()
+            if not self.link.keep(lambda: self._syn_arrives(target, repeat)):
+                repeat()
             return
         fate = self.fate
         listener: TcpSocket | None = target.ports.listener(*self.peer[:2])
@@ -281,7 +282,8 @@ class TcpSocket(TcpEnd):
 
         def answer_arrives() -> None:
             if not back.up:
-                repeat()
+                if not back.keep(answer_arrives):
+                    repeat()
             elif listener is None:
                 self._fail_connect(errno.ECONNREFUSED)
             else:

@@ -44,9 +44,7 @@ def carry(link: Link, deliver: Callable[[], object]) -> None:
     def arrive() -> None:
         if link.up:
             deliver()
-        elif link.keeps:
-            link.when_up(arrive)
-        else:
+        elif not link.keep(arrive):
             network.note(link.source, "lost", link.to)
 
     for delay in link.datagrams.copies():
