@@ -30,6 +30,10 @@ from anysock.engines.base import Binding
 ENGINES = tuple(engines.ENGINES)
 CONCURRENT_ENGINES = tuple(name for name, entry in engines.ENGINES.items() if entry.concurrent)
 
+#: Engines that have a network of their own: what needs no process, no thread and no socket of the
+#: machine runs under them, too.
+SIMULATED = tuple(engines.UNLISTED)
+
 
 def cases_by_engine(
     cases: Mapping[str, Any], on_every_engine: str, *, all_on: Sequence[str] = ("selector",)

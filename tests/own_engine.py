@@ -35,6 +35,7 @@ ENGINES[_engine.name] = EngineEntry(
 # Before the tests are collected, so that these are the engines that they are run under.
 harness.ENGINES = (_engine.name,)
 harness.CONCURRENT_ENGINES = harness.ENGINES if _engine.concurrent else ()
+harness.SIMULATED = ()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

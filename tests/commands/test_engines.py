@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from anysock.cli.engines import command
-from anysock.engines import ENGINES, UNLISTED, EngineEntry, engine_maker, make_engine
+from anysock.engines import ENGINES, UNLISTED, EngineEntry, engine_entry, engine_maker, make_engine
 from anysock.errors import UsageError
 from tests.commands.test_serve import anysock
 from tests.harness import ENGINES as TESTED
@@ -68,7 +68,7 @@ def test_an_engine_that_is_not_available_says_why_and_what_to_do(monkeypatch):
 @pytest.mark.parametrize("name", [*TESTED, *UNLISTED])
 def test_the_registry_says_what_the_engine_says(name):
     """Nobody compares names: what is asked of an engine without importing it is in its entry."""
-    entry = ENGINES.get(name) or UNLISTED[name]
+    entry = engine_entry(name)
     engine: Any = engine_maker(name)
     assert (engine.concurrent, engine.one_thread) == (entry.concurrent, entry.one_thread)
     assert engine.loop == entry.loop

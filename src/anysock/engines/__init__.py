@@ -185,13 +185,18 @@ def engine_maker(engine: str | Engine) -> Callable[[], Engine]:
     checked = known_engine(engine)
     if not isinstance(checked, str):
         return lambda: checked
-    entry = ENGINES.get(checked) or UNLISTED[checked]
+    entry = engine_entry(checked)
     reason = entry.why_not()
     if reason is not None:
         raise UsageError(f"the engine {checked!r} is not available here: it {reason}")
     module, _, class_name = entry.path.partition(":")
     make: Callable[[], Engine] = getattr(importlib.import_module(module), class_name)
     return make
+
+
+def engine_entry(name: str) -> EngineEntry:
+    """What is known of the engine of that name. Raises KeyError."""
+    return ENGINES.get(name) or UNLISTED[name]
 
 
 def known_engine(engine: Any) -> str | Engine:

@@ -14,6 +14,7 @@ import anysock
 from anysock.net import addresses
 from anysock.net.addresses import Address, ResolvedAddress
 from anysock.tasks import connecting
+from tests.contract.in_process.conftest import listening
 from tests.contract.in_process.test_connect import descriptors
 from tests.harness import PATIENCE
 
@@ -56,8 +57,8 @@ def test_the_peer_sees_the_address_that_was_asked_for(engine, alive, local):
     assert ours[0] == "127.0.0.2"
 
 
-def test_a_port_can_be_asked_for_again_and_again(engine, alive):
-    with socket.socket() as holder:
+def test_a_port_can_be_asked_for_again_and_again(engine, alive, net):
+    with net.socket() as holder:
         holder.bind(("127.0.0.3", 0))
         port = holder.getsockname()[1]
     for _ in range(2):  # the second time, the first is in TIME-WAIT
@@ -67,12 +68,12 @@ def test_a_port_can_be_asked_for_again_and_again(engine, alive):
     assert ours == ("127.0.0.3", port)
 
 
-def test_an_address_of_ipv6(engine):
-    try:
-        listener = socket.create_server(("::1", 0), family=V6)
-    except OSError:
-        pytest.skip("there is no IPv6 here")
-    with listener:
+def test_an_address_of_ipv6(engine, net):
+    with contextlib.ExitStack() as stack:
+        try:
+            listener = stack.enter_context(listening(net, ("::1", 0)))
+        except OSError:
+            pytest.skip("there is no IPv6 here")
         for local in ("::1", "[::1]", "[::1]:0"):
             ours, _ = connected(engine, f"[::1]:{listener.getsockname()[1]}", local=local)
             assert ours[0] == "::1"

@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 from collections.abc import Iterator
+from types import ModuleType
 
 import pytest
 
@@ -21,8 +22,8 @@ from tests.harness import PATIENCE, wait_until
 
 
 @pytest.fixture
-def peer() -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+def peer(net: ModuleType) -> Iterator[socket.socket]:
+    with net.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
         sock.settimeout(15)
         yield sock

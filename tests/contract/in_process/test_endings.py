@@ -22,8 +22,8 @@ from anysock.engines.current import current_engine
 from anysock.engines.posix.listening import open_sockets
 from anysock.net.addresses import binding_of
 from anysock.telemetry.events import EventGroup
-from tests.contract.in_process.test_streams import two_ends
-from tests.harness import PATIENCE, receive_all, reset, wait_until
+from tests.contract.in_process.test_streams import receive_all, two_ends
+from tests.harness import PATIENCE, wait_until
 from tests.told import Told
 
 MANY_BYTES = bytes(50_000_000)
@@ -67,8 +67,8 @@ def test_nothing_can_be_sent_after_an_abort_so_that_nobody_stays(concurrent_engi
         told = Told()
         options = anysock.ServeOptions(bind="127.0.0.1:0", idle_timeout=0.2, write_timeout=0.2)
         async with Server(handler, options, events=told) as server:
-            with client_of(server) as client:
-                client.sendall(b"x")
+            async with await anysock.connect(server.addresses[0]) as client:
+                await client.send_all(b"x")
                 await until(lambda: told.reasons, "the connection has ended")
                 assert not server.connections
         assert told.reasons == [CloseReason.IDLE]
@@ -95,10 +95,10 @@ def test_a_task_of_a_handler_that_sends_does_not_outlive_the_connection(concurre
     async def main():
         told = Told()
         async with Server(handler, bind="127.0.0.1:0", events=told) as server:
-            with client_of(server) as client:
+            async with await anysock.connect(server.addresses[0]) as client:
                 await until(lambda: ended, "the task has ended")
                 with contextlib.suppress(ConnectionResetError):
-                    received = await anysock.to_thread(receive_all, client)
+                    received = await receive_all(client)
                     assert len(received) < len(MANY_BYTES)
             await until(lambda: told.reasons, "the connection has ended")
 
@@ -129,19 +129,16 @@ def test_the_peer_of_an_aborted_stream_never_takes_it_for_the_end(concurrent_eng
         except ConnectionAbortedError as error:
             raised.append(error)
 
-    def read(client):
-        may_read.wait(PATIENCE)
-        with pytest.raises(ConnectionResetError):
-            while data := client.recv(1 << 20):
-                received.append(len(data))
-
     async def main():
         told = Told()
         async with Server(handler, bind="127.0.0.1:0", events=told) as server:
-            with client_of(server) as client:
+            async with await anysock.connect(server.addresses[0]) as client:
                 if half_closed:
-                    client.shutdown(socket.SHUT_WR)
-                await anysock.to_thread(read, client)
+                    await client.send_eof()
+                await until(may_read.is_set, "the send was aborted")
+                with pytest.raises(ConnectionResetError):
+                    while data := await client.recv():
+                        received.append(len(data))
             await until(lambda: told.reasons, "the connection has ended")
         assert told.reasons == [CloseReason.ABORTED]
 
@@ -171,10 +168,10 @@ def test_a_reset_that_the_handler_catches_is_a_loss(concurrent_engine, handler):
     async def main():
         told = Told()
         async with Server(handler, bind="127.0.0.1:0", events=told) as server:
-            with client_of(server) as client:
-                client.sendall(b"x")
-                assert await anysock.to_thread(client.recv, 1) == b"x"
-                reset(client)
+            async with await anysock.connect(server.addresses[0]) as client:
+                await client.send_all(b"x")
+                assert await client.recv() == b"x"
+                client.abort()
             await until(lambda: told.reasons, "the connection has ended")
         [(_, reason, error)] = told.of("connection_closed")
         assert reason is CloseReason.LOST
@@ -187,8 +184,8 @@ def test_who_aborts_has_aborted(concurrent_engine):
     async def main():
         told = Told()
         async with Server(_aborts, bind="127.0.0.1:0", events=told) as server:
-            with client_of(server) as client:
-                client.sendall(b"x")
+            async with await anysock.connect(server.addresses[0]) as client:
+                await client.send_all(b"x")
                 await until(lambda: told.reasons, "the connection has ended")
         assert told.reasons == [CloseReason.ABORTED]
 
@@ -211,9 +208,9 @@ def test_a_listener_that_raises_harms_nobody(concurrent_engine, caplog, event, e
         events = EventGroup(bad, told)
         async with Server("echo", bind="127.0.0.1:0", events=events, max_connections=1) as server:
             for number in range(1, 4):
-                with client_of(server) as client:
-                    client.sendall(b"x")
-                    assert await anysock.to_thread(client.recv, 1) == b"x"
+                async with await anysock.connect(server.addresses[0]) as client:
+                    await client.send_all(b"x")
+                    assert await client.recv() == b"x"
                 await until(lambda number=number: len(told.reasons) == number, "it has ended")
             assert not server.ending
         assert len(told.of("connection_opened")) == 3
@@ -262,9 +259,9 @@ def test_who_is_aborted_before_the_handler_has_begun_is_gone_too(concurrent_engi
         told = Told()
         server = Server(handler, bind="127.0.0.1:0", events=told)
         await server.start()
-        with contextlib.ExitStack() as stack:
+        async with contextlib.AsyncExitStack() as stack:
             for _ in range(3):
-                stack.enter_context(client_of(server))
+                await stack.enter_async_context(await anysock.connect(server.addresses[0]))
             serving = anysock.spawn(server.serve_forever())
             await anysock.sleep(0)
             await server.drain(0)

@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import anysock
-from anysock.engines import ENGINES
+from anysock.engines import engine_entry
 from anysock.engines.current import current_engine
-from tests.harness import CONCURRENT_ENGINES, PATIENCE
+from tests.harness import CONCURRENT_ENGINES, PATIENCE, SIMULATED
 
 
 def in_order(engine: str) -> bool:
     """Whether tasks run in the order in which they are ready."""
-    return bool(ENGINES[engine].one_thread) and ENGINES[engine].loop != "trio"
+    return bool(engine_entry(engine).one_thread) and engine_entry(engine).loop != "trio"
 
 
 async def until(condition) -> None:
@@ -262,7 +262,7 @@ class Room:
         assert getattr(self.thing, "free", 0) == 0
 
 
-@pytest.mark.parametrize("engine", CONCURRENT_ENGINES)
+@pytest.mark.parametrize("engine", [*CONCURRENT_ENGINES, *SIMULATED])
 @settings(max_examples=30)
 @given(VISITS, st.integers(0, 3))
 def test_in_any_schedule_with_any_cancellation_no_place_is_lost(engine, visits, places):
@@ -276,7 +276,7 @@ def test_in_any_schedule_with_any_cancellation_no_place_is_lost(engine, visits, 
     anysock.run(main, engine=engine)
 
 
-@pytest.mark.parametrize("engine", CONCURRENT_ENGINES)
+@pytest.mark.parametrize("engine", [*CONCURRENT_ENGINES, *SIMULATED])
 @settings(max_examples=30)
 @given(
     st.lists(st.none() | st.integers(0, 6), min_size=1, max_size=6),

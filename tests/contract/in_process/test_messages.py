@@ -11,7 +11,7 @@ import pytest
 
 import anysock
 from anysock.engines.posix.streams import IOV_MAX
-from tests.harness import CONCURRENT_ENGINES
+from tests.harness import CONCURRENT_ENGINES, SIMULATED
 
 
 def serve(engine, handler, talk):
@@ -524,7 +524,7 @@ def test_keepalive(concurrent_engine):
     assert told == [(True, 30, 5, 3), (False, 30, 5, 3)]
 
 
-@pytest.mark.parametrize("engine", CONCURRENT_ENGINES)
+@pytest.mark.parametrize("engine", [*CONCURRENT_ENGINES, *SIMULATED])
 def test_peer_credentials(engine, tmp_path):
     told = []
 

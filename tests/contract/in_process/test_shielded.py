@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import anysock
 from anysock import Server
 from anysock.engines.current import current_engine
-from tests.harness import CONCURRENT_ENGINES, PATIENCE
+from tests.harness import CONCURRENT_ENGINES, PATIENCE, SIMULATED
 
 LONG = PATIENCE * 10
 
@@ -247,7 +247,7 @@ class Nest:
         self.trace.append("innermost")
 
 
-@pytest.mark.parametrize("engine", CONCURRENT_ENGINES)
+@pytest.mark.parametrize("engine", [*CONCURRENT_ENGINES, *SIMULATED])
 @settings(max_examples=25)
 @given(st.lists(st.booleans(), max_size=5), st.integers(-1, 4))
 def test_in_any_nesting_it_is_exact_where_a_cancellation_is_raised(engine, shields, given_up):

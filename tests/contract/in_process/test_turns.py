@@ -16,11 +16,11 @@ from anysock.streams.costly import MAX_SECONDS_PER_ITERATION, CostlyWork
 from anysock.streams.receiving import _IN_A_ROW
 from tests.contract.in_process.test_streams import two_ends
 from tests.contract.in_process.test_tls_stream import tls_ends
-from tests.harness import CONCURRENT_ENGINES
+from tests.harness import CONCURRENT_ENGINES, SIMULATED
 from tests.pki import TLS13, Pki
 
 # Where each client has a thread, turns are the operating system's affair.
-WITH_TURNS = [engine for engine in CONCURRENT_ENGINES if engine != "threads"]
+WITH_TURNS = [each for each in (*CONCURRENT_ENGINES, *SIMULATED) if each != "threads"]
 with_turns = pytest.mark.parametrize("engine", WITH_TURNS)
 
 MANY = 3000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import gc
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -106,7 +107,7 @@ class SimEngine(Base):
     async def to_thread(self, func: Callable[..., T], *args: Any) -> T:
         chance = self.network.chance.stream("threads")
         await self.sleep(chance.uniform(0, _THREAD_SECONDS))
-        return func(*args)
+        return contextvars.copy_context().run(func, *args)
 
     @contextlib.contextmanager
     def watch_signals(
