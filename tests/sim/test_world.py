@@ -73,6 +73,27 @@ def test_time_is_virtual():
     assert run(scenario, until=4000) == pytest.approx(3600, abs=0.01)
 
 
+def test_what_belongs_to_a_host_is_called_as_by_the_host():
+    async def scenario(world):
+        host = world.host("server")
+        server = host.serve("echo", bind="tcp://:7")
+        task = world.host("client").spawn(stay("server:7"))
+        await world.sleep(1)
+        [connection] = server.connections
+        host.call(connection.abort)
+        with pytest.raises(ConnectionResetError):
+            await task.join()
+        assert host.call(lambda: len(host.host.sockets)) == len(host.host.sockets)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("name", ["localhost", "10.0.0.1", "a:7", "", "b c"])
+def test_a_host_has_a_name_that_can_be_looked_up(name):
+    with pytest.raises(anysock.UsageError, match="can't be the name of a host"):
+        sim.World().host(name)
+
+
 # -- failures --------------------------------------------------------------------------------------
 
 
@@ -204,9 +225,11 @@ def test_when_nothing_can_ever_happen_again_it_is_told_who_waits_where():
     assert f"a: patient at test_world.py:{line}, waits_for_nobody()" in found.what
 
 
-def test_a_scenario_that_takes_too_long_is_ended():
+@pytest.mark.parametrize("serves", [True, False])
+def test_a_scenario_that_takes_too_long_is_ended(serves):
     async def scenario(world):
-        world.host("server").serve("echo")
+        if serves:
+            world.host("server").serve("echo")
         while True:
             await world.sleep(1)
 
@@ -304,7 +327,7 @@ def test_a_crash_runs_no_finally_before_the_history_is_over_and_peers_see_the_en
         host = world.host("server")
         server = host.serve(waits)
         task = world.host("client").spawn(client())
-        serving = host.tasks[0]
+        [serving] = host.tasks
         await world.sleep(1)
         host.crash()
         assert await task.join() == b""

@@ -22,7 +22,6 @@ from anysock.sim.tasks import HostTask, tell_failures
 from anysock.streams.running import State_co
 from anysock.tasks import arguments
 from anysock.telemetry.events import Events
-from anysock.telemetry.logs import LogEvents
 
 if TYPE_CHECKING:
     from anysock.server.admission import Slots
@@ -34,7 +33,7 @@ T = TypeVar("T")
 _EVERYWHERE = "tcp://:8000"
 
 # Tasks that wait as long as there is a server: what waits with them is not to be blamed on them.
-_NOT_TOLD = (OUR_TASKS - {"main", "drain"}) | {"server"}
+_NOT_TOLD = OUR_TASKS - {"main", "drain"}
 
 # Why nothing gets through to a machine that is off.
 _DARK = "power"
@@ -97,7 +96,8 @@ class HostHandle:
     ) -> HostServer[State_co]:
         """Serve `handler` on it, by a real `anysock.Server`, which is returned; the arguments are
         those of that. It listens when its host gets its first turn, before anybody can connect
-        from another. SIGINT and SIGTERM drain it: see `signal`.
+        from another, if nothing holds the host up. SIGINT and SIGTERM drain it: see `signal`. What
+        it would log, the story tells; `anysock.LogEvents` as `events` logs it all the same.
 
         Without `bind`, it listens on port 8000 of every address of the host.
         """
@@ -111,11 +111,11 @@ class HostHandle:
                 handler,
                 chosen,
                 lifespan=lifespan,
-                events=events or LogEvents.of(chosen),
+                events=events,
                 slots=slots,
             )
             self.servers.append(server)
-            self.spawn(server.run_on_host(), "server")
+            self.tasks.append(HostTask(self, server.run_on_host(), "server", background=True))
             return server
 
         served = serve()
@@ -131,6 +131,16 @@ class HostHandle:
         task = HostTask(self, coro, name or str(getattr(coro, "__qualname__", "task")))
         self.tasks.append(task)
         return task
+
+    def call(self, func: Callable[[], T]) -> T:
+        """Call `func()` as this host's own code, and return its result: what belongs to a host,
+        such as a connection of its server, must not be closed or sent to by another."""
+        arguments.check_function(func, "call")
+        with self._entered():
+            result = func()
+        if self.alive:
+            self.host.plan()
+        return result
 
     # -- what may happen to it -------------------------------------------------------------------
 
@@ -236,17 +246,12 @@ class HostHandle:
         """
         if not self.alive:
             return []
-        return [task for task in self.engine.watch.tasks if task.name not in _NOT_TOLD]
-
-    def run_there(self, func: Callable[[], object]) -> None:
-        """Call `func()` as if it was this host's turn; it may wake what runs there.
-
-        :meta private:
-        """
-        with self._entered():
-            func()
-        if self.alive:
-            self.host.plan()
+        servers = [task.task for task in self.tasks if task.background]
+        return [
+            task
+            for task in self.engine.watch.tasks
+            if task.name not in _NOT_TOLD and task not in servers
+        ]
 
     def _boot(self) -> SimEngine:
         engine = SimEngine(host=self.host)

@@ -117,7 +117,8 @@ class Judge:
             return
         if first is not last and last is not None:
             first.add_note(f"later: {last.what}")
-        raise first
+        # Where it was noticed, deep in the network, says nothing.
+        raise first.with_traceback(None)
 
     # -- failures --------------------------------------------------------------------------------
 

@@ -24,9 +24,13 @@ class HostTask(Generic[T]):
     One that fails, and that nobody has joined by the end, makes the history fail.
     """
 
-    def __init__(self, host: AHost, coro: Coroutine[Any, Any, T], name: str) -> None:
+    def __init__(
+        self, host: AHost, coro: Coroutine[Any, Any, T], name: str, *, background: bool = False
+    ) -> None:
         self.host = host
         self.name = name
+        #: Whether it goes on as long as there is somebody to serve: a server.
+        self.background = background
         self.done = False
         #: What it raised, if it has.
         self.error: BaseException | None = None
@@ -35,9 +39,12 @@ class HostTask(Generic[T]):
         self._result: Any = None
         self._joiners: list[tuple[Engine, Event]] = []
         self._coro = coro
-        self._task: Any = None
+        #: The task of the loop that runs it.
+        #:
+        #: :meta private:
+        self.task: Any = None
         if host.alive:
-            self._task = host.engine.spawn_here(self._run(coro), name)
+            self.task = host.engine.spawn_here(self._run(coro), name)
         else:
             coro.close()
             self.crashed()
@@ -48,12 +55,12 @@ class HostTask(Generic[T]):
     @property
     def cancelling(self) -> bool:
         """Whether its end was asked for."""
-        return self._task is not None and bool(self._task.cancelling)
+        return self.task is not None and bool(self.task.cancelling)
 
     def cancel(self) -> None:
         """Raise a cancellation at its next await, once."""
         if not self.done:
-            self.host.run_there(self._task.cancel)
+            self.host.call(self.task.cancel)
 
     async def join(self) -> T:
         """Wait until it has ended; return its result, or raise what it raised: `Cancelled` if it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Coroutine
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import anysock
 from anysock.engines.sim.chance import Chance
 from anysock.engines.sim.faults import FaultPlan
-from anysock.engines.sim.network import Network
+from anysock.engines.sim.network import Member, Network
 from anysock.errors import UsageError
 from anysock.sim import runaway
 from anysock.sim.asked import AskedFaults, faults_of
@@ -136,7 +137,7 @@ class World:
             if judge.over:
                 return
             try:
-                self._scene.run_there(func)
+                self._scene.call(func)
             except RealWorld:
                 raise
             except Exception as error:  # noqa: BLE001
@@ -150,6 +151,8 @@ class World:
         """The host of that name, which is made if there is none yet."""
         host = self._hosts.get(name)
         if host is None:
+            if not isinstance(name, str) or not _NAME.fullmatch(name) or name == "localhost":
+                raise UsageError(f'{name!r} can\'t be the name of a host, such as "client3"')
             host = self._hosts[name] = HostHandle(self, name)
             host.host.process = host
         return host
@@ -179,7 +182,7 @@ class World:
             task
             for host in self._hosts.values()
             for task in host.tasks
-            if not task.done and task.name != "server"
+            if not (task.done or task.background)
         ]:
             for task in left:
                 await task.ended()
@@ -305,10 +308,20 @@ class World:
         ]
 
 
+# A name of DNS which is no address.
+_NAME = re.compile(r"[A-Za-z][\w.-]*", re.ASCII)
+
+
 class _Network(Network):
-    """A network that, when it is stuck, asks what to say."""
+    """A network that, when it is stuck, asks what to say; and whose steps include those of the
+    scenario."""
 
     on_stuck: Callable[[], NoReturn]
+
+    def run_until(self, driver: Member, until: float) -> None:
+        super().run_until(driver, until)
+        if self.on_step is not None:
+            self.on_step()
 
     def stuck(self) -> NoReturn:
         self.on_stuck()
