@@ -57,14 +57,14 @@ def test_a_long_history_is_collected_at_the_same_turns(collections, monkeypatch)
         engine, at = SimEngine(), list[int]()
 
         async def main() -> None:
-            for _ in range(6):
-                await litter()
+            gc.callbacks.append(lambda *_: at.append(engine.network.turns))
+            try:
+                for _ in range(6):
+                    await litter()
+            finally:
+                gc.callbacks.pop()
 
-        gc.callbacks.append(lambda *_: at.append(engine.network.turns))
-        try:
-            anysock.run(main, engine=engine)
-        finally:
-            gc.callbacks.pop()
+        anysock.run(main, engine=engine)
         return at
 
     first = history()

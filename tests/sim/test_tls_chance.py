@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+import anysock
 from anysock.engines.sim import tls_chance
+from anysock.engines.sim.engine import SimEngine
 from anysock.engines.sim.tls_chance import seeded
 from anysock.machine.chance import drawn_from, fresh_seed
 from anysock.net.certificates import server_context
@@ -25,10 +27,10 @@ def dice(seed: int) -> Callable[[], random.Random]:
     return lambda: stream
 
 
-def said(seed: int, hash_seed: int) -> str:
-    """What TLS says in a process of its own."""
+def said(program: str, *seeds: int, hash_seed: int) -> str:
+    """What `program` says in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-m", "tests.sim.handshake", str(seed)],
+        [sys.executable, "-m", f"tests.sim.{program}", *map(str, seeds)],
         env={**os.environ, "PYTHONHASHSEED": str(hash_seed)},
         cwd=Path(__file__).parents[2],
         capture_output=True,
@@ -38,10 +40,36 @@ def said(seed: int, hash_seed: int) -> str:
 
 
 def test_tls_has_equal_bytes_in_two_processes():
-    first, again, other = said(1, 0), said(1, 12345), said(2, 0)
+    first, again, other = (
+        said("handshake", seed, hash_seed=hash_seed) for seed, hash_seed in ((1, 0), (1, 9), (2, 0))
+    )
     assert first.startswith("True "), "this Python's OpenSSL can't be seeded"
     assert first == again
     assert first != other
+
+
+def test_a_history_over_tls_is_the_same_in_two_processes_and_in_any_order():
+    first = said("over_tls", 1, 2, 3, 4, 5, hash_seed=0).splitlines()
+    again = said("over_tls", 5, 4, 3, 2, 1, hash_seed=12345).splitlines()
+    assert first == again[::-1]
+    assert len({line.split()[1] for line in first}) == 5
+
+
+def test_what_is_sent_is_part_of_the_trace():
+    def trace(word: bytes) -> list[tuple[object, ...]]:
+        async def main() -> None:
+            async with anysock.Server("echo", bind="127.0.0.1:7") as server:
+                async with await anysock.connect(server.addresses[0]) as connection:
+                    await connection.send_all(word)
+                    assert await connection.recv() == word
+
+        engine = SimEngine(1)
+        anysock.run(main, engine=engine)
+        return engine.network.trace
+
+    one, other = trace(b"word"), trace(b"wort")
+    assert one[:-1] == other[:-1]
+    assert one != other
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

@@ -4,6 +4,7 @@
 - `decorator`, `drawing`: tests of many histories, by themselves and by Hypothesis;
 - `checks`, `judging`, `failure`, `waiting`, `runaway`: what must hold, and what is told if not;
 - `balancing`: a load balancer in front of a server, with health checks;
+- `tls`: a certificate for servers, and clients that trust it;
 - `sometimes`, `current`: what is rare, made frequent where a history runs;
 - `guards`, `origins`: the real machine is refused within a history.
 """
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
     from anysock.sim.guards import RealWorld
     from anysock.sim.hosts import HostHandle
     from anysock.sim.tasks import Crashed, HostTask
+    from anysock.sim.tls import CERTIFICATE, client_context
     from anysock.sim.world import World
 
 _WHERE = {
+    "CERTIFICATE": "tls",
     "Crashed": "tasks",
     "Deadlock": "failure",
     "Failure": "failure",
@@ -34,12 +37,14 @@ _WHERE = {
     "RealWorld": "guards",
     "World": "world",
     "check_health": "balancing",
+    "client_context": "tls",
     "proxy": "balancing",
     "histories": "decorator",
     "plans": "drawing",
 }
 
 __all__ = [
+    "CERTIFICATE",
     "Crashed",
     "Deadlock",
     "Failure",
@@ -48,9 +53,10 @@ __all__ = [
     "RealWorld",
     "World",
     "check_health",
-    "proxy",
+    "client_context",
     "histories",
     "plans",
+    "proxy",
     "sometimes",
 ]
 

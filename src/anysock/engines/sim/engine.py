@@ -67,11 +67,15 @@ class SimEngine(Base):
             with (
                 engine_is(self),
                 drawn_from(lambda: chance.stream("seeds")),
-                seeded(lambda: chance.stream("openssl")),
+                seeded(lambda: chance.stream("openssl")) as exact,
             ):
                 self.host.enter()
-                result: T = self._kernel.run(main)
-                return result
+                try:
+                    result: T = self._kernel.run(main)
+                    return result
+                finally:
+                    if exact:
+                        self.network.note("network", "carried", f"{self.network.carried:08x}")
         finally:
             here.current = before
             if collecting:

@@ -9,6 +9,7 @@ import collections
 import errno
 import socket
 from typing import Any
+from zlib import crc32
 
 from anysock.engines.sim import tcp_faults
 from anysock.engines.sim.fates import Fate
@@ -288,6 +289,8 @@ class TcpEnd(SimSocket):
         assert link is not None
         assert far is not None
         network.note(self.host.name, what, link.to, len(data))
+        if data:
+            network.carried = crc32(data, network.carried)
         if self.severed:
             self.await_answer()
             return

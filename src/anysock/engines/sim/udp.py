@@ -9,6 +9,7 @@ import struct
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
+from zlib import crc32
 
 from anysock.engines.sim.host import Host
 from anysock.engines.sim.sockets import ERROR, READABLE, WRITABLE, SimSocket, fail
@@ -206,6 +207,7 @@ class UdpSocket(SimSocket):
     def _transmit(self, target: Host, data: bytes, source: Address, to: Address) -> None:
         network = self.host.network
         network.note(self.host.name, "datagram", target.name, len(data))
+        network.carried = crc32(data, network.carried)
         link = network.link(self.host, target)
         carry(link, lambda: self._arrive(target, data, source, to))
 

@@ -11,6 +11,7 @@ import os
 import socket
 import struct
 from typing import Any
+from zlib import crc32
 
 from anysock.engines.sim.host import Host
 from anysock.engines.sim.sockets import ERROR, HANGUP, READABLE, SOCKET, WRITABLE, SimSocket, fail
@@ -232,7 +233,9 @@ class UnixSocket(SimSocket):
             self.far.arrive(view[sent : sent + size], taken)
             sent += size
         if sent:
-            self.host.network.note(self.host.name, "data", self.host.name, sent)
+            network = self.host.network
+            network.note(self.host.name, "data", self.host.name, sent)
+            network.carried = crc32(view[:sent], network.carried)
         return sent
 
     def arrive(self, data: memoryview, taken: int) -> None:
