@@ -128,6 +128,32 @@ def test_one(anysock_engine):
     result.stdout.fnmatch_lines(["*'uvloop' needs the module uvloop*"])
 
 
+def test_a_simulated_network_is_for_tests_that_ask_for_it(run_pytest):
+    result = run_pytest(
+        """
+import time
+
+import anysock
+import pytest
+
+@pytest.mark.anysock
+@pytest.mark.anysock_engines("sim")
+async def test_it():
+    async with anysock.Server("echo", bind="127.0.0.1:7", idle_timeout=3600) as server:
+        async with await anysock.connect(server.addresses[0]) as connection:
+            began = time.monotonic()
+            assert await connection.recv() == b""
+            assert time.monotonic() - began < 60
+
+@pytest.mark.anysock_engines("sim")
+def test_a_thread_is_in_no_simulation(anysock_server):
+    with pytest.raises(anysock.UsageError, match="a network of its own"):
+        anysock_server("echo")
+"""
+    )
+    result.assert_outcomes(passed=2)
+
+
 def test_an_engine_that_nobody_knows_is_an_error(run_pytest):
     result = run_pytest(
         "import pytest\n@pytest.mark.anysock_engines('selectr')\ndef test(anysock_engine): pass"

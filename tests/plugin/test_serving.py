@@ -11,9 +11,13 @@ import pytest
 
 import anysock
 from anysock.testing import ServerThread, assert_nothing_left, connection_pair, serving
-from tests.harness import PATIENCE, exchange, wait_until
+from tests.harness import CONCURRENT_ENGINES, PATIENCE, SIMULATED, exchange, wait_until
 
 kept: list[socket.socket] = []
+
+every_concurrent_engine = pytest.mark.parametrize(
+    "concurrent_engine", [*CONCURRENT_ENGINES, *SIMULATED]
+)
 
 
 async def careless(connection):
@@ -188,6 +192,7 @@ def test_a_lifespan_that_fails_is_told_of(engine):
             assert server.ask(b"x") == b"x"
 
 
+@every_concurrent_engine
 def test_the_second_end_in_memory_has_a_state(concurrent_engine):
     async def main():
         seen: list[bytes] = []
@@ -204,6 +209,7 @@ def test_the_second_end_in_memory_has_a_state(concurrent_engine):
 # -- two ends in memory ----------------------------------------------------------------------------
 
 
+@every_concurrent_engine
 def test_a_pair_holds_so_much_and_no_more(concurrent_engine):
     async def main():
         near, far = connection_pair(buffer=10)

@@ -16,8 +16,13 @@ from anysock.admin.loop_lag import KEEP_SECONDS, LoopLagProbe
 from anysock.admin.pages import Pages, Request
 from anysock.net.addresses import Address
 from anysock.telemetry.metrics import snapshot
+from tests.harness import CONCURRENT_ENGINES, SIMULATED
 
 OURS = {"host": "127.0.0.1:9000"}
+
+every_concurrent_engine = pytest.mark.parametrize(
+    "concurrent_engine", [*CONCURRENT_ENGINES, *SIMULATED]
+)
 
 
 class MadeUp:
@@ -153,6 +158,7 @@ class Clock:
         return self.now
 
 
+@every_concurrent_engine
 def test_a_held_up_engine_is_overdue_and_dead_only_after_long(concurrent_engine):
     clock = Clock()
 
@@ -198,6 +204,7 @@ def test_the_highest_lag_is_kept_for_a_while():
 # -- where it runs ------------------------------------------------------------------------------
 
 
+@every_concurrent_engine
 def test_who_has_an_engine_that_nothing_blocks_needs_no_thread(concurrent_engine):
     async def main() -> bytes:
         server = anysock.Server("echo", bind="127.0.0.1:0")

@@ -11,7 +11,7 @@ import pytest
 import anysock
 from anysock.engines import make_engine
 from anysock.loop.observers import Observer
-from tests.harness import receive_all
+from tests.harness import SIMULATED, receive_all
 
 OURS = ("polling", "selector")
 
@@ -41,7 +41,7 @@ class Notes(Observer):
         return [(what, *rest) for what, who, *rest in self.told if who == name]
 
 
-@pytest.mark.parametrize("engine", OURS)
+@pytest.mark.parametrize("engine", [*OURS, *SIMULATED])
 def test_an_observer_hears_the_life_of_each_task(engine):
     notes = Notes()
 

@@ -11,6 +11,7 @@ It does nothing until a test asks for it:
 
 Which engines: ``@pytest.mark.anysock_engines("selector", "trio")``, or ``concurrent=True`` for
 those that serve several clients at once; and for all tests the ini-option ``anysock_engines``.
+``"sim"``, in a simulated network, is none of those that are available: it has to be named.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Unpack
 
 import pytest
 
-from anysock.engines import ENGINES, EngineEntry
+from anysock.engines import ENGINES, EngineEntry, engine_entry
 from anysock.errors import UsageError
 
 if TYPE_CHECKING:
@@ -104,12 +105,13 @@ def _engines(item: pytest.Item) -> list[Any]:
 
 
 def _entry(name: str, item: pytest.Item) -> EngineEntry:
-    if name not in ENGINES:
+    try:
+        return engine_entry(name)
+    except KeyError:
         raise pytest.UsageError(
             f"{item.nodeid}: anysock_engines: unknown engine {name!r}: "
             f"choose of {', '.join(ENGINES)}"
-        )
-    return ENGINES[name]
+        ) from None
 
 
 @pytest.fixture
