@@ -167,7 +167,7 @@ def test_the_earliest_of_what_has_failed_is_told():
     assert found.what == "task 'guilty' raised KeyError: 'first'"
     assert (found.host, round(found.at, 2), found.kind) == ("a", 1.0, "task: KeyError")
     assert isinstance(found.__cause__, KeyError)
-    assert found.__notes__[0].startswith("later: the scenario raised AssertionError: third")
+    assert found.__notes__[0].startswith("later: scenario raised AssertionError: third")
 
 
 def test_who_joins_a_task_answers_for_its_failure():

@@ -16,7 +16,7 @@ from anysock.errors import StartError, UsageError, WrongType
 from anysock.sim.asked import AskedFaults, faults_of
 from anysock.sim.failure import Failure
 from anysock.sim.finding import Finding
-from anysock.sim.guards import in_place
+from anysock.sim.many import many
 from anysock.sim.plan import Plan
 from anysock.sim.replay import Replay, versions
 from anysock.sim.shrink import shrink
@@ -116,7 +116,7 @@ def histories(
                 return
             fired: Counter[str] = Counter()
             seeds = _seeds(number)
-            with in_place():
+            with many():
                 for seed in seeds:
                     world, failure = run(plan_of(seed))
                     if failure is not None:

@@ -107,7 +107,7 @@ class Judge:
         if isinstance(error, Failure):
             last = error
         elif error is not None:
-            last = self.raised("the scenario", error)
+            last = self.raised("scenario", error)
         elif (broken := self.checks.at_the_end(self._network.now)) is not None:
             last = self._broken(broken)
         self.over = True

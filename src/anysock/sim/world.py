@@ -258,12 +258,7 @@ class World:
         coro = arguments.started(scenario, (self,), "run")
         self._begun, self._judge.until = True, until
         try:
-            judge = self._judge
-            with (
-                world_is(self),
-                runaway.ended(lambda: judge.steps, judge.runs_away),
-                self._watch.on(),
-            ):
+            with world_is(self), runaway.ended(self._judge), self._watch.on():
                 try:
                     return self._live(coro)
                 finally:
