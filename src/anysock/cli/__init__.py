@@ -30,7 +30,7 @@ from anysock.errors import LifespanFailed, StartError, UsageError
 from anysock.machine.process import prepare
 from anysock.net.printable import printable
 
-COMMANDS = ("serve", "talk", "ping", "load", "bench", "lab", "engines")
+COMMANDS = ("serve", "talk", "ping", "load", "bench", "lab", "sim", "engines")
 
 
 class _Commands(Commands):

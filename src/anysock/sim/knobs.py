@@ -3,10 +3,10 @@ they are met (FoundationDB calls them knobs)."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
+from anysock.engines.sim.dice import Dice
 from anysock.options.units import parse_rate
 
 Draw: TypeAlias = Callable[[Callable[[], float], int, int], Any]
@@ -35,7 +35,7 @@ KNOBS: dict[str, Draw] = {
 _SHARE = 0.2
 
 
-def draw(chance: random.Random, clients: int, size: int) -> dict[str, Any]:
+def draw(chance: Dice, clients: int, size: int) -> dict[str, Any]:
     """Some of the knobs, turned."""
     number = chance.random
     return {name: turn(number, clients, size) for name, turn in KNOBS.items() if number() < _SHARE}

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Self, TypeAlias
 
+from anysock.engines.sim.dice import Dice, hash_of
 from anysock.errors import UsageError
 from anysock.options.serve import OPTIONS, ServeOptions
 from anysock.sim import knobs, reading
@@ -158,10 +158,11 @@ class Plan:
             plain = tuple(Message(size) for _ in range(messages))
             several = tuple(Client(number, plain, host=number) for number in range(clients))
             return cls(seed, several, options, faults)
-        chance = random.Random(f"plan/{seed}")
-        on = {kind: each for kind, each in faults.items() if chance.random() < 0.5}
-        if "schedule" in on and not on["schedule"] and chance.random() < 0.5:
-            on["schedule"] = {"changes": 1 + int(5 * chance.random())}
+        on = {kind: each for kind, each in faults.items() if hash_of("swarm", seed, kind) % 2}
+        chance = Dice(hash_of("plan", seed))
+        changes = int(12 * chance.random()) - 5
+        if "schedule" in on and not on["schedule"] and changes > 0:
+            on["schedule"] = {"changes": changes}
         hosts = 1 + int(clients * chance.random() ** 2)
         within = 2 * chance.random()
         drawn = knobs.draw(chance, clients, size)
@@ -180,8 +181,7 @@ class Plan:
 def _draw_client(
     seed: int, number: int, *, hosts: int, within: float, messages: int, size: int
 ) -> Client:
-    chance = random.Random(f"client/{seed}/{number}")
-    draw = chance.random
+    draw = Dice(hash_of("client", seed, number)).random
     reading = "at once" if draw() < 0.8 else READING[1 + (draw() < 0.4)]
     # Small ones show where messages meet, large ones fill buffers.
     largest = size if draw() < 0.5 else min(size, 40)

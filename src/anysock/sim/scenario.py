@@ -4,24 +4,24 @@ healed, and everything must come to an end."""
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
 from anysock.engines.sim.network import Network
-from anysock.handlers import Handler
 from anysock.options.keywords import options_of
+from anysock.sim.cases import Case
 from anysock.sim.failure import Failure
 from anysock.sim.finding import Finding
-from anysock.sim.oracles import History, Oracle, judge
+from anysock.sim.oracles import History, judge
 from anysock.sim.oracles.disturbances import disturbances, latency
 from anysock.sim.oracles.ledger import Ledger
 from anysock.sim.oracles.records import HostAtEnd
 from anysock.sim.oracles.witness import Witness
 from anysock.sim.plan import Client, Plan
-from anysock.sim.talks import Conversation, Form, play
+from anysock.sim.talks import Conversation, play
+from anysock.sim.tracing import hash_of_trace
 from anysock.sim.world import World
 
 #: Where the server listens.
@@ -35,19 +35,6 @@ DRAINED_AT = 15.0
 
 #: When everything must have ended: after the drain, slow readers need some time.
 UNTIL = 90.0
-
-
-@dataclass(frozen=True)
-class Case:
-    """What is explored, besides the plan."""
-
-    handler: Handler | str
-    #: What clients send, and are answered; None: nobody knows what this handler answers.
-    form: Form
-    answers_known: bool = True
-    #: What each client does instead of its script.
-    own: Conversation | None = None
-    oracles: tuple[Oracle, ...] = ()
 
 
 @dataclass(slots=True)
@@ -67,15 +54,13 @@ class Outcome:
     @property
     def trace_hash(self) -> str:
         """The same for the same history, in every process."""
-        digest = hashlib.blake2b(digest_size=16)
-        for entry in self.network.trace:
-            digest.update(repr(entry).encode())
-        return digest.hexdigest()
+        return hash_of_trace(self.network.trace)
 
 
-def run_history(case: Case, plan: Plan) -> Outcome:
-    """The history of `plan`. Raises `RealWorld` where the handler has touched the real machine."""
-    world = World(plan=plan)
+def run_history(case: Case, plan: Plan, *, real_world: str | Collection[str] = "refuse") -> Outcome:
+    """The history of `plan`. Raises `RealWorld` where the handler has touched the real machine in
+    a way that `real_world` refuses: see `World`."""
+    world = World(plan=plan, real_world=real_world)
     scene = _Scene(case, world)
     finding = None
     try:
@@ -103,7 +88,7 @@ class _Scene:
         self._left: list[HostAtEnd] = []
         network = world.network
         plan = world.plan
-        form = case.form if case.answers_known else None
+        form = case.form if case.form.known else None
         self._options = options_of(None, {"bind": f"tcp://:{PORT}", **plan.options})
         self.ledger = Ledger(
             "server",
@@ -160,13 +145,14 @@ class _Scene:
         network = self._world.network
         history = History(
             servers=[self.ledger.record],
-            clients=[witness.record for witness in self._witnesses],
+            # What a client of the user's own does is not written down.
+            clients=[] if self._case.own else [each.record for each in self._witnesses],
             disturbances=disturbances(network),
             hosts=self._left,
             latency=latency(network),
             ended=network.now,
         )
-        return judge(history)
+        return judge(history, self._case.oracles)
 
 
 async def _with_chance(own: Conversation, chance: Any, connection: Any) -> None:

@@ -32,6 +32,9 @@ _TEXT = bytes(33 + each % 94 for each in _BLOCK)
 class Form(Protocol):
     """What clients send, and what they are to be answered."""
 
+    #: Whether that is known.
+    known: bool
+
     def message(self, number: int, sent: int, size: int) -> bytes:
         """The next message of client `number`, which has sent so many bytes before."""
         ...
@@ -48,6 +51,8 @@ class Form(Protocol):
 class Echo:
     """All bytes come back."""
 
+    known = True
+
     def message(self, number: int, sent: int, size: int) -> bytes:
         return _cut(_BLOCK, number, sent, size)
 
@@ -60,6 +65,8 @@ class Echo:
 class Lines:
     """Each line comes back, behind a prefix; a rest that is none, as it is. Some lines end with
     CRLF."""
+
+    known = True
 
     def __init__(self, prefix: bytes = b"") -> None:
         self._prefix = prefix
@@ -76,6 +83,15 @@ class Lines:
 
     def at_once(self, stream: bytes) -> bytes:
         return self.answers(stream[: stream.rfind(b"\n") + 1])
+
+
+class Unknown(Lines):
+    """Lines, and nobody knows what they are answered."""
+
+    known = False
+
+    def at_once(self, stream: bytes) -> bytes:
+        return b""
 
 
 def _cut(block: bytes, number: int, sent: int, size: int) -> bytes:

@@ -7,3 +7,6 @@ import time
 
 #: In seconds, from any moment.
 seconds = time.monotonic
+
+#: In seconds, of computing by this process: on a busy machine, others are not counted.
+computing = time.process_time

@@ -22,8 +22,9 @@ def search(name: str, histories: int, first: int = 0) -> dict[str, Any]:
     plant(planted.changes)
     # Imported now, so that the fault is there.
     from anysock.engines.sim.faults import parse
+    from anysock.sim.cases import Case
     from anysock.sim.plan import Plan
-    from anysock.sim.scenario import Case, run_history
+    from anysock.sim.scenario import run_history
     from anysock.sim.shrink import shrink
     from anysock.sim.talks import Echo, Lines
 
