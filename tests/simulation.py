@@ -116,6 +116,36 @@ class Serving:
         return 1 if self.server.aborted else 0
 
 
+async def receive_all(client: Connection) -> bytes:
+    received = bytearray()
+    while data := await client.recv():
+        received += data
+    return bytes(received)
+
+
+async def send(client: Connection, data: bytes) -> None:
+    """To be spawned: what `Connection.send_all` gives is no coroutine."""
+    await client.send_all(data)
+
+
+async def greeted(running: Serving, count: int = 1) -> list[Connection]:
+    """So many clients that were answered."""
+    clients = [await running.connect() for _ in range(count)]
+    for client in clients:
+        await client.send_all(b"hello")
+        assert await client.recv_exactly(5) == b"hello"
+    return clients
+
+
+async def talk(client: Connection, every: float = 0.02) -> None:
+    """All the time, until the connection ends."""
+    with contextlib.suppress(ConnectionError, anysock.EndOfStream):
+        while True:
+            await client.send_all(b"x")
+            await client.recv_exactly(1)
+            await anysock.sleep(every)
+
+
 class _Lines(logging.Handler):
     """Keeps the lines of a log."""
 

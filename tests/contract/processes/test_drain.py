@@ -1,4 +1,8 @@
-"""Contract 8: SIGTERM drains: quiet connections end, busy ones finish, all share one deadline."""
+"""Contract 8: SIGTERM drains: quiet connections end, busy ones finish, all share one deadline.
+
+When each of that happens, is looked at in a simulated network: `simulated/test_draining.py`. Here,
+it happens at once under each engine that serves several clients, and alone under the other.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import signal
 import socket
 import threading
 import time
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -20,14 +25,102 @@ from tests.harness import (
 )
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_a_server_without_clients_ends_at_once(engine, start_server, signum):
+def test_a_server_without_clients_ends_at_once(engine, start_server):
     server = start_server(engine=engine)
-    server.signal(signum)
+    server.signal(signal.SIGINT)
     assert server.wait() == 0
     server.wait_for("drained in 0.0")
 
 
+# Each as its first line says.
+KINDS = """
+import sys
+import anysock
+from anysock.handlers.chargen import chargen
+from anysock.handlers.echo import echo
+from anysock.handlers.lines import make_lines
+
+async def handler(connection):
+    kind = (await connection.recv_line()).strip().decode()
+    await connection.send_all(b"here")
+    await globals()[kind](connection)
+
+lines = make_lines()
+
+async def much(connection):
+    await connection.send_all(bytes(50_000_000))
+
+async def sleeps(connection):
+    try:
+        await anysock.sleep(3600)
+    finally:
+        print("cleaned up", file=sys.stderr, flush=True)
+"""
+
+
+def client_of_kind(server: ServerProcess, kind: str, stack: ExitStack) -> socket.socket:
+    client = stack.enter_context(server.connect())
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    client.sendall(kind.encode() + b"\n")
+    assert receive_exactly(client, 4) == b"here"
+    return client
+
+
+def test_everybody_ends_as_he_should(concurrent_engine, start_server, tmp_path):
+    """All that is looked at to the moment in `simulated/test_draining.py`, at once, with real
+    clients."""
+    (tmp_path / "mine.py").write_text(KINDS)
+    server = start_server(
+        *("mine:handler", "--drain-timeout", "3s"),
+        engine=concurrent_engine,
+        cwd=tmp_path,
+        expected_code=1,
+    )
+    server.expected_errors += ["aborted the connection", "3 connections were aborted"]
+    with ExitStack() as stack:
+        kinds = ("echo", "lines", "echo", "echo", "chargen", "echo", "much", "sleeps")
+        clients = [client_of_kind(server, kind, stack) for kind in kinds]
+        quiet, half, paused, busy, chargen, endless, stuck, _asleep = clients
+        half.sendall(b"half a li")
+        sent = send_until_stuck(paused, 32_000_000, quiet=0.1)
+        stop = threading.Event()
+        stack.callback(stop.set)
+        talker = threading.Thread(target=chatter, args=(endless, stop))
+        talker.start()
+        began = time.monotonic()
+        server.signal()
+        server.wait_for("draining: 8 connections left")
+        assert server.refuses()
+        reader = threading.Thread(target=receive_all, args=(chargen,))
+        reader.start()
+        while time.monotonic() - began < 0.6:  # longer than one at rest is left in peace
+            busy.sendall(b"busy")
+            assert receive_exactly(busy, 4) == b"busy"
+            time.sleep(0.01)
+        assert receive_all(quiet) == b""
+        assert receive_all(half) == b"half a li"
+        assert receive_all(paused) == b"x" * sent
+        assert receive_all(busy) == b""
+        reader.join()
+        assert server.wait() == 1
+        assert 3 <= time.monotonic() - began < 10
+        with pytest.raises(ConnectionResetError):
+            receive_all(stuck)
+        talker.join()
+    server.wait_for("aborted the connection from", times=3)
+    server.wait_for("cleaned up")
+
+
+def chatter(client: socket.socket, stop: threading.Event) -> None:
+    """Talk all the time; the abort arrives as a reset."""
+    with suppress(OSError):
+        while not stop.is_set():
+            client.sendall(b"x")
+            if not client.recv(1):
+                return
+
+
+@pytest.mark.parametrize("engine", ["blocking"])
 def test_new_connects_are_refused_at_once(engine, start_server):
     server = start_server(engine=engine)
     with server.connect() as busy:
@@ -40,6 +133,7 @@ def test_new_connects_are_refused_at_once(engine, start_server):
     assert server.wait() == 0
 
 
+@pytest.mark.parametrize("engine", ["blocking"])
 def test_a_quiet_connection_is_ended(engine, start_server):
     server = start_server(engine=engine)
     with server.connect() as quiet:
@@ -50,6 +144,7 @@ def test_a_quiet_connection_is_ended(engine, start_server):
         assert server.wait() == 0
 
 
+@pytest.mark.parametrize("engine", ["blocking"])
 def test_a_half_sent_line_comes_back_when_its_sender_is_ended(engine, start_server):
     server = start_server("lines", "-v", engine=engine)
     with server.connect() as quiet:
@@ -65,6 +160,7 @@ def test_7_mb_in_flight_all_come_back(engine, start_server):
     assert_a_drain_loses_nothing(server)
 
 
+@pytest.mark.parametrize("engine", ["blocking"])
 def test_a_reader_that_pauses_for_longer_than_quiet_loses_nothing(engine, start_server):
     """In flight is also what waits for its reader: no byte moves, yet it is not at rest."""
     server = start_server("echo", "--drain-timeout", "30s", engine=engine)
@@ -77,35 +173,13 @@ def test_a_reader_that_pauses_for_longer_than_quiet_loses_nothing(engine, start_
     assert server.wait() == 0
 
 
-def test_busy_clients_go_on(concurrent_engine, start_server):
-    server = start_server(engine=concurrent_engine)
-    with server.connect() as busy:
-        busy.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        server.signal()
-        server.wait_for("draining")
-        for number in range(60):  # for longer than a connection at rest is left in peace
-            busy.sendall(b"%02d" % number)
-            assert receive_exactly(busy, 2) == b"%02d" % number
-            time.sleep(0.01)
-    assert server.wait() == 0
-
-
+@pytest.mark.parametrize("engine", ["blocking"])
 def test_who_takes_too_long_is_aborted(engine, start_server):
     server = start_server("echo", "--drain-timeout", "600ms", engine=engine, expected_code=1)
     server.expected_errors += ["aborted the connection", "1 connections were aborted"]
     stop = threading.Event()
     with server.connect() as endless:
-
-        def chatter() -> None:
-            try:
-                while not stop.is_set():
-                    endless.sendall(b"x")
-                    if not endless.recv(1):
-                        return
-            except OSError:
-                pass  # the abort arrives as a reset
-
-        talker = threading.Thread(target=chatter)
+        talker = threading.Thread(target=chatter, args=(endless, stop))
         talker.start()
         server.wait_for("I got a connection")
         began = time.monotonic()
@@ -117,6 +191,7 @@ def test_who_takes_too_long_is_aborted(engine, start_server):
     server.wait_for("aborted the connection from")
 
 
+@pytest.mark.parametrize("engine", ["blocking"])
 def test_who_never_reads_is_aborted(engine, start_server, tmp_path):
     (tmp_path / "mine.py").write_text(
         "async def much(connection):\n    await connection.send_all(bytes(50_000_000))\n"
@@ -133,6 +208,7 @@ def test_who_never_reads_is_aborted(engine, start_server, tmp_path):
             receive_all(client)
 
 
+@pytest.mark.parametrize("engine", ["blocking"])
 def test_a_handler_that_sleeps_is_cancelled(engine, start_server, tmp_path):
     (tmp_path / "mine.py").write_text(
         "import anysock\n"
@@ -181,6 +257,7 @@ def test_a_second_signal_exits_at_once(engine, start_server, tmp_path, blocked):
     server.wait_for("(SIGINT|SIGTERM): exiting at once" if blocked else "SIGTERM: exiting")
 
 
+@pytest.mark.parametrize("engine", ["blocking", "selector", "uvloop", "trio"])
 def test_a_restart_on_the_same_port_works_at_once(engine, start_server):
     first = start_server(engine=engine)
     with first.connect() as client:
@@ -201,6 +278,7 @@ def test_a_signal_right_after_the_ready_line_drains(engine, start_server):
         assert server.wait() == 0
 
 
+@pytest.mark.parametrize("engine", ["blocking"])
 def test_chargen_comes_to_an_end_by_itself(engine, start_server):
     server = start_server("chargen", "--drain-timeout", "30s", engine=engine)
     with server.connect() as client:
@@ -239,6 +317,7 @@ def leave_no_descriptors(server: ServerProcess) -> None:
     server.limit_fds(1 + max(int(number) for number in os.listdir(f"/proc/{server.pid}/fd")))
 
 
+@pytest.mark.parametrize("engine", ["blocking", "selector"])
 def test_without_descriptors_nobody_is_waited_for_who_is_not_there(engine, start_server):
     """accept(2) says EMFILE whether anybody waits or not."""
     server = start_server("echo", "--drain-timeout", "60", engine=engine, python_flags=())
@@ -278,15 +357,16 @@ def test_who_waits_for_want_of_descriptors_is_served_while_draining(
     assert server.wait() == 0
 
 
+@pytest.mark.parametrize("engine", ["threads", "selector"])
 def test_who_waits_for_want_of_descriptors_is_let_go_at_the_deadline(
-    concurrent_engine, start_server, tmp_path
+    engine, start_server, tmp_path
 ):
     (tmp_path / "mine.py").write_text(
         "import anysock\nasync def stay(connection):\n    await anysock.sleep(60)\n"
     )
     server = start_server(
         *("mine:stay", "--drain-timeout", "1"),
-        engine=concurrent_engine,
+        engine=engine,
         python_flags=(),
         cwd=tmp_path,
     )

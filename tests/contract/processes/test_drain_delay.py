@@ -1,4 +1,7 @@
-"""``--drain-delay``: for a load balancer to notice, before the drain begins."""
+"""``--drain-delay``: for a load balancer to notice, before the drain begins.
+
+When each of that happens, is looked at in `simulated/test_drain_order.py`.
+"""
 
 from __future__ import annotations
 
@@ -37,58 +40,37 @@ def chatter(client: socket.socket) -> Iterator[threading.Event]:
         talker.join()
 
 
-def test_for_the_delay_it_accepts_and_then_it_refuses(engine, start_server):
-    server = start_server("echo", "--drain-delay", "800ms", engine=engine)
-    began = time.monotonic()
-    server.signal()
-    server.wait_for(r"not ready any more: draining begins in 0\.8 s")
-    assert server.ask(b"sent by a load balancer") == b"sent by a load balancer"
-    wait_until(server.refuses, "it refuses")
-    assert time.monotonic() - began >= 0.8
-    assert server.wait() == 0
-    server.wait_for(r"draining: \d connections left")
-
-
-def test_for_the_delay_those_who_are_connected_notice_nothing(engine, start_server):
-    server = start_server("echo", "--drain-delay", "500ms", engine=engine)
-    with server.connect() as quiet:
-        quiet.sendall(b"hello")
-        receive_exactly(quiet, 5)
-        began = time.monotonic()
-        server.signal()
-        assert receive_all(quiet) == b""
-        assert 0.5 <= time.monotonic() - began, "a drain ends who is quiet for 0.25 s"
-    assert server.wait() == 0
-
-
-def test_the_delay_is_part_of_the_time_out(engine, start_server):
+def test_first_the_delay_and_then_the_drain(engine, start_server):
+    """New clients are served, and those who are connected notice nothing; then they are refused,
+    and ended. All of it takes no longer than the drain may."""
     server = start_server(
-        *("echo", "--drain-delay", "400ms", "--drain-timeout", "1s"),
+        *("echo", "--drain-delay", "800ms", "--drain-timeout", "2200ms"),
         engine=engine,
-        expected_code=1,
+        expected_code=0 if engine == "blocking" else 1,
     )
     server.expected_errors += ["aborted the connection", "1 connections were aborted"]
-    with server.connect() as endless, chatter(endless):
-        server.wait_for("I got a connection")
+    with ExitStack() as stack:
+        if engine != "blocking":
+            stack.enter_context(chatter(stack.enter_context(server.connect())))
+            quiet = stack.enter_context(server.connect())
+            quiet.sendall(b"hello")
+            receive_exactly(quiet, 5)
         began = time.monotonic()
         server.signal()
-        left = server.wait_for(r"draining: 1 connections left, for at most ([\d.]+) s")
-        assert 0 < float(left[1]) <= 0.6
-        assert server.wait() == 1
-        assert 0.9 < time.monotonic() - began < 5
-
-
-def test_how_many_are_left_is_told_each_second(engine, start_server):
-    server = start_server("echo", "--drain-delay", "100ms", "--drain-timeout", "9s", engine=engine)
-    with server.connect() as busy, chatter(busy) as stop:
-        server.wait_for("I got a connection")
-        server.signal()
-        server.wait_for("draining: 1 connections left, 8 s left")
-        if engine == "selector":
-            server.wait_for("draining: 1 connections left, 7 s left")
-        stop.set()
-    assert server.wait() == 0
-    assert len(server.matching("s left$")) == (2 if engine == "selector" else 1)
+        server.wait_for(r"not ready any more: draining begins in 0\.8 s")
+        assert server.ask(b"sent by a load balancer") == b"sent by a load balancer"
+        if engine != "blocking":
+            assert receive_all(quiet) == b""
+        wait_until(server.refuses, "it refuses")
+        assert time.monotonic() - began >= 0.8
+        left = server.wait_for(r"draining: (\d) connections left, for at most ([\d.]+) s")
+        assert float(left[2]) <= 1.4
+        if engine == "blocking":
+            assert server.wait() == 0
+        else:
+            server.wait_for("draining: 1 connections left, 0 s left")
+            assert server.wait() == 1
+            assert 2.2 <= time.monotonic() - began < 8
 
 
 def test_a_second_signal_exits_at_once_in_the_delay_too(engine, start_server):
@@ -107,9 +89,10 @@ def test_a_second_signal_exits_at_once_in_the_delay_too(engine, start_server):
     server.wait_for("a second signal, SIGTERM: exiting at once")
 
 
-def test_a_drain_does_not_wait_for_the_accept_rate(concurrent_engine, start_server):
+@pytest.mark.parametrize("engine", ["threads", "selector"])
+def test_a_drain_does_not_wait_for_the_accept_rate(engine, start_server):
     """Who is in the backlog would come in one by one, for longer than the drain may take."""
-    server = start_server("echo", "--accept-rate", "0.01", engine=concurrent_engine)
+    server = start_server("echo", "--accept-rate", "0.01", engine=engine)
     server.expected_errors.append("further clients wait")
     clients = [server.connect() for _ in range(20)]
     try:
