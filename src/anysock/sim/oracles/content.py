@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from anysock.sim.oracles.records import ClientRecord, History, Served
+from anysock.sim.oracles.records import ClientRecord, History, Served, ServerRecord
 from anysock.telemetry.events import CloseReason
 
 # What fits into the smallest window that a simulated peer has, and so is on its way at once.
@@ -118,6 +118,9 @@ def an_abort_is_no_good_end(history: History) -> Iterator[str]:
 def resets_are_explained(history: History) -> Iterator[str]:
     """A client that was reset was aborted by the server, or reset by a disturbance, or had sent
     more than the server received, or had not been accepted when the server's time was over.
+
+    A client may take itself for connected when its last segment of the three did not get through,
+    or met a full backlog (listen(2)): such a one is not the server's yet.
     """
     known = {id(client): (server, served) for server, served, client in history.pairs}
     for client in history.clients:
@@ -145,15 +148,30 @@ def _never_accepted(history: History, client: ClientRecord) -> bool:
     for server in history.servers:
         if history.killed(server, client):
             return True
-        # Its time in the backlog was over with the drain; or it knocked when that was closing.
         if server.drain_began is None or client.connected is None:
             continue
+        at = client.connected
+        if history.held_up(server, client, since=at, until=at + 2 * history.latency):
+            return True
+        if _waiting(history, server, at) >= server.options.backlog:
+            return True
+        # Its time in the backlog was over with the drain; or it knocked when that was closing.
         deadline = server.drain_began + server.drain_seconds
         if client.ended >= deadline - 0.1:
             return True
         if client.connected >= server.drain_began - 0.1 - 2 * history.latency:
             return True
     return False
+
+
+def _waiting(history: History, server: ServerRecord, at: float) -> int:
+    """How many clients are connected at that time, and were not accepted before."""
+    accepted = {id(client): served.accepted for of, served, client in history.pairs if of is server}
+    return sum(
+        client.connected is not None
+        and client.connected <= at < accepted.get(id(client), client.ended or history.ended)
+        for client in history.clients
+    )
 
 
 def _reason(served: Served) -> str:

@@ -88,7 +88,7 @@ def no_faster_than_allowed(history: History) -> Iterator[str]:
         before, lowest = 0, float("inf")
         for when, total in client.receives:
             lowest = min(lowest, before - rate * when)
-            over = total - rate * when - lowest - rate * (0.1 + history.latency) - 1
+            over = total - rate * when - lowest - rate * (0.1 + WINDOW_SECONDS + 3 * history.latency) - 1
             if over > 1:
                 yield f"{client} received {over:.0f} bytes more than {rate:g} bytes a second allow"
                 break
