@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+import anysock
+from anysock import sim
 from anysock.options.serve import ServeOptions
 from anysock.sim.oracles import (
     ALL,
@@ -20,6 +24,7 @@ from anysock.sim.oracles import (
     ServerRecord,
     judge,
 )
+from anysock.sim.oracles.disturbances import disturbances
 from anysock.telemetry.events import CloseReason
 
 RESET = ConnectionResetError(104, "Connection reset by peer")
@@ -339,3 +344,61 @@ def test_an_address_that_is_used_again_is_another_client():
     )  # fmt: skip
     assert [client.began for _, _, client in twice.pairs] == [1.0, 3.0]
     assert list(judge(twice)) == []
+
+
+def test_what_is_done_by_hand_is_read_from_the_trace():
+    world = sim.World()
+    done: list[tuple[Any, ...]] = []
+
+    async def scenario(world: sim.World) -> None:
+        server, client = world.host("server"), world.host("client")
+        world.partition(server, client)
+        server.stall(1.0)
+        await world.sleep(2.0)
+        world.heal()
+        world.link(server, client).hold()
+        await world.sleep(1.0)
+        world.link(server, client).release()
+        world.link(client, server).reset()
+        client.crash()
+
+    world.run(scenario)
+    done = [
+        (each.kind, each.hosts, round(each.began, 2), round(each.ended, 2), each.kills)
+        for each in disturbances(world.network)
+    ]
+    between = ("server", "client")
+    assert done == [
+        ("stalls", ("server",), 0.0, 2.2, False),
+        ("parts", between, 0.0, 4.2, False),
+        ("holds", between, 2.0, 4.2, False),
+        ("resets", ("client", "server"), 3.0, math.inf, True),
+        ("crashes", ("client",), 3.0, math.inf, True),
+    ]
+
+
+def test_what_a_fault_does_is_read_from_the_trace():
+    """Between hosts, on a host, and to one connection."""
+
+    async def scenario(world: sim.World) -> None:
+        world.host("server").serve("discard", bind="tcp://:7")
+        for host in world.hosts("client", 3):
+            host.spawn(talk(), "talks")
+        await world.sleep(20)
+
+    async def talk() -> None:
+        with contextlib.suppress(OSError):
+            connection = await anysock.connect("server:7")
+            for _ in range(100):
+                await connection.send_all(b"x")
+                await anysock.sleep(0.1)
+
+    faults = "reset=1%,partition,stall,zero-window,half-open=1%"
+    world = sim.World(seed=3, faults=faults)
+    world.run(scenario)
+    found = disturbances(world.network)
+    assert {each.kind for each in found} == set(world.fired)
+    for each in found:
+        assert set(each.hosts) <= {"server", "client0", "client1", "client2", "scenario"}
+        assert each.ended > each.began
+        assert bool(each.ends) == (each.kind in ("reset", "half-open", "zero-window"))

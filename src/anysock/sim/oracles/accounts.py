@@ -11,10 +11,12 @@ from anysock.telemetry.events import CloseReason
 
 def events_agree(history: History) -> Iterator[str]:
     """Each connection is told as accepted, opened and closed once, in this order, and all are
-    closed at the end."""
+    closed at the end. A process that is killed tells no more."""
     for server in history.servers:
         for served in server.connections:
             if served.reason is None or served.closed is None:
+                if history.killed(server):
+                    continue
                 yield f"{served} was never told as closed"
             elif served.told_opened != 1 or served.told_closed != 1:
                 yield (
@@ -26,9 +28,10 @@ def events_agree(history: History) -> Iterator[str]:
 
 
 def counters_agree(history: History) -> Iterator[str]:
-    """The counters of a server say what its events say."""
+    """The counters of a server say what its events say. (Those of a process that was killed are
+    gone.)"""
     for server in history.servers:
-        if not server.figures:
+        if not server.figures or history.killed(server):
             continue
         for name, wanted in _wanted(server):
             if (found := server.figures[name]) != wanted:
@@ -50,8 +53,10 @@ def _wanted(server: ServerRecord) -> Iterator[tuple[str, object]]:
 
 def aborts_are_told(history: History) -> Iterator[str]:
     """Whom a drain had to abort is told as ``ABORTED``, and counted; and nobody else, where the
-    server's record has `answers`."""
+    server's record has `answers`. (The count of a process that was killed is gone.)"""
     for server in history.servers:
+        if history.killed(server):
+            continue
         told = sum(each.reason is CloseReason.ABORTED for each in server.connections)
         if server.drained is not None and server.drain_aborted != server.aborted:
             yield f"the drain told of {server.drain_aborted} aborts, and {server.aborted} count"

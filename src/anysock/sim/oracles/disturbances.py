@@ -18,6 +18,11 @@ _ON_HOST = {"stall", "slow-step", "emfile", "enfile", "enobufs"}
 # To one connection.
 _ON_CONNECTION = {"reset", "half-open"}
 
+# What a scenario does by hand: what begins, and what ends it; to a host, and to a link, which is
+# named with both its hosts.
+_BY_HAND = {"stalls": "goes on", "parts": "heals", "holds": "releases"}
+_KILLS = {"crashes", "loses power", "resets"}
+
 # After what was lost, TCP sends again in ever longer intervals (`engines.sim.links`): until twice
 # as long after its beginning, and for the first time so many seconds after it.
 _FIRST_RETRY = 0.2
@@ -29,13 +34,11 @@ def disturbances(network: Network) -> list[Disturbance]:
 
 
 def _told(network: Network) -> Iterator[Disturbance]:
-    parted: list[tuple[float, tuple[str, ...]]] = []
-    stalled: dict[str, float] = {}
+    begun: dict[tuple[str, tuple[str, ...]], float] = {}
     for when, host, what, *details in network.trace:
         if what in _BETWEEN:
             to, seconds = details
-            ended = when + 2 * seconds + _FIRST_RETRY
-            yield Disturbance(what, (host, to), when, ended)
+            yield Disturbance(what, (host, to), when, _sent_again(when, when + seconds))
         elif what in _ON_HOST:
             yield Disturbance(what, (host,), when, when + details[0])
         elif what in _ON_CONNECTION:
@@ -46,22 +49,32 @@ def _told(network: Network) -> Iterator[Disturbance]:
             peer, ours, seconds = details
             hosts = (host, _host_of(network, host, peer))
             yield Disturbance(what, hosts, when, when + seconds, ends=(peer, ours))
-        elif what == "crashes":
-            yield Disturbance(what, (host,), when, kills=True)
-        elif what == "parts":
-            parted.append((when, (details[0], details[1])))
-        elif what == "heals":
-            for began, pair in parted:
-                yield Disturbance("parts", pair, began, 2 * when - began + _FIRST_RETRY)
-            parted.clear()
-        elif what == "stalls":
-            stalled.setdefault(host, when)
-        elif what == "goes on" and host in stalled:
-            yield Disturbance("stalls", (host,), stalled.pop(host), when)
-    for began, pair in parted:
-        yield Disturbance("parts", pair, began)
-    for host, began in stalled.items():
-        yield Disturbance("stalls", (host,), began)
+        elif what in _KILLS:
+            yield Disturbance(what, _concerned(host, details), when, kills=True)
+        elif what in _BY_HAND:
+            begun.setdefault((what, _concerned(host, details)), when)
+        elif what in _BY_HAND.values():
+            concerned = _concerned(host, details)
+            for (beginning, of), began in list(begun.items()):
+                # All is healed where no hosts are named.
+                if (_BY_HAND[beginning] == what and of == concerned) or (
+                    what == "heals" and (not concerned or of == concerned)
+                ):
+                    del begun[beginning, of]
+                    yield Disturbance(beginning, of, began, _sent_again(began, when))
+    for (beginning, of), began in begun.items():
+        yield Disturbance(beginning, of, began)
+
+
+def _concerned(host: str, details: list[Any]) -> tuple[str, ...]:
+    """The hosts that an entry is about which a scenario has caused."""
+    if host != "network":
+        return (host,)
+    return tuple(details[0].split(" – ")) if details else ()
+
+
+def _sent_again(began: float, ended: float) -> float:
+    return 2 * ended - began + _FIRST_RETRY
 
 
 def _host_of(network: Network, asking: str, address: Any) -> str:

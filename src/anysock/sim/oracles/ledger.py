@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from anysock.net.networks import source_of
@@ -37,6 +37,11 @@ class Ledger(Events):
         self.record.figures = server.counters.figures()
         self.record.aborted = server.aborted
         return self.record
+
+    def listening(self, addresses: Sequence[str], engine: str) -> None:
+        # It may begin again, after a crash that has told nobody of an end.
+        self._open.clear()
+        self._sources.clear()
 
     def connection_accepted(self, connection: Connection, at: float) -> None:
         peer = connection.stream.peer

@@ -23,6 +23,9 @@ REFUSED = {
 LINGER = 1.0
 AT_ONCE = 0.25
 
+# Seconds for which a receiver without room holds up what then comes at once: until it is asked.
+WINDOW_SECONDS = 0.25
+
 
 def no_more_connections_than_allowed(history: History) -> Iterator[str]:
     """No more are open than ``max_connections``, and no more of a source than ``per_source``."""
@@ -88,7 +91,13 @@ def no_faster_than_allowed(history: History) -> Iterator[str]:
         before, lowest = 0, float("inf")
         for when, total in client.receives:
             lowest = min(lowest, before - rate * when)
-            over = total - rate * when - lowest - rate * (0.1 + WINDOW_SECONDS + 3 * history.latency) - 1
+            over = (
+                total
+                - rate * when
+                - lowest
+                - rate * (0.1 + WINDOW_SECONDS + 3 * history.latency)
+                - 1
+            )
             if over > 1:
                 yield f"{client} received {over:.0f} bytes more than {rate:g} bytes a second allow"
                 break
