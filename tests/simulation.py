@@ -52,7 +52,7 @@ def run_exactly(main: Coroutine[Any, Any, T]) -> T:
 
 def simulate(scenario: Callable[[sim.World], Coroutine[Any, Any, T]], *, seed: int = 0) -> T:
     """Run ``scenario(world)`` in a network that does nothing wrong, and return its result."""
-    return sim.World(seed).run(scenario, until=3600)
+    return sim.World(seed, faults="none").run(scenario, until=3600)
 
 
 class Serving:

@@ -51,7 +51,9 @@ def test_who_waits_for_want_of_descriptors_is_served_while_draining():
             late = [await running.connect() for _ in range(5)]
             for number, client in enumerate(late):
                 await client.send_all(b"late %d" % number)
-            await running.until(lambda: running.told.of("accept_failed"), "it is told")
+            # (The last segment of the last handshake is on its way yet.)
+            await world.sleep(0.1)
+            assert running.told.of("accept_failed")
             running.signal()
             for client in served:
                 assert await client.recv() == b""
@@ -96,7 +98,8 @@ def test_for_the_delay_it_accepts_and_then_it_refuses():
             began = world.now
             running.signal()
             served = 0
-            with contextlib.suppress(ConnectionRefusedError):
+            # (Or reset: who was in the middle of the handshake when the socket was closed.)
+            with contextlib.suppress(ConnectionRefusedError, ConnectionResetError):
                 while True:
                     [client] = await greeted(running)
                     await client.close()
