@@ -291,6 +291,7 @@ _DO_NOTHING = {name: each for name, each in vars(Events).items() if not name.sta
 for _name in _DO_NOTHING:
     _made = functools.cached_property(functools.partial(EventGroup._method, name=_name))
     _made.__set_name__(EventGroup, _name)
+    _made.__doc__ = f"{_DO_NOTHING[_name].__doc__}\n\n:meta private:"  # `Events` explains it
     setattr(EventGroup, _name, _made)
 
 
