@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from anysock.sim.failure import Deadlock, Failure
     from anysock.sim.guards import RealWorld
     from anysock.sim.hosts import HostHandle
+    from anysock.sim.links import LinkHandle
+    from anysock.sim.serving import HostServer
     from anysock.sim.tasks import Crashed, HostTask
     from anysock.sim.tls import CERTIFICATE, client_context
     from anysock.sim.world import World
@@ -33,7 +35,9 @@ _WHERE = {
     "Deadlock": "failure",
     "Failure": "failure",
     "HostHandle": "hosts",
+    "HostServer": "serving",
     "HostTask": "tasks",
+    "LinkHandle": "links",
     "RealWorld": "guards",
     "World": "world",
     "check_health": "balancing",
@@ -49,7 +53,9 @@ __all__ = [
     "Deadlock",
     "Failure",
     "HostHandle",
+    "HostServer",
     "HostTask",
+    "LinkHandle",
     "RealWorld",
     "World",
     "check_health",
@@ -67,3 +73,7 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

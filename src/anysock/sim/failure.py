@@ -35,11 +35,13 @@ class Failure(AssertionError):
         self.what = what
         #: Short, and the same whenever this fault is met.
         self.kind = kind
+        #: That of the history.
         self.seed = seed
         #: When, in virtual seconds.
         self.at = at
         #: On which host; empty: on none in particular.
         self.host = host
+        #: The last lines of the story: virtual time, host, what.
         self.story = list(story)
         #: The faults that had struck by then, by kind.
         self.occurrences = occurrences

@@ -46,7 +46,10 @@ class HostServer(Server[State_co]):
 
     async def run_on_host(self) -> None:
         """Serve until it was told to end: by `drain`, or by SIGINT or SIGTERM, which its host got.
-        A second one ends the host's process at once; SIGHUP leads to `reload`."""
+        A second one ends the host's process at once; SIGHUP leads to `reload`.
+
+        :meta private:
+        """
         engine = current_engine()
 
         def end(_signum: int) -> None:
@@ -60,7 +63,10 @@ class HostServer(Server[State_co]):
             await self.serve_forever()
 
     def mute(self) -> None:
-        """Its host has crashed, or the history is over: what becomes of it, nobody is told."""
+        """Its host has crashed, or the history is over: what becomes of it, nobody is told.
+
+        :meta private:
+        """
         vars(self.events).clear()
         vars(self.events).update(vars(EventGroup()))
 

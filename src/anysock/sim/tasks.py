@@ -107,12 +107,18 @@ class HostTask(Generic[T]):
         self._joiners.clear()
 
     def close(self) -> None:
-        """The history is over."""
+        """The history is over.
+
+        :meta private:
+        """
         if inspect.getcoroutinestate(self._coro) == inspect.CORO_CREATED:
             self._coro.close()  # it has not even begun
 
     def crashed(self) -> None:
-        """Its host has crashed: it does not go on."""
+        """Its host has crashed: it does not go on.
+
+        :meta private:
+        """
         if not self.done:
             self.joined = True  # that is no failure of its own
             self._end(None, Crashed(f"the host {self.host.name!r} has crashed"))

@@ -70,6 +70,7 @@ class World:
             plan = Plan(seed, faults=faults_of(faults).kinds)
         #: All that decides the history, but for the scenario itself.
         self.plan = plan
+        #: What chance comes from.
         self.seed = plan.seed
         network = _Network(plan.seed, FaultPlan(plan.faults, plan.only))
         #: The simulated network.
