@@ -288,10 +288,10 @@ class EventGroup(Events):
 
 _DO_NOTHING = {name: each for name, each in vars(Events).items() if not name.startswith("_")}
 
-for _name in _DO_NOTHING:
+for _name, _nothing in _DO_NOTHING.items():
     _made = functools.cached_property(functools.partial(EventGroup._method, name=_name))
     _made.__set_name__(EventGroup, _name)
-    _made.__doc__ = f"{_DO_NOTHING[_name].__doc__}\n\n:meta private:"  # `Events` explains it
+    _made.__doc__ = f"{_nothing.__doc__}\n\n:meta private:"  # `Events` explains it
     setattr(EventGroup, _name, _made)
 
 
