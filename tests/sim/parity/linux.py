@@ -69,8 +69,7 @@ class Linux(Machine):
             if sock.family != socket.AF_UNIX and sock.type == socket.SOCK_STREAM:
                 # An acknowledgement that the kernel would hold back for 40 ms goes now.
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-                info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size + 4)
-                found.append(_TCP_INFO.unpack(info[: _TCP_INFO.size]))
+                found.append(_info(sock))
         found.append(poll.poll(0))
         return found
 
@@ -80,10 +79,13 @@ class Linux(Machine):
         assert poll.poll(_PATIENCE), "nothing happens"
 
     def until(self, condition: Callable[[], bool]) -> None:
-        # An acknowledgement is held back for 40 ms at most.
-        deadline = time.monotonic() + 0.2
+        # An acknowledgement is held back for 40 ms at most, and what is lost goes again after 200.
+        deadline = time.monotonic() + 0.5
         while not condition() and time.monotonic() < deadline:
             select.poll().poll(1)
+
+    def acknowledged(self, sock: Any) -> bool:
+        return sock.family == socket.AF_UNIX or _info(sock)[1] == 0
 
     def path(self, name: str) -> str:
         return str(self._folder / name)
@@ -105,3 +107,9 @@ class Linux(Machine):
             yield
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def _info(sock: socket.socket) -> tuple[int, int]:
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+    state, unacknowledged = _TCP_INFO.unpack(info[: _TCP_INFO.size])
+    return state, unacknowledged

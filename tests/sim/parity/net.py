@@ -53,6 +53,10 @@ class Machine:
         """Wait until `condition()`, or until it can be expected no more."""
         raise NotImplementedError
 
+    def acknowledged(self, sock: Any) -> bool:
+        """Whether all is acknowledged that was sent, as opposed to kept back."""
+        raise NotImplementedError
+
     def path(self, name: str) -> str:
         """Where a Unix socket of this name may be bound."""
         raise NotImplementedError

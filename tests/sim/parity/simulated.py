@@ -53,6 +53,10 @@ class Simulated(Machine):
         if not condition():
             self.settle([])
 
+    def acknowledged(self, sock: Any) -> bool:
+        self.settle([])
+        return True
+
     def path(self, name: str) -> str:
         return f"/run/{name}"
 

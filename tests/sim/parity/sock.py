@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tests.sim.parity.net import Net
 
-IN, OUT, ERR, HUP = 0x1, 0x4, 0x8, 0x10
-_MASK_NAMES = {IN: "IN", OUT: "OUT", ERR: "ERR", HUP: "HUP", 0x20: "NVAL"}
+IN, OUT, ERR, HUP, NVAL = 0x1, 0x4, 0x8, 0x10, 0x20
+_MASK_NAMES = {IN: "IN", OUT: "OUT", ERR: "ERR", HUP: "HUP", NVAL: "NVAL"}
 
 LINGER_RESET = struct.pack("ii", 1, 0)
 HERE = "127.0.0.1"
@@ -98,8 +98,9 @@ class Sock:
 
     def fill(self) -> None:
         """Write until there is no more room, and none comes."""
-        write = self.net.machine.os.write
-        blocked = False
+        machine = self.net.machine
+        write = machine.os.write
+        blocked, found = False, "full"
         while True:
             at = self.filled % 251
             try:
@@ -109,8 +110,13 @@ class Sock:
                 if blocked:
                     break
                 blocked = True
+                machine.until(lambda: machine.acknowledged(self.raw))
                 self.net.settle()
-        self.tell("fill", "full" if self.filled else "nothing")
+            except OSError as error:
+                found = errno.errorcode[error.errno or 0]
+                break
+        self.net.settle()
+        self.tell("fill", found)
 
     def drain(self, sender: Sock) -> None:
         """Read all that `sender` has filled in, or as much as comes before an end or an error."""
@@ -168,6 +174,8 @@ class Sock:
         return found[0]
 
     def ready(self) -> int:
+        if self.raw.fileno() < 0:
+            return NVAL
         poll = self.net.machine.select.poll()
         poll.register(self.raw, IN | OUT)
         for _, mask in poll.poll(0):

@@ -178,4 +178,5 @@ class SimSocket:
         """Send several pieces as one."""
         if len(pieces) > _IOV_MAX:
             fail(errno.EINVAL)
-        return self.send(b"".join(bytes(piece) for piece in pieces))
+        data = b"".join(bytes(piece) for piece in pieces)
+        return self.send(data) if data else 0
