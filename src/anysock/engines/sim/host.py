@@ -9,11 +9,11 @@ from typing import Any
 
 from anysock.engines.running import become
 from anysock.engines.sim import here
+from anysock.engines.sim.agenda import Due
 from anysock.engines.sim.files import Files
 from anysock.engines.sim.host_faults import Process, faults_of_host
 from anysock.engines.sim.network import Network
 from anysock.engines.sim.ports import Ports
-from anysock.loop.timers import Timer
 
 # Numbers that no real descriptor has: should one get to the real system, it is EBADF there.
 FIRST_DESCRIPTOR = 1_000_003
@@ -62,7 +62,7 @@ class Host:
         self.faults = faults_of_host(network.faults, network, name)
         self._free: list[int] = []
         self._next_port = FIRST_PORT
-        self._wake: Timer | None = None
+        self._wake: Due | None = None
         network.hosts[name] = self
 
     # -- descriptors -----------------------------------------------------------------------------
@@ -131,18 +131,22 @@ class Host:
 
     def plan(self) -> None:
         """Be turned again when there is something to do: at once, or with the next timer."""
-        if self.engine is None:
+        engine, network = self.engine, self.network
+        if engine is None:
             return
-        network = self.network
-        deadline = self.engine.kernel.timers.next_deadline()
-        if self.has_events() or (deadline is not None and deadline <= network.now):
+        deadline = engine.kernel.timers.next_deadline()
+        if (
+            engine.kernel._ready
+            or engine.poller.has_events()
+            or (deadline is not None and deadline <= network.now)
+        ):
             network.busy(self)
             return
         if deadline is None:
             return
         wake = self._wake
-        if wake is not None and wake.action is not None:
-            if wake.when <= deadline:
+        if wake is not None and wake[2] is not None:
+            if wake[0] <= deadline:
                 return  # that is early enough, and plans again
             network.cancel(wake)
         self._wake = network.at(deadline, self._busy)

@@ -62,7 +62,7 @@ class Link:
     def delay(self, size: int) -> float:
         """How long the next segment of TCP, of `size` bytes, is on its way. One that is lost comes
         when it is sent again."""
-        return self.latency + FIRST_RETRY if self.loses() else self.latency
+        return self.latency + FIRST_RETRY if self.drop and self.loses() else self.latency
 
     def loses(self) -> bool:
         """Whether the next packet is lost."""

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Protocol
 
+from anysock.engines.sim.agenda import Agenda, Due
 from anysock.engines.sim.chance import Chance
 from anysock.engines.sim.faults import FaultPlan, Faults
 from anysock.engines.sim.links import Link, Pair
 from anysock.errors import AnysockError
-from anysock.loop.timers import Timer, Timers
 
 # What a look at the clock costs, and a turn of a host, in seconds. Who waits for time to pass
 # without letting it would otherwise wait for ever.
@@ -79,9 +79,9 @@ class Network:
         self.trace: list[tuple[Any, ...]] = []
         #: Called after each turn of a host, and each instant at which something has happened.
         self.on_step: Callable[[], object] | None = None
-        self._timers = Timers()
-        # When the next of them may be due: no later than it is.
-        self._next = NEVER
+        self._agenda = agenda = Agenda()
+        #: ``at(when, action)``: call `action()` at the time `when`; and forget what was told so.
+        self.at, self.cancel = agenda.add, agenda.cancel
         # The hosts that have something to do, in the order in which they are turned.
         self._busy: dict[Member, None] = {}
         self._links: dict[tuple[str, str], Link] = {}
@@ -95,18 +95,9 @@ class Network:
         self.now += LOOK_SECONDS
         return self.now
 
-    def at(self, when: float, action: Callable[[], object]) -> Timer:
-        """Call `action()` at the time `when`."""
-        self._next = min(self._next, when)
-        return self._timers.add(when, action)
-
-    def after(self, seconds: float, action: Callable[[], object]) -> Timer:
+    def after(self, seconds: float, action: Callable[[], object]) -> Due:
         """Call `action()` in so many seconds."""
         return self.at(self.now + seconds, action)
-
-    def cancel(self, timer: Timer) -> None:
-        """Forget what `at` or `after` was told."""
-        self._timers.cancel(timer)
 
     # -- hosts -----------------------------------------------------------------------------------
 
@@ -167,7 +158,8 @@ class Network:
 
         Raises `Deadlock` when neither will ever be.
         """
-        busy = self._busy
+        busy, agenda = self._busy, self._agenda
+        entries = agenda.entries
         try:
             while True:
                 while busy:
@@ -178,9 +170,9 @@ class Network:
                             return
                         continue
                     self._turn(host)
-                    if self._next <= self.now:
+                    if entries and entries[0][0] <= self.now:
                         self._run_due()
-                when = self._timers.next_deadline()
+                when = agenda.next()
                 if when is None or when > until:
                     if until == NEVER:
                         self.stuck()
@@ -192,9 +184,7 @@ class Network:
             driver.enter()
 
     def _run_due(self) -> None:
-        self._timers.run_due(self.now)
-        when = self._timers.next_deadline()
-        self._next = NEVER if when is None else when
+        self._agenda.run(self.now)
         if self.on_step is not None:
             self.on_step()
 

@@ -12,11 +12,11 @@ from typing import Any
 from zlib import crc32
 
 from anysock.engines.sim import tcp_faults
+from anysock.engines.sim.agenda import Due
 from anysock.engines.sim.fates import Fate
 from anysock.engines.sim.host import Host
 from anysock.engines.sim.links import Link
 from anysock.engines.sim.sockets import ERROR, HANGUP, READABLE, WRITABLE, SimSocket, fail
-from anysock.loop.timers import Timer
 
 # The most that one segment carries, as on loopback.
 MSS = 65_483
@@ -80,8 +80,8 @@ class TcpEnd(SimSocket):
         # then. They are looked at when somebody wants to know, or waits for them. If none come, it
         # is given up.
         self._acks: collections.deque[tuple[float, int, int]] = collections.deque()
-        self._ack_timer: Timer | None = None
-        self._give_up: Timer | None = None
+        self._ack_timer: Due | None = None
+        self._give_up: Due | None = None
         #: When bytes were last taken out of it; and when the other end last acknowledged some.
         self.taken_at: float | None = None
         self._acknowledged_at: float | None = None
@@ -99,7 +99,8 @@ class TcpEnd(SimSocket):
     # -- receiving -------------------------------------------------------------------------------
 
     def recv(self, size: int, flags: int = 0) -> bytes:
-        self.check_open()
+        if self.fd < 0:
+            fail(errno.EBADF)
         if self.fate is not None:
             if self.reads_at > self.network.now and not self._error:
                 fail(errno.EAGAIN)
@@ -162,7 +163,8 @@ class TcpEnd(SimSocket):
     # -- sending ---------------------------------------------------------------------------------
 
     def send(self, data: Any, flags: int = 0) -> int:
-        self.check_open()
+        if self.fd < 0:
+            fail(errno.EBADF)
         if self._error:
             fail(self.take_error())
         if self.shut & NO_SEND or self.state != OPEN:
