@@ -110,6 +110,20 @@ class Serving:
     def signal(self, signum: int = signal.SIGTERM) -> None:
         self.host.signal(signum)
 
+    def failures(self) -> list[BaseException]:
+        """What handlers have raised; it was expected, and does not make the test fail."""
+        found = list(self.server.failures)
+        self.server.failures.clear()
+        self.expected_errors += ["the handler failed", "Traceback"]
+        return found
+
+    async def ask(self, data: bytes) -> bytes:
+        """Send `data` on a connection of its own, half-close, and return all that comes back."""
+        async with await self.connect() as client:
+            await client.send_all(data)
+            await client.send_eof()
+            return await receive_all(client)
+
     async def ended(self) -> int:
         """Wait until the server has ended, and return what its process would exit with."""
         await self._task.join()

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.harness import receive_exactly, reset
+from tests.harness import CONCURRENT_ENGINES, receive_exactly, reset
 
 RAISING = """
 import asyncio
@@ -196,20 +196,27 @@ HANDLERS = {
 """
 
 
+LIMITS = {
+    "bytes": ("--max-bytes", "300", "--delay", "5ms"),
+    "rate": ("--rate-limit", "2000"),
+    "delay": ("--delay", "5ms"),
+    "time": ("--idle-timeout", "100ms", "--write-timeout", "100ms", "--max-lifetime", "300ms"),
+}
+
+
 @pytest.mark.parametrize(
-    "options",
+    ("engine", "limits"),
     [
-        ("--max-bytes", "300"),
-        ("--rate-limit", "2000"),
-        ("--delay", "5ms"),
-        ("--idle-timeout", "100ms", "--write-timeout", "100ms", "--max-lifetime", "300ms"),
+        (engine, limits)
+        for engine in CONCURRENT_ENGINES
+        for limits in (LIMITS if engine == "selector" else ("bytes", "time"))
     ],
-    ids=lambda options: options[0].strip("-"),
 )
-def test_no_peer_can_make_a_handler_fail(concurrent_engine, start_server, tmp_path, options):
-    """Limits, and resets at every moment; no error may be in the log. (`check` looks at that.)"""
+def test_no_peer_can_make_a_handler_fail(engine, start_server, tmp_path, limits):
+    """Limits, and resets at all times; no error may be in the log. (`check` looks at that.)
+    At every moment of each limit: `simulated/test_failures.py`."""
     (tmp_path / "mine.py").write_text(ONE_SIDED)
-    server = start_server("mine:handler", *options, engine=concurrent_engine, cwd=tmp_path)
+    server = start_server("mine:handler", *LIMITS[limits], engine=engine, cwd=tmp_path)
     server.expected_errors += [
         r"^warning: (\d+ like this were not told: )?closed the connection",
         r"^warning: (\d+ like this were not told: )?\S.* sent a ",

@@ -1,10 +1,15 @@
-"""The traps that naive servers fall into, each a test."""
+"""The traps that naive servers fall into, with real clients.
+
+Each by itself, in whatever pieces and after whatever silence: `simulated/test_lines.py`.
+"""
 
 from __future__ import annotations
 
 import socket
 
-from tests.harness import receive_all, receive_exactly
+import pytest
+
+from tests.harness import PATIENCE, receive_all, receive_exactly
 
 PREFIX = ("--prefix", "Buffer: ")
 
@@ -15,48 +20,29 @@ def connect(server):
     return client
 
 
-def test_a_crlf_split_over_two_reads_ends_one_line(engine, start_server):
+def test_lines_in_pieces(engine, start_server):
     server = start_server("lines", *PREFIX, "-v", engine=engine)
     with connect(server) as client:
         client.sendall(b"hello\r")
         server.wait_for(r"I got data: b'hello\\r'")
         client.sendall(b"\n")
         assert receive_exactly(client, 15) == b"Buffer: hello\r\n"
-
-
-def test_two_lines_in_one_packet_are_two_lines(engine, start_server):
-    server = start_server("lines", *PREFIX, engine=engine)
-    assert server.ask(b"one\r\ntwo\r\n") == b"Buffer: one\r\nBuffer: two\r\n"
-
-
-def test_lf_only_clients_are_answered(engine, start_server):
-    server = start_server("lines", *PREFIX, engine=engine)
-    assert server.ask(b"one\ntwo\n") == b"Buffer: one\nBuffer: two\n"
-
-
-def test_half_a_line_then_silence_then_the_rest(engine, start_server):
-    server = start_server("lines", *PREFIX, "-v", engine=engine)
-    with connect(server) as client:
         client.sendall(b"hel")
         server.wait_for("I got data: b'hel'")
         client.settimeout(0.2)
-        try:
-            assert not client.recv(1), "answered before the line was complete"
-        except TimeoutError:
-            pass
-        client.settimeout(10)
+        with pytest.raises(TimeoutError):
+            client.recv(1)
+        client.settimeout(PATIENCE)
         client.sendall(b"lo\r\n")
         assert receive_exactly(client, 15) == b"Buffer: hello\r\n"
+    assert server.ask(b"one\r\ntwo\r\n") == b"Buffer: one\r\nBuffer: two\r\n"
+    assert server.ask(b"one\ntwo\nrest") == b"Buffer: one\nBuffer: two\nrest"
 
 
-def test_what_is_left_at_eof_is_answered_as_it_is(engine, start_server):
-    server = start_server("lines", *PREFIX, engine=engine)
-    assert server.ask(b"one\nrest") == b"Buffer: one\nrest"
-
-
-def test_an_unterminated_line_is_cut_off_at_its_limit(engine, start_server):
+def test_lines_that_are_too_long_and_those_of_several_clients(engine, start_server):
     server = start_server("lines", "--max-line", "64KiB", engine=engine)
     server.expected_errors.append("line longer than 65536 bytes")
+    assert server.ask(b"y" * 65536 + b"\r\n") == b"y" * 65536 + b"\r\n"
     before = server.memory()
     with server.connect() as client:
         try:
@@ -70,19 +56,7 @@ def test_an_unterminated_line_is_cut_off_at_its_limit(engine, start_server):
     assert server.memory() - before < 4_000_000
     server.wait_for("line longer than 65536 bytes")
     assert len(server.matching("line longer than")) == 1
-
-
-def test_a_line_of_just_the_limit_is_no_longer_than_it(engine, start_server):
-    server = start_server("lines", "--max-line", "10", engine=engine)
-    server.expected_errors.append("line longer than 10 bytes")
-    for end in (b"\n", b"\r\n"):
-        assert server.ask(b"0123456789" + end) == b"0123456789" + end
-    assert server.ask(b"0123456789" + b"0\n") == b"error: line longer than 10 bytes\r\n"
-
-
-def test_each_client_gets_its_own_answers(concurrent_engine, start_server):
-    server = start_server("lines", engine=concurrent_engine)
-    clients = [connect(server) for _ in range(20)]
+    clients = [connect(server) for _ in range(1 if engine == "blocking" else 20)]
     for round in range(5):
         for number, client in enumerate(clients):
             client.sendall(b"client %d, line %d\r\n" % (number, round))
