@@ -23,6 +23,8 @@ from time import monotonic as taken_before
 import pytest
 
 import anysock
+from anysock import sim
+from anysock.engines.sim.system import EPOCH
 from anysock.sim.guards import RealWorld, Watch
 
 HERE = os.path.relpath(__file__)
@@ -178,6 +180,40 @@ def test_after_a_history_everything_is_as_before():
     assert (time.time, random.random, os.urandom, threading.Thread, taken_before) == before
     time.time()
     open(__file__).close()
+
+
+async def look_around():
+    return (
+        time.time(), time.time_ns() / 1e9, email.utils.formatdate(), time.strftime("%Y"),
+        time.monotonic(), taken_before(), time.perf_counter_ns() / 1e9,
+        random.random(), random.choice(range(1000)), secrets.token_hex(4), str(uuid.uuid4()),
+    )  # fmt: skip
+
+
+def test_clocks_and_chance_of_user_code_can_be_simulated():
+    async def scenario(world):
+        await world.sleep(10)
+        host = world.host("a")
+        host.clock_jump(3600)
+        return await host.spawn(look_around()).join()
+
+    def run(seed):
+        return sim.World(seed, faults="none", real_world="simulate").run(scenario)
+
+    found = run(1)
+    assert found == run(1) != run(2)
+    wall, wall_too, date, year, *clocks = found[:7]
+    assert wall == pytest.approx(wall_too) == pytest.approx(EPOCH + 3610, abs=0.01)
+    assert (date, year) == ("Wed, 01 Jan 2020 01:00:10 -0000", "2020")
+    assert clocks == pytest.approx([10] * 3, abs=0.01)
+    with pytest.raises(RealWorld, match=r"time.sleep\(\)"):
+        sim.World(real_world="simulate").run(sleeps)
+    with pytest.raises(RealWorld, match=r"time.time\(\).*real_world=\"simulate\"\) gives"):
+        sim.World(real_world="files").run(scenario)
+
+
+async def sleeps(world):
+    time.sleep(0)
 
 
 def read():

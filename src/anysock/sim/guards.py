@@ -10,6 +10,9 @@ those of installed libraries, and of the parts of the standard library that do s
 program: ``import``, ``logging``, ``traceback``. Real sockets, threads and processes are let pass to
 nobody: whoever opens one, it is not part of the history.
 
+Where clocks and chance are to be simulated, the user's code, and that of libraries, gets those of
+the history from the very functions that would be refused: see `stand_ins`.
+
 Three ways to notice, none of which costs anything elsewhere:
 
 - an audit hook (PEP 578), for what the interpreter reports: sockets, files, processes, signals.
@@ -33,7 +36,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from types import FrameType, ModuleType
 from typing import Any, NamedTuple
 
@@ -41,13 +44,20 @@ from anysock.errors import AnysockError, UsageError
 from anysock.sim.origins import Origin, origin_of
 
 _ENGINE = "anysock.engines.current.current_engine()"
+_SIMULATED = 'World(real_world="simulate") gives that of the history in its place'
+
+#: As one of the kinds that are let pass: clocks and chance are those of the history.
+SIMULATE = "simulate"
+
+#: What may be simulated, of what a history must not touch.
+SIMULATED = frozenset({"clock", "random"})
 
 #: What a history may be allowed to touch; and what there is instead.
 INSTEAD = {
-    "clock": f"use {_ENGINE}.now(), or its time() for the wall clock",
+    "clock": f"use {_ENGINE}.now(), or its time() for the wall clock; {_SIMULATED}",
     "sleep": "use anysock.sleep()",
     "random": "use a random.Random with a seed, such as world.random, or call "
-    "random.seed(world.seed) first",
+    f"random.seed(world.seed) first; {_SIMULATED}",
     "sockets": "use anysock.connect(), and host.serve(): the network of the history is simulated",
     "threads": "use anysock.spawn()",
     "processes": "leave it to a test of its own: a history is one process",
@@ -129,6 +139,10 @@ class Watch:
 
     def __init__(self, real_world: str | Collection[str] = "refuse") -> None:
         self._allowed = _allowed(real_world)
+        #: Whether clocks and chance are simulated.
+        self.simulates = SIMULATE in self._allowed
+        #: What is called then in the place of what is real, by its name.
+        self.stand_ins: Mapping[str, Callable[..., Any]] = {}
         #: The first that was refused.
         self.refused: RealWorld | None = None
         # What `random` had for the time after the history, if the history has given it a seed.
@@ -157,16 +171,19 @@ class Watch:
         if self._random_state is None:
             self._random_state = random.getstate()
 
-    def meet(self, kind: str, name: str) -> None:
-        """Code has called `name`. Raises `RealWorld` if it must not."""
+    def meet(self, kind: str, name: str) -> Callable[..., Any] | None:
+        """Code has called `name`. Returns what is to be called in its place; None: that itself.
+        Raises `RealWorld` if it must not be called."""
         __tracebackhide__ = True
         if kind in self._allowed or _thread.get_ident() != self._thread:
-            return
+            return None
         if self._random_state is not None and name.startswith("random."):
-            return
+            return None
         whose = self._whose_call(kind, name)
         if whose is None:
-            return
+            return None
+        if self.simulates and name in self.stand_ins:
+            return self.stand_ins[name]
         frame, called = whose
         error = RealWorld(
             f"{os.path.relpath(frame.f_code.co_filename)}:{frame.f_lineno}: {called}() is the real "
@@ -183,13 +200,15 @@ class Watch:
         frame: FrameType | None = sys._getframe(3)
         while frame is not None and frame is not self._bottom:
             origin = origin_of(frame.f_code.co_filename)
-            if origin is Origin.ASIDE:
+            if origin is Origin.IMPORT or (origin is Origin.ASIDE and not (users or others)):
                 return None
             if origin is Origin.USER:
                 # It is not the last word: it may be in a module that is being imported.
                 users = users or (frame, name)
-            elif origin is not Origin.STANDARD:
-                if users is None and kind not in _FOR_NOBODY:
+            elif origin is Origin.LIBRARY and self.simulates and kind in SIMULATED:
+                others = others or (frame, name)
+            elif origin is Origin.LIBRARY or origin is Origin.ANYSOCK:
+                if users is None and others is None and kind not in _FOR_NOBODY:
                     return None
                 others = others or (frame, name)
             name = f"{frame.f_globals.get('__name__', '?')}.{frame.f_code.co_qualname}"
@@ -239,10 +258,10 @@ def _allowed(real_world: str | Collection[str]) -> frozenset[str]:
     if real_world == "allow":
         return frozenset(INSTEAD)
     kinds = frozenset((real_world,) if isinstance(real_world, str) else real_world)
-    if unknown := sorted(kinds - set(INSTEAD)):
+    if unknown := sorted(kinds - {*INSTEAD, SIMULATE}):
         raise UsageError(
             f'real_world={real_world!r}: unknown: {", ".join(unknown)}; choose "refuse", '
-            f'"allow", or some of {", ".join(INSTEAD)}'
+            f'"allow", or some of {SIMULATE}, {", ".join(INSTEAD)}'
         )
     return kinds
 
@@ -264,7 +283,9 @@ def _guarded(real: Callable[..., Any], name: str, kind: str, few: int) -> Callab
     def guarded(*args: Any, **keywords: Any) -> Any:
         __tracebackhide__ = True
         if _watch is not None and len(args) < few:
-            _watch.meet(kind, name)
+            instead = _watch.meet(kind, name)
+            if instead is not None:
+                return instead(*args, **keywords)
         return real(*args, **keywords)
 
     return guarded
@@ -274,7 +295,8 @@ def _guarded(real: Callable[..., Any], name: str, kind: str, few: int) -> Callab
 def _seed(a: Any = None, version: int = 2) -> None:
     if _watch is not None:
         if a is None:
-            _watch.meet("random", "random.seed")
+            if _watch.meet("random", "random.seed") is not None:
+                return  # it has one
         else:
             _watch.seed()
     _REAL_SEED(a, version)

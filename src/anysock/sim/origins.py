@@ -20,23 +20,31 @@ class Origin(enum.Enum):
     STANDARD = enum.auto()
     #: A part of the standard library that does something beside the program.
     ASIDE = enum.auto()
+    #: The part that imports modules.
+    IMPORT = enum.auto()
 
 
 _OURS = os.path.join(os.path.dirname(os.path.abspath(anysock.__file__)), "")
 _STANDARD = tuple(os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "platstdlib"))
-_ASIDE = frozenset(
-    {
-        "bdb", "cmd", "doctest", "gettext", "importlib", "linecache", "locale", "logging", "pdb",
-        "traceback", "unittest", "warnings", "zoneinfo",
-    }
-)  # fmt: skip
+
+# What parts of it are, by their modules.
+_PARTS = {
+    **dict.fromkeys(
+        (
+            "bdb", "cmd", "doctest", "gettext", "linecache", "locale", "logging", "pdb",
+            "traceback", "unittest", "warnings", "zoneinfo",
+        ),
+        Origin.ASIDE,
+    ),
+    "importlib": Origin.IMPORT,
+}  # fmt: skip
 
 
 @functools.cache
 def origin_of(file: str) -> Origin:
     """Whose code is in `file`, as a code object names it."""
     if file.startswith("<frozen "):
-        return Origin.ASIDE if file.startswith("<frozen importlib") else Origin.STANDARD
+        return Origin.IMPORT if file.startswith("<frozen importlib") else Origin.STANDARD
     if file.startswith(_OURS):
         return Origin.ANYSOCK
     parts = file.split(os.sep)
@@ -44,8 +52,8 @@ def origin_of(file: str) -> Origin:
         return Origin.LIBRARY
     for folder in _STANDARD:
         if file.startswith(folder):
-            top = file[len(folder) :].split(os.sep, maxsplit=1)[0].removesuffix(".py")
-            return Origin.ASIDE if top in _ASIDE else Origin.STANDARD
+            part = file[len(folder) :].partition(os.sep)[0].removesuffix(".py")
+            return _PARTS.get(part, Origin.STANDARD)
     if file.startswith("<") and file not in ("<stdin>", "<string>") and not _is_user(file):
         return Origin.LIBRARY
     return Origin.USER

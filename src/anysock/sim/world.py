@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Coroutine
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import anysock
+from anysock.engines.running import engine_of_thread
 from anysock.engines.sim.chance import Chance
 from anysock.engines.sim.faults import FaultPlan
 from anysock.engines.sim.network import Member, Network
@@ -22,6 +23,7 @@ from anysock.sim.hosts import HostHandle
 from anysock.sim.judging import Judge
 from anysock.sim.links import LinkHandle
 from anysock.sim.plan import Plan
+from anysock.sim.stand_ins import stand_ins
 from anysock.sim.tasks import HostTask
 from anysock.tasks import arguments
 
@@ -42,9 +44,12 @@ class World:
 
     The same `seed`, with the same `faults`, gives the same history. They say what goes wrong:
     ``"none"``, ``"calm"``, ``"rough"`` or ``"hostile"``, or kinds of faults by name, as ``anysock
-    sim --faults`` takes them. A `plan` says both, and more. `real_world` says what becomes of code
-    that touches the real machine: it is refused (``"refuse"``), or let pass (``"allow"``, or some
-    kinds of it; see `anysock.sim.guards`).
+    sim --faults`` takes them. A `plan` says both, and more.
+
+    `real_world` says what becomes of code that touches the real machine. It is refused
+    (``"refuse"``), or let pass (``"allow"``; or some kinds of it, such as ``{"files", "signals"}``:
+    see `anysock.sim.guards`). With ``"simulate"``, its clocks and random numbers, such as
+    ``time.time()`` and ``random.random()``, are those of the history, and the rest is refused.
 
     >>> import anysock
     >>> from anysock import sim
@@ -89,6 +94,11 @@ class World:
         self._hosts: dict[str, HostHandle] = {}
         # Where the scenario itself runs.
         self._scene = self._hosts[SCENE] = HostHandle(self, SCENE)
+        if self._watch.simulates:
+            chance = self.network.chance.stream("real world")
+            self._watch.stand_ins = stand_ins(
+                lambda: engine_of_thread() or self._scene.engine, chance
+            )
         self._begun = False
 
     # -- time and chance -------------------------------------------------------------------------
