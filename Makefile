@@ -73,6 +73,9 @@ docs/reference/metrics.md: $(VENV)/ready-to-run src/anysock/telemetry/metrics.py
 docs/reference/events.md: $(VENV)/ready-to-run docs/_ext/events_page.py $(wildcard src/anysock/telemetry/*.py src/anysock/telemetry/logs/*.py) src/anysock/systemd.py
 	$(BIN)/python docs/_ext/events_page.py > $@
 
+docs/reference/simulation.md: $(VENV)/ready-to-run docs/_ext/simulation_page.py $(wildcard src/anysock/engines/sim/*.py)
+	$(BIN)/python docs/_ext/simulation_page.py > $@
+
 # The map of the house, for the README. It is drawn anew each time: any file may change an import.
 .PHONY: docs/_static/house.svg
 docs/_static/house.svg: $(VENV)/ready-to-run

@@ -17,6 +17,7 @@ from anysock.options.units import parse_duration
 from tests.documents.sessions import Session, files, matches
 
 HOWTO = Path(__file__).parents[2] / "docs" / "howto"
+RACE = HOWTO.parent / "tutorial" / "simulation.md"
 
 #: Page, and the program that it needs besides ours.
 PAGES = {
@@ -30,6 +31,7 @@ PAGES = {
     "systemd": "systemd-socket-activate",
     "drain": "curl",
     "testing": None,
+    "simulate": None,
     "inside-other-programs": None,
 }
 
@@ -40,6 +42,10 @@ def test_the_commands_of_a_page_do_what_it_shows(page, tmp_path):
     if program is not None and shutil.which(program, path="/usr/sbin:/usr/bin:/bin") is None:
         pytest.skip(f"{program} is not installed")
     Session(HOWTO / f"{page}.md", tmp_path).run()
+
+
+def test_the_race_of_the_tutorial_is_found_and_mended_as_it_shows(tmp_path):
+    Session(RACE, tmp_path).run()
 
 
 def test_what_is_shown_is_compared():
