@@ -146,7 +146,7 @@ LIMITS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("options", LIMITS, ids="-".join)
-@pytest.mark.parametrize("moment", [0, 0.0001, 0.0003, 0.003, 0.15])
+@pytest.mark.parametrize("moment", [0, 0.0003, 0.15])
 def test_no_peer_can_make_a_handler_fail(options, moment):
     """Limits, and resets at every moment; no error may be in the log. (`serving` looks at that.)"""
 
