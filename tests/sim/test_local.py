@@ -92,6 +92,38 @@ def test_the_peer_is_this_process_and_the_mode_is_what_was_asked_for():
     assert seen == [(os.getpid(), os.getuid(), os.getgid())]
 
 
+def test_what_goes_wrong_with_unix_sockets():
+    faults = "partial=0.5,short=0.5,small-buffers=0.5,emfile=0.2,refuse=0.1,backlog=0.1"
+    data = bytes(range(256)) * 20
+
+    async def talk(data):
+        async def send():
+            await connection.send_all(data)
+
+        async with await anysock.connect(PATH) as connection, anysock.task_group() as group:
+            group.spawn(send())
+            return await connection.recv_exactly(len(data))
+
+    async def insist():
+        while True:
+            try:
+                return await talk(data)
+            except (ConnectionRefusedError, BlockingIOError):
+                await anysock.sleep(0.1)
+
+    async def scenario(world):
+        host = world.host("server")
+        server = host.serve("echo", bind=PATH)
+        await world.sleep(0.1)
+        tasks = [host.spawn(insist()) for _ in range(30)]
+        assert [await task.join() for task in tasks] == [data] * 30
+        await server.drain()
+
+    world = sim.World(1, faults=faults)
+    world.run(scenario)
+    assert set(world.fired) == {each.partition("=")[0] for each in faults.split(",")}
+
+
 # -- UDP -------------------------------------------------------------------------------------------
 
 

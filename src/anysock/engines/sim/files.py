@@ -11,6 +11,9 @@ import os
 import stat
 from typing import Any
 
+# The longest name that Python lets through: of a file, with a NUL at its end (unix(7), sun_path).
+_LONGEST = 108
+
 
 class File:
     """A socket file; `sock` is what is bound to it, open or not."""
@@ -54,3 +57,16 @@ class Files:
     def chmod(self, path: Any, mode: int) -> None:
         file = self.find(path)
         file.mode = stat.S_IFMT(file.mode) | stat.S_IMODE(mode)
+
+
+def bytes_of(address: str | bytes) -> bytes:
+    """The name of a Unix socket as the kernel has it. Raises OSError, as Python does."""
+    name = os.fsencode(address)
+    if len(name) > _LONGEST - (name[:1] != b"\0"):
+        raise OSError("AF_UNIX path too long")
+    return name
+
+
+def readable(name: bytes) -> str | bytes:
+    """As Python gives it: abstract names are no text."""
+    return name if name[:1] == b"\0" else os.fsdecode(name)

@@ -14,17 +14,25 @@ from anysock.engines.sim.network import Network
 _SHORTAGES = ("emfile", "enfile", "enobufs")
 
 
-class TcpEnd(Protocol):
-    """What faults need of a `tcp.TcpSocket`."""
+class End(Protocol):
+    """What faults need of one end of a connection, be it a `tcp.TcpSocket` or a Unix socket."""
 
     host: Host
     network: Network
     fate: Fate | None
+    sndbuf: int
+    rcvbuf: int
+
+    @property
+    def far(self) -> End | None: ...
+
+
+class TcpEnd(End, Protocol):
+    """What faults need of a `tcp.TcpSocket`."""
+
     local: tuple[Any, ...] | None
     peer: tuple[Any, ...] | None
     options: dict[tuple[int, int], int]
-    sndbuf: int
-    rcvbuf: int
     in_size: int
     severed: bool
     corked: bool
@@ -43,7 +51,7 @@ class TcpEnd(Protocol):
     def time_out(self) -> None: ...
 
 
-def afflict(sock: TcpEnd, subject: str, *, connects: bool) -> None:
+def afflict(sock: End, subject: str, *, connects: bool) -> None:
     """Give one end of a connection its fate."""
     faults = sock.network.faults
     assert faults is not None
@@ -59,11 +67,11 @@ def refuses(fate: Fate) -> bool:
 
 
 def drops_syn(fate: Fate) -> bool:
-    """Whether a SYN is dropped, as if the backlog were full."""
+    """Whether a SYN is dropped, or a Unix socket turned away, as if the backlog were full."""
     return fate.backlog is not None and fate.backlog.strikes()
 
 
-def shortage(listener: TcpEnd, first: TcpEnd) -> int:
+def shortage(listener: End, first: End) -> int:
     """What the host is short of, now that `first` is accepted: an error number; 0: nothing."""
     host, now = listener.host, listener.network.now
     if now < host.short_until:

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 from zlib import crc32
 
 from anysock.engines.sim.host import Host
+from anysock.engines.sim.memory import BUFFER, charge
 from anysock.engines.sim.sockets import ERROR, READABLE, WRITABLE, SimSocket, fail
 from anysock.engines.sim.udp_faults import carry
-from anysock.engines.sim.unix import BUFFER, PEEK, charge
+from anysock.engines.sim.unix import PEEK
 
 Address = tuple[Any, ...]
 

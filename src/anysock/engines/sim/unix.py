@@ -13,20 +13,12 @@ import struct
 from typing import Any
 from zlib import crc32
 
+from anysock.engines.sim import tcp_faults
+from anysock.engines.sim.fates import Fate
+from anysock.engines.sim.files import bytes_of, readable
 from anysock.engines.sim.host import Host
+from anysock.engines.sim.memory import BUFFER, LARGEST, charge
 from anysock.engines.sim.sockets import ERROR, HANGUP, READABLE, SOCKET, WRITABLE, SimSocket, fail
-
-# The buffers of all sockets but TCP's (socket(7), wmem_default).
-BUFFER = 212_992
-
-# The longest name that Python lets through: of a file, with a NUL at its end (unix(7), sun_path).
-_LONGEST = 108
-
-# Of one piece that the kernel keeps: what is beside its data in its first page, what describes it,
-# the most that it holds, and the smallest memory for it.
-_BESIDE, _HEADER, _LARGEST, _SMALLEST = 320, 256, 36_544, 512
-_PAGE = 4096
-_IN_PAGE = _PAGE - _BESIDE
 
 # As plain numbers: an operation with an enum is a call of Python code.
 PEEK, RD, WR, BOTH = (
@@ -36,16 +28,6 @@ PEEK, RD, WR, BOTH = (
 _UCRED = struct.Struct("iII")
 
 
-def charge(size: int) -> int:
-    """The memory that the kernel takes for a piece of `size` bytes."""
-    paged = min(size, -(-(size - _IN_PAGE) // _PAGE) * _PAGE) if size > _IN_PAGE else 0
-    head = size - paged + _BESIDE
-    room = _SMALLEST
-    while room < head:
-        room *= 2
-    return _HEADER + room + -(-paged // _PAGE) * _PAGE
-
-
 class UnixSocket(SimSocket):
     """One end of a connection, or what listens."""
 
@@ -53,7 +35,10 @@ class UnixSocket(SimSocket):
 
     def __init__(self, host: Host) -> None:
         super().__init__(host, socket.AF_UNIX, socket.SOCK_STREAM)
+        self.network = host.network
         self.sndbuf = self.rcvbuf = BUFFER
+        #: What goes wrong with it; None: nothing.
+        self.fate: Fate | None = None
         #: Its own name: empty, a path, or what begins with a NUL.
         self.name = b""
         #: The name of the other end; None before it is connected.
@@ -74,17 +59,17 @@ class UnixSocket(SimSocket):
 
     def getsockname(self) -> str | bytes:
         self.check_open()
-        return _readable(self.name)
+        return readable(self.name)
 
     def getpeername(self) -> str | bytes:
         self.check_open()
         if self.peer is None:
             fail(errno.ENOTCONN)
-        return _readable(self.peer)
+        return readable(self.peer)
 
     def bind(self, address: str | bytes) -> None:
         self.check_open()
-        name = _bytes_of(address)
+        name = bytes_of(address)
         if self.name:
             fail(errno.EINVAL)
         if not name:
@@ -124,10 +109,13 @@ class UnixSocket(SimSocket):
             fail(errno.EINVAL)
         if not self.waiting:
             fail(errno.EAGAIN)
-        child = self.waiting.popleft()
+        child = self.waiting[0]
+        if self.network.faults is not None and (short_of := tcp_faults.shortage(self, child)):
+            fail(short_of)
+        self.waiting.popleft()
         child.fd = self.host.open(child)
         assert child.peer is not None
-        return child, _readable(child.peer)
+        return child, readable(child.peer)
 
     # -- connecting ------------------------------------------------------------------------------
 
@@ -138,30 +126,48 @@ class UnixSocket(SimSocket):
 
     def connect_ex(self, address: str | bytes) -> int:
         self.check_open()
-        name = _bytes_of(address)
-        if name[:1] == b"\0":
-            listener = self.host.bound.get((self.kind, name))
-        else:
-            try:
-                listener = self.host.files.find(name).sock
-            except FileNotFoundError:
-                return errno.ENOENT
-        if listener is None or listener.fd < 0 or listener.backlog is None or listener.shut_read:
-            return errno.ECONNREFUSED
-        if len(listener.waiting) > listener.backlog:
-            return errno.EAGAIN
-        if self.peer is not None:
-            return errno.EISCONN
-        if self.backlog is not None:
-            return errno.EINVAL
+        name = bytes_of(address)
+        try:
+            listener = self._listener(name)
+            self._check_connect(listener)
+        except OSError as error:
+            return error.errno or 0
         child = UnixSocket(self.host)
         child.name = listener.name
         child.sndbuf = listener.sndbuf
+        if self.fate is not None:
+            tcp_faults.afflict(child, f"{self.fate.subject[:-1]}<", connects=False)
         join(self, child)
         listener.waiting.append(child)
-        self.host.network.note(self.host.name, "connected", os.fsdecode(name))
+        self.network.note(self.host.name, "connected", os.fsdecode(name))
         listener.changed()
         return 0
+
+    def _listener(self, name: bytes) -> UnixSocket:
+        if name[:1] == b"\0":
+            found = self.host.bound.get((self.kind, name))
+        else:
+            found = self.host.files.find(os.fsdecode(name)).sock
+        if found is None or found.fd < 0 or found.backlog is None or found.shut_read:
+            fail(errno.ECONNREFUSED)
+        listener: UnixSocket = found
+        return listener
+
+    def _check_connect(self, listener: UnixSocket) -> None:
+        assert listener.backlog is not None
+        if len(listener.waiting) > listener.backlog:
+            fail(errno.EAGAIN)
+        if self.peer is not None:
+            fail(errno.EISCONN)
+        if self.backlog is not None:
+            fail(errno.EINVAL)
+        if self.network.faults is not None:
+            tcp_faults.afflict(self, f"{self.host.name}.{self.host.connects}>", connects=True)
+            self.host.connects += 1
+            if self.fate is not None and tcp_faults.refuses(self.fate):
+                fail(errno.ECONNREFUSED)
+            if self.fate is not None and tcp_faults.drops_syn(self.fate):
+                fail(errno.EAGAIN)
 
     # -- receiving -------------------------------------------------------------------------------
 
@@ -172,6 +178,8 @@ class UnixSocket(SimSocket):
         if not size:
             return b""
         if self._in:
+            if self.fate is not None and self.fate.short is not None and not flags:
+                size = self.fate.short.cut(min(size, sum(len(data) for data, _ in self._in)))
             return self._take(size, peek=bool(flags & PEEK))
         if self._error:
             fail(self.take_error())
@@ -217,26 +225,31 @@ class UnixSocket(SimSocket):
         if self.shut_write:
             fail(errno.EPIPE)
         view = memoryview(bytes(data))
+        if self.fate is not None and self.fate.partial is not None and view and self._may_send():
+            view = view[: self.fate.partial.cut(len(view))]
         sent = 0
         while sent < len(view):
             if self._error and not sent:
                 fail(self.take_error())
-            if self._sent >= self.sndbuf:
+            if not self._may_send():
                 if sent:
                     break
                 fail(errno.EAGAIN)
             if self.far is None or self.far.shut_read:
                 fail(errno.EPIPE)
-            size = min(len(view) - sent, (self.sndbuf >> 1) - 64, _LARGEST)
+            size = min(len(view) - sent, (self.sndbuf >> 1) - 64, LARGEST)
             taken = charge(size)
             self._sent += taken
             self.far.arrive(view[sent : sent + size], taken)
             sent += size
         if sent:
-            network = self.host.network
+            network = self.network
             network.note(self.host.name, "data", self.host.name, sent)
             network.carried = crc32(view[:sent], network.carried)
         return sent
+
+    def _may_send(self) -> bool:
+        return self._sent < self.sndbuf
 
     def arrive(self, data: memoryview, taken: int) -> None:
         self._in.append((data, taken))
@@ -278,7 +291,7 @@ class UnixSocket(SimSocket):
         if far is not None:
             if self.name or self.peer:  # or it is the pair that wakes a loop
                 what = "rst" if unread else "fin"
-                self.host.network.note(self.host.name, what, self.host.name, 0)
+                self.network.note(self.host.name, what, self.host.name, 0)
             far.gone(errno.ECONNRESET if unread else 0)
 
     def gone(self, code: int) -> None:
@@ -333,15 +346,3 @@ def join(one: UnixSocket, other: UnixSocket) -> None:
     """Let the two be a connection."""
     one.far, other.far = other, one
     one.peer, other.peer = other.name, one.name
-
-
-def _bytes_of(address: str | bytes) -> bytes:
-    name = os.fsencode(address)
-    if len(name) > _LONGEST - (name[:1] != b"\0"):
-        raise OSError("AF_UNIX path too long")
-    return name
-
-
-def _readable(name: bytes) -> str | bytes:
-    """As Python gives it: abstract names are no text."""
-    return name if name[:1] == b"\0" else os.fsdecode(name)
