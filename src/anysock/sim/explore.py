@@ -12,6 +12,7 @@ from anysock.engines.sim.faults import FaultPlan
 from anysock.options.serve import ServeOptions
 from anysock.sim.cases import Case, case_of
 from anysock.sim.finding import Finding
+from anysock.sim.many import many
 from anysock.sim.plan import Parameters, Plan
 from anysock.sim.scenario import Outcome, run_history
 
@@ -138,13 +139,14 @@ class Explorer:
     def block(self, seeds: range) -> Block:
         """The histories of these seeds, up to the first that fails if it is not to go on."""
         block = Block()
-        for seed in seeds:
-            outcome = self.run(self.asked.plan(seed))
-            block.tally.add(outcome)
-            if outcome.finding is not None:
-                block.failures.append((seed, outcome.finding))
-                if not self.asked.keep_going:
-                    break
+        with many():
+            for seed in seeds:
+                outcome = self.run(self.asked.plan(seed))
+                block.tally.add(outcome)
+                if outcome.finding is not None:
+                    block.failures.append((seed, outcome.finding))
+                    if not self.asked.keep_going:
+                        break
         return block
 
 

@@ -60,7 +60,7 @@ class Judge:
         if self._watch.refused is not None:
             self.stop(self._watch.refused)
         now = self._network.now
-        if self.checks:
+        if self.checks.any:
             broken = self.checks.look(now)
             if broken is not None:
                 self.stop(self._broken(broken))

@@ -89,7 +89,8 @@ class _Scene:
         network = world.network
         plan = world.plan
         form = case.form if case.form.known else None
-        self._options = options_of(None, {"bind": f"tcp://:{PORT}", **plan.options})
+        self._address = f"{world.host('server').host.addresses[0]}:{PORT}"
+        self._options = options_of(None, {"bind": f"tcp://{self._address}", **plan.options})
         self.ledger = Ledger(
             "server",
             self._options,
@@ -104,8 +105,7 @@ class _Scene:
         # What its loop has open.
         own = set(host.host.sockets)
         server = host.serve(self._case.handler, self._options, events=self.ledger)
-        address = f"{host.host.addresses[0]}:{PORT}"
-        tasks = [self._client(client, address) for client in plan.clients]
+        tasks = [self._client(client, self._address) for client in plan.clients]
         world.after(HEALED_AT, world.heal)
 
         def drain() -> None:

@@ -22,6 +22,7 @@ from anysock.sim.guards import RealWorld, Watch
 from anysock.sim.hosts import HostHandle
 from anysock.sim.judging import Judge
 from anysock.sim.links import LinkHandle
+from anysock.sim.many import one_begins
 from anysock.sim.plan import Plan
 from anysock.sim.stand_ins import stand_ins
 from anysock.sim.tasks import HostTask
@@ -268,6 +269,7 @@ class World:
         arguments.check_seconds(until, "run")
         coro = arguments.started(scenario, (self,), "run")
         self._begun, self._judge.until = True, until
+        one_begins()
         try:
             with world_is(self), runaway.ended(self._judge), self._watch.on():
                 try:

@@ -13,6 +13,9 @@ from anysock.telemetry.events import CloseReason, Events
 if TYPE_CHECKING:
     from anysock.streams.connection import Connection
 
+#: Why connections may have ended, as `Counters.figures` says it.
+REASONS = tuple(reason.name.lower() for reason in CloseReason)
+
 #: Upper bounds (s) of the buckets of `Counters.durations`; one more bucket counts the rest.
 DURATION_BUCKETS = (0.001, 0.01, 0.1, 0.5, 1, 5, 15, 60, 300, 1800, 7200, 21_600, 86_400)
 
@@ -108,12 +111,14 @@ class Counters(Events):
         May be called from any thread, and holds nobody up: while it counts the bytes of 10,000
         open connections, others come and go.
         """
+        closed = dict.fromkeys(REASONS, 0)
         with self._lock:
+            closed |= {reason.name.lower(): number for reason, number in self.closed.items()}
             still_open = list(self.open)
             found: dict[str, Any] = {
                 "connections": len(still_open),
                 "accepted": self.accepted,
-                "closed": {reason.name.lower(): self.closed[reason] for reason in CloseReason},
+                "closed": closed,
                 "waited": dict(self.waited),
                 "datagrams_received": self.datagrams_received,
                 "datagrams_sent": self.datagrams_sent,

@@ -150,7 +150,11 @@ class Network:
         """Turn each host that has something to do now, but the driver, once."""
         for host in list(self._busy):
             if host is not driver and host in self._busy:
-                self._turn(host)
+                del self._busy[host]
+                self.now += TURN_SECONDS
+                host.turn()
+                if self.on_step is not None:
+                    self.on_step()
         driver.enter()
 
     def run_until(self, driver: Member, until: float) -> None:
@@ -158,18 +162,21 @@ class Network:
 
         Raises `Deadlock` when neither will ever be.
         """
-        busy, agenda = self._busy, self._agenda
+        busy, agenda, on_step = self._busy, self._agenda, self.on_step
         entries = agenda.entries
         try:
             while True:
                 while busy:
                     host = next(iter(busy))
+                    del busy[host]
                     if host is driver:
-                        del busy[host]
                         if driver.has_events():
                             return
                         continue
-                    self._turn(host)
+                    self.now += TURN_SECONDS
+                    host.turn()
+                    if on_step is not None:
+                        on_step()
                     if entries and entries[0][0] <= self.now:
                         self._run_due()
                 when = agenda.next()
@@ -185,13 +192,6 @@ class Network:
 
     def _run_due(self) -> None:
         self._agenda.run(self.now)
-        if self.on_step is not None:
-            self.on_step()
-
-    def _turn(self, host: Member) -> None:
-        del self._busy[host]
-        self.now += TURN_SECONDS
-        host.turn()
         if self.on_step is not None:
             self.on_step()
 

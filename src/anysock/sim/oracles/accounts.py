@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from anysock.sim.oracles.records import History, ServerRecord
+from anysock.telemetry.counters import REASONS
 from anysock.telemetry.events import CloseReason
 
 
@@ -43,7 +44,8 @@ def _wanted(server: ServerRecord) -> Iterator[tuple[str, object]]:
     reasons = Counter(each.reason for each in all_ if each.reason is not None)
     yield "accepted", len(all_)
     yield "connections", sum(each.reason is None for each in all_)
-    yield "closed", {reason.name.lower(): reasons[reason] for reason in CloseReason}
+    closed = {reason.name.lower(): number for reason, number in reasons.items()}
+    yield "closed", dict.fromkeys(REASONS, 0) | closed
     yield "handler_failures", reasons[CloseReason.FAILED]
     yield "accept_errors", len(server.accept_errors)
     if all(each.reason is not None for each in all_):
