@@ -22,6 +22,7 @@ import contextlib
 import contextvars
 import functools
 import logging
+import select
 import socket
 import threading
 import time
@@ -34,6 +35,7 @@ from anysock.loop.pollers import FAILED, READABLE, WRITABLE, Poller, default_pol
 from anysock.loop.tasks import Task, Wait, suspend
 from anysock.loop.timers import Timers
 from anysock.loop.waits import Descriptor, ReadWait
+from anysock.machine import compiled
 
 T = TypeVar("T")
 
@@ -61,6 +63,12 @@ class Kernel:
     ) -> None:
         self.poller = poller or default_poller()
         self.clock = clock
+        # Where there is a compiled `_poll` for it: see `machine.compiled`. What an observer has put
+        # in the poller's place goes the other way.
+        self._own_poller = self.poller
+        self._turn: Callable[[Kernel, int, float], None] | None = None
+        if compiled.fast is not None and type(self.poller) is getattr(select, "epoll", None):
+            self._turn, self._epoll = compiled.fast.turn, self.poller.fileno()
         self.timers = Timers()
         self.current: Task | None = None
         self.descriptors: dict[int, Descriptor] = {}
@@ -167,14 +175,21 @@ class Kernel:
         """One iteration of the loop."""
         self.iterations += 1
         timeout = self.calculate_timeout()
+        if self._turn is not None and self.poller is self._own_poller:
+            self._turn(self, self._epoll, timeout)
+        else:
+            self._poll(timeout)
+        self.timers.run_due(self.clock())
+        self.run_ready_tasks()
+
+    def _poll(self, timeout: float) -> None:
+        """Sleep at most that long, in seconds, and process the events that the poller brings."""
         self.asleep = True
         events = self.poller.poll(timeout, MAX_EVENTS)
         self.asleep = False
         if self.watchdog_wakeup is not None:
             self.watchdog_wakeup.set()
         self.process_events(events)
-        self.timers.run_due(self.clock())
-        self.run_ready_tasks()
 
     def run_ready_tasks(self) -> None:
         """Run each task that is ready now, once. Those that become ready meanwhile run in

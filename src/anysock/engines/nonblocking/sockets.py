@@ -11,12 +11,19 @@ from collections.abc import Sequence
 from typing import cast
 
 from anysock.engines.base import Datagrams, Engine, SockAddr, Stream
-from anysock.engines.nonblocking.streams import NonblockingDatagrams, NonblockingStream
+from anysock.engines.nonblocking.streams import (
+    NonblockingDatagrams,
+    NonblockingStream,
+    compiled_stream,
+)
 from anysock.engines.nonblocking.watching import Watch
 from anysock.engines.posix.engine import PosixEngine
 from anysock.engines.posix.listening import ListeningSocket, SocketListener, accepted
 from anysock.errors import StreamClosed
 from anysock.loop.tasks import suspend
+from anysock.machine.compiled import fast
+
+_STREAM = NonblockingStream if fast is None else compiled_stream(fast)
 
 
 class _Listener(SocketListener):
@@ -70,7 +77,7 @@ class SocketsEngine(PosixEngine):
             raise OSError(code, os.strerror(code))
 
     async def _stream(self, sock: socket.socket, peer: SockAddr) -> Stream:
-        return NonblockingStream(cast(Engine, self), self.watch, sock, peer)
+        return _STREAM(cast(Engine, self), self.watch, sock, peer)
 
     async def _connected(self, sock: socket.socket) -> None:
         """Wait until the handshake that `sock` has begun is over; raise OSError if it failed."""

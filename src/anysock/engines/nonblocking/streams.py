@@ -7,6 +7,7 @@ import os
 import socket
 import types
 from collections.abc import Awaitable, Generator, Sequence
+from typing import Any
 
 from anysock.engines.base import Data, Engine, SockAddr
 from anysock.engines.finished import FINISHED
@@ -21,7 +22,7 @@ from anysock.engines.posix.streams import (
     second_sender,
     whole,
 )
-from anysock.loop.tasks import Wait, suspend
+from anysock.loop.tasks import Task, Wait, suspend
 
 # On a socket, read(2) and write(2) do what recv(2) and send(2) do (socket(7)). Python's functions
 # for them take their arguments without a tuple, and know nothing of timeouts: 0.1 µs a message
@@ -339,6 +340,18 @@ class NonblockingStream(SocketStream):
         self._more = True
         self._fd = self._write_fd = _NOT_NOW
         await super()._release()
+
+
+def compiled_stream(fast: Any) -> type[NonblockingStream]:
+    """`NonblockingStream`, with the compiled `recv` and `send_all` of the module `fast`. They do
+    what those here do where nothing is out of the ordinary, and call the others where it is."""
+
+    class CompiledStream(NonblockingStream):
+        __slots__ = ()
+
+    methods = fast.bind(CompiledStream, Task, FINISHED, _NOT_NOW, _NOT_YET)
+    CompiledStream.recv, CompiledStream.send_all = methods  # type: ignore[method-assign]
+    return CompiledStream
 
 
 class NonblockingDatagrams(SocketDatagrams):

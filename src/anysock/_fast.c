@@ -1,0 +1,664 @@
+/* The path that each message takes, compiled: the Python of it stays beside it, as its reference.
+ *
+ * Two things are here, and nothing else:
+ *
+ * - `receive` and `send_all`: what `NonblockingStream.recv` and `.send_all` do where nothing is out
+ *   of the ordinary; whatever is goes to the methods of the class, which know the rest;
+ * - `turn`: one look of the kernel at its epoll, and a step of each task whose descriptor is
+ *   readable; all other events go to `Kernel.process_events`.
+ *
+ * The objects are the Python ones: their slots are read and written where the class has put them.
+ * So a stream may be used by either path at any time, and by both in turn.
+ */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <structmember.h>
+#include <errno.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+/* So much is received on the stack first: then the bytes object is made in the size that it has. */
+#define SCRATCH 16384
+#define MAX_EVENTS 512
+
+/* -- slots ----------------------------------------------------------------------------------- */
+
+/* Where a class with `__slots__` keeps one of them. */
+static Py_ssize_t
+offset_of(PyTypeObject *type, const char *name)
+{
+    PyObject *found = PyObject_GetAttrString((PyObject *)type, name);
+    if (found == NULL) {
+        return -1;
+    }
+    if (!Py_IS_TYPE(found, &PyMemberDescr_Type)) {
+        PyErr_Format(PyExc_TypeError, "%s.%s is no slot", type->tp_name, name);
+        Py_DECREF(found);
+        return -1;
+    }
+    Py_ssize_t offset = ((PyMemberDescrObject *)found)->d_member->offset;
+    Py_DECREF(found);
+    return offset;
+}
+
+#define SLOT(object, offset) (*(PyObject **)((char *)(object) + (offset)))
+
+static inline long
+get_long(PyObject *object, Py_ssize_t offset)
+{
+    PyObject *value = SLOT(object, offset);
+    return value == NULL ? -1 : PyLong_AsLong(value);
+}
+
+static inline PyObject *
+get(PyObject *object, Py_ssize_t offset)
+{
+    PyObject *value = SLOT(object, offset);
+    if (value == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "a slot of the stream was deleted");
+        return NULL;
+    }
+    return Py_NewRef(value);
+}
+
+static inline int
+put(PyObject *object, Py_ssize_t offset, PyObject *value /* stolen */)
+{
+    if (value == NULL) {
+        return -1;
+    }
+    PyObject *before = SLOT(object, offset);
+    SLOT(object, offset) = value;
+    Py_XDECREF(before);
+    return 0;
+}
+
+static inline int
+add(PyObject *object, Py_ssize_t offset, Py_ssize_t size)
+{
+    long long before = PyLong_AsLongLong(SLOT(object, offset));
+    if (before == -1 && PyErr_Occurred()) {
+        return -1;
+    }
+    return put(object, offset, PyLong_FromLongLong(before + size));
+}
+
+static struct {
+    PyObject *finished;
+    long not_now, not_yet;
+    Py_ssize_t fd, write_fd, more, readable, recv_size, budget, received, sent;
+} stream;
+
+static struct {
+    PyTypeObject *type;
+    Py_ssize_t coro, context, wait;
+} task;
+
+static PyObject *str_explain, *str_received_nothing, *str_grow, *str_recv_more, *str_send_pieces,
+    *str_send_in_turn, *str_send_rest, *str_may_go_on, *str_pause, *str_end, *str_resume,
+    *str_current, *str_readers, *str_process_events, *str_asleep, *zero;
+
+/* -- errors ------------------------------------------------------------------------------------ */
+
+/* Raise what the stream says that the error in `errno` means. */
+static void
+raise_explained(PyObject *self)
+{
+    PyErr_SetFromErrno(PyExc_OSError);
+    PyObject *kind, *error, *trace;
+    PyErr_Fetch(&kind, &error, &trace);
+    PyErr_NormalizeException(&kind, &error, &trace);
+    PyObject *explained = PyObject_CallMethodOneArg(self, str_explain, error);
+    Py_XDECREF(kind);
+    Py_XDECREF(error);
+    Py_XDECREF(trace);
+    if (explained != NULL) {
+        PyException_SetCause(explained, NULL); /* raise explained from None */
+        PyErr_SetObject((PyObject *)Py_TYPE(explained), explained);
+        Py_DECREF(explained);
+    }
+}
+
+/* -- receiving ----------------------------------------------------------------------------------- */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *stream; /* NULL: it is over */
+    Py_ssize_t most;  /* 0: as much as the stream thinks */
+    int waited;
+} Receiving;
+
+static PyTypeObject Receiving_Type;
+
+static int
+receiving_traverse(Receiving *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->stream);
+    return 0;
+}
+
+static int
+receiving_clear(Receiving *self)
+{
+    Py_CLEAR(self->stream);
+    return 0;
+}
+
+static void
+receiving_dealloc(Receiving *self)
+{
+    PyObject_GC_UnTrack(self);
+    Py_CLEAR(self->stream);
+    PyObject_GC_Del(self);
+}
+
+/* read(2), into a bytes object of the size that came. NULL with errno 0: an exception is set. */
+static PyObject *
+read_some(int fd, Py_ssize_t asked, Py_ssize_t *size)
+{
+    char scratch[SCRATCH];
+    if (asked <= SCRATCH) {
+        do {
+            *size = read(fd, scratch, (size_t)asked);
+        } while (*size < 0 && errno == EINTR && PyErr_CheckSignals() == 0);
+        if (*size < 0) {
+            return NULL;
+        }
+        errno = 0;
+        return PyBytes_FromStringAndSize(scratch, *size);
+    }
+    PyObject *data = PyBytes_FromStringAndSize(NULL, asked);
+    if (data == NULL) {
+        errno = 0;
+        return NULL;
+    }
+    do {
+        Py_BEGIN_ALLOW_THREADS
+        *size = read(fd, PyBytes_AS_STRING(data), (size_t)asked);
+        Py_END_ALLOW_THREADS
+    } while (*size < 0 && errno == EINTR && PyErr_CheckSignals() == 0);
+    if (*size < 0) {
+        int code = errno;
+        Py_DECREF(data);
+        errno = code;
+        return NULL;
+    }
+    if (*size < asked) {
+        _PyBytes_Resize(&data, *size);
+    }
+    errno = 0;
+    return data;
+}
+
+static PySendResult
+receiving_send(Receiving *self, PyObject *value, PyObject **result)
+{
+    (void)value;
+    PyObject *owner = self->stream;
+    *result = NULL;
+    if (owner == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "this receive was awaited already");
+        return PYGEN_ERROR;
+    }
+    if (!self->waited) {
+        self->waited = 1;
+        *result = get(owner, stream.readable);
+        return *result == NULL ? PYGEN_ERROR : PYGEN_NEXT;
+    }
+    Py_ssize_t asked = self->most ? self->most : get_long(owner, stream.recv_size), size = 0;
+    int fd = (int)get_long(owner, stream.fd);
+    PyObject *data = read_some(fd, asked, &size);
+    if (data == NULL) {
+        if (errno == EAGAIN && !PyErr_Occurred()) {
+            *result = get(owner, stream.readable);
+            return *result == NULL ? PYGEN_ERROR : PYGEN_NEXT;
+        }
+        if (!PyErr_Occurred()) {
+            raise_explained(owner);
+        }
+        Py_CLEAR(self->stream);
+        return PYGEN_ERROR;
+    }
+    if (add(owner, stream.received, size) < 0) {
+        Py_DECREF(data);
+        return PYGEN_ERROR;
+    }
+    if (size == 0 || size == asked) {
+        put(owner, stream.more, Py_NewRef(Py_True));
+        PyObject *told;
+        if (size == 0) {
+            told = PyObject_CallMethodNoArgs(owner, str_received_nothing);
+        }
+        else {
+            PyObject *number = PyLong_FromSsize_t(asked);
+            told = number == NULL ? NULL : PyObject_CallMethodOneArg(owner, str_grow, number);
+            Py_XDECREF(number);
+        }
+        if (told == NULL) {
+            Py_CLEAR(self->stream);
+            Py_DECREF(data);
+            return PYGEN_ERROR;
+        }
+        Py_DECREF(told);
+    }
+    Py_CLEAR(self->stream);
+    *result = data;
+    return PYGEN_RETURN;
+}
+
+static PyObject *
+receiving_next(Receiving *self)
+{
+    PyObject *result;
+    switch (receiving_send(self, Py_None, &result)) {
+    case PYGEN_RETURN:
+    {
+        PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, result);
+        if (stop != NULL) {
+            PyErr_SetObject(PyExc_StopIteration, stop);
+            Py_DECREF(stop);
+        }
+        Py_DECREF(result);
+        return NULL;
+    }
+    case PYGEN_NEXT:
+        return result;
+    default:
+        return NULL;
+    }
+}
+
+static PyAsyncMethods receiving_async = {
+    .am_await = PyObject_SelfIter,
+    .am_send = (sendfunc)receiving_send,
+};
+
+static PyTypeObject Receiving_Type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "anysock._fast.Receiving",
+    .tp_doc = "What `recv` hands out, to be awaited once.",
+    .tp_basicsize = sizeof(Receiving),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_traverse = (traverseproc)receiving_traverse,
+    .tp_clear = (inquiry)receiving_clear,
+    .tp_dealloc = (destructor)receiving_dealloc,
+    .tp_iter = PyObject_SelfIter,
+    .tp_iternext = (iternextfunc)receiving_next,
+    .tp_as_async = &receiving_async,
+};
+
+static PyObject *
+recv(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
+    Py_ssize_t given = count + (names == NULL ? 0 : PyTuple_GET_SIZE(names)), most = 0;
+    PyObject *max_bytes = given ? args[0] : Py_None;
+    if (given > 1 || (names != NULL && PyTuple_GET_SIZE(names) &&
+                      !PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(names, 0), "max_bytes") == 0)) {
+        PyErr_SetString(PyExc_TypeError, "recv() takes max_bytes, and nothing else");
+        return NULL;
+    }
+    if (SLOT(self, stream.more) != Py_False) {
+        return PyObject_CallMethodOneArg(self, str_recv_more, max_bytes);
+    }
+    if (max_bytes != Py_None) {
+        most = PyNumber_AsSsize_t(max_bytes, PyExc_OverflowError);
+        if (most < 0) {
+            if (!PyErr_Occurred()) {
+                PyErr_SetString(PyExc_ValueError, "recv() takes a number of bytes from 0 up");
+            }
+            return NULL;
+        }
+    }
+    Receiving *receiving = PyObject_GC_New(Receiving, &Receiving_Type);
+    if (receiving == NULL) {
+        return NULL;
+    }
+    receiving->stream = Py_NewRef(self);
+    receiving->most = most;
+    receiving->waited = 0;
+    PyObject_GC_Track(receiving);
+    return (PyObject *)receiving;
+}
+
+/* -- sending ------------------------------------------------------------------------------------- */
+
+static PyObject *
+send_all(PyObject *self, PyObject *data)
+{
+    if (PyList_Check(data) || PyTuple_Check(data)) {
+        return PyObject_CallMethodOneArg(self, str_send_pieces, data);
+    }
+    Py_buffer view;
+    if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
+        return NULL;
+    }
+    int fd = (int)get_long(self, stream.write_fd), code = 0;
+    Py_ssize_t size = view.len, sent;
+    for (;;) {
+        if (size <= SCRATCH) {
+            sent = write(fd, view.buf, (size_t)size);
+        }
+        else {
+            Py_BEGIN_ALLOW_THREADS
+            sent = write(fd, view.buf, (size_t)size);
+            Py_END_ALLOW_THREADS
+        }
+        code = errno;
+        if (sent >= 0 || code != EINTR) {
+            break;
+        }
+        if (PyErr_CheckSignals() < 0) {
+            PyBuffer_Release(&view);
+            return NULL;
+        }
+    }
+    PyBuffer_Release(&view);
+    if (sent < 0) {
+        if (code == EAGAIN) {
+            sent = 0;
+        }
+        else if (fd == stream.not_yet) {
+            return PyObject_CallMethodOneArg(self, str_send_in_turn, data);
+        }
+        else {
+            errno = code;
+            raise_explained(self);
+            return NULL;
+        }
+    }
+    if (add(self, stream.sent, sent) < 0) {
+        return NULL;
+    }
+    if (sent == size) {
+        long budget = get_long(self, stream.budget) - 1;
+        if (put(self, stream.budget, PyLong_FromLong(budget)) < 0) {
+            return NULL;
+        }
+        if (!budget) {
+            PyObject *may = PyObject_CallMethodOneArg(self, str_may_go_on, zero);
+            if (may == NULL) {
+                return NULL;
+            }
+            if (may == Py_False &&
+                put(self, stream.write_fd, PyLong_FromLong(stream.not_yet)) < 0) {
+                Py_DECREF(may);
+                return NULL;
+            }
+            Py_DECREF(may);
+        }
+        return Py_NewRef(stream.finished);
+    }
+    if (put(self, stream.write_fd, PyLong_FromLong(stream.not_now)) < 0) {
+        return NULL;
+    }
+    PyObject *whole = PyMemoryView_FromObject(data), *rest = NULL, *gone = NULL, *result = NULL;
+    if (whole != NULL) {
+        rest = PySequence_GetSlice(whole, sent, size);
+        gone = PyLong_FromSsize_t(sent);
+    }
+    if (rest != NULL && gone != NULL) {
+        result = PyObject_CallMethodObjArgs(self, str_send_rest, rest, gone, NULL);
+    }
+    Py_XDECREF(whole);
+    Py_XDECREF(rest);
+    Py_XDECREF(gone);
+    return result;
+}
+
+/* -- a turn of the loop ---------------------------------------------------------------------------- */
+
+static int
+end_task(PyObject *kernel, PyObject *running, PyObject *value /* stolen; NULL: it has raised */)
+{
+    PyObject *ended;
+    if (value != NULL) {
+        ended = PyObject_CallOneArg(PyExc_StopIteration, value);
+        Py_DECREF(value);
+    }
+    else {
+        PyObject *kind, *trace;
+        PyErr_Fetch(&kind, &ended, &trace);
+        PyErr_NormalizeException(&kind, &ended, &trace);
+        if (trace != NULL) {
+            PyException_SetTraceback(ended, trace);
+        }
+        Py_XDECREF(kind);
+        Py_XDECREF(trace);
+    }
+    if (ended == NULL) {
+        return -1;
+    }
+    PyObject *done = PyObject_CallMethodObjArgs(kernel, str_end, running, ended, NULL);
+    Py_DECREF(ended);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
+/* Run a task until it pauses again, or ends: `Kernel._resume`. */
+static int
+resume(PyObject *kernel, PyObject *running)
+{
+    PyObject *context = Py_IS_TYPE(running, task.type) ? SLOT(running, task.context) : NULL;
+    if (context == NULL || !PyContext_CheckExact(context)) { /* an observer's */
+        PyObject *done = PyObject_CallMethodOneArg(kernel, str_resume, running);
+        Py_XDECREF(done);
+        return done == NULL ? -1 : 0;
+    }
+    if (PyObject_SetAttr(kernel, str_current, running) < 0 || PyContext_Enter(context) < 0) {
+        return -1;
+    }
+    PyObject *result, *coro = Py_NewRef(SLOT(running, task.coro));
+    Py_INCREF(context);
+    PySendResult how = PyIter_Send(coro, Py_None, &result);
+    Py_DECREF(coro);
+    if (how == PYGEN_ERROR) {
+        PyObject *kind, *error, *trace;
+        PyErr_Fetch(&kind, &error, &trace);
+        PyContext_Exit(context);
+        PyErr_Restore(kind, error, trace);
+    }
+    else if (PyContext_Exit(context) < 0) {
+        Py_DECREF(context);
+        Py_DECREF(result);
+        return -1;
+    }
+    Py_DECREF(context);
+    if (how != PYGEN_NEXT) {
+        return end_task(kernel, running, result);
+    }
+    if (result == SLOT(running, task.wait)) { /* it is still entered */
+        Py_DECREF(result);
+        return 0;
+    }
+    PyObject *done = PyObject_CallMethodObjArgs(kernel, str_pause, running, result, NULL);
+    Py_DECREF(result);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
+static PyObject *
+turn(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    (void)module;
+    if (count != 3) {
+        PyErr_SetString(PyExc_TypeError, "turn() takes a kernel, an epoll and seconds");
+        return NULL;
+    }
+    PyObject *kernel = args[0];
+    int epoll = (int)PyLong_AsLong(args[1]);
+    double seconds = PyFloat_AsDouble(args[2]);
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+    /* As select.epoll: rounded up, so that no deadline is met early. */
+    int milliseconds = seconds <= 0 ? 0 : (int)(seconds * 1e3 + 0.999999);
+    struct epoll_event events[MAX_EVENTS];
+    int ready;
+    if (milliseconds == 0) {
+        ready = epoll_wait(epoll, events, MAX_EVENTS, 0);
+    }
+    else {
+        if (PyObject_SetAttr(kernel, str_asleep, Py_True) < 0) {
+            return NULL;
+        }
+        Py_BEGIN_ALLOW_THREADS
+        ready = epoll_wait(epoll, events, MAX_EVENTS, milliseconds);
+        Py_END_ALLOW_THREADS
+        int code = errno;
+        if (PyObject_SetAttr(kernel, str_asleep, Py_False) < 0) {
+            return NULL;
+        }
+        errno = code;
+    }
+    if (ready < 0) {
+        if (errno != EINTR) {
+            return PyErr_SetFromErrno(PyExc_OSError);
+        }
+        if (PyErr_CheckSignals() < 0) {
+            return NULL;
+        }
+        ready = 0;
+    }
+    PyObject *readers = PyObject_GetAttr(kernel, str_readers);
+    if (readers == NULL) {
+        return NULL;
+    }
+    for (int i = 0; i < ready; i++) {
+        PyObject *fd = PyLong_FromLong(events[i].data.fd);
+        if (fd == NULL) {
+            goto failed;
+        }
+        PyObject *running = NULL;
+        if (events[i].events == EPOLLIN) {
+            running = PyDict_GetItemWithError(readers, fd);
+            if (running == NULL && PyErr_Occurred()) {
+                Py_DECREF(fd);
+                goto failed;
+            }
+        }
+        int failed;
+        if (running != NULL) {
+            Py_INCREF(running);
+            failed = resume(kernel, running);
+            Py_DECREF(running);
+        }
+        else {
+            PyObject *event = Py_BuildValue("[(Ok)]", fd, (unsigned long)events[i].events);
+            PyObject *done = event == NULL
+                                 ? NULL
+                                 : PyObject_CallMethodOneArg(kernel, str_process_events, event);
+            Py_XDECREF(event);
+            Py_XDECREF(done);
+            failed = done == NULL ? -1 : 0;
+        }
+        Py_DECREF(fd);
+        if (failed) {
+            goto failed;
+        }
+    }
+    Py_DECREF(readers);
+    if (PyObject_SetAttr(kernel, str_current, Py_None) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+failed:
+    Py_DECREF(readers);
+    return NULL;
+}
+
+/* -- the module ------------------------------------------------------------------------------------ */
+
+static PyMethodDef recv_method = {"recv", (PyCFunction)(void (*)(void))recv,
+                                  METH_FASTCALL | METH_KEYWORDS, NULL};
+static PyMethodDef send_all_method = {"send_all", send_all, METH_O, NULL};
+
+/* bind(stream class, task class, FINISHED, not now, not yet): `recv` and `send_all`, methods of that
+   class. For one class in a process. */
+static PyObject *
+bind(PyObject *module, PyObject *args)
+{
+    (void)module;
+    PyTypeObject *streams, *tasks;
+    PyObject *finished;
+    long not_now, not_yet;
+    if (!PyArg_ParseTuple(args, "O!O!Oll", &PyType_Type, &streams, &PyType_Type, &tasks, &finished,
+                          &not_now, &not_yet)) {
+        return NULL;
+    }
+    struct {
+        Py_ssize_t *offset;
+        PyTypeObject *type;
+        const char *name;
+    } slots[] = {
+        {&stream.fd, streams, "_fd"},
+        {&stream.write_fd, streams, "_write_fd"},
+        {&stream.more, streams, "_more"},
+        {&stream.readable, streams, "_readable"},
+        {&stream.recv_size, streams, "_recv_size"},
+        {&stream.budget, streams, "_budget"},
+        {&stream.received, streams, "bytes_received"},
+        {&stream.sent, streams, "bytes_sent"},
+        {&task.coro, tasks, "coro"},
+        {&task.context, tasks, "context"},
+        {&task.wait, tasks, "wait"},
+    };
+    Py_ssize_t found[sizeof slots / sizeof *slots];
+    for (size_t i = 0; i < sizeof slots / sizeof *slots; i++) {
+        found[i] = offset_of(slots[i].type, slots[i].name);
+        if (found[i] < 0) {
+            return NULL;
+        }
+    }
+    for (size_t i = 0; i < sizeof slots / sizeof *slots; i++) {
+        *slots[i].offset = found[i];
+    }
+    stream.not_now = not_now;
+    stream.not_yet = not_yet;
+    Py_XSETREF(stream.finished, Py_NewRef(finished));
+    Py_XSETREF(task.type, (PyTypeObject *)Py_NewRef(tasks));
+    return Py_BuildValue("(NN)", PyDescr_NewMethod(streams, &recv_method),
+                         PyDescr_NewMethod(streams, &send_all_method));
+}
+
+static PyMethodDef methods[] = {
+    {"bind", bind, METH_VARARGS, NULL},
+    {"turn", (PyCFunction)(void (*)(void))turn, METH_FASTCALL, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "anysock._fast",
+    .m_doc = "The path that each message takes, compiled.",
+    .m_size = -1,
+    .m_methods = methods,
+};
+
+PyMODINIT_FUNC
+PyInit__fast(void)
+{
+    struct {
+        PyObject **name;
+        const char *text;
+    } names[] = {
+        {&str_explain, "_explain"},         {&str_received_nothing, "_received_nothing"},
+        {&str_grow, "_grow"},               {&str_recv_more, "_recv_more"},
+        {&str_send_pieces, "_send_pieces"}, {&str_send_in_turn, "_send_in_turn"},
+        {&str_send_rest, "_send_rest"},     {&str_may_go_on, "_may_go_on"},
+        {&str_pause, "_pause"},             {&str_end, "_end"},
+        {&str_resume, "_resume"},           {&str_current, "current"},
+        {&str_readers, "readers"},          {&str_process_events, "process_events"},
+        {&str_asleep, "asleep"},
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if ((*names[i].name = PyUnicode_InternFromString(names[i].text)) == NULL) {
+            return NULL;
+        }
+    }
+    zero = PyLong_FromLong(0);
+    if (zero == NULL || PyType_Ready(&Receiving_Type) < 0) {
+        return NULL;
+    }
+    return PyModule_Create(&definition);
+}
