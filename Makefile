@@ -31,8 +31,9 @@ serve: $(VENV)/ready-to-run
 test: lint
 	@# More than there are cores, as many tests wait.
 	$(BIN)/python -m pytest -n 6 --dist worksteal $(ARGS)
-	@# Our own loop once more, on the poller that other platforms have.
-	ANYSOCK_POLLER=selectors $(BIN)/python -m pytest -n 6 --dist worksteal \
+	@# Our own loop once more, on the poller that other platforms have,
+	# and in pure Python.
+	ANYSOCK_PURE=1 ANYSOCK_POLLER=selectors $(BIN)/python -m pytest -n 6 --dist worksteal \
 		-k 'selector and not leave_nothing' \
 		tests/contract/processes $(addprefix tests/contract/in_process/test_, library.py streams.py tasks.py)
 
@@ -90,7 +91,7 @@ clean:
 # Two stamps, so that whoever only serves does not wait for the test tools. pip's hash mode takes
 # no constraints for what it is not told by name, so what to install is cut out of the file.
 
-$(VENV)/ready-to-run: constraints.txt pyproject.toml
+$(VENV)/ready-to-run: constraints.txt pyproject.toml hatch_build.py src/anysock/_fast.c
 	@echo 'setting up $(VENV) ...'
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Anysock needs Python 3.11 or newer: make PYTHON=...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

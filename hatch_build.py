@@ -34,7 +34,7 @@ class CompiledPath(BuildHookInterface):
     """``src/anysock/_fast.c``, compiled beside its source. Where that can't be done, nothing is
     missing but speed: the build says so, and goes on."""
 
-    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Called by hatchling before it packs a wheel, or installs for editing."""
         if os.environ.get("ANYSOCK_PURE", "0") not in ("", "0"):
             self._leave_out("ANYSOCK_PURE is set")

@@ -284,5 +284,9 @@ def test_help_tells_every_option_with_its_default_and_its_variable():
 
 def test_the_version():
     import anysock as package
+    from anysock.machine import compiled
 
-    assert anysock("--version").stdout == f"anysock, version {package.__version__}\n"
+    version = f"anysock, version {package.__version__}\n"
+    assert anysock("--version").stdout == f"{version}the path of a message: {compiled.in_words()}\n"
+    pure = anysock("--version", env={"ANYSOCK_PURE": "1"}).stdout
+    assert pure == f"{version}the path of a message: pure Python (ANYSOCK_PURE is set)\n"

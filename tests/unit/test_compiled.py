@@ -86,9 +86,7 @@ def test_what_is_bytes_is_sent(data):
     with_streams(test)
 
 
-@pytest.mark.parametrize(
-    "arguments", [("7",), (1.5,), (-1,), (1, 2), (2**80,)], ids=lambda each: repr(each)
-)
+@pytest.mark.parametrize("arguments", [("7",), (1.5,), (-1,), (1, 2), (2**80,)], ids=repr)
 def test_how_much_is_received_is_a_number(arguments):
     async def test(near, far):
         await near.send_all(b"hello")

@@ -27,6 +27,7 @@ from anysock.cli.completing import check_request
 from anysock.cli.helping import Commands
 from anysock.cli.plain import take_any_character
 from anysock.errors import LifespanFailed, StartError, UsageError
+from anysock.machine import compiled
 from anysock.machine.process import prepare
 from anysock.net.printable import printable
 
@@ -56,7 +57,11 @@ class _Commands(Commands):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="anysock")
+@click.version_option(
+    __version__,
+    prog_name="anysock",
+    message=f"%(prog)s, version %(version)s\nthe path of a message: {compiled.in_words()}",
+)
 def anysock() -> None:
     """An echo server, and the TCP server toolkit that it is made of."""
 

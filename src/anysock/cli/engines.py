@@ -8,6 +8,7 @@ import click
 
 from anysock.cli.helping import Command
 from anysock.engines import DEFAULT, ENGINES
+from anysock.machine import compiled
 
 
 @click.command("engines", cls=Command, short_help="Show the engines, and which are available.")
@@ -54,3 +55,4 @@ def command(as_json: bool) -> None:
     console = wide_console()
     console.print(table)
     console.print("* the default")
+    console.print(f"The path of a message under our own loop and asyncio's: {compiled.in_words()}.")

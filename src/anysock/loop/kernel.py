@@ -68,7 +68,8 @@ class Kernel:
         self._own_poller = self.poller
         self._turn: Callable[[Kernel, int, float], None] | None = None
         if compiled.fast is not None and type(self.poller) is getattr(select, "epoll", None):
-            self._turn, self._epoll = compiled.fast.turn, self.poller.fileno()
+            epoll: Any = self.poller
+            self._turn, self._epoll = compiled.fast.turn, epoll.fileno()
         self.timers = Timers()
         self.current: Task | None = None
         self.descriptors: dict[int, Descriptor] = {}

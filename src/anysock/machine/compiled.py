@@ -6,6 +6,7 @@ when Anysock was installed, and not used where the environment variable ``ANYSOC
 
 from __future__ import annotations
 
+import importlib
 import os
 from types import ModuleType
 
@@ -19,8 +20,7 @@ if os.environ.get("ANYSOCK_PURE", "0") not in ("", "0"):
     why_not = "ANYSOCK_PURE is set"
 else:
     try:
-        # It is not there for a type checker.
-        from anysock import _fast as fast  # type: ignore[attr-defined,no-redef]
+        fast = importlib.import_module("anysock._fast")
     except ImportError as error:
         why_not = f"it is not there: {error}"
 
