@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from anysock.cli.sim_progress import progress
 from anysock.engines.sim.fault_kinds import FAULTS, PRESETS
 from anysock.errors import StartError, UsageError
 from anysock.machine.process import sigterm_interrupts
 from anysock.options.serve import OPTIONS
 from anysock.sim import wall, words
 from anysock.sim.cases import default_check
+from anysock.sim.determinism import differences
 from anysock.sim.diagnosis import Diagnosis, diagnose, in_words
-from anysock.sim.explore import Asked, Block, Explorer, Tally
+from anysock.sim.explore import Asked, Explorer, Tally
 from anysock.sim.finding import Finding
 from anysock.sim.guards import RealWorld
 from anysock.sim.jobs import explored
@@ -66,6 +66,9 @@ def explore(handler: str, given: dict[str, Any]) -> int:
         real_world=tuple(given["real_world"].split(",")),
     ).check_all()
     sigterm_interrupts()
+    if given["check_determinism"]:
+        with _refusals():
+            return _check_determinism(asked, given)
     with _refusals():
         explorer = Explorer(asked)
         run = _Run(asked, given)
@@ -109,41 +112,49 @@ class _Run:
     def explore(self) -> None:
         began = wall.seconds()
         limit = self._given["seconds"]
-        with self._progress() as (bar, task):
+        with progress(self.asked, self._given, "exploring") as tell:
             try:
                 with contextlib.closing(explored(self.asked, self._given["jobs"])) as blocks:
                     for block in blocks:
-                        self._add(block)
+                        self.tally.merge(block.tally)
+                        self.failures += block.failures
                         self.seconds = wall.seconds() - began
-                        done = self.tally.histories if limit is None else self.seconds
-                        told = words.speed(self.tally, self.seconds)
-                        bar.update(task, completed=done, told=told)
+                        tell(self.tally, self.seconds)
                         if limit is not None and self.seconds >= limit:
                             break
             except KeyboardInterrupt:
                 self.interrupted = True
         self.seconds = wall.seconds() - began
 
-    def _add(self, block: Block) -> None:
-        self.tally.merge(block.tally)
-        self.failures += block.failures
 
-    @contextlib.contextmanager
-    def _progress(self) -> Iterator[tuple[Progress, Any]]:
-        console = Console(stderr=True)
-        bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=min(max(console.width - 60, 8), 40)),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[told]}"),
-            console=console,
-            transient=True,
-            disable=self._given["quiet"] or not console.is_terminal,
-        )
-        limit = self._given["seconds"]
-        with bar:
-            total = self.asked.histories if limit is None else limit
-            yield bar, bar.add_task("exploring", total=total, told="")
+def _check_determinism(asked: Asked, given: dict[str, Any]) -> int:
+    """Returns the exit code."""
+    tally, limit = Tally(), given["seconds"]
+    found = 0
+    began = wall.seconds()
+    interrupted = False
+    with progress(asked, given, "comparing") as tell:
+        try:
+            with contextlib.closing(differences(asked, tally)) as several:
+                for difference in several:
+                    seconds = wall.seconds() - began
+                    tell(tally, seconds)
+                    if difference is not None:
+                        found += 1
+                        for line in difference.lines():
+                            click.echo(line)
+                        if not asked.keep_going:
+                            break
+                    elif limit is not None and seconds >= limit:
+                        break
+        except KeyboardInterrupt:
+            interrupted = True
+    equal = "all equal" if not found else f"{words.counted(found, 'difference')}"
+    click.echo(
+        f"{words.counted(tally.histories, 'history')} of {asked.handler}, each three times, in two "
+        f"processes: {equal}"
+    )
+    return 1 if found else 128 + signal.SIGINT if interrupted else 0
 
 
 def replay(path: Path, handler: str | None, given: dict[str, Any]) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from anysock.engines.sim.faults import FaultPlan
 from anysock.sim.explore import Explorer
 from anysock.sim.finding import Finding
+from anysock.sim.many import many
 from anysock.sim.plan import Plan
 from anysock.sim.replay import Replay, versions
 from anysock.sim.scenario import Outcome
@@ -67,7 +68,8 @@ def diagnose(explorer: Explorer, seed: int, finding: Finding, *, shrinks: bool =
         return Diagnosis(seed, drawn, drawn, 0, None, finding, asked.handler, asked.check)
     best = Shrunk(drawn, again.finding)
     if shrinks:
-        best = shrink(drawn, again.finding, lambda plan: explorer.run(plan).finding)
+        with many():
+            best = shrink(drawn, again.finding, lambda plan: explorer.run(plan).finding)
         again = explorer.run(best.plan)
     if again.finding is None:
         return Diagnosis(seed, drawn, drawn, best.tries, None, finding, asked.handler, asked.check)

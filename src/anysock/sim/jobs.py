@@ -16,6 +16,7 @@ from typing import IO, Any, Self
 from anysock.errors import StartError, UsageError
 from anysock.sim import wall
 from anysock.sim.explore import Asked, Block, Explorer
+from anysock.sim.story import Entry
 
 # How long a block of histories is to take, so that who waits sees them come.
 _BLOCK_SECONDS = 0.2
@@ -131,15 +132,18 @@ class WorkerProcess:
         block = Block.from_dict(self._receive())
         return self._seeds, block, wall.seconds() - self._began
 
-    def hashes(self, seeds: list[int]) -> dict[int, str]:
-        """The hashes of the traces of these seeds, whose histories it runs in this order."""
-        self._send({"what": "hashes", "seeds": seeds})
+    def ask_hashes(self, seeds: range) -> None:
+        """Let it run the histories of these seeds, in this order, and keep their traces."""
+        self._send({"what": "hashes", "seeds": list(seeds)})
+
+    def hashes(self) -> dict[int, str]:
+        """The hash of each of these traces."""
         return dict(self._receive()["hashes"])
 
-    def trace(self, seed: int) -> list[str]:
-        self._send({"what": "trace", "seeds": [seed]})
-        found: list[str] = self._receive()["trace"]
-        return found
+    def trace(self, seed: int) -> list[Entry]:
+        """One of these traces."""
+        self._send({"what": "trace", "seed": seed})
+        return [(exact, line) for exact, line in self._receive()["trace"]]
 
     def _send(self, data: Any) -> None:
         assert self._process.stdin is not None

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from anysock.engines.sim.fault_kinds import FAULTS
 from anysock.net.printable import printable
 from anysock.sim.finding import Finding
+
+#: An entry of a trace: exactly, and for people.
+Entry: TypeAlias = tuple[str, str]
 
 #: How many lines a story has at most.
 LINES = 20
@@ -33,6 +36,14 @@ def story(
     if len(told) > room:
         told = _cut(told, room)
     return [line for _, line in told] + end
+
+
+def written(trace: Sequence[Sequence[Any]]) -> list[Entry]:
+    """All entries of a trace. Of data, a checksum is told, of all that was sent so far."""
+    return [
+        (repr(entry), f"{line}, {entry[5]:08x}" if len(entry) > 5 and entry[2] == "data" else line)
+        for entry, line in zip(trace, all_lines(trace), strict=True)
+    ]
 
 
 def all_lines(trace: Sequence[Sequence[Any]]) -> Iterator[str]:
@@ -61,7 +72,7 @@ def _told(trace: Sequence[Sequence[Any]]) -> Iterator[tuple[bool, str]]:
 
 def _entry(entry: Sequence[Any]) -> tuple[bool, str]:
     when, host, what, *details = entry
-    if what == "data" and len(details) == 2:
+    if what == "data" and len(details) > 1:
         return False, _line(when, host, f"> {details[0]}  {details[1]} B")
     if what in _SENT and len(details) == 2:
         return what == "rst", _line(when, host, f"> {details[0]}  {_SENT[what]}")

@@ -12,6 +12,9 @@ from typing import Any
 
 from anysock.errors import AnysockError
 from anysock.sim.explore import Asked, Explorer
+from anysock.sim.many import many
+from anysock.sim.story import written
+from anysock.sim.tracing import hash_of_trace
 
 
 def main() -> None:
@@ -22,30 +25,39 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
-    def answer(data: Any) -> None:
+    def say(data: Any) -> None:
         answers.write(json.dumps(data) + "\n")
         answers.flush()
 
     try:
-        explorer = Explorer(Asked.from_dict(json.loads(sys.stdin.readline())))
-        # The first history imports what the others have.
+        answers_to = _Answers(Asked.from_dict(json.loads(sys.stdin.readline())))
         for line in sys.stdin:
-            answer(_answered(explorer, json.loads(line)))
+            say(answers_to.answer(json.loads(line)))
     except AnysockError as error:
-        answer({"error": type(error).__name__, "text": str(error)})
+        say({"error": type(error).__name__, "text": str(error)})
     except BrokenPipeError:
         with contextlib.suppress(OSError):  # who has asked is gone
             answers.close()
 
 
-def _answered(explorer: Explorer, wanted: dict[str, Any]) -> dict[str, Any]:
-    if wanted["what"] == "block":
-        return explorer.block(range(*wanted["seeds"])).to_dict()
-    outcomes = ((seed, explorer.run(explorer.asked.plan(seed))) for seed in wanted["seeds"])
-    if wanted["what"] == "hashes":
-        return {"hashes": [[seed, outcome.trace_hash] for seed, outcome in outcomes]}
-    [(_, outcome)] = outcomes
-    return {"trace": [repr(entry) for entry in outcome.network.trace]}
+class _Answers:
+    """What comes back for each line."""
+
+    def __init__(self, asked: Asked) -> None:
+        self._explorer = Explorer(asked)
+        self._traces: dict[int, Any] = {}
+
+    def answer(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        if wanted["what"] == "block":
+            return self._explorer.block(range(*wanted["seeds"])).to_dict()
+        if wanted["what"] == "trace":
+            return {"trace": written(self._traces[wanted["seed"]])}
+        self._traces.clear()
+        with many():
+            for seed in wanted["seeds"]:
+                outcome = self._explorer.run(self._explorer.asked.plan(seed))
+                self._traces[seed] = outcome.network.trace
+        return {"hashes": [[seed, hash_of_trace(each)] for seed, each in self._traces.items()]}
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ class Network:
         self.hosts: dict[str, Any] = {}
         #: How many turns the loops of all hosts have taken.
         self.turns = 0
-        #: A checksum of all that was sent: the trace tells how many bytes, and this which.
+        #: A checksum of all that was sent: the trace tells how many bytes, and with this, which.
         self.carried = 0
         #: What has happened: when, on which host, what, and details.
         self.trace: list[tuple[Any, ...]] = []

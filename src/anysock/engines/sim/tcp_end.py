@@ -290,9 +290,11 @@ class TcpEnd(SimSocket):
         link, far, network = self.link, self.far, self.network
         assert link is not None
         assert far is not None
-        network.note(self.host.name, what, link.to, len(data))
         if data:
-            network.carried = crc32(data, network.carried)
+            network.carried = carried = crc32(data, network.carried)
+            network.note(self.host.name, what, link.to, len(data), carried)
+        else:
+            network.note(self.host.name, what, link.to, 0)
         if self.severed:
             self.await_answer()
             return

@@ -1,0 +1,53 @@
+"""A live line on standard error while histories are explored: how far it is, and how fast."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
+
+from anysock.sim import words
+from anysock.sim.explore import Asked, Tally
+
+# What the line takes without its bar, "exploring   0:00:12 1,234/s, 1,234,567 s of virtual time".
+_BESIDE_THE_BAR = 62
+_SHORTEST_BAR = 8
+
+
+@contextlib.contextmanager
+def progress(
+    asked: Asked, given: dict[str, Any], doing: str
+) -> Iterator[Callable[[Tally, float], None]]:
+    """A block that is given a function to tell what was counted, and in how many seconds. Shows
+    nothing where there is no terminal, or with ``--quiet``."""
+    console = Console(stderr=True)
+    told = TextColumn("{task.fields[told]}")
+    columns: list[ProgressColumn] = [
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=min(console.width - _BESIDE_THE_BAR, 40)),
+        TimeElapsedColumn(),
+        told,
+    ]
+    if console.width < _BESIDE_THE_BAR:
+        columns = [told]
+    elif console.width < _BESIDE_THE_BAR + _SHORTEST_BAR:
+        del columns[1]
+    bar = Progress(
+        *columns,
+        console=console,
+        transient=True,
+        disable=given["quiet"] or not console.is_terminal,
+    )
+    limit = given["seconds"]
+    with bar:
+        total = asked.histories if limit is None else limit
+        task = bar.add_task(doing, total=total, told="")
+
+        def tell(tally: Tally, seconds: float) -> None:
+            done = tally.histories if limit is None else seconds
+            bar.update(task, completed=done, told=words.speed(tally, seconds))
+
+        yield tell
