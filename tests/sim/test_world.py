@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -550,3 +552,13 @@ def test_sometimes_is_false_outside_and_comes_of_the_seed_within():
     on = [each for each, count in found if count]
     assert 4 <= len(on) <= 18
     assert len({tuple(each) for each in on}) > 2
+
+
+def test_a_program_that_asks_sometimes_imports_no_simulation():
+    program = "import sys; from anysock import sim; sim.sometimes('x'); print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True
+    )
+    imported = set(done.stdout.split())
+    assert "anysock.sim.sometimes" in imported
+    assert not imported & {"anysock.sim.world", "anysock.engines.sim", "hypothesis"}

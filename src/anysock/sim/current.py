@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from anysock.errors import UsageError
-from anysock.sim.faces import AWorld
+
+if TYPE_CHECKING:
+    from anysock.sim.faces import AWorld
 
 _thread = threading.local()
 
