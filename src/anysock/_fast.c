@@ -97,7 +97,8 @@ static struct {
 
 static PyObject *str_explain, *str_received_nothing, *str_grow, *str_recv_more, *str_send_pieces,
     *str_send_in_turn, *str_send_rest, *str_may_go_on, *str_pause, *str_end, *str_resume,
-    *str_current, *str_readers, *str_process_events, *str_asleep, *zero;
+    *str_current, *str_readers, *str_process_events, *str_asleep, *str_watchdog_wakeup,
+    *str_set, *zero;
 
 /* -- errors ------------------------------------------------------------------------------------ */
 
@@ -477,6 +478,21 @@ resume(PyObject *kernel, PyObject *running)
     return done == NULL ? -1 : 0;
 }
 
+/* The watchdog sleeps as long as the loop does. */
+static int
+wake_watchdog(PyObject *kernel)
+{
+    PyObject *event = PyObject_GetAttr(kernel, str_watchdog_wakeup), *done = Py_None;
+    if (event == NULL) {
+        return -1;
+    }
+    if (event != Py_None && (done = PyObject_CallMethodNoArgs(event, str_set)) != NULL) {
+        Py_DECREF(done);
+    }
+    Py_DECREF(event);
+    return done == NULL ? -1 : 0;
+}
+
 static PyObject *
 turn(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
@@ -506,7 +522,7 @@ turn(PyObject *module, PyObject *const *args, Py_ssize_t count)
         ready = epoll_wait(epoll, events, MAX_EVENTS, milliseconds);
         Py_END_ALLOW_THREADS
         int code = errno;
-        if (PyObject_SetAttr(kernel, str_asleep, Py_False) < 0) {
+        if (PyObject_SetAttr(kernel, str_asleep, Py_False) < 0 || wake_watchdog(kernel) < 0) {
             return NULL;
         }
         errno = code;
@@ -649,7 +665,8 @@ PyInit__fast(void)
         {&str_pause, "_pause"},             {&str_end, "_end"},
         {&str_resume, "_resume"},           {&str_current, "current"},
         {&str_readers, "readers"},          {&str_process_events, "process_events"},
-        {&str_asleep, "asleep"},
+        {&str_asleep, "asleep"},            {&str_watchdog_wakeup, "watchdog_wakeup"},
+        {&str_set, "set"},
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         if ((*names[i].name = PyUnicode_InternFromString(names[i].text)) == NULL) {
