@@ -68,7 +68,7 @@ def test_streams_are_of_the_compiled_class():
     with_streams(test)
 
 
-@pytest.mark.parametrize("data", [None, 7, "text", object(), 1.5, [b"a", "b"]], ids=repr)
+@pytest.mark.parametrize("data", [None, 7, "text", {}, 1.5, [b"a", "b"]], ids=repr)
 def test_what_is_no_bytes_is_refused(data):
     async def test(near, far):
         with pytest.raises(TypeError):
@@ -79,7 +79,11 @@ def test_what_is_no_bytes_is_refused(data):
     with_streams(test)
 
 
-@pytest.mark.parametrize("data", [b"", b"x", bytearray(b"xy"), memoryview(b"xyz")[1:]], ids=repr)
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"x", bytearray(b"xy"), memoryview(b"xyz")[1:]],
+    ids=["nothing", "bytes", "bytearray", "memoryview"],
+)
 def test_what_is_bytes_is_sent(data):
     async def test(near, far):
         await near.send_all(data)
