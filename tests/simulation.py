@@ -66,6 +66,8 @@ class Serving:
         self.told = Told()
         #: The lines of its log, as a terminal shows them.
         self.log: list[str] = []
+        #: Those of a peer that are not for debugging only.
+        self.news: list[str] = []
         #: Patterns of ERROR and WARNING lines that the test has asked for.
         self.expected_errors: list[str] = []
         self.expected_code = 0
@@ -163,13 +165,16 @@ async def talk(client: Connection, every: float = 0.02) -> None:
 class _Lines(logging.Handler):
     """Keeps the lines of a log."""
 
-    def __init__(self, lines: list[str]) -> None:
+    def __init__(self, running: Serving) -> None:
         super().__init__()
-        self._lines = lines
+        self._running = running
         self.setFormatter(TextFormatter())
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._lines += self.format(record).split("\n")
+        lines = self.format(record).split("\n")
+        self._running.log += lines
+        if record.levelno > logging.DEBUG and hasattr(record, "peer"):
+            self._running.news += lines
 
 
 @contextlib.asynccontextmanager
@@ -179,7 +184,7 @@ async def serving(
     """A `Serving` that listens. At its end it is told to end, unless it was, and looked at: nothing
     is left behind, and nothing is in its log that was not asked for."""
     running = Serving(world, handler, options)
-    lines = _Lines(running.log)
+    lines = _Lines(running)
     log = logging.getLogger("anysock")
     before = log.level
     log.addHandler(lines)
