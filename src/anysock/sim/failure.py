@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from anysock.net.printable import printable
+from anysock.sim import story
 from anysock.sim.finding import Finding
-
-#: How many of the last lines of the story a failure tells.
-LAST_LINES = 20
 
 
 class Failure(AssertionError):
-    """What is wrong with a history: when, where and what, and the last lines of its story.
+    """What is wrong with a history: when, where and what, and its story.
 
     What was raised there, if anything was, is its `__cause__`.
     """
@@ -27,7 +25,8 @@ class Failure(AssertionError):
         seed: int,
         at: float,
         host: str = "",
-        story: Sequence[str] = (),
+        trace: Sequence[Sequence[Any]] = (),
+        place: int = 0,
         occurrences: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ) -> None:
         super().__init__(what)
@@ -41,12 +40,18 @@ class Failure(AssertionError):
         self.at = at
         #: On which host; empty: on none in particular.
         self.host = host
-        #: The last lines of the story: virtual time, host, what.
-        self.story = list(story)
         #: The faults that had struck by then, by kind.
         self.occurrences = occurrences
         #: How the history can be repeated, in words.
         self.repeat = f"sim.World(seed={seed})"
+        # All that has happened, and how much of it by then.
+        self._trace = trace
+        self._place = place
+
+    @functools.cached_property
+    def story(self) -> list[str]:
+        """What led to it, in twenty lines at most: virtual time, host, what."""
+        return story.story(self._trace[: self._place])
 
     @property
     def finding(self) -> Finding:
@@ -57,17 +62,9 @@ class Failure(AssertionError):
         where = f" on {self.host}" if self.host else ""
         lines = [f"{self.what} (after {self.at:.6f} s{where}; {self.repeat})"]
         if self.story:
-            lines += ["the last of the story:", *(f"  {line}" for line in self.story)]
+            lines += ["the story:", *(f"  {line}" for line in self.story)]
         return "\n".join(lines)
 
 
 class Deadlock(Failure):
     """Nothing can ever happen again, or the time is over: what waits is named."""
-
-
-def told(trace: Iterable[Sequence[Any]]) -> list[str]:
-    """The lines of a trace: virtual time, host, what, and details."""
-    return [
-        f"{when:11.6f}  {host:<10} {what} {printable(' '.join(map(str, details)))}".rstrip()
-        for when, host, what, *details in trace
-    ]

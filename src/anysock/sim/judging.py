@@ -10,7 +10,7 @@ from anysock.engines.sim.network import Network
 from anysock.errors import UsageError
 from anysock.sim import runaway
 from anysock.sim.checks import Broken, Checks
-from anysock.sim.failure import LAST_LINES, Deadlock, Failure, told
+from anysock.sim.failure import Deadlock, Failure
 from anysock.sim.guards import RealWorld, Watch
 from anysock.sim.waiting import in_words
 
@@ -157,7 +157,8 @@ class Judge:
             at=network.now if where is None else where.at,
             host="" if where is None else where.host,
             occurrences={} if network.faults is None else network.faults.occurrences,
-            story=told(network.trace[max(place - LAST_LINES, 0) : place]),
+            trace=network.trace,
+            place=place,
         )
         failure.__cause__ = cause
         return failure

@@ -19,7 +19,7 @@ LINES = 20
 _SENT = {"fin": "end of stream", "rst": "RESET"}
 
 # What is of no interest to whoever looks for a fault.
-_LEFT_OUT = {"ack"}
+_LEFT_OUT = {"ack", "carried"}
 
 # How much of a text is shown.
 _WIDTH = 110
