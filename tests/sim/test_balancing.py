@@ -6,6 +6,7 @@ import pytest
 
 import anysock
 from anysock import sim
+from anysock.engines.sim.faults import parse
 
 SERVER, BALANCER = "server:7", "balancer:9000"
 
@@ -77,6 +78,19 @@ def test_whose_server_is_gone_is_reset():
             await ask(BALANCER)
 
     sim.World(1).run(scenario)
+
+
+def test_whose_header_meets_a_reset_is_reset():
+    async def scenario(world):
+        balanced(world, 2)
+        with pytest.raises(ConnectionResetError):
+            await ask(BALANCER)
+        assert world.fired["reset"] == 1
+
+    # The header takes several segments from the balancer to the server.
+    small = parse("small-buffers=1:least=10:most=20,reset=1")
+    plan = small.keeping("reset", ["balancer.0>#1"])
+    sim.World(1, faults=plan).run(scenario)
 
 
 @pytest.mark.parametrize("header", [0, 1, 2])

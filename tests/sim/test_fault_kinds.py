@@ -173,7 +173,7 @@ def test_a_connect_is_refused():
 
 
 def test_while_a_backlog_is_full_the_syn_is_repeated():
-    hosts = Hosts(parse("backlog=1").keeping("backlog", [0, 1]))
+    hosts = Hosts(parse("backlog=1").keeping("backlog", ["#0", "#1"]))
     hosts.ask(twenty_messages)
     assert hosts.fired["backlog"] == 2
     # After 1 s, and after 2 s more.
@@ -188,7 +188,7 @@ def test_who_can_not_be_accepted_is_served_later(name):
         def accept_failed(self, error, left_out) -> None:
             failures.append(error)
 
-    hosts = Hosts(parse(f"{name}=1:lasts=250ms").keeping(name, [0]))
+    hosts = Hosts(parse(f"{name}=1:lasts=250ms").keeping(name, ["#0"]))
     hosts.ask(twenty_messages, events=Told())
     assert hosts.fired[name] == 1
     assert [error.errno for error in failures] == [getattr(errno, name.upper())]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Awaitable, Callable
 
 import anysock
@@ -44,13 +43,16 @@ def proxy(
             connection.abort()
             return
         async with server:
-            if header == 1:
-                await server.send_all(encode_v1(connection.peer, connection.local))
-            elif header == 2:
-                await server.send_all(encode_v2(connection.peer, connection.local))
-            with contextlib.suppress(OSError):
-                # One of the two was lost, and both are aborted.
+            try:
+                if header == 1:
+                    await server.send_all(encode_v1(connection.peer, connection.local))
+                elif header == 2:
+                    await server.send_all(encode_v2(connection.peer, connection.local))
                 await anysock.relay(connection, server)
+            except OSError:
+                # One of the two is lost: the other is told so, whichever it is.
+                connection.abort()
+                server.abort()
 
     return hand_on
 

@@ -73,7 +73,8 @@ class World:
         draw: Callable[[Any], Any] | None = None,
     ) -> None:
         if plan is None:
-            plan = Plan(seed, faults=faults_of(faults).kinds)
+            asked = faults_of(faults)
+            plan = Plan(seed, faults=asked.kinds, only=asked.only)
         #: All that decides the history, but for the scenario itself.
         self.plan = plan
         #: What chance comes from.

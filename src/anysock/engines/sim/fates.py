@@ -53,7 +53,7 @@ class FaultKind:
         #: Whether it strikes no more.
         self.healed = False
         #: The occurrences that happen; None: all.
-        self.only: Collection[int | str] | None = None
+        self.only: Collection[str] | None = None
         self._ledger = ledger
         self._steady = name in _STEADY
         self._met = 0
@@ -73,7 +73,7 @@ class FaultKind:
             met = self._met
             self._met = met + 1
             only = self.only
-            if only is not None and met not in only and f"{subject}#{number}" not in only:
+            if only is not None and f"{subject}#{number}" not in only and f"#{met}" not in only:
                 return False
             self._ledger.happened.append((self.name, subject, number))
         self._ledger.fired[self.name] += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Self
@@ -42,10 +42,10 @@ class FaultPlan:
     """
 
     kinds: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: MappingProxyType({}))
-    #: Of a kind that is named here, only these occurrences happen; of the others, all do. An
-    #: occurrence is named by its number, from 0, among all of its kind; or by its subject and
-    #: its number there, as in `Faults.occurrences`, which stays when others are left out.
-    only: Mapping[str, Collection[int | str]] = field(default_factory=lambda: MappingProxyType({}))
+    #: Of a kind that is named here, only these occurrences happen; of the others, all do. One is
+    #: named by its subject and its number there, from 0, as in `Faults.occurrences`: a name that
+    #: stays when others are left out. Or by its number among all of its kind: ``#3``.
+    only: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
 
     def __post_init__(self) -> None:
         for name, parameters in self.kinds.items():
@@ -65,7 +65,7 @@ class FaultPlan:
         """The same, with this kind on."""
         return replace(self, kinds={**self.kinds, name: parameters})
 
-    def keeping(self, name: str, occurrences: Collection[int | str]) -> Self:
+    def keeping(self, name: str, occurrences: Iterable[str]) -> Self:
         """The same, with only these occurrences of a kind."""
         return replace(self, only={**self.only, name: tuple(occurrences)})
 
