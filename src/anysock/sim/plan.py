@@ -178,6 +178,10 @@ class Plan:
         )
 
 
+# How large the messages may be of a client that reads nothing, in bytes: a line may have that size.
+_UNREAD = 60_000
+
+
 def _draw_client(
     seed: int, number: int, *, hosts: int, within: float, messages: int, size: int
 ) -> Client:
@@ -185,6 +189,9 @@ def _draw_client(
     reading = "at once" if draw() < 0.8 else READING[1 + (draw() < 0.4)]
     # Small ones show where messages meet, large ones fill buffers.
     largest = size if draw() < 0.5 else min(size, 40)
+    if reading == "never":
+        # What all buffers together can't hold: else nobody would notice.
+        largest = max(_UNREAD, size)
     longest = 0.0 if draw() < 0.5 else draw()
     return Client(
         number,

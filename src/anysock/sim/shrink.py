@@ -101,6 +101,18 @@ def _fewer_options(plan: Plan, _finding: Finding) -> Iterator[Plan]:
         yield plan.changed(options={name: plan.options[name] for name in names})
 
 
+def _smaller_options(plan: Plan, _finding: Finding) -> Iterator[Plan]:
+    """Lower limits are met by fewer clients."""
+    for name in _COUNTS:
+        limit = plan.options.get(name)
+        for lower in (1, 2):
+            if limit is not None and lower < limit:
+                yield plan.changed(options={**plan.options, name: lower})
+
+
+_COUNTS = ("max_connections", "per_source", "backlog")
+
+
 def _plainer(plan: Plan, _finding: Finding) -> Iterator[Plan]:
     if plan.drain_at is not None:
         yield plan.changed(drain_at=None)
@@ -168,6 +180,7 @@ _SHRINKERS: tuple[Smaller, ...] = (
     _fewer_clients,
     _fewer_faults,
     _fewer_options,
+    _smaller_options,
     _plainer,
     _fewer_messages,
     _plainer_clients,

@@ -82,6 +82,8 @@ LIMITS = (
         _TIMES,
         "    return stream.bytes_received + stream.bytes_sent\n",
         "    return stream.bytes_sent\n",
+        handler="lines",
+        check="lines",
     ),
     _limit(
         "one_connection_more",
@@ -171,8 +173,9 @@ STREAMS = (
         "a_loss_is_told_as_done",
         "the close reason is wrong",
         "server/verdicts.py",
-        "    return CloseReason.DONE if lost is None else CloseReason.LOST\n",
-        "    return CloseReason.DONE\n",
+        "    if reason is not CloseReason.DONE:\n        return reason, lost\n",
+        "    if reason is not CloseReason.DONE:\n"
+        "        return (CloseReason.DONE if reason is CloseReason.LOST else reason), lost\n",
     ),
     _stream(
         "bytes_are_not_counted",
@@ -301,6 +304,7 @@ HISTORY = (
         "who sent while the process was stopped is cut off as idle",
         Change("server/housekeeping.py", "LATE_SECONDS = 0.1\n", "LATE_SECONDS = 1e9\n"),
         Change("server/housekeeping.py", "SETTLE_SECONDS = 0.05\n", "SETTLE_SECONDS = 0.0\n"),
+        options={"idle_timeout": 0.5},
     ),
 )
 

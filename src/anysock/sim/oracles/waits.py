@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from anysock.server.ending import CLEAN_UP_SECONDS
-from anysock.sim.oracles.limits import AT_ONCE, may_be_sending, was_admitted
+from anysock.sim.oracles.limits import AT_ONCE, REFUSED, may_be_sending, was_admitted
 from anysock.sim.oracles.reasons import DRAIN_TOLD_LATE
 from anysock.sim.oracles.records import ClientRecord, History, Served, ServerRecord
 from anysock.telemetry.events import CloseReason
@@ -26,7 +26,8 @@ AT_REST = 1.0
 
 
 def who_waits_for_room_comes_in(history: History) -> Iterator[str]:
-    """A client that is connected is accepted at once when the server has room.
+    """A client that is connected is accepted at once when the server has room, and so it is not
+    turned away at the end of a drain.
 
     Where ``accept_rate`` makes clients wait as well, nobody is judged; nor who was held up, or has
     met a shortage of descriptors.
@@ -39,7 +40,7 @@ def who_waits_for_room_comes_in(history: History) -> Iterator[str]:
         pairs = [(each, client) for of, each, client in history.pairs if of is server]
         changes = sorted(_changes(server))
         for served, client in pairs:
-            if client.connected is None or not was_admitted(served):
+            if client.connected is None or served.reason in REFUSED:
                 continue
             since = max(client.connected + history.latency, _last_full(changes, served, most))
             waited = served.accepted - since
