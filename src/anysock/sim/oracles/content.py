@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from anysock.sim.oracles.records import ClientRecord, History, Served, ServerRecord
+from anysock.sim.oracles.records import ClientRecord, History, Served
 from anysock.telemetry.events import CloseReason
 
 # What fits into the smallest window that a simulated peer has, and so is on its way at once.
@@ -153,7 +153,7 @@ def _never_accepted(history: History, client: ClientRecord) -> bool:
         at = client.connected
         if history.held_up(server, client, since=at, until=at + 2 * history.latency):
             return True
-        if _waiting(history, server, at) >= server.options.backlog:
+        if history.backlog_was_full(server, client):
             return True
         # Its time in the backlog was over with the drain; or it knocked when that was closing.
         deadline = server.drain_began + server.drain_seconds
@@ -162,16 +162,6 @@ def _never_accepted(history: History, client: ClientRecord) -> bool:
         if client.connected >= server.drain_began - 0.1 - 2 * history.latency:
             return True
     return False
-
-
-def _waiting(history: History, server: ServerRecord, at: float) -> int:
-    """How many clients are connected at that time, and were not accepted before."""
-    accepted = {id(client): served.accepted for of, served, client in history.pairs if of is server}
-    return sum(
-        client.connected is not None
-        and client.connected <= at < accepted.get(id(client), client.ended or history.ended)
-        for client in history.clients
-    )
 
 
 def _reason(served: Served) -> str:

@@ -182,6 +182,19 @@ class History:
                     found.append((server, served, earlier[0]))
         return found
 
+    def backlog_was_full(self, server: ServerRecord, client: ClientRecord) -> bool:
+        """Whether so many others waited to be accepted when the client was connected that the last
+        of its three segments may have been dropped (listen(2)): the server knows of it a second
+        later, or never."""
+        at = client.connected or 0.0
+        accepted = {id(each): served.accepted for of, served, each in self.pairs if of is server}
+        waiting = 0
+        for other in self.clients:
+            if other is not client and other.connected is not None:
+                over = accepted.get(id(other), other.ended or self.ended)
+                waiting += other.connected <= at + self.latency and at < over
+        return waiting >= server.options.backlog
+
     def done_to(
         self, server: ServerRecord, client: ClientRecord | None = None
     ) -> Iterator[Disturbance]:

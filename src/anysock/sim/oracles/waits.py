@@ -30,7 +30,7 @@ def who_waits_for_room_comes_in(history: History) -> Iterator[str]:
     turned away at the end of a drain.
 
     Where ``accept_rate`` makes clients wait as well, nobody is judged; nor who was held up, or has
-    met a shortage of descriptors.
+    met a full backlog or a shortage of descriptors.
     """
     for server in history.servers:
         rate = server.options.accept_rate
@@ -47,6 +47,8 @@ def who_waits_for_room_comes_in(history: History) -> Iterator[str]:
             if waited <= AT_ONCE + history.latency:
                 continue
             if history.held_up(server, client, since=since, until=served.accepted):
+                continue
+            if history.backlog_was_full(server, client):
                 continue
             if any(since - AT_ONCE <= when <= served.accepted for when, _ in server.accept_errors):
                 continue
