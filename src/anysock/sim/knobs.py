@@ -14,7 +14,7 @@ Draw: TypeAlias = Callable[[Callable[[], float], int, int], Any]
 # Each is given a function that draws from 0 to 1, the number of clients, and the largest message.
 # Sizes and times are such that a client of the plan may meet them, or just not.
 KNOBS: dict[str, Draw] = {
-    "max_connections": lambda draw, clients, _: 1 + int(clients * draw()),
+    "max_connections": lambda draw, clients, _: 1 + int(clients * draw() ** 2),
     "overflow": lambda draw, *_: "close" if draw() < 0.5 else "wait",
     "per_source": lambda draw, clients, _: 1 + int(clients * draw() ** 2),
     "accept_rate": lambda draw, *_: round(2 + 200 * draw() ** 2, 1),
