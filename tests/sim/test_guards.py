@@ -1,14 +1,17 @@
 """What a simulated history refuses: the real machine."""
 
-# ruff: noqa: PLW0108 - a function itself has no frame that could be named
+# ruff: noqa: DTZ001, DTZ003, DTZ005, DTZ007, DTZ011, E721, PLW0108 - a function itself has no frame that could be named
 
 from __future__ import annotations
 
+import copy
+import datetime as dt
 import email.utils
 import importlib
 import logging
 import os
 import pathlib
+import pickle
 import random
 import secrets
 import socket
@@ -18,6 +21,7 @@ import textwrap
 import threading
 import time
 import uuid
+from datetime import datetime
 from time import monotonic as taken_before
 
 import pytest
@@ -43,6 +47,9 @@ REFUSED = {
     "time.strftime": lambda: time.strftime("%H"),
     "time.sleep": lambda: time.sleep(0),
     "email.utils.formatdate": lambda: email.utils.formatdate(),
+    "datetime.datetime.now": lambda: datetime.now(),
+    "datetime.datetime.utcnow": lambda: dt.datetime.utcnow(),
+    "datetime.date.today": lambda: dt.date.today(),
     "random.random": lambda: random.random(),
     "random.choice": lambda: random.choice("ab"),
     "random.seed": lambda: random.seed(),
@@ -153,6 +160,37 @@ def test_what_a_module_does_while_it_is_imported_is_let_pass(tmp_path, monkeypat
     assert watch.refused is None
 
 
+def test_what_stands_for_the_classes_of_datetime_makes_real_ones_and_takes_them_for_its_own():
+    real, real_module = datetime, dt
+
+    def history():
+        assert datetime is not real
+        assert dt is not real_module
+        made = datetime(2020, 1, 2, 3)
+        assert type(made) is real
+        assert type(datetime.fromisoformat("2020-01-02")) is real
+        assert type(dt.date.fromisoformat("2020-01-02")) is real_module.date
+        assert type(datetime.strptime("2020", "%Y")) is real
+        assert type(made + dt.timedelta(1)) is real
+        assert isinstance(made, datetime)
+        assert isinstance(made, dt.date)
+        assert not isinstance(dt.date(2020, 1, 1), datetime)
+        assert issubclass(real, datetime)
+        assert issubclass(datetime, dt.date)
+        assert type(made) == datetime == real
+        assert {real: 1}[datetime] == 1
+        assert pickle.loads(pickle.dumps(made)) == copy.deepcopy(made) == made
+        match made:
+            case datetime(year=2020):
+                return made
+        raise AssertionError
+
+    assert type(within(Watch(), history)) is real
+    assert datetime is real
+    assert dt is real_module
+    assert isinstance(within(Watch("allow"), lambda: datetime.now(dt.UTC)), real)
+
+
 def test_other_threads_are_let_pass():
     watch, told = Watch(), []
     go, done = threading.Event(), threading.Event()
@@ -186,6 +224,7 @@ async def look_around():
     return (
         time.time(), time.time_ns() / 1e9, email.utils.formatdate(), time.strftime("%Y"),
         time.monotonic(), taken_before(), time.perf_counter_ns() / 1e9,
+        datetime.now(dt.UTC), dt.datetime.utcnow(), dt.date.today(),
         random.random(), random.choice(range(1000)), secrets.token_hex(4), str(uuid.uuid4()),
     )  # fmt: skip
 
@@ -202,10 +241,13 @@ def test_clocks_and_chance_of_user_code_can_be_simulated():
 
     found = run(1)
     assert found == run(1) != run(2)
-    wall, wall_too, date, year, *clocks = found[:7]
+    wall, wall_too, date, year, *clocks, now, utcnow, today = found[:10]
     assert wall == pytest.approx(wall_too) == pytest.approx(EPOCH + 3610, abs=0.01)
     assert (date, year) == ("Wed, 01 Jan 2020 01:00:10 -0000", "2020")
     assert clocks == pytest.approx([10] * 3, abs=0.01)
+    assert now.timestamp() == pytest.approx(wall, abs=0.01)
+    assert now.replace(tzinfo=None, microsecond=0) == utcnow.replace(microsecond=0)
+    assert today == dt.date(2020, 1, 1)
     with pytest.raises(RealWorld, match=r"time.sleep\(\)"):
         sim.World(real_world="simulate").run(sleeps)
     with pytest.raises(RealWorld, match=r"time.time\(\).*real_world=\"simulate\"\) gives"):

@@ -166,7 +166,8 @@ def _known_checks() -> Choices:
     show_default=True,
     metavar="KIND,...",
     help="What code may touch of the real machine: refuse (nothing), allow (all), or kinds: "
-    "clock, random, files, signals, sleep.",
+    "clock, random, files, signals, sleep; simulate gives it clocks and random numbers of the "
+    "history.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
 def command(handler: str, **given: Any) -> None:

@@ -18,11 +18,12 @@ Three ways to notice, none of which costs anything elsewhere:
 - an audit hook (PEP 578), for what the interpreter reports: sockets, files, processes, signals.
   Such a hook can't be removed; it is installed with the first history, and idles between them;
 - while a history runs, functions of ``time``, ``random``, ``os`` and ``threading`` are replaced;
-- and so are those that a module of the user's has taken by ``from time import monotonic``.
+- and so are those that a module of the user's has taken by ``from time import monotonic``, and
+  its ``datetime``, which asks the clock in C: see `dates`.
 
-Not noticed are ``datetime.now()`` and the like, which ask the clock in C, seeds that
-``random.Random()`` takes from the system, and functions that were stored elsewhere than in a
-module. ``anysock sim --check-determinism`` finds what they do.
+Not noticed are seeds that ``random.Random()`` takes from the system, and what was stored elsewhere
+than in a module: a default of an argument, say, or an ``import datetime`` in a function. ``anysock
+sim --check-determinism`` finds what they do.
 """
 
 from __future__ import annotations
@@ -32,15 +33,14 @@ import contextlib
 import functools
 import os
 import random
-import socket
 import sys
-import threading
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from types import FrameType, ModuleType
 from typing import Any, NamedTuple
 
 from anysock.errors import AnysockError, UsageError
+from anysock.sim.dates import replaced_dates
+from anysock.sim.doors import EVENTS, FOR_NOBODY, FUNCTIONS
 from anysock.sim.origins import Origin, origin_of
 
 _ENGINE = "anysock.engines.current.current_engine()"
@@ -64,66 +64,6 @@ INSTEAD = {
     "files": "read it before the history: there is no simulated file system",
     "signals": "use host.signal()",
 }
-
-# These are no part of a history, whoever opens them.
-_FOR_NOBODY = frozenset({"sockets", "threads", "processes"})
-
-# What the interpreter reports.
-_EVENTS = {
-    **dict.fromkeys(
-        (
-            "socket.__new__", "socket.getaddrinfo", "socket.gethostbyaddr", "socket.gethostbyname",
-            "socket.getnameinfo",
-        ),
-        "sockets",
-    ),
-    **dict.fromkeys(
-        (
-            "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.startfile",
-            "os.system", "subprocess.Popen",
-        ),
-        "processes",
-    ),
-    **dict.fromkeys(
-        (
-            "open", "os.chdir", "os.chmod", "os.chown", "os.link", "os.listdir", "os.mkdir",
-            "os.remove", "os.rename", "os.rmdir", "os.scandir", "os.symlink", "os.truncate",
-            "os.utime", "sqlite3.connect",
-        ),
-        "files",
-    ),
-    **dict.fromkeys(("os.kill", "os.killpg", "signal.pthread_kill"), "signals"),
-}  # fmt: skip
-
-# Functions that are replaced: of which module, what they touch, and with how many arguments they
-# touch nothing.
-_MANY = sys.maxsize
-_FUNCTIONS: list[tuple[ModuleType, str, str, int]] = [
-    *(
-        (time, name, "clock", _MANY)
-        for name in (
-            "clock_gettime", "clock_gettime_ns", "monotonic", "monotonic_ns", "perf_counter",
-            "perf_counter_ns", "process_time", "process_time_ns", "thread_time", "thread_time_ns",
-            "time", "time_ns",
-        )
-    ),
-    *((time, name, "clock", 1) for name in ("ctime", "gmtime", "localtime")),
-    (time, "strftime", "clock", 2),
-    (time, "sleep", "sleep", _MANY),
-    *(
-        (random, name, "random", _MANY)
-        for name in random.__all__
-        if getattr(getattr(random, name), "__self__", None) is not None
-        and name not in ("seed", "getstate", "setstate")
-    ),
-    (random, "_urandom", "random", _MANY),
-    (os, "urandom", "random", _MANY),
-    (os, "getrandom", "random", _MANY),
-    (socket, "socketpair", "sockets", _MANY),  # the hook comes when there is one half of it
-    (_thread, "start_new_thread", "threads", _MANY),
-    (threading, "_start_new_thread", "threads", _MANY),
-    (threading, "_start_joinable_thread", "threads", _MANY),
-]  # fmt: skip
 
 
 class RealWorld(AnysockError):
@@ -197,7 +137,9 @@ class Watch:
         """Where the call is, and what was called there; None: it is let pass."""
         users: tuple[FrameType, str] | None = None
         others: tuple[FrameType, str] | None = None
-        frame: FrameType | None = sys._getframe(3)
+        frame: FrameType | None = sys._getframe(2)
+        while frame is not None and frame.f_code.co_filename in _OWN:
+            frame = frame.f_back
         while frame is not None and frame is not self._bottom:
             origin = origin_of(frame.f_code.co_filename)
             if origin is Origin.IMPORT or (origin is Origin.ASIDE and not (users or others)):
@@ -208,7 +150,7 @@ class Watch:
             elif origin is Origin.LIBRARY and self.simulates and kind in SIMULATED:
                 others = others or (frame, name)
             elif origin is Origin.LIBRARY or origin is Origin.ANYSOCK:
-                if users is None and others is None and kind not in _FOR_NOBODY:
+                if users is None and others is None and kind not in FOR_NOBODY:
                     return None
                 others = others or (frame, name)
             name = f"{frame.f_globals.get('__name__', '?')}.{frame.f_code.co_qualname}"
@@ -248,8 +190,8 @@ def in_place() -> Iterator[None]:
 
 def _audit(event: str, _arguments: tuple[Any, ...]) -> None:
     __tracebackhide__ = True
-    if _watch is not None and event in _EVENTS:
-        _watch.meet(_EVENTS[event], event)
+    if _watch is not None and event in EVENTS:
+        _watch.meet(EVENTS[event], event)
 
 
 def _allowed(real_world: str | Collection[str]) -> frozenset[str]:
@@ -312,10 +254,20 @@ def _place(module: ModuleType, name: str, kind: str, few: int) -> _Place:
 
 
 _PLACES = [
-    *(_place(*each) for each in _FUNCTIONS if hasattr(each[0], each[1])),
+    *(_place(*each) for each in FUNCTIONS if hasattr(each[0], each[1])),
     _Place(vars(random), "seed", random.seed, _seed),
 ]
-_BY_REAL = {id(each.real): each.guarded for each in _PLACES}
+
+
+def _ask_for_clock(name: str) -> Callable[..., Any] | None:
+    __tracebackhide__ = True
+    return None if _watch is None else _watch.meet("clock", name)
+
+
+_BY_REAL = {id(each.real): each.guarded for each in _PLACES} | replaced_dates(_ask_for_clock)
+
+# Their frames are on the way from who calls to who looks.
+_OWN = {each.__code__.co_filename for each in (_guarded, replaced_dates)}
 
 # The places in modules of the user's, as of so many modules.
 _in_modules: list[_Place] = []

@@ -43,6 +43,8 @@ def stand_ins(engine: Callable[[], Engine], chance: random.Random) -> dict[str, 
         "os.urandom": chance.randbytes,
         "os.getrandom": lambda size, *_: chance.randbytes(size),
     }
+    for name in ("date.today", "datetime.now", "datetime.today", "datetime.utcnow"):
+        found[f"datetime.{name}"] = wall
     for name in _CLOCKS:
         found[f"time.{name}"] = now
         found[f"time.{name}_ns"] = in_nanoseconds(now)
