@@ -44,8 +44,9 @@ def test_exhausted_descriptors_make_the_client_wait_and_no_one_else(engine, star
             assert receive_exactly(waiting, 7) == b"waiting"
 
 
-def test_clients_beyond_the_limit_are_served_when_others_leave(concurrent_engine, start_server):
-    server = start_server(engine=concurrent_engine, python_flags=())
+@pytest.mark.parametrize("engine", ["threads", "selector", "uvloop", "trio"])
+def test_clients_beyond_the_limit_are_served_when_others_leave(engine, start_server):
+    server = start_server(engine=engine, python_flags=())
     server.expected_errors.append("can't accept a connection: Too many open files")
     server.limit_fds(server.base_fds + 10)
     clients = [server.connect() for _ in range(30)]

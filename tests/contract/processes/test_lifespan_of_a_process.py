@@ -170,6 +170,7 @@ def test_the_log_as_json_has_the_id_of_a_connection(folder):
     assert of_handler["logger"] == "anysock.handler"
 
 
+@pytest.mark.parametrize("engine", OF_A_KIND)
 def test_a_handler_ends_the_server(engine, folder):
     running = server(folder, engine, "--lifespan", "app:lifespan")
     assert running.ask(b"end\n") == b"state end\n"
@@ -178,6 +179,7 @@ def test_a_handler_ends_the_server(engine, folder):
     assert notes(folder) == ["begins", "the task ends", "ends"]
 
 
+@pytest.mark.parametrize("engine", OF_A_KIND)
 def test_a_start_that_fails_is_one_line_and_exit_code_1(engine, folder):
     with begun(folder, engine, "fails_at_its_start") as process:
         _, said = process.communicate(timeout=30)
@@ -188,6 +190,7 @@ def test_a_start_that_fails_is_one_line_and_exit_code_1(engine, folder):
     )
 
 
+@pytest.mark.parametrize("engine", OF_A_KIND)
 def test_an_end_that_fails_is_one_line_and_exit_code_1(engine, folder):
     running = server(folder, engine, "--lifespan", "app:fails_at_its_end", expected_code=1)
     running.check()

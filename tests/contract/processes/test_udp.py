@@ -53,7 +53,7 @@ def ask(sock: socket.socket, data: bytes) -> bytes:
     return sock.recv(70_000)
 
 
-def test_every_datagram_comes_back_as_it_was(engine, udp):
+def test_every_datagram_comes_back_as_it_was_until_a_drain(engine, udp):
     server, port = udp(engine=engine)
     with client(port) as sock:
         for size in (0, 1, 1472, 65_507):
@@ -64,6 +64,12 @@ def test_every_datagram_comes_back_as_it_was(engine, udp):
             stream.sendall(b"tcp")
             assert receive_exactly(stream, 3) == b"tcp"
             assert ask(sock, b"udp") == b"udp"
+        # A drain closes it.
+        server.signal()
+        assert server.wait() == 0
+        with pytest.raises(ConnectionRefusedError):
+            for _ in range(3):
+                ask(sock, b"x")
 
 
 def test_it_may_be_all_that_is_served(engine, start_server):
@@ -252,17 +258,6 @@ def test_our_own_port_is_not_answered_whoever_claims_it(udp):
     except PermissionError:
         pytest.skip("only root may forge datagrams (CAP_NET_RAW)")
     server.wait_for("from ourselves")
-
-
-def test_a_drain_closes_it(engine, udp):
-    server, port = udp(engine=engine)
-    with client(port) as sock:
-        assert ask(sock, b"x") == b"x"
-        server.signal()
-        assert server.wait() == 0
-        with pytest.raises(ConnectionRefusedError):
-            for _ in range(3):
-                ask(sock, b"x")
 
 
 def test_workers_share_it(udp):
