@@ -11,6 +11,9 @@ import pytest
 import anysock
 from anysock import sim
 from anysock.engines.sim.faults import FAULTS, parse
+from anysock.sim.cases import Case
+from anysock.sim.plan import Plan
+from anysock.sim.scenario import run_history
 from tests.sim.network import Hosts
 
 
@@ -358,6 +361,45 @@ def test_with_priorities_the_order_stays_the_same_until_it_changes():
     assert hosts.fired["schedule"]
 
 
+def race_is_met(faults: str) -> bool:
+    """Whether one of some seeds lets a task look at a box between two steps of another, which
+    leaves it open for one round."""
+    for seed in range(20):
+        hosts = Hosts(faults, seed=seed)
+        box: dict[str, bool] = {}
+        seen: list[bool] = []
+
+        async def write(box: dict[str, bool] = box) -> None:
+            for _ in range(5):
+                await anysock.sleep(0)
+            box["open"] = True
+            await anysock.sleep(0)
+            box["open"] = False
+
+        async def look(box: dict[str, bool] = box, seen: list[bool] = seen) -> None:
+            for _ in range(6):
+                await anysock.sleep(0)
+            seen.append(box.get("open", False))
+
+        async def main(write=write, look=look) -> None:
+            async with anysock.task_group() as group:
+                group.spawn(write())
+                for _ in range(3):
+                    group.spawn(anysock.sleep(0))
+                group.spawn(look())
+
+        hosts.run(main)
+        if any(seen):
+            return True
+    return False
+
+
+def test_a_race_is_met_by_another_order_and_never_by_the_order_of_arrival():
+    assert not race_is_met("")
+    assert race_is_met("schedule")
+    assert race_is_met("schedule=3")
+
+
 @pytest.mark.parametrize("faults", ["schedule", "schedule=3"])
 def test_in_any_order_all_is_served(faults):
     hosts = Hosts(faults, clients=5, seed=4)
@@ -459,3 +501,13 @@ def test_each_kind_is_told_that_has_fired():
     inert = parse(EVERYTHING).inert(fired)
     assert set(inert) <= {"loss", "duplicate", "reorder", "enobufs", "enfile", "emfile", "clock"}
     assert set(fired) <= set(FAULTS)
+
+
+def test_clients_that_crash_are_no_fault_of_the_server():
+    crashed = 0
+    for seed in range(12):
+        plan = Plan.draw(seed, clients=5, faults=parse("crash:every=300ms:power=0.5").kinds)
+        outcome = run_history(Case("echo"), plan)
+        assert outcome.finding is None, (seed, outcome.finding)
+        crashed += outcome.fired["crash"]
+    assert crashed > 3

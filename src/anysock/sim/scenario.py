@@ -102,6 +102,8 @@ class _Scene:
     async def play(self, world: World) -> None:
         plan = world.plan
         host = world.host("server")
+        # A server that is killed promises nothing: of the faults, a crash is for clients.
+        host.host.process = None
         # What its loop has open.
         own = set(host.host.sockets)
         server = host.serve(self._case.handler, self._options, events=self.ledger)

@@ -59,6 +59,12 @@ def _done(case: Case) -> str | None:
     if case.server.answers is None or client is None:
         return None
     ended = [each for each in (client.half_closed, client.closed) if each is not None]
+    # The system of one that has crashed has closed what it had open.
+    ended += [
+        each.began
+        for each in case.history.done_to(case.server, client)
+        if each.kind == "crashes" and client.host in each.hosts
+    ]
     if not ended or min(ended) > case.closed:
         return "the client had not ended its stream"
     return None
