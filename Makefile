@@ -11,13 +11,15 @@ RUN_PACKAGES := click rich markdown-it-py mdurl pygments hdrhistogram pbr setupt
 	h11 prometheus-client \
 	hatchling editables packaging pathspec pluggy tomlkit trove-classifiers
 
-.PHONY: help serve test coverage bench docs lint format clean constraints
+.PHONY: help serve test coverage histories bench docs lint format clean constraints
 help:
 	@echo 'make serve    set up .venv and run the echo server on 127.0.0.1:8000'
 	@echo '              (make serve ARGS="lines --engine threads" for more; Ctrl-C drains it)'
 	@echo 'make test     set up .venv and run every check and test (ARGS="-k drain" for some)'
 	@echo 'make coverage tell how much of the sources the unit and in-process tests run through'
 	@echo '              (then .venv/bin/coverage report -m for the lines that they do not)'
+	@echo 'make histories  take the server through simulated networks for an hour, each time with new'
+	@echo '              seeds (TIME=5m for less, SEED=1 for the same again); what fails is in .sim'
 	@echo 'make bench    compare the engines with a C epoll echo and with others (ARGS="-c 50 -s 64")'
 	@echo 'make docs     build the documentation site in docs/_build'
 	@echo 'make lint     ruff and mypy'
@@ -45,6 +47,18 @@ coverage: $(VENV)/ready-to-test
 		tests/unit tests/contract/in_process > .coverage.log || { cat .coverage.log; exit 1; }
 	@$(BIN)/python -m coverage combine --quiet
 	@$(BIN)/python -m coverage report | sed -n 's/^TOTAL *\([0-9]*\) *\([0-9]*\) *\(.*\)/coverage: \3 of \1 statements (unit and in-process tests)/p'
+
+# For the night: half an hour for each handler that is checked, on all cores. Seeds begin with the
+# milliseconds since 1970, so that two nights have none in common.
+TIME ?= 30m
+SEED ?= $(shell date +%s)000
+histories: $(VENV)/ready-to-run
+	@failed=0; \
+	for handler in echo lines; do \
+		$(BIN)/anysock sim $$handler --time $(TIME) --seed $(SEED) --keep-going \
+			--jobs $$(getconf _NPROCESSORS_ONLN) $(ARGS) || failed=1; \
+	done; \
+	exit $$failed
 
 bench: $(VENV)/ready-to-test
 	$(BIN)/anysock bench $(ARGS)
