@@ -98,11 +98,12 @@ def test_what_fails_is_shrunk_told_and_can_be_repeated(folder):
     assert re.match(
         r"shrunk in \d+ tries: 20 clients -> 1; no faults; no options", lines[fails + 1]
     )
-    told = lines[fails + 2 : -1]
+    told = lines[fails + 2 : -2]
     assert 5 < len(told) <= 20
     assert "client0   > server  1 B" in told[2]
     assert "=>        what_ends_well_is_complete: client" in told[-1]
-    words = lines[-1].removeprefix("repeat: anysock sim ").split()
+    assert lines[-1] == "also under selector: yes, in 1 try"
+    words = lines[-2].removeprefix("repeat: anysock sim ").split()
     assert run(folder, *words, code=1)[-1] == "it fails in the same way, step for step"
     # And when it is changed:
     lines = run(folder, "handlers:raises", *words[1:], code=1)
@@ -115,7 +116,7 @@ def test_what_fails_is_shrunk_told_and_can_be_repeated(folder):
 def test_any_number_of_processes_finds_the_same(folder, jobs):
     lines = run(
         folder, "handlers:upper", "--check", "echo", "-c", "1", "--seed", "2", "-j", jobs,
-        "--messages", "2", "--keep-going", "-n", "12", code=1,
+        "--messages", "2", "--keep-going", "-n", "12", "--confirm", "none", code=1,
     )  # fmt: skip
     told = [re.sub(r": [\d,]+/s", "", line) for line in lines]
     assert told[0] == "12 histories of handlers:upper, seeds 2 to 13, 25 s of virtual time"
@@ -125,18 +126,50 @@ def test_any_number_of_processes_finds_the_same(folder, jobs):
 
 def test_a_client_of_ones_own(folder):
     run(folder, "handlers:upper", "--check", "handlers:shouts", "-n", "5", "--faults", "none")
-    lines = run(folder, "echo", "--check", "handlers:shouts", "--no-swarm", "-n", "5", code=1)
+    lines = run(
+        folder,
+        "echo",
+        "--check",
+        "handlers:shouts",
+        "--no-swarm",
+        "-n",
+        "5",
+        "--confirm",
+        "none",
+        code=1,
+    )
     assert "it did not shout" in "".join(lines)
 
 
 def test_a_judge_of_ones_own(folder):
     run(folder, "handlers:upper", "--check", "handlers:one_at_most", "-n", "2", "-c", "1")
-    lines = run(folder, "handlers:upper", "--check", "handlers:one_at_most", "-c", "3", code=1)
+    lines = run(
+        folder,
+        "handlers:upper",
+        "--check",
+        "handlers:one_at_most",
+        "-c",
+        "3",
+        "--confirm",
+        "none",
+        code=1,
+    )
     assert "seed 0 fails: one_at_most: there were 3" in lines
 
 
 def test_the_whole_trace(folder):
-    lines = run(folder, "handlers:forgets", "--check", "echo", "--trace", "-n", "9", code=1)
+    lines = run(
+        folder,
+        "handlers:forgets",
+        "--check",
+        "echo",
+        "--trace",
+        "-n",
+        "9",
+        "--confirm",
+        "none",
+        code=1,
+    )
     assert "fin server 0" in "\n".join(lines) or "> server  end of stream" in "\n".join(lines)
 
 
@@ -158,6 +191,8 @@ def test_the_whole_trace(folder):
         (["--option", "bind=:1"], "bind has no place in a simulated network"),
         (["--option", "backlog=0"], "--backlog: expected at least 1, not 0"),
         (["--time", "soon"], "such as 500ms"),
+        (["--confirm", "blocking"], "'blocking' serves one client at a time"),
+        (["--confirm", "selector,sim"], "unknown engine 'sim': choose of blocking, threads"),
         (["--replay", "none.json"], "can't read none.json: No such file"),
         (["--replay", "handlers.py"], "handlers.py: no JSON"),
         (

@@ -32,5 +32,10 @@ async def stops_at_three(connection: anysock.Connection) -> None:
         pass
 
 
+async def answers_all_but_a_byte(connection: anysock.Connection) -> None:
+    while data := await connection.recv():
+        await connection.send_all(data[1:])
+
+
 async def ends_the_process(connection: anysock.Connection) -> None:
     os._exit(3)

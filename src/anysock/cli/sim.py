@@ -151,6 +151,13 @@ def _known_checks() -> Choices:
     help="Write the history that fails as a page.",
 )
 @click.option(
+    "--confirm",
+    default="selector",
+    show_default=True,
+    metavar="ENGINE,...",
+    help="Try what fails under these engines, over real sockets; none: do not.",
+)
+@click.option(
     "--check-determinism",
     is_flag=True,
     help="Run each history three times, in two processes, and compare all that happens.",

@@ -12,12 +12,14 @@ from typing import Any
 import click
 
 from anysock.cli.sim_progress import progress
+from anysock.engines import ENGINES
 from anysock.engines.sim.fault_kinds import FAULTS, PRESETS
 from anysock.errors import StartError, UsageError
 from anysock.machine.process import sigterm_interrupts
 from anysock.options.serve import OPTIONS
 from anysock.sim import wall, words
 from anysock.sim.cases import default_check
+from anysock.sim.confirm import confirmed
 from anysock.sim.determinism import differences
 from anysock.sim.diagnosis import Diagnosis, diagnose, in_words
 from anysock.sim.explore import Asked, Explorer, Tally
@@ -41,6 +43,7 @@ _NOT_FOR_PLANS = {
 def explore(handler: str, given: dict[str, Any]) -> int:
     """Returns the exit code."""
     written, plan = given["faults"]
+    given["confirm"] = _engines(given["confirm"])
     named = _named_kinds(written)
     faults = {
         kind: parameters
@@ -194,8 +197,11 @@ def _tell(found: Diagnosis, given: dict[str, Any]) -> None:
     lines = all_lines(found.outcome.network.trace) if given["trace"] else found.story
     for line in lines:
         click.echo(line)
-    found.replay().write(found.file)
+    repeats = found.replay()
+    repeats.write(found.file)
     click.echo(f"repeat: anysock sim {found.handler} --replay {found.file}")
+    for engine in given["confirm"]:
+        click.echo(confirmed(repeats, engine))
 
 
 @contextlib.contextmanager
@@ -205,6 +211,22 @@ def _refusals() -> Iterator[None]:
         yield
     except RealWorld as error:
         raise StartError(f"{error} (or let it pass: --real-world)") from None
+
+
+def _engines(text: str) -> list[str]:
+    """The engines under which what fails is tried."""
+    if text == "none":
+        return []
+    names = text.split(",")
+    for name in names:
+        entry = ENGINES.get(name)
+        if entry is None:
+            raise UsageError(f"--confirm: unknown engine {name!r}: choose of {', '.join(ENGINES)}")
+        if not entry.concurrent:
+            raise UsageError(f"--confirm: the engine {name!r} serves one client at a time")
+        if why_not := entry.why_not():
+            raise UsageError(f"--confirm: the engine {name!r} {why_not}")
+    return names
 
 
 def _named_kinds(text: str) -> list[str]:

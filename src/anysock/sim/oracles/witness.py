@@ -22,8 +22,12 @@ class Witness:
     ...     await witness.close()
     """
 
-    def __init__(self, name: str, host: str, now: Callable[[], float]) -> None:
+    def __init__(
+        self, name: str, host: str, now: Callable[[], float], *, local: str | None = None
+    ) -> None:
         self._now = now
+        # The address to connect from, if that is to be a certain one.
+        self._local = local
         self.record = ClientRecord(name, host, now())
         self._connection: Connection | None = None
 
@@ -37,7 +41,7 @@ class Witness:
         """Connect; false when that fails."""
         self.record.began = self._now()
         try:
-            self._connection = await connect(address)
+            self._connection = await connect(address, local=self._local)
         except OSError as error:
             self.record.refused = error.with_traceback(None)
             return False
