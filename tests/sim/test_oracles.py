@@ -13,7 +13,9 @@ import pytest
 
 import anysock
 from anysock import sim
+from anysock.engines.sim.faults import parse
 from anysock.options.serve import ServeOptions
+from anysock.sim.explore import Asked, Explorer
 from anysock.sim.oracles import (
     ALL,
     ClientRecord,
@@ -402,3 +404,26 @@ def test_what_a_fault_does_is_read_from_the_trace():
         assert set(each.hosts) <= {"server", "client0", "client1", "client2", "scenario"}
         assert each.ended > each.began
         assert bool(each.ends) == (each.kind in ("reset", "half-open", "zero-window"))
+
+
+def test_who_is_turned_away_at_the_end_of_a_drain_was_to_come_in_if_there_was_room():
+    def turned_away(room: bool) -> History:
+        """The second client waits for the first one to leave, until the drain is over."""
+        first = a_connection(1, closed=3.0 if room else 15.1, taken_at=3.0)
+        second = a_connection(
+            2, accepted=15.0, opened=15.0, closed=15.0, reason=CloseReason.ABORTED, aborted=True
+        )
+        return history([first, second], [a_client(1), a_client(2)], options={"max_connections": 1})
+
+    def complaints(found: History) -> list[str]:
+        return [each for each in judge(found) if each.startswith("who_waits_for_room_comes_in")]
+
+    assert complaints(turned_away(room=False)) == []
+    (complaint,) = complaints(turned_away(room=True))
+    assert "client 2 waited for 12.000 s though there was room" in complaint
+
+
+@pytest.mark.parametrize("handler", ["echo", "lines"])
+def test_no_oracle_complains_of_the_server_as_it_is(handler: str):
+    asked = Asked(handler=handler, check=handler, faults=parse("hostile").kinds, keep_going=True)
+    assert Explorer(asked).block(range(60)).failures == []

@@ -47,15 +47,17 @@ async def has_one_buffer_for_all(
     buffer: bytearray = bytearray(),  # noqa: B008
 ) -> None:
     """The default argument is one for all clients: the half lines of two get mixed up."""
-    while data := await connection.recv():
-        buffer += data
-        end = buffer.rfind(b"\n") + 1
-        line = bytes(buffer[:end])
-        del buffer[:end]
-        await connection.send_all(line)
-    rest = bytes(buffer)
-    buffer.clear()
-    await connection.send_all(rest)
+    try:
+        while data := await connection.recv():
+            buffer += data
+            end = buffer.rfind(b"\n") + 1
+            line = bytes(buffer[:end])
+            del buffer[:end]
+            await connection.send_all(line)
+        await connection.send_all(bytes(buffer))
+    finally:
+        # So that the next history begins as this one did.
+        buffer.clear()
 
 
 async def forgets_to_close(connection: Connection) -> None:

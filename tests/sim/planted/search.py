@@ -12,46 +12,46 @@ from typing import Any
 from tests.sim.planted.catalogue import ALL
 from tests.sim.planted.planting import plant
 
-#: How many clients a history has, at first.
-CLIENTS = 20
-
 
 def search(name: str, histories: int, first: int = 0) -> dict[str, Any]:
-    """Plant the fault, and explore histories until one of them is wrong; then make it smaller."""
+    """Plant the fault, and explore histories until one of them is wrong; then make it smaller. All
+    but the handler and its options is what ``anysock sim`` does when nothing else is said."""
     planted = ALL[name]
     plant(planted.changes)
     # Imported now, so that the fault is there.
     from anysock.engines.sim.faults import parse
-    from anysock.sim.cases import Case
-    from anysock.sim.plan import Plan
-    from anysock.sim.scenario import run_history
-    from anysock.sim.shrink import shrink
-    from anysock.sim.talks import Echo, Lines
+    from anysock.sim.diagnosis import diagnose
+    from anysock.sim.explore import Asked, Explorer
 
     # What a handler logs as it is killed is of no interest.
     logging.disable(logging.CRITICAL)
-    case = Case(planted.handler, Lines() if planted.check == "lines" else Echo())
-    faults = parse("hostile").kinds
+    explorer = Explorer(
+        Asked(
+            handler=planted.handler,
+            check=planted.check,
+            faults=parse("hostile").kinds,
+            options=planted.options,
+            seed=first,
+        )
+    )
     began = time.process_time()
-    for number in range(histories):
-        plan = Plan.draw(first + number, clients=CLIENTS, faults=faults, options=planted.options)
-        finding = run_history(case, plan).finding
-        if finding is not None:
-            break
-    else:
-        return {"name": name, "seconds": time.process_time() - began}
+    block = explorer.block(range(first, first + histories))
     found = time.process_time()
-    smaller = shrink(plan, finding, lambda each: run_history(case, each).finding, within=10.0)
+    if not block.failures:
+        return {"name": name, "seconds": found - began}
+    ((seed, finding),) = block.failures
+    diagnosis = diagnose(explorer, seed, finding)
     return {
         "name": name,
-        "histories": number + 1,
+        "histories": block.tally.histories,
         "seconds": found - began,
-        "finding": smaller.finding.text,
-        "clients": len(smaller.plan.clients),
-        "faults": sorted(smaller.plan.faults),
-        "tries": smaller.tries,
+        "finding": ((diagnosis.outcome and diagnosis.outcome.finding) or finding).text,
+        "repeated": diagnosis.outcome is not None,
+        "clients": len(diagnosis.plan.clients),
+        "faults": sorted(diagnosis.plan.faults),
+        "tries": diagnosis.tries,
         "shrinking": time.process_time() - found,
-        "plan": smaller.plan.to_dict(),
+        "plan": diagnosis.plan.to_dict(),
     }
 
 

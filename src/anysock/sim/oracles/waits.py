@@ -73,7 +73,7 @@ def _last_full(changes: list[tuple[float, int]], served: Served, most: float) ->
         if number >= most:
             full = when
         number += change
-    return full
+    return served.accepted if number >= most else full
 
 
 def answers_come_in_time(history: History) -> Iterator[str]:
