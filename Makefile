@@ -11,7 +11,7 @@ RUN_PACKAGES := click rich markdown-it-py mdurl pygments hdrhistogram pbr setupt
 	h11 prometheus-client \
 	hatchling editables packaging pathspec pluggy tomlkit trove-classifiers
 
-.PHONY: help serve test coverage histories bench docs lint format clean constraints
+.PHONY: help serve test coverage histories bench power docs lint format clean constraints
 help:
 	@echo 'make serve    set up .venv and run the echo server on 127.0.0.1:8000'
 	@echo '              (make serve ARGS="lines --engine threads" for more; Ctrl-C drains it)'
@@ -21,6 +21,7 @@ help:
 	@echo 'make histories  take the server through simulated networks for an hour, each time with new'
 	@echo '              seeds (TIME=5m for less, SEED=1 for the same again); what fails is in .sim'
 	@echo 'make bench    compare the engines with a C epoll echo and with others (ARGS="-c 50 -s 64")'
+	@echo 'make power    tell after how many histories the explorer finds each planted fault'
 	@echo 'make docs     build the documentation site in docs/_build'
 	@echo 'make lint     ruff and mypy'
 	@echo 'make format   let ruff format the sources'
@@ -59,6 +60,9 @@ histories: $(VENV)/ready-to-run
 			--jobs $$(getconf _NPROCESSORS_ONLN) $(ARGS) || failed=1; \
 	done; \
 	exit $$failed
+
+power: $(VENV)/ready-to-test
+	@$(BIN)/python -m tests.sim.planted.power $(ARGS)
 
 bench: $(VENV)/ready-to-test
 	$(BIN)/anysock bench $(ARGS)
