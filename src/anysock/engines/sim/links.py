@@ -19,6 +19,14 @@ FIRST_RETRY = 0.2
 LAST_RETRY = 120.0
 
 
+class Connection(Protocol):
+    """One end of a connection between two hosts."""
+
+    def watch_over(self) -> None:
+        """Nothing gets through any more, in one direction at least."""
+        ...
+
+
 class Surroundings(Protocol):
     """What links need of the network."""
 
@@ -86,6 +94,9 @@ class Link:
 
     def stop(self, reason: str) -> None:
         """From now on nothing gets through, for this reason. There may be others."""
+        if not self._down:
+            for connection in self.pair.connections:
+                connection.watch_over()
         self._down.setdefault(reason, self.pair.network.now)
 
     def go_on(self, reason: str) -> None:
@@ -140,6 +151,8 @@ class Pair:
         self.there = Link(self, one, other)
         self.back = Link(self, other, one) if one != other else self.there
         self._name = "|".join(sorted((one, other)))
+        #: The connections between the two, each by its ends.
+        self.connections: dict[Connection, None] = {}
         faults = None if one == other else network.faults
         #: What comes over the two, and when.
         self.troubles = Troubles(faults, ("partition", "one-way", "hold"), self._name, network.now)

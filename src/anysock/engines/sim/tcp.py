@@ -51,7 +51,8 @@ from anysock.engines.sim import tcp_faults
 from anysock.engines.sim.host import Host
 from anysock.engines.sim.ports import WILDCARDS
 from anysock.engines.sim.sockets import SOCKET, fail
-from anysock.engines.sim.tcp_end import (
+from anysock.engines.sim.tcp_end import TcpEnd
+from anysock.engines.sim.tcp_way import (
     ACK,
     CLOSED,
     CONNECTING,
@@ -59,7 +60,6 @@ from anysock.engines.sim.tcp_end import (
     NO_RECEIVE,
     NO_SEND,
     OPEN,
-    TcpEnd,
 )
 
 # After how many seconds an unanswered SYN is repeated, and in the end given up; and how often the
@@ -126,6 +126,8 @@ class TcpSocket(TcpEnd):
     def _give_name_back(self) -> None:
         if self.local is not None:
             self.host.ports.remove(self, self.local[1])
+        if self.link is not None:
+            self.link.pair.connections.pop(self, None)
 
     # -- listening -------------------------------------------------------------------------------
 
@@ -276,7 +278,7 @@ class TcpSocket(TcpEnd):
             if full or (fate is not None and tcp_faults.drops_syn(fate)):
                 repeat()
                 return
-            if self.far is None:
+            if self.far is None or self.far.state != OPEN:
                 self._make_child(target, listener)
         back = self.network.link(target, self.host)
 
@@ -307,6 +309,9 @@ class TcpSocket(TcpEnd):
         child._room = self._allowed = self.rcvbuf >> 1
         self._room = child._allowed = child.rcvbuf >> 1
         self.far = child
+        for end in (self, child):
+            assert end.link is not None
+            end.link.pair.connections[end] = None
 
     def _established(self) -> None:
         """The SYN was answered."""
@@ -329,6 +334,9 @@ class TcpSocket(TcpEnd):
         if self.state == CONNECTING:
             self._error = code
             self._be_over()
+            if self.far is not None:
+                self.far._vanish()
+                self.far = None
 
     # -- what comes ------------------------------------------------------------------------------
 
@@ -389,7 +397,7 @@ class TcpSocket(TcpEnd):
             return
         if self.state == CONNECTING:
             self._fail_connect(errno.ECONNRESET)
-            self.shut, self.far = 0, None
+            self.shut = 0
             return
         if how != socket.SHUT_WR:
             self.shut |= NO_RECEIVE

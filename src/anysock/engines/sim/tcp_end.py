@@ -1,5 +1,4 @@
-"""One end of a TCP connection: what is sent, received, acknowledged, ended and reset.
-
+"""One end of a TCP connection: what is written and read, sent and acknowledged, and how it ends.
 `tcp` explains the model.
 """
 
@@ -9,58 +8,44 @@ import collections
 import errno
 import socket
 from typing import Any
-from zlib import crc32
 
 from anysock.engines.sim import tcp_faults
 from anysock.engines.sim.agenda import Due
-from anysock.engines.sim.fates import Fate
 from anysock.engines.sim.host import Host
-from anysock.engines.sim.links import Link
-from anysock.engines.sim.sockets import ERROR, HANGUP, READABLE, WRITABLE, SimSocket, fail
+from anysock.engines.sim.sockets import ERROR, HANGUP, READABLE, WRITABLE, fail
+from anysock.engines.sim.tcp_way import (
+    ACK,
+    CLOSED,
+    CONNECTING,
+    DATA,
+    FIN,
+    LISTENING,
+    NEITHER,
+    NO_RECEIVE,
+    NO_SEND,
+    OPEN,
+    RST,
+    TcpWay,
+)
 
 # The most that one segment carries, as on loopback.
 MSS = 65_483
 
-# States. Linux's have other names, and are more: which of FIN_WAIT1, CLOSE_WAIT and so on an open
-# connection is in, is what `shut`, `ended` and `_fin_sent` say.
-CLOSED, LISTENING, CONNECTING, OPEN = range(4)
-
-# Bits of `shut`.
-NO_RECEIVE, NO_SEND = 1, 2
-NEITHER = NO_RECEIVE | NO_SEND
-
-# After how long what was sent and not acknowledged is given up (tcp(7), tcp_retries2).
-GIVES_UP_SECONDS = 924.6
-
 # As a plain number: an operation with an enum is a call of Python code.
 PEEK = int(socket.MSG_PEEK)
 
-# Kinds of segments. A SYN is none of them: see `tcp`.
-DATA, FIN, RST, ACK = "data", "fin", "rst", "ack"
 
-
-class TcpEnd(SimSocket):
+class TcpEnd(TcpWay):
     """What a connected socket does; `tcp.TcpSocket` adds how it comes to be one."""
 
-    kind = "tcp"
+    far: TcpEnd | None
 
     def __init__(self, host: Host, family: int) -> None:
-        super().__init__(host, family, socket.SOCK_STREAM)
-        self.network = host.network
-        self.state = CLOSED
-        #: What is over: by shutdown(2), by the end that has come, by a reset.
-        self.shut = 0
+        super().__init__(host, family)
         #: Whether the other end's stream has ended (SOCK_DONE in Linux).
         self.ended = False
-        self._error = 0
-        #: Its names, its other end, and the way there; None before there are any.
-        self.local: tuple[Any, ...] | None = None
-        self.peer: tuple[Any, ...] | None = None
-        self.far: TcpEnd | None = None
-        self.link: Link | None = None
         #: Of what listens: the connections that wait to be accepted.
         self.waiting: collections.deque[Any] = collections.deque()
-
         # What was written and has not left. Places in our stream, counted in bytes, its end as one:
         # up to where it was written, has left, was acknowledged; and up to where the other end has
         # room for it.
@@ -71,30 +56,16 @@ class TcpEnd(SimSocket):
         # comes: up to where it has come, and may come.
         self._in: collections.deque[bytes] = collections.deque()
         self.in_size = self._received = self._allowed = 0
-        # What is on its way to the other end, in order; when the last of it arrives; and how many
-        # segments at its head could not be delivered.
-        self._flight: collections.deque[tuple[str, bytes]] = collections.deque()
-        self._last_arrival = 0.0
-        self._stuck = 0
         # Acknowledgements on their way to us: when they arrive, and what `_acked` and `_room` are
-        # then. They are looked at when somebody wants to know, or waits for them. If none come, it
-        # is given up.
+        # then. They are looked at when somebody wants to know, or waits for them.
         self._acks: collections.deque[tuple[float, int, int]] = collections.deque()
         self._ack_timer: Due | None = None
-        self._give_up: Due | None = None
         #: When bytes were last taken out of it; and when the other end last acknowledged some.
         self.taken_at: float | None = None
         self._acknowledged_at: float | None = None
-
-        #: What goes wrong with it (see `tcp_faults`); None: nothing.
-        self.fate: Fate | None = None
-        #: Whether the other end has vanished without a word: nothing comes, and nothing gets there.
-        self.severed = False
         # From when on it sends, and reads, again; and whether the next send is waited for.
         self.sends_at = self.reads_at = 0.0
         self.corked = False
-        # How much later than the one before the next segment comes, at least.
-        self._gap = 0.0
 
     # -- receiving -------------------------------------------------------------------------------
 
@@ -284,63 +255,10 @@ class TcpEnd(SimSocket):
             self.corked = False
             self._push()
 
-    # -- the way to the other end ----------------------------------------------------------------
-
-    def _transmit(self, what: str, data: bytes = b"") -> None:
-        link, far, network = self.link, self.far, self.network
-        assert link is not None
-        assert far is not None
-        if data:
-            network.carried = carried = crc32(data, network.carried)
-            network.note(self.host.name, what, link.to, len(data), carried)
-        else:
-            network.note(self.host.name, what, link.to, 0)
-        if self.severed:
-            self.await_answer()
-            return
-        delay = link.delay(len(data))
-        if self.fate is not None:
-            if self.fate.jitter is not None:
-                delay += self.fate.jitter.next()
-            if self._gap:
-                delay = max(delay, self._last_arrival + self._gap - network.now)
-                self._gap = 0.0
-        if not delay and not self._flight and link.up and far.receive(what, data):
-            return
-        self._flight.append((what, data))
-        self._last_arrival = max(network.now + delay, self._last_arrival)
-        network.at(self._last_arrival, self._arrive)
-
-    def _arrive(self) -> None:
-        """The next segment arrives, and with it those that could not be delivered before."""
-        link, far, flight = self.link, self.far, self._flight
-        assert link is not None
-        assert far is not None
-        if len(flight) <= self._stuck:
-            return  # it was severed meanwhile
-        self._stuck += 1
-        if not link.up:
-            link.when_up(self._repeat)
-            self.await_answer()
-            return
-        while self._stuck:
-            self._stuck -= 1
-            if not far.receive(*flight[0]):
-                self._stuck += 1
-                return
-            flight.popleft()
-
-    def _repeat(self) -> None:
-        """Send again what could not be delivered."""
-        if self._stuck:
-            assert self.link is not None
-            self._stuck -= 1
-            when = max(self.network.now + self.link.delay(0), self._last_arrival)
-            self._last_arrival = when
-            self.network.at(when, self._arrive)
+    # -- what comes ------------------------------------------------------------------------------
 
     def receive(self, what: str, data: bytes) -> bool:
-        """A segment arrives from the other end. False: it is dropped, and must be repeated."""
+        self._heard_at = self.network.now
         if what == RST:
             # Who has told the other end that all is said, and not answered, hears EPIPE of it.
             half_closed = self.ended and not self.shut & NO_SEND
@@ -368,67 +286,15 @@ class TcpEnd(SimSocket):
             self.changed()
         return True
 
-    def await_answer(self) -> None:
-        """Something was sent that is not answered: that can go on for only so long."""
-        if self._give_up is None and self.state == OPEN:
-            self._give_up = self.network.after(GIVES_UP_SECONDS, self.time_out)
-
-    def _forget_to_give_up(self) -> None:
-        if self._give_up is not None:
-            self.network.cancel(self._give_up)
-            self._give_up = None
-
     # -- the end ---------------------------------------------------------------------------------
 
-    def reset(self) -> None:
-        """Give the connection up, and tell the other end."""
-        if self.state == OPEN:
-            self._be_over()
-            self._transmit(RST)
-
-    def _lose(self, code: int) -> None:
-        """The connection is gone."""
-        if self.state == OPEN:
-            self._error = code
-            self._be_over()
-
     def _be_over(self) -> None:
-        self.state = CLOSED
-        self.shut = NEITHER
         self._out.clear()
-        self._forget_to_give_up()
-        self.changed()
-
-    def time_out(self) -> None:
-        """The other end has not answered for too long."""
-        self._lose(errno.ETIMEDOUT)
-
-    def break_off(self) -> None:
-        """Something on the way has reset the connection: both ends lose it, and what is on its
-        way."""
-        for end in (self, self.far):
-            if end is not None:
-                end._flight.clear()
-                end._stuck = 0
-                end._lose(errno.ECONNRESET)
+        super()._be_over()
 
     def vanish_end(self) -> None:
-        """Its machine has lost its power. What comes for it later is answered by a reset."""
-        self.state, self.shut = CLOSED, NEITHER
-        self._flight.clear()
-        self._stuck = 0
         self._out.clear()
-
-    def sever(self) -> None:
-        """From now on nothing gets from one end to the other, and neither is told."""
-        for end in (self, self.far):
-            if end is not None:
-                end.severed = True
-                if end._flight:
-                    end._flight.clear()
-                    end._stuck = 0
-                    end.await_answer()
-                tcp_faults.watch_over(end)
+        super().vanish_end()
 
     def _close_end(self) -> None:
         """What close(2) does to a connection."""
@@ -441,10 +307,6 @@ class TcpEnd(SimSocket):
         else:
             self.shut |= NO_RECEIVE
             self._end_sending()
-
-    def take_error(self) -> int:
-        code, self._error = self._error, 0
-        return code
 
     # -- readiness -------------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import socket
 from typing import Any, Protocol
 
 from anysock.engines.sim.fates import Fate
@@ -144,14 +143,3 @@ def _cut(fate: Fate, size: int) -> tuple[int, float]:
     if fate.split is not None and (part := fate.split.cut(size)) < size:
         return part, fate.split.seconds("gap")
     return size, 0.0
-
-
-def watch_over(sock: TcpEnd) -> None:
-    """The other end has vanished: TCP finds out, if it was told to keep the connection alive."""
-    if sock.options.get((socket.SOL_SOCKET, socket.SO_KEEPALIVE)):
-        tcp = socket.IPPROTO_TCP
-        idle, interval, probes = (
-            sock.options.get((tcp, getattr(socket, name, 0)), usual)
-            for name, usual in (("TCP_KEEPIDLE", 7200), ("TCP_KEEPINTVL", 75), ("TCP_KEEPCNT", 9))
-        )
-        sock.network.after(idle + interval * probes, sock.time_out)

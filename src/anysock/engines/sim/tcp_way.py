@@ -1,0 +1,240 @@
+"""The way from one end of a TCP connection to the other: segments, and what becomes of a connection
+whose segments get no answer. `tcp` explains the model.
+"""
+
+from __future__ import annotations
+
+import collections
+import errno
+import socket
+from typing import Any
+from zlib import crc32
+
+from anysock.engines.sim.agenda import Due
+from anysock.engines.sim.fates import Fate
+from anysock.engines.sim.host import Host
+from anysock.engines.sim.links import Link
+from anysock.engines.sim.sockets import SimSocket
+
+# States. Linux's have other names, and are more: which of FIN_WAIT1, CLOSE_WAIT and so on an open
+# connection is in, is what `shut`, `ended` and `_fin_sent` say.
+CLOSED, LISTENING, CONNECTING, OPEN = range(4)
+
+# Bits of `shut`.
+NO_RECEIVE, NO_SEND = 1, 2
+NEITHER = NO_RECEIVE | NO_SEND
+
+# Kinds of segments. A SYN is none of them: see `tcp`.
+DATA, FIN, RST, ACK = "data", "fin", "rst", "ack"
+
+# After how long what was sent and not acknowledged is given up (tcp(7), tcp_retries2).
+GIVES_UP_SECONDS = 924.6
+
+_TCP = socket.IPPROTO_TCP
+_KEEPALIVE = socket.SOL_SOCKET, socket.SO_KEEPALIVE
+
+
+class TcpWay(SimSocket):
+    """What is on the way to the other end, and the end of it all."""
+
+    kind = "tcp"
+
+    def __init__(self, host: Host, family: int) -> None:
+        super().__init__(host, family, socket.SOCK_STREAM)
+        self.network = host.network
+        self.state = CLOSED
+        #: What is over: by shutdown(2), by the end that has come, by a reset.
+        self.shut = 0
+        self._error = 0
+        #: Its names, its other end, and the way there; None before there are any.
+        self.local: tuple[Any, ...] | None = None
+        self.peer: tuple[Any, ...] | None = None
+        self.far: TcpWay | None = None
+        self.link: Link | None = None
+        # What is on its way to the other end, in order; when the last of it arrives; and how many
+        # segments at its head could not be delivered.
+        self._flight: collections.deque[tuple[str, bytes]] = collections.deque()
+        self._last_arrival = 0.0
+        self._stuck = 0
+        # When it is given up that no acknowledgement comes; when the other end was last heard; and
+        # what asks whether it is still there, how often it has asked.
+        self._give_up: Due | None = None
+        self._heard_at = 0.0
+        self._watch: Due | None = None
+        self._probes = 0
+        #: What goes wrong with it (see `tcp_faults`); None: nothing.
+        self.fate: Fate | None = None
+        #: Whether the other end has vanished without a word: nothing comes, and nothing gets there.
+        self.severed = False
+        # How much later than the one before the next segment comes, at least.
+        self._gap = 0.0
+
+    def receive(self, what: str, data: bytes) -> bool:
+        """A segment arrives from the other end. False: it is dropped, and must be repeated."""
+        raise NotImplementedError
+
+    # -- segments --------------------------------------------------------------------------------
+
+    def _transmit(self, what: str, data: bytes = b"") -> None:
+        link, far, network = self.link, self.far, self.network
+        assert link is not None
+        assert far is not None
+        if data:
+            network.carried = carried = crc32(data, network.carried)
+            network.note(self.host.name, what, link.to, len(data), carried)
+        else:
+            network.note(self.host.name, what, link.to, 0)
+        if self.severed:
+            self.await_answer()
+            return
+        delay = link.delay(len(data))
+        if self.fate is not None:
+            if self.fate.jitter is not None:
+                delay += self.fate.jitter.next()
+            if self._gap:
+                delay = max(delay, self._last_arrival + self._gap - network.now)
+                self._gap = 0.0
+        if not delay and not self._flight and link.up and far.receive(what, data):
+            return
+        self._flight.append((what, data))
+        self._last_arrival = max(network.now + delay, self._last_arrival)
+        network.at(self._last_arrival, self._arrive)
+
+    def _arrive(self) -> None:
+        """The next segment arrives, and with it those that could not be delivered before."""
+        link, far, flight = self.link, self.far, self._flight
+        assert link is not None
+        assert far is not None
+        if len(flight) <= self._stuck:
+            return  # it was severed meanwhile
+        self._stuck += 1
+        if not link.up:
+            if self.state == OPEN or link.keeps:
+                link.when_up(self._repeat)
+                self.await_answer()
+            else:
+                self._lose_last_words()
+            return
+        while self._stuck:
+            self._stuck -= 1
+            segment = flight.popleft()
+            if not far.receive(*segment):
+                flight.appendleft(segment)
+                self._stuck += 1
+                return
+
+    def _lose_last_words(self) -> None:
+        """Nobody is there any more who would repeat what was lost: the other end has to find out
+        that we are gone, by what it sends."""
+        self._flight.clear()
+        self._stuck = 0
+        self.network.severed.append(self)
+        if self.far is not None:
+            self.far.watch_over()
+
+    def _repeat(self) -> None:
+        """Send again what could not be delivered."""
+        if self._stuck:
+            assert self.link is not None
+            self._stuck -= 1
+            when = max(self.network.now + self.link.delay(0), self._last_arrival)
+            self._last_arrival = when
+            self.network.at(when, self._arrive)
+
+    def await_answer(self) -> None:
+        """Something was sent that is not answered: that can go on for only so long."""
+        if self._give_up is None and self.state == OPEN:
+            self._give_up = self.network.after(GIVES_UP_SECONDS, self.time_out)
+
+    def _forget_to_give_up(self) -> None:
+        if self._give_up is not None:
+            self.network.cancel(self._give_up)
+            self._give_up = None
+
+    # -- is it still there? ----------------------------------------------------------------------
+
+    def watch_over(self) -> None:
+        """Nothing gets to the other end, or nothing from there: find out in time, if the program
+        wants that (tcp(7), SO_KEEPALIVE)."""
+        if self._watch is None and self.state == OPEN and self.options.get(_KEEPALIVE):
+            self._probes = 0
+            idle = self._option(_TCP, socket.TCP_KEEPIDLE)
+            when = max(self._heard_at + idle, self.network.now)
+            self._watch = self.network.at(when, self._probe)
+
+    def _probe(self) -> None:
+        self._watch = None
+        if self.state != OPEN:
+            return
+        far, link = self.far, self.link
+        assert far is not None
+        assert far.link is not None
+        assert link is not None
+        if link.up and far.link.up and not self.severed:
+            if far.state == CLOSED:
+                self._lose(errno.ECONNRESET)  # its system knows nothing of the connection
+        elif self._probes == self._option(_TCP, socket.TCP_KEEPCNT):
+            self.time_out()
+        else:
+            self._probes += 1
+            self._watch = self.network.after(self._option(_TCP, socket.TCP_KEEPINTVL), self._probe)
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    def reset(self) -> None:
+        """Give the connection up, and tell the other end."""
+        if self.state == OPEN:
+            self._be_over()
+            assert self.link is not None
+            if self._stuck and not self.link.keeps:
+                # It is not sent again.
+                for _ in range(self._stuck):
+                    self._flight.popleft()
+                self._stuck = 0
+            self._transmit(RST)
+
+    def _lose(self, code: int) -> None:
+        """The connection is gone."""
+        if self.state == OPEN:
+            self._error = code
+            self._be_over()
+
+    def _be_over(self) -> None:
+        self.state = CLOSED
+        self.shut = NEITHER
+        self._forget_to_give_up()
+        self.changed()
+
+    def time_out(self) -> None:
+        """The other end has not answered for too long."""
+        self._lose(errno.ETIMEDOUT)
+
+    def break_off(self) -> None:
+        """Something on the way has reset the connection: both ends lose it, and what is on its
+        way."""
+        for end in (self, self.far):
+            if end is not None:
+                end._flight.clear()
+                end._stuck = 0
+                end._lose(errno.ECONNRESET)
+
+    def vanish_end(self) -> None:
+        """Its machine has lost its power. What comes for it later is answered by a reset."""
+        self.state, self.shut = CLOSED, NEITHER
+        self._flight.clear()
+        self._stuck = 0
+
+    def sever(self) -> None:
+        """From now on nothing gets from one end to the other, and neither is told."""
+        for end in (self, self.far):
+            if end is not None:
+                end.severed = True
+                if end._flight:
+                    end._flight.clear()
+                    end._stuck = 0
+                    end.await_answer()
+                end.watch_over()
+
+    def take_error(self) -> int:
+        code, self._error = self._error, 0
+        return code
