@@ -64,7 +64,9 @@ def nothing_answered_is_lost(history: History) -> Iterator[str]:
         if history.killed(server, client):
             continue
         if client.end is not None:
-            late = client.ended - _LINGER - 4 * history.latency
+            # (It may be told long after the server has reset it, if what tells it is lost.)
+            closed = client.ended if served.closed is None else served.closed
+            late = min(client.ended - _LINGER, closed) - 4 * history.latency
             slow = history.held_up(server, client, since=late, until=client.ended)
             if slow or lost > _ON_ITS_WAY or 4 * history.latency > _LINGER:
                 continue
