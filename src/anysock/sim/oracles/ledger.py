@@ -91,6 +91,8 @@ class Ledger(Events):
 
     def drained(self, aborted: int, seconds: float) -> None:
         self.record.drained = self._now()
+        # It is told of its beginning a little late.
+        self.record.drain_began = self.record.drained - seconds
         self.record.drain_aborted = aborted
 
 

@@ -102,6 +102,9 @@ def _drained(case: Case) -> str | None:
         return "no drain had begun"
     if served.taken_at is None or (case.client is not None and not case.client.keeps_reading):
         return None
+    if served.acknowledged_at is not None and case.closed - served.acknowledged_at < SOON:
+        # Something came after the decision, and its answer has waited for the client to take it.
+        return None
     quiet = case.closed - served.taken_at
     if SOON < quiet < QUIET_SECONDS - EXACT:
         return f"it had been quiet for {quiet:.3f} s only"
