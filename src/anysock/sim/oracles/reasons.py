@@ -12,7 +12,7 @@ from anysock.telemetry.events import CloseReason
 # How exactly times are known: to look at a clock takes time, and so does a turn of a host.
 EXACT = 0.001
 
-# Seconds from the decision to end a connection to its close, where its handler does not tarry.
+# Seconds from the decision to end a connection to its close, where nothing delays that.
 SOON = 0.1
 
 # For how long after its beginning a drain is told of (`server.ending`).
@@ -34,6 +34,12 @@ class Case(NamedTuple):
     @property
     def killed(self) -> bool:
         return self.history.killed(self.server, self.client, until=self.closed)
+
+    @property
+    def soon(self) -> float:
+        """Seconds from the decision to end a connection to its close, at most."""
+        options = self.server.options
+        return SOON + options.delay + options.jitter
 
 
 def close_reasons_are_true(history: History) -> Iterator[str]:
@@ -102,11 +108,11 @@ def _drained(case: Case) -> str | None:
         return "no drain had begun"
     if served.taken_at is None or (case.client is not None and not case.client.keeps_reading):
         return None
-    if served.acknowledged_at is not None and case.closed - served.acknowledged_at < SOON:
+    if served.acknowledged_at is not None and case.closed - served.acknowledged_at < case.soon:
         # Something came after the decision, and its answer has waited for the client to take it.
         return None
     quiet = case.closed - served.taken_at
-    if SOON < quiet < QUIET_SECONDS - EXACT:
+    if case.soon < quiet < QUIET_SECONDS - EXACT:
         return f"it had been quiet for {quiet:.3f} s only"
     return None
 
@@ -121,13 +127,13 @@ def _idle(case: Case) -> str | None:
     # What arrives between the decision and the close is taken by the close.
     if served.taken_at is not None and server.answers is not None:
         silent = case.closed - served.taken_at
-        if SOON < silent < limit - EXACT:
+        if case.soon < silent < limit - EXACT:
             return f"it had been silent for {silent:.3f} s, and not {limit:g}"
     if client is not None and served.received and not _on_hold(case, client):
         # When the last byte that the server received was sent, if not before.
         sent = client.sent_by(served.received)
         silent = case.closed - sent
-        if SOON + case.history.latency < silent < limit - EXACT:
+        if case.soon + case.history.latency < silent < limit - EXACT:
             return f"the client had sent {silent:.3f} s before"
     return None
 
