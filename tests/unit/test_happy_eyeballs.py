@@ -1,4 +1,4 @@
-"""The race of a name's addresses (RFC 8305), on a clock that the test turns."""
+"""The race of a name's addresses (RFC 8305), by a clock that jumps."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import anysock
-from anysock.engines.selector import SelectorEngine
-from anysock.loop.kernel import Kernel
 from anysock.net.addresses import ResolvedAddress
 from anysock.tasks.happy_eyeballs import ATTEMPT_DELAY_SECONDS, connect_to_any, interleaved
 from tests.no_socket import NoSocket
+from tests.simulation import exact_engine
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
 
@@ -28,31 +27,6 @@ def addresses(*families):
         ResolvedAddress(family, ("192.0.2.1" if family == V4 else "2001:db8::1", number))
         for number, family in enumerate(families)
     ]
-
-
-class Clock:
-    """A poller that sleeps by putting the clock forward."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def register(self, fd, mask): ...
-    def modify(self, fd, mask): ...
-    def unregister(self, fd): ...
-    def close(self): ...
-
-    def poll(self, timeout=None, maxevents=-1):
-        assert timeout is not None, "everybody waits, and nobody would wake them"
-        # Past the deadline by more than a rounding error.
-        self.now += timeout + 1e-9 if timeout else 0
-        return []
-
-
-def engine_on(clock: Clock) -> Any:
-    engine = SelectorEngine()
-    engine._kernel.close()
-    engine._kernel = Kernel(clock, lambda: clock.now)
-    return engine
 
 
 class Stream(NoSocket):
@@ -73,8 +47,7 @@ class Network:
 
     def __init__(self, answers: dict[int, tuple[float | None, int | None]]) -> None:
         self.answers = answers
-        self.clock = Clock()
-        self.engine = engine_on(self.clock)
+        self.engine: Any = exact_engine()
         self.engine.connect = self.connect
         #: When each address was tried, those that are being tried, and what came of it.
         self.tried: dict[int, float] = {}
@@ -86,7 +59,7 @@ class Network:
         number = address[1]
         seconds, code = self.answers[number]
         assert number not in self.tried
-        self.tried[number] = self.clock.now
+        self.tried[number] = self.engine.now()
         self.trying.add(number)
         try:
             await anysock.sleep(1e6 if seconds is None else seconds)
