@@ -73,7 +73,8 @@ class Serving:
         self.expected_code = 0
         self.host = world.host("server")
         events = EventGroup(self.told, LogEvents())
-        self.server = self.host.serve(handler, bind="tcp://:7", events=events, **options)
+        options = {"bind": "tcp://:7", **options}
+        self.server = self.host.serve(handler, events=events, **options)
         self._task = self.host.tasks[-1]
 
     async def connect(self, host: str | None = None, **options: Any) -> Connection:

@@ -6,7 +6,7 @@ import errno
 import itertools
 import os
 import socket
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -47,7 +47,7 @@ class Network:
 
     def __init__(self, answers: dict[int, tuple[float | None, int | None]]) -> None:
         self.answers = answers
-        self.engine: Any = exact_engine()
+        self.engine = cast("Any", exact_engine())
         self.engine.connect = self.connect
         #: When each address was tried, those that are being tried, and what came of it.
         self.tried: dict[int, float] = {}
