@@ -92,7 +92,8 @@ def test_it_says_what_was_explored(folder):
 
 
 def test_what_fails_is_shrunk_told_and_can_be_repeated(folder):
-    lines = run(folder, "handlers:forgets", "--check", "echo", code=1)
+    lines = run(folder, "handlers:forgets", "--check", "echo", "--html", "page.html", code=1)
+    assert "<title>Anysock: what_ends_well_is_complete: " in (folder / "page.html").read_text()
     fails = next(place for place, line in enumerate(lines) if " fails: " in line)
     assert re.match(r"seed \d+ fails: what_ends_well_is_complete: client \d+ ended", lines[fails])
     assert re.match(

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from anysock.cli.sim_progress import progress
+from anysock.cli.values import write_file
 from anysock.engines import ENGINES
 from anysock.engines.sim.fault_kinds import FAULTS, PRESETS
 from anysock.errors import StartError, UsageError
@@ -26,6 +27,7 @@ from anysock.sim.explore import Asked, Explorer, Tally
 from anysock.sim.finding import Finding
 from anysock.sim.guards import RealWorld
 from anysock.sim.jobs import explored
+from anysock.sim.page import history_page, repeats
 from anysock.sim.replay import Replay
 from anysock.sim.story import all_lines, story
 
@@ -178,6 +180,10 @@ def replay(path: Path, handler: str | None, given: dict[str, Any]) -> int:
         for line in story(outcome.network.trace, outcome.finding):
             click.echo(line)
     click.echo(found.compared(outcome.finding, outcome.trace_hash))
+    if given["html_file"] is not None:
+        repeat = repeats(asked.handler, path)
+        page = history_page(found.plan, outcome.network.trace, outcome.finding, repeat)
+        write_file(given["html_file"], page)
     if outcome.finding is not None and outcome.finding.kind != found.finding.kind:
         click.echo(f"it is now: {outcome.finding.text}")
     return 0 if outcome.finding is None else 1
@@ -197,11 +203,16 @@ def _tell(found: Diagnosis, given: dict[str, Any]) -> None:
     lines = all_lines(found.outcome.network.trace) if given["trace"] else found.story
     for line in lines:
         click.echo(line)
-    repeats = found.replay()
-    repeats.write(found.file)
-    click.echo(f"repeat: anysock sim {found.handler} --replay {found.file}")
+    replay_of = found.replay()
+    replay_of.write(found.file)
+    repeat = repeats(found.handler, found.file)
+    click.echo(f"repeat: {repeat}")
+    if given["html_file"] is not None:
+        trace = found.outcome.network.trace
+        page = history_page(found.plan, trace, found.outcome.finding, repeat)
+        write_file(given["html_file"], page)
     for engine in given["confirm"]:
-        click.echo(confirmed(repeats, engine))
+        click.echo(confirmed(replay_of, engine))
 
 
 @contextlib.contextmanager
