@@ -19,17 +19,16 @@ LEAST_SNDBUF = 4_608
 MOST_BUF = 425_984
 
 AF, KIND = socket.AddressFamily, socket.SocketKind
+
+# Options of keepalive: idle time, interval, probes. (What macOS calls the first: tcp(4) there.)
+_IDLE: int = getattr(socket, "TCP_KEEPIDLE", 0) or getattr(socket, "TCP_KEEPALIVE", 4)
+KEEPIDLE = socket.IPPROTO_TCP, _IDLE
+KEEPINTVL = socket.IPPROTO_TCP, socket.TCP_KEEPINTVL
+KEEPCNT = socket.IPPROTO_TCP, socket.TCP_KEEPCNT
+
 # What getsockopt(2) finds before anything was set, and what may be set (tcp(7)).
-_DEFAULTS = {
-    (socket.IPPROTO_TCP, 4): 7200,  # TCP_KEEPIDLE
-    (socket.IPPROTO_TCP, 5): 75,  # TCP_KEEPINTVL
-    (socket.IPPROTO_TCP, 6): 9,  # TCP_KEEPCNT
-}
-_MOST = {
-    (socket.IPPROTO_TCP, 4): 32_767,
-    (socket.IPPROTO_TCP, 5): 32_767,
-    (socket.IPPROTO_TCP, 6): 127,
-}
+_DEFAULTS = {KEEPIDLE: 7200, KEEPINTVL: 75, KEEPCNT: 9}
+_MOST = {KEEPIDLE: 32_767, KEEPINTVL: 32_767, KEEPCNT: 127}
 
 # How many pieces one writev(2) takes.
 _IOV_MAX = 1024

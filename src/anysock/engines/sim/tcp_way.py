@@ -14,7 +14,7 @@ from anysock.engines.sim.agenda import Due
 from anysock.engines.sim.fates import Fate
 from anysock.engines.sim.host import Host
 from anysock.engines.sim.links import Link
-from anysock.engines.sim.sockets import SimSocket
+from anysock.engines.sim.sockets import KEEPCNT, KEEPIDLE, KEEPINTVL, SimSocket
 
 # States. Linux's have other names, and are more: which of FIN_WAIT1, CLOSE_WAIT and so on an open
 # connection is in, is what `shut`, `ended` and `_fin_sent` say.
@@ -30,7 +30,6 @@ DATA, FIN, RST, ACK = "data", "fin", "rst", "ack"
 # After how long what was sent and not acknowledged is given up (tcp(7), tcp_retries2).
 GIVES_UP_SECONDS = 924.6
 
-_TCP = socket.IPPROTO_TCP
 _KEEPALIVE = socket.SOL_SOCKET, socket.SO_KEEPALIVE
 
 
@@ -158,7 +157,7 @@ class TcpWay(SimSocket):
         wants that (tcp(7), SO_KEEPALIVE)."""
         if self._watch is None and self.state == OPEN and self.options.get(_KEEPALIVE):
             self._probes = 0
-            idle = self._option(_TCP, socket.TCP_KEEPIDLE)
+            idle = self._option(*KEEPIDLE)
             when = max(self._heard_at + idle, self.network.now)
             self._watch = self.network.at(when, self._probe)
 
@@ -173,11 +172,11 @@ class TcpWay(SimSocket):
         if link.up and far.link.up and not self.severed:
             if far.state == CLOSED:
                 self._lose(errno.ECONNRESET)  # its system knows nothing of the connection
-        elif self._probes == self._option(_TCP, socket.TCP_KEEPCNT):
+        elif self._probes == self._option(*KEEPCNT):
             self.time_out()
         else:
             self._probes += 1
-            self._watch = self.network.after(self._option(_TCP, socket.TCP_KEEPINTVL), self._probe)
+            self._watch = self.network.after(self._option(*KEEPINTVL), self._probe)
 
     # -- the end ---------------------------------------------------------------------------------
 
