@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 NOT_SIMULATED = {
-    "its clients are on threads of their own": (
-        "test_contexts.py::test_connections_see_nothing_of_each_other",
-        "test_contexts.py::test_the_arithmetic_of_one_connection_is_not_anothers",
-        "test_contexts.py::test_a_filter_of_the_log_finds_the_connection_whose_line_it_is",
-    ),
     "it is about threads": (
         "test_connect_options.py::test_so_is_a_resolver_that_is_slow",
         "test_library.py::test_a_thread_that_is_given_up_disturbs_nobody",

@@ -6,39 +6,45 @@ from __future__ import annotations
 import contextvars
 import decimal
 import logging
-import socket
 import threading
 
 import anysock
 from anysock import Server
-from tests.harness import CONCURRENT_ENGINES, PATIENCE
+from anysock.engines import engine_entry
+from tests.harness import PATIENCE, SIMULATED
 
 _var: contextvars.ContextVar[str] = contextvars.ContextVar("test_contexts", default="nothing")
 
 
-def talk(address: tuple[str, int], *lines: bytes) -> list[bytes]:
+async def say(connection: anysock.Connection, line: bytes) -> bytes:
+    """What a line is answered with."""
+    await connection.send_all(line + b"\n")
+    return (await connection.recv_line()).rstrip(b"\n")
+
+
+async def talk(address: str, *lines: bytes) -> list[bytes]:
     """Send each of `lines`, and return what each was answered with."""
-    with socket.create_connection(address, PATIENCE) as client, client.makefile("rb") as answers:
-        answered = []
-        for line in lines:
-            client.sendall(line + b"\n")
-            answered.append(answers.readline().rstrip(b"\n"))
-        return answered
+    async with await anysock.connect(address) as connection:
+        return [await say(connection, line) for line in lines]
 
 
 def serve(engine, handler, clients):
-    """Run `clients(address)` on a thread beside a server of `handler`."""
+    """Run `clients(address)` beside a server of `handler`: under the same engine where that is a
+    simulation; else on a thread, since `blocking` does one thing at a time."""
     problems: list[BaseException] = []
 
     async def main():
         server = Server(handler, bind="127.0.0.1:0", access_log=False)
+        if engine in SIMULATED:
+            async with server:
+                await clients(server.addresses[0])
+            return
         await server.start()
-        host, port = server.addresses[0].removeprefix("tcp://").split(":")
         running = anysock.engines.current.current_engine()
 
         def on_a_thread():
             try:
-                clients((host, int(port)))
+                anysock.run(clients, server.addresses[0])
             except BaseException as problem:  # noqa: BLE001
                 problems.append(problem)
             finally:
@@ -65,16 +71,14 @@ def test_connections_see_nothing_of_each_other(engine):
             _var.set(line.strip().decode())
             await connection.send_all(seen.encode() + b"\n")
 
-    def clients(address):
-        assert talk(address, b"first", b"again") == [b"nothing", b"first"]
-        assert talk(address, b"second") == [b"nothing"]
-        if engine in CONCURRENT_ENGINES:
-            with socket.create_connection(address, PATIENCE) as other:
-                other.sendall(b"third\n")
-                assert other.recv(100) == b"nothing\n"
-                assert talk(address, b"fourth") == [b"nothing"]
-                other.sendall(b"fifth\n")
-                assert other.recv(100) == b"third\n"
+    async def clients(address):
+        assert await talk(address, b"first", b"again") == [b"nothing", b"first"]
+        assert await talk(address, b"second") == [b"nothing"]
+        if engine_entry(engine).concurrent:
+            async with await anysock.connect(address) as other:
+                assert await say(other, b"third") == b"nothing"
+                assert await talk(address, b"fourth") == [b"nothing"]
+                assert await say(other, b"fifth") == b"third"
 
     serve(engine, handler, clients)
 
@@ -92,17 +96,15 @@ def test_the_arithmetic_of_one_connection_is_not_anothers(engine):
             await thirds(connection, b"fine again\n")
         await thirds(connection, None)
 
-    def clients(address):
+    async def clients(address):
         fine = str(decimal.Context(prec=28).divide(1, 3)).encode()
         lines = (b"fine", b"coarse", b"fine again", b"more")
-        assert talk(address, *lines) == [fine, b"0.333", b"0.333", fine]
-        if engine in CONCURRENT_ENGINES:
-            with socket.create_connection(address, PATIENCE) as other:
-                other.sendall(b"fine\n")
-                assert other.makefile("rb").readline() == fine + b"\n"
-                other.sendall(b"coarse\n")
-                assert other.makefile("rb").readline() == b"0.333\n"
-                assert talk(address, b"anything") == [fine]
+        assert await talk(address, *lines) == [fine, b"0.333", b"0.333", fine]
+        if engine_entry(engine).concurrent:
+            async with await anysock.connect(address) as other:
+                assert await say(other, b"fine") == fine
+                assert await say(other, b"coarse") == b"0.333"
+                assert await talk(address, b"anything") == [fine]
 
     serve(engine, handler, clients)
 
@@ -125,9 +127,9 @@ def test_a_filter_of_the_log_finds_the_connection_whose_line_it_is(engine, caplo
             log.warning("a line of %s", line.strip().decode())
             await connection.send_all(b"said\n")
 
-    def clients(address):
+    async def clients(address):
         for name in (b"one", b"two", b"three"):
-            assert talk(address, name) == [b"said"]
+            assert await talk(address, name) == [b"said"]
 
     try:
         serve(engine, handler, clients)
