@@ -16,9 +16,11 @@ import pytest
 import anysock
 from anysock.engines.sim import tls_chance
 from anysock.engines.sim.engine import SimEngine
+from anysock.engines.sim.faults import parse
 from anysock.engines.sim.tls_chance import seeded
 from anysock.machine.chance import drawn_from, fresh_seed
 from anysock.net.certificates import server_context
+from anysock.sim.explore import Asked, Explorer
 from tests.sim import handshake
 
 
@@ -156,6 +158,11 @@ def test_where_openssl_cannot_be_seeded_it_says_so(monkeypatch):
         with seeded(dice(1)) as exact:
             assert not exact
             assert drawn() != random.Random(1).randbytes(16)
+        traces = []
+        for _ in range(2):
+            explorer = Explorer(Asked(clients=2, faults=parse("rough").kinds, tls=True))
+            traces.append(explorer.run(explorer.asked.plan(3)).network.trace)
+        assert traces[0] == traces[1], "it tells of lengths, and they are the same"
     finally:
         tls_chance.generator.cache_clear()
 

@@ -26,8 +26,8 @@ MAX_SEED = 2**53
 
 # What a history is made of: with a file that holds all of it, it can't be said again.
 _IN_THE_FILE = (
-    "clients", "messages", "size", "faults", "options", "check", "swarm", "seed", "histories",
-    "seconds", "jobs", "keep_going", "require_faults", "check_determinism",
+    "clients", "messages", "size", "faults", "options", "check", "swarm", "tls", "seed",
+    "histories", "seconds", "jobs", "keep_going", "require_faults", "check_determinism",
 )  # fmt: skip
 
 
@@ -127,6 +127,7 @@ def _known_checks() -> Choices:
     help="Whether each history has faults, options and clients of its own choice; without, each "
     "has all faults, no options, and clients that all do the same.",
 )
+@click.option("--tls", is_flag=True, help="Let server and clients speak TLS.")
 @click.option(
     "-j",
     "--jobs",

@@ -65,6 +65,7 @@ def explore(handler: str, given: dict[str, Any]) -> int:
         faults=faults,
         options=_options(given["options"]),
         swarm=given["swarm"],
+        tls=given["tls"],
         seed=given["seed"],
         histories=histories,
         keep_going=given["keep_going"],

@@ -27,6 +27,7 @@ from anysock.sim.oracles.witness import Witness
 from anysock.sim.plan import Client, Plan
 from anysock.sim.replay import Replay
 from anysock.sim.talks import play
+from anysock.sim.tls import CERTIFICATE, client_context
 from anysock.tasks.groups import task_group
 from anysock.tasks.runtime import move_on_after, run
 
@@ -147,9 +148,11 @@ class _RealHistory:
         counterparts: dict[str, Any] = {}
         for name in plan.faults:
             counterparts |= _COUNTERPARTS.get(name, {})
-        options = options_of(
-            None, {"seed": plan.seed, **counterparts, **plan.options, "bind": "127.0.0.1:0"}
-        )
+        asked: dict[str, Any] = {"seed": plan.seed, **counterparts, **plan.options}
+        if plan.tls:
+            asked["tls_cert"] = CERTIFICATE
+        asked["bind"] = "tls://127.0.0.1:0" if plan.tls else "127.0.0.1:0"
+        options = options_of(None, asked)
         ledger = _RealLedger(
             "server",
             options,
@@ -202,7 +205,8 @@ class _RealHistory:
                 await conversation(connection, chance)
 
         try:
-            await play(client, witness, address, self._case.form, own)
+            tls = client_context() if self._plan.tls else None
+            await play(client, witness, address, self._case.form, own, tls=tls)
         except Exception as error:  # noqa: BLE001
             self._raised("task", error)
 

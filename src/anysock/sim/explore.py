@@ -30,6 +30,7 @@ class Asked:
     faults: Mapping[str, Parameters] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     swarm: bool = True
+    tls: bool = False
     #: The first seed, and how many there are.
     seed: int = 0
     histories: int = 1000
@@ -47,6 +48,7 @@ class Asked:
             faults=self.faults,
             options=self.options,
             swarm=self.swarm,
+            tls=self.tls,
         )
 
     def check_all(self) -> Self:

@@ -79,6 +79,8 @@ class Plan:
     only: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _NOTHING)
     #: When the server is drained, even if clients are still busy; None: when all have ended.
     drain_at: float | None = None
+    #: Whether server and clients speak TLS.
+    tls: bool = False
 
     def changed(self, **fields: Any) -> Plan:
         """The same plan but for `fields`."""
@@ -91,6 +93,8 @@ class Plan:
         data: dict[str, Any] = {"format": FORMAT, "seed": self.seed}
         if self.drain_at is not None:
             data["drain_at"] = self.drain_at
+        if self.tls:
+            data["tls"] = True
         if self.options:
             data["options"] = dict(self.options)
         if self.faults:
@@ -126,6 +130,7 @@ class Plan:
             faults=reading.named(found.get("faults", {}), f"{where}.faults", _parameters),
             only=reading.named(found.get("only", {}), f"{where}.only", _places),
             drain_at=None if drain_at is None else reading.number(drain_at, f"{where}.drain_at"),
+            tls=reading.switch(found.get("tls", False), f"{where}.tls"),
         )
         numbers = [client.number for client in plan.clients]
         if len(set(numbers)) < len(numbers):
@@ -145,6 +150,7 @@ class Plan:
         faults: Mapping[str, Parameters] = _NOTHING,
         options: Mapping[str, Any] = _NOTHING,
         swarm: bool = True,
+        tls: bool = False,
     ) -> Self:
         """The plan of `seed`, with `clients` clients, each with at most `messages` messages of at
         most `size` bytes.
@@ -157,7 +163,7 @@ class Plan:
         if not swarm:
             plain = tuple(Message(size) for _ in range(messages))
             several = tuple(Client(number, plain, host=number) for number in range(clients))
-            return cls(seed, several, options, faults)
+            return cls(seed, several, options, faults, tls=tls)
         on = {kind: each for kind, each in faults.items() if hash_of("swarm", seed, kind) % 2}
         chance = Dice(hash_of("plan", seed))
         changes = int(12 * chance.random()) - 5
@@ -175,6 +181,7 @@ class Plan:
             knobs.together(drawn, options),
             on,
             drain_at=round(3 * chance.random(), 4) if chance.random() < 0.5 else None,
+            tls=tls,
         )
 
 

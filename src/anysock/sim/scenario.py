@@ -21,6 +21,7 @@ from anysock.sim.oracles.records import HostAtEnd
 from anysock.sim.oracles.witness import Witness
 from anysock.sim.plan import Client, Plan
 from anysock.sim.talks import Conversation, play
+from anysock.sim.tls import CERTIFICATE, client_context
 from anysock.sim.tracing import hash_of_trace
 from anysock.sim.world import World
 
@@ -89,8 +90,14 @@ class _Scene:
         network = world.network
         plan = world.plan
         form = case.form if case.form.known else None
-        self._address = f"{world.host('server').host.addresses[0]}:{PORT}"
-        self._options = options_of(None, {"bind": f"tcp://{self._address}", **plan.options})
+        server = world.host("server")
+        where, options = f"{server.host.addresses[0]}:{PORT}", plan.options
+        if plan.tls:
+            options = {**options, "tls_cert": CERTIFICATE}
+        scheme = "tls" if plan.tls else "tcp"
+        self._options = options_of(None, {"bind": f"{scheme}://{where}", **options})
+        # By its name, which a certificate is for.
+        self._address = f"tls://{server.name}:{PORT}" if plan.tls else where
         self.ledger = Ledger(
             "server",
             self._options,
@@ -140,7 +147,8 @@ class _Scene:
         if self._case.own is not None:
             chance = world.chance.stream(f"client/{client.number}")
             own = functools.partial(_with_chance, self._case.own, chance)
-        talk = play(client, witness, address, self._case.form, own)
+        tls = client_context() if world.plan.tls else None
+        talk = play(client, witness, address, self._case.form, own, tls=tls)
         return host.spawn(talk, f"client {client.number}")
 
     def wrong(self) -> Any:

@@ -114,6 +114,8 @@ _COUNTS = ("max_connections", "per_source", "backlog")
 
 
 def _plainer(plan: Plan, _finding: Finding) -> Iterator[Plan]:
+    if plan.tls:
+        yield plan.changed(tls=False)
     if plan.drain_at is not None:
         yield plan.changed(drain_at=None)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from anysock.errors import EndOfStream, StreamClosed
 from anysock.sim.oracles.witness import Witness
@@ -13,6 +13,9 @@ from anysock.sim.plan import Client
 from anysock.streams.connection import Connection
 from anysock.tasks.groups import task_group
 from anysock.tasks.runtime import sleep
+
+if TYPE_CHECKING:
+    import ssl
 
 #: Seconds for which a client stays that does not read, if the server does not end it before.
 STAY = 8.0
@@ -106,8 +109,11 @@ async def play(
     address: str,
     form: Form,
     own: Callable[[Connection], Awaitable[object]] | None = None,
+    *,
+    tls: ssl.SSLContext | None = None,
 ) -> None:
-    """Do what the script of `client` says; or, with `own`, what that does with its connection."""
+    """Do what the script of `client` says; or, with `own`, what that does with its connection.
+    `tls` is for an address that begins with tls."""
     record = witness.record
     record.awaits = own is None and client.reading == "at once"
     record.keeps_reading = record.awaits and not (
@@ -115,7 +121,7 @@ async def play(
     )
     if client.starts:
         await sleep(client.starts)
-    if not await witness.connect(address):
+    if not await witness.connect(address, tls):
         return
     try:
         if own is not None:

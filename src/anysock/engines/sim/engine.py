@@ -67,14 +67,14 @@ class SimEngine(Base):
             with (
                 engine_is(self),
                 drawn_from(lambda: chance.stream("seeds")),
-                seeded(lambda: chance.stream("openssl")) as exact,
+                seeded(lambda: chance.stream("openssl")) as self.network.exact,
             ):
                 self.host.enter()
                 try:
                     result: T = self._kernel.run(main)
                     return result
                 finally:
-                    if exact:
+                    if self.network.exact:
                         self.network.note("network", "carried", f"{self.network.carried:08x}")
         finally:
             here.current = before

@@ -75,6 +75,8 @@ class Network:
         self.turns = 0
         #: A checksum of all that was sent: the trace tells how many bytes, and with this, which.
         self.carried = 0
+        #: Whether those bytes are the same each time: see `tls_chance`.
+        self.exact = True
         #: What has happened: when, on which host, what, and details.
         self.trace: list[tuple[Any, ...]] = []
         #: Called after each turn of a host, and each instant at which something has happened.

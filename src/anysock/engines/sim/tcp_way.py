@@ -79,7 +79,8 @@ class TcpWay(SimSocket):
         assert link is not None
         assert far is not None
         if data:
-            network.carried = carried = crc32(data, network.carried)
+            carried = crc32(data, network.carried) if network.exact else 0
+            network.carried = carried
             network.note(self.host.name, what, link.to, len(data), carried)
         else:
             network.note(self.host.name, what, link.to, 0)

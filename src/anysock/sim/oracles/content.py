@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from anysock.errors import TlsTruncated
 from anysock.sim.oracles.records import ClientRecord, History, Served
 from anysock.telemetry.events import CloseReason
 
@@ -70,6 +71,8 @@ def nothing_answered_is_lost(history: History) -> Iterator[str]:
             slow = history.held_up(server, client, since=late, until=client.ended)
             if slow or lost > _ON_ITS_WAY or 4 * history.latency > _LINGER:
                 continue
+            if server.tls:
+                continue  # if a part of a record is lost, all of it is
         yield (
             f"{client} has lost {lost} of the {served.sent} bytes that were sent to it: the server "
             f"says {_reason(served)}, it met {_end(client)}"
@@ -138,6 +141,10 @@ def resets_are_explained(history: History) -> Iterator[str]:
             continue
         if len(client.sent) > served.received:
             continue  # what comes after a close is answered by a reset
+        if served.in_handshake and isinstance(client.end, TlsTruncated):
+            continue  # the client has done its part of it: for the server, TLS has not begun
+        if server.tls and client.half_closed is not None:
+            continue  # its close_notify may have come after the close
         yield (
             f"{client} met {_end(client)}, though it had sent nothing that the server did not "
             f"receive, and the server says {_reason(served)}"

@@ -76,6 +76,8 @@ class Ledger(Events):
         served.reason, served.error = reason, error
         served.received, served.sent = connection.bytes_received, connection.bytes_sent
         served.aborted = connection.aborted
+        tls = connection.tls
+        served.in_handshake = self.record.tls and not (tls is not None and tls.established)
         if (sock := _socket_of(connection.stream)) is not None:
             served.taken_at, served.acknowledged_at = sock.taken_at, sock.acknowledged_at
 

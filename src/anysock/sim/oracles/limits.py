@@ -162,9 +162,14 @@ def _clocks(
     lasted = math.inf if served.closed is None else served.closed - served.accepted
     slow = limits.window if limits.min_rate else math.inf
     grace = limits.grace if lasted >= min(limits.lifetime or math.inf, slow) else 0.0
+    if served.in_handshake:
+        yield "handshake_timeout", served.accepted, server.options.handshake_timeout or math.inf
+        return
     if limits.idle is not None:
         yield "idle_timeout", moved, limits.idle + grace
-    if limits.write is not None and is_sending(server, served, client):
+    # What a rate limit sends bit by bit may all fit into the buffer of the socket.
+    slowly = server.options.rate_limit is not None
+    if limits.write is not None and not slowly and is_sending(server, served, client):
         yield "write_timeout", moved, limits.write + grace
 
 

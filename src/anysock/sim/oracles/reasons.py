@@ -111,6 +111,8 @@ def _drained(case: Case) -> str | None:
     if served.acknowledged_at is not None and case.closed - served.acknowledged_at < case.soon:
         # Something came after the decision, and its answer has waited for the client to take it.
         return None
+    if server.tls:
+        return None  # what is no whole record with data of the client counts as silence
     quiet = case.closed - served.taken_at
     if case.soon < quiet < QUIET_SECONDS - EXACT:
         return f"it had been quiet for {quiet:.3f} s only"
@@ -125,7 +127,8 @@ def _idle(case: Case) -> str | None:
     if case.closed - served.accepted < limit - EXACT:
         return f"it was open for {case.closed - served.accepted:.3f} s only"
     # What arrives between the decision and the close is taken by the close.
-    if served.taken_at is not None and server.answers is not None:
+    # By TLS, what is no whole record with data of the client counts as silence.
+    if served.taken_at is not None and server.answers is not None and not server.tls:
         silent = case.closed - served.taken_at
         if case.soon < silent < limit - EXACT:
             return f"it had been silent for {silent:.3f} s, and not {limit:g}"
@@ -237,8 +240,8 @@ def _denied(case: Case) -> str | None:
 
 
 def _handshake(case: Case) -> str | None:
-    tls = any(getattr(each, "tls", False) for each in case.server.options.addresses)
-    return None if tls or case.server.options.tls_cert else "there is no handshake"
+    tls = case.server.tls or case.server.options.tls_cert
+    return None if tls else "there is no handshake"
 
 
 def _proxy_header(case: Case) -> str | None:

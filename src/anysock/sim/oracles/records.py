@@ -50,6 +50,8 @@ class Served:
     sent: int = 0
     #: Whether it was aborted, by the server or by its handler.
     aborted: bool = False
+    #: Whether TLS was to be spoken, and the handshake was not done.
+    in_handshake: bool = False
     #: When the server last took bytes out of its socket, and when the peer's system last took some,
     #: if it has.
     taken_at: float | None = None
@@ -88,6 +90,11 @@ class ServerRecord:
     aborted: int = 0
     #: What it has ended with, if that was an error.
     failed: BaseException | None = None
+
+    @property
+    def tls(self) -> bool:
+        """Whether clients speak TLS from the beginning."""
+        return any(each.tls for each in self.options.addresses)
 
 
 @dataclass

@@ -80,12 +80,13 @@ def answers_come_in_time(history: History) -> Iterator[str]:
     """What is due to a client arrives, and the end of the stream after it.
 
     Judges clients that receive whenever something is due (`ClientRecord.awaits`), of servers whose
-    record has `answers_at_once`; not where a rate is limited, or somebody was held up.
+    record has `answers_at_once`; not where a rate is limited, or somebody was held up; nor by TLS,
+    where a client has nothing of a record until it has all of it.
     """
     for server, served, client in history.pairs:
         if server.answers_at_once is None or not client.awaits or served.opened is None:
             continue
-        if server.options.rate_limit is not None:
+        if server.options.rate_limit is not None or server.tls:
             continue
         patience = ANSWER_SECONDS + CROSSINGS * history.latency
         over = min(
@@ -166,6 +167,8 @@ def a_drain_ends_who_is_at_rest(history: History) -> Iterator[str]:
             continue
         if server.drain_began is None or served.closed is None or server.answers_at_once is None:
             continue
+        if server.tls and server.options.rate_limit is not None:
+            continue  # what was taken from the socket long ago still moves
         deadline = server.drain_began + server.drain_seconds
         if served.closed < deadline - DRAIN_TOLD_LATE:
             continue

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from anysock.sim.oracles.records import ClientRecord
 from anysock.streams.connection import Connection
 from anysock.tasks.connecting import connect
+
+if TYPE_CHECKING:
+    import ssl
 
 
 class Witness:
@@ -37,11 +41,11 @@ class Witness:
         assert self._connection is not None
         return self._connection
 
-    async def connect(self, address: str) -> bool:
+    async def connect(self, address: str, tls: ssl.SSLContext | None = None) -> bool:
         """Connect; false when that fails."""
         self.record.began = self._now()
         try:
-            self._connection = await connect(address, local=self._local)
+            self._connection = await connect(address, local=self._local, tls=tls)
         except OSError as error:
             self.record.refused = error.with_traceback(None)
             return False
