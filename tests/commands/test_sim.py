@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from anysock.cli import anysock
 from anysock.errors import AnysockError
+from tests.harness import PATIENCE, wait_until
 
 SIM = [sys.executable, "-m", "anysock", "sim"]
 
@@ -31,6 +33,12 @@ async def forgets(connection):
     async for line in connection.lines():
         if line.endswith(b"\\\\n"):
             await connection.send_all(line)
+
+
+async def tells(connection):
+    while await connection.recv():
+        pass
+    open("served", "a").close()
 
 
 async def raises(connection):
@@ -221,3 +229,26 @@ def test_who_touches_the_real_machine_is_told_where(folder):
     assert re.match(r"anysock: handlers\.py:\d+: time\.time\(\) is the real machine's", line)
     assert line.endswith("(or let it pass: --real-world)")
     run(folder, "handlers:looks_at_the_clock", "-n", "3", "--real-world", "clock")
+
+
+def test_a_fault_that_never_strikes_is_told(folder):
+    arguments = ("-n", "3", "-c", "2", "--faults", "loss,jitter", "--no-swarm")
+    assert "never struck: loss" in run(folder, *arguments)
+    lines = run(folder, *arguments, "--require-faults", code=1)
+    assert lines[-1] == "fails: faults were asked for, and never struck"
+
+
+@pytest.mark.parametrize("more", [[], ["-j", "2"]])
+def test_ctrl_c_keeps_what_was_found(folder, more):
+    with subprocess.Popen(
+        [*SIM, "handlers:tells", "--check", "none", "-c", "2", "-n", "10000000",
+         "--real-world", "files", *more],
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        wait_until((folder / "served").exists, "it explores")
+        process.send_signal(signal.SIGINT)
+        out, error = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert re.match(r"[\d,]+ histor(y|ies) of handlers:tells, seeds? ", out)
+    assert not error

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from anysock.engines.sim.faults import FaultPlan
 from anysock.options.serve import ServeOptions
+from anysock.sim import interrupts
 from anysock.sim.cases import Case, case_of
 from anysock.sim.finding import Finding
 from anysock.sim.many import many
@@ -136,7 +137,9 @@ class Explorer:
         self._case = asked.case()
 
     def run(self, plan: Plan) -> Outcome:
-        return run_history(self._case, plan, real_world=_one(self.asked.real_world))
+        """The history of `plan`. A Ctrl-C comes after it."""
+        with interrupts.held_back():
+            return run_history(self._case, plan, real_world=_one(self.asked.real_world))
 
     def block(self, seeds: range) -> Block:
         """The histories of these seeds, up to the first that fails if it is not to go on."""
