@@ -24,6 +24,10 @@ from tests.harness import PATIENCE, free_port, wait_until
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
+# To build the site takes half a minute of computing, and whichever test is the first to need it waits
+# for that, beside all others.
+pytestmark = pytest.mark.timeout(300)
+
 RUNGS = [DOCS / "tutorial" / f"s{number:02d}.md" for number in range(1, 14)]
 
 
@@ -174,7 +178,7 @@ def site(tmp_path_factory):
     done = subprocess.run(
         [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-E", "-b", "html",
          "-d", str(target / "doctrees"), str(DOCS), str(target / "html")],
-        capture_output=True, text=True, timeout=90, check=False,
+        capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return target / "html"
