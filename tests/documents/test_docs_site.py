@@ -24,7 +24,7 @@ from tests.harness import PATIENCE, free_port, wait_until
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
-# To build the site takes half a minute of computing, and whichever test is the first to need it waits
+# To build the site takes half a minute of computing, and the first test that needs it waits
 # for that, beside all others.
 pytestmark = pytest.mark.timeout(300)
 
