@@ -252,6 +252,48 @@ def test_a_window_that_opens_during_a_partition_is_told_after_it():
     wire.until(client, OUT, 10.0)
 
 
+def test_what_is_written_as_room_comes_goes_behind_what_waited_for_it():
+    wire = Wire()
+    client, server = wire.pair()
+    client.send(bytes(BUFFER))
+    wire.run(1.0)
+    client.send(b"first")
+    everything(server)
+    # The news of the room is there, and nobody has looked yet.
+    wire.network.now += 2 * LATENCY
+    client.send(b"second")
+    wire.run(1.0)
+    assert everything(server) == (b"firstsecond", "EAGAIN")
+
+
+class Looks:
+    """A poller that counts how often it is told to look."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def look(self, fd: int) -> None:
+        self.count += 1
+
+
+def test_a_poller_is_told_of_room_and_of_data_and_of_the_end():
+    wire = Wire()
+    client, server = wire.pair()
+    fill(client)
+    wire.run(1.0)
+    fill(client)
+    client.poller = looks = Looks()
+    everything(server)
+    wire.run(1.0)
+    assert looks.count == 1
+    server.send(b"data")
+    wire.run(1.0)
+    assert looks.count == 2
+    server.close()
+    wire.run(1.0)
+    assert looks.count == 3
+
+
 # -- the handshake ---------------------------------------------------------------------------------
 
 
@@ -444,6 +486,19 @@ def test_both_may_end_at_once():
     for sock in (client, server):
         assert everything(sock) == (b"", "end")
         assert code_of(sock.getpeername) == "ENOTCONN"
+
+
+def test_linger_of_none_resets_nobody_who_has_heard_all():
+    wire = Wire()
+    client, server = wire.pair()
+    server.shutdown(socket.SHUT_WR)
+    wire.run(1.0)
+    client.shutdown(socket.SHUT_WR)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
+    client.close()  # before its end is acknowledged
+    wire.run(1.0)
+    assert everything(server) == (b"", "end")
+    assert server.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
 
 
 def test_a_machine_without_power_knows_nothing_of_its_connections_later():

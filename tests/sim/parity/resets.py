@@ -164,3 +164,31 @@ def both_full_then_one_closes(net: Net) -> None:
     server.close()
     client.mask()
     client.drain(server)
+
+
+@script
+def reset_after_both_ends_with_data_on_its_way(net: Net) -> None:
+    client, server = net.pair(buffer=8192)
+    client.fill()
+    server.shutdown()
+    client.shutdown()
+    client.mask()
+    client.getpeername()
+    server.reset()
+    client.mask()
+    client.error()
+    client.read()
+
+
+@script
+def reset_by_unread_data_after_both_ends(net: Net) -> None:
+    client, server = net.pair(buffer=8192)
+    client.fill()
+    client.shutdown()
+    server.write(b"answer")
+    server.shutdown()
+    server.close()
+    client.mask()
+    client.read()
+    client.error()
+    client.read()
