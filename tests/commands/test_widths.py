@@ -26,10 +26,12 @@ from anysock.bench.reports import text as bench_text
 from anysock.bench.reports.sheets import Sheet
 from anysock.bench.search import Bound, Search, Step
 from anysock.cli.progress import LoadProgress
+from anysock.cli.sim_progress import progress
 from anysock.lab import text as lab_text
 from anysock.lab.catalogue import chosen
 from anysock.lab.claims import Finding, Result, Verdict
 from anysock.net.addresses import Address
+from anysock.sim.explore import Asked, Tally
 from tests.commands.test_bench import results, sweep
 from tests.harness import PATIENCE
 
@@ -145,6 +147,16 @@ def test_the_live_line_cuts_no_figure(width):
         progress.tick(308_641, latencies())
     assert isinstance(console.file, io.StringIO)
     assert "1,234,564/s  p99 122 ms" in console.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [45, *WIDTHS])
+def test_the_live_line_of_histories_cuts_no_figure(width):
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, no_color=True)
+    given = {"seconds": None, "quiet": False}
+    with progress(console, Asked(histories=1_000_000), given, "exploring") as tell:
+        tell(Tally(histories=308_641, seconds=1_234_567.0), 250.0)
+    assert isinstance(console.file, io.StringIO)
+    assert "1,235/s, 1,234,567 s of virtual time" in console.file.getvalue()
 
 
 def at_a_terminal(*arguments, width, **environment):

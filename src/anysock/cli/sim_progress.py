@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -19,11 +19,10 @@ _SHORTEST_BAR = 8
 
 @contextlib.contextmanager
 def progress(
-    asked: Asked, given: dict[str, Any], doing: str
+    console: Console, asked: Asked, given: Mapping[str, Any], doing: str
 ) -> Iterator[Callable[[Tally, float], None]]:
     """A block that is given a function to tell what was counted, and in how many seconds. Shows
-    nothing where there is no terminal, or with ``--quiet``."""
-    console = Console(stderr=True)
+    nothing when `console` is no terminal, or with ``--quiet``."""
     told = TextColumn("{task.fields[told]}")
     columns: list[ProgressColumn] = [
         TextColumn("{task.description}"),

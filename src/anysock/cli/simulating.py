@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
 
 from anysock.cli.sim_progress import progress
 from anysock.cli.values import write_file
@@ -118,7 +119,7 @@ class _Run:
     def explore(self) -> None:
         began = wall.seconds()
         limit = self._given["seconds"]
-        with progress(self.asked, self._given, "exploring") as tell:
+        with progress(Console(stderr=True), self.asked, self._given, "exploring") as tell:
             try:
                 with contextlib.closing(explored(self.asked, self._given["jobs"])) as blocks:
                     for block in blocks:
@@ -139,7 +140,7 @@ def _check_determinism(asked: Asked, given: dict[str, Any]) -> int:
     found = 0
     began = wall.seconds()
     interrupted = False
-    with progress(asked, given, "comparing") as tell:
+    with progress(Console(stderr=True), asked, given, "comparing") as tell:
         try:
             with contextlib.closing(differences(asked, tally)) as several:
                 for difference in several:
