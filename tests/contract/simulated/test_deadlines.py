@@ -7,6 +7,7 @@ Under each engine, by a real clock: `test_connect_options.py`, `test_lifespan.py
 from __future__ import annotations
 
 import contextlib
+import copy
 
 import pytest
 
@@ -101,10 +102,9 @@ def test_a_dead_address_costs_a_quarter_of_a_second():
         world.partition("scenario", "dead")
         async with serving(world) as running:
             dead, alive = (world.host(each).host.addresses[0] for each in ("dead", "server"))
-            world.host("scenario").engine.machine.resolve = lambda *_, **__: [
-                (2, (dead, 7)),
-                (2, (alive, 7)),
-            ]
+            mine = world.host("scenario").engine
+            mine.machine = copy.copy(mine.machine)  # all hosts share one
+            mine.machine.resolve = lambda *_, **__: [(2, (dead, 7)), (2, (alive, 7))]
             began = world.now
             async with await anysock.connect("both:7") as client:
                 took = world.now - began
