@@ -199,6 +199,19 @@ def test_bytes_arrive_equal_and_in_order(actions, faults, seed):
     assert [sock.unacknowledged() for sock in (one, two)] == [0, 0]
 
 
+def test_what_is_sent_later_does_not_arrive_sooner():
+    wire = Wire()
+    client, server = wire.pair()
+    wire.there.latency = 0.5
+    client.send(b"slow")
+    wire.there.latency = 0.01
+    client.send(b"fast")
+    wire.run(0.4)
+    assert everything(server) == (b"", "EAGAIN")
+    wire.run(0.2)
+    assert everything(server) == (b"slowfast", "EAGAIN")
+
+
 # -- buffers and the window ------------------------------------------------------------------------
 
 
@@ -264,6 +277,17 @@ def test_what_is_written_as_room_comes_goes_behind_what_waited_for_it():
     client.send(b"second")
     wire.run(1.0)
     assert everything(server) == (b"firstsecond", "EAGAIN")
+
+
+def test_a_socket_is_writable_while_a_third_of_its_buffer_is_free():
+    wire = Wire()
+    client, _ = wire.pair()
+    wire.partition()
+    client.send(bytes(2 * BUFFER // 3 - 1))
+    assert client.mask() == OUT
+    client.send(b"xxx")
+    assert client.mask() == 0
+    assert client.send(bytes(BUFFER)) == BUFFER - 2 * BUFFER // 3 - 2
 
 
 class Looks:
