@@ -351,6 +351,17 @@ def test_an_answer_to_a_syn_that_is_lost_makes_no_second_connection():
     wire.run(1.0)
     wire.listener.accept()
     assert code_of(wire.listener.accept) == "EAGAIN"
+    assert len(wire.two.ports.owners(7)) == 2, "who listens, and who was accepted"
+
+
+def test_a_listener_that_closes_in_the_middle_of_a_handshake_resets_the_client():
+    wire = Wire()
+    client = wire.client()
+    wire.run(2.5 * LATENCY)
+    assert client.mask() == OUT
+    wire.listener.close()
+    wire.run(1.0)
+    assert everything(client) == (b"", "ECONNRESET")
 
 
 def test_who_connects_at_once_may_be_connected_before_there_is_room_for_them():
