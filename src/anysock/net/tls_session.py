@@ -90,6 +90,8 @@ class TlsSession:
         self._held = b""
         self._given = 0
         self._of_record = 0  # how many bytes are still to come of the record that was given last
+        #: How many bytes have come of a record that is not whole yet.
+        self.partial = 0
         # What looks at it before, while clients are not known to be any.
         self._watch = HelloWatch() if server_side else None
         #: How many records were opened.
@@ -176,7 +178,8 @@ class TlsSession:
     @property
     def held(self) -> int:
         """How many bytes are kept here that have come, or are to go."""
-        come = len(self._held) + self._incoming.pending + len(self._decrypted)
+        given = max(self._incoming.pending, self.partial)
+        come = len(self._held) + given + len(self._decrypted)
         return come + self._outgoing.pending
 
     # -- the side of the user --------------------------------------------------------------------
@@ -308,12 +311,13 @@ class TlsSession:
         if size > whole:
             self._incoming.write(held[start : start + whole])
             self._given = start + whole
-            self._of_record = 0
+            self._of_record = self.partial = 0
         else:
             self._incoming.write(held[start:] if start else held)
             self._held = b""
             self._given = 0
             self._of_record = whole - size
+            self.partial = self.partial + size if self._of_record else 0
         return True
 
     def _look_first(self, data: bytes) -> None:

@@ -171,4 +171,6 @@ class Activity:
 
 
 def _moved(stream: Stream) -> int:
-    return stream.bytes_received + stream.bytes_sent
+    moved = stream.bytes_received + stream.bytes_sent
+    # Of a record of TLS that is not whole yet, nothing else is seen, however long it takes.
+    return moved if stream.tls is None else moved + stream.tls.partial
