@@ -370,10 +370,12 @@ def test_who_connects_at_once_may_be_connected_before_there_is_room_for_them():
     wire.run(0.5)
     # All of them were answered before the first was in the backlog.
     assert [client.mask() for client in clients] == [OUT] * 3
-    clients[1].send(b"hello")
+    for piece in (b"he", b"ll", b"o"):
+        clients[1].send(piece)
+        wire.run(0.2)
     served = []
     for _ in range(3):
-        wire.run(2.5)
+        wire.until(wire.listener, IN, 20.0)
         served.append(wire.listener.accept()[0])
     assert {sock.peer for sock in served} == {client.local for client in clients}
     assert [everything(sock)[0] for sock in served].count(b"hello") == 1
@@ -498,6 +500,19 @@ def test_a_reset_that_is_held_comes_later():
     wire.back.release()
     wire.run(1.0)
     assert everything(client) == (b"last words", "ECONNRESET")
+
+
+def test_what_is_lost_before_a_reset_is_not_sent_again():
+    wire = Wire()
+    client, server = wire.pair()
+    wire.back.stop("partition")
+    server.send(b"lost")
+    wire.run(1.0)
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
+    server.close()
+    wire.back.go_on("partition")
+    wire.run(1.0)
+    assert everything(client) == (b"", "ECONNRESET")
 
 
 def test_an_end_that_is_lost_is_sent_again():
