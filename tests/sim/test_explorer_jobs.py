@@ -10,6 +10,7 @@ import pytest
 
 from anysock.engines.sim.faults import parse
 from anysock.errors import StartError, UsageError
+from anysock.handlers import HANDLERS
 from anysock.sim.determinism import compared, differences
 from anysock.sim.diagnosis import diagnose, in_words
 from anysock.sim.explore import Asked, Explorer, Tally
@@ -22,7 +23,7 @@ HERE = "tests.sim.explored"
 
 
 def asked(handler="echo", **more: Any):
-    name = handler if handler == "echo" else f"{HERE}:{handler}"
+    name = handler if handler in HANDLERS else f"{HERE}:{handler}"
     check = "echo" if handler == "echo" else "none"
     usual = Asked(handler=name, clients=4, histories=30, faults=FAULTS, check=check)
     return dataclasses.replace(usual, **more)
@@ -116,3 +117,11 @@ def test_a_failure_is_shrunk_and_told():
     assert "20 clients -> 1; no faults; no options" in in_words(found.drawn, found.plan)
     assert len(found.story) <= 20
     assert found.outcome.finding.text[:60] in found.story[-1]
+
+
+def test_lines_behind_a_prefix():
+    block = Explorer(asked("lines", check="lines", options={"prefix": "> "}, histories=20)).block(
+        range(20)
+    )
+    assert block.failures == []
+    assert block.tally.reasons["too many bytes"] > 0

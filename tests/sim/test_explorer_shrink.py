@@ -79,6 +79,12 @@ def test_what_fails_in_another_way_is_not_taken():
     assert len(shrink(PLANS[0], WRONG, fails).plan.clients) == 20
 
 
+def test_options_that_were_asked_for_stay():
+    drawn = PLANS[0].changed(options={"backlog": 3, "prefix": "x", "max_bytes": 500})
+    shrunk = shrink(drawn, WRONG, fails_if(lambda plan: True), kept=("prefix",))
+    assert shrunk.plan == Plan(drawn.seed, options={"prefix": "x"})
+
+
 def test_so_many_tries_and_no_more():
     tried: list[Plan] = []
     shrunk = shrink(PLANS[0], WRONG, fails_if(lambda plan: len(plan.clients) > 19, tried), tries=7)

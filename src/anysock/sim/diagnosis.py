@@ -69,7 +69,12 @@ def diagnose(explorer: Explorer, seed: int, finding: Finding, *, shrinks: bool =
     best = Shrunk(drawn, again.finding)
     if shrinks:
         with many():
-            best = shrink(drawn, again.finding, lambda plan: explorer.run(plan).finding)
+            best = shrink(
+                drawn,
+                again.finding,
+                lambda plan: explorer.run(plan).finding,
+                kept=asked.options,
+            )
         again = explorer.run(best.plan)
     if again.finding is None:
         return Diagnosis(seed, drawn, drawn, best.tries, None, finding, asked.handler, asked.check)

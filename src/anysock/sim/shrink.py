@@ -6,7 +6,7 @@ its own, so that the rest goes on as before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
@@ -34,18 +34,28 @@ class Shrunk:
 
 
 def shrink(
-    plan: Plan, finding: Finding, fails: Fails, *, tries: int = 300, within: float = 2.0
+    plan: Plan,
+    finding: Finding,
+    fails: Fails,
+    *,
+    tries: int = 300,
+    within: float = 2.0,
+    kept: Collection[str] = (),
 ) -> Shrunk:
     """The smallest plan found within so many tries and seconds of computing that fails like
-    `finding`."""
+    `finding`. The options that are named in `kept` stay: somebody has asked for them."""
+    asked_for = {name: plan.options[name] for name in kept if name in plan.options}
     best, done, ends_at = Shrunk(plan, finding), 0, wall.computing() + within
 
     def improve(smaller: Smaller) -> bool:
         """Whether one of the plans that `smaller` offers fails, too."""
         nonlocal best, done
-        for candidate in smaller(best.plan, best.finding):
+        for offered in smaller(best.plan, best.finding):
             if done >= tries or wall.computing() >= ends_at:
                 return False
+            candidate = offered
+            if asked_for.keys() - offered.options.keys():
+                candidate = offered.changed(options={**offered.options, **asked_for})
             if candidate == best.plan:
                 continue
             done += 1
