@@ -231,11 +231,17 @@ def test_who_sent_while_the_process_was_stopped_is_not_idle():
                 for client in clients:
                     await client.send_all(b"before")
                     assert await client.recv_exactly(6) == b"before"
+                await world.sleep(0.1)  # until a look has seen that
                 running.host.stall(0.7)  # longer than the limit
-                for client in clients:
+                *quick, slow = clients
+                for client in quick:
                     await client.send_all(b"meanwhile")
-                for client in clients:
+                for client in quick:
                     assert await client.recv_exactly(9) == b"meanwhile"
+                # Nor is one who was silent meanwhile: nobody knows whether he was.
+                await world.sleep(0.2)
+                await slow.send_all(b"after")
+                assert await slow.recv_exactly(5) == b"after"
             # Who stays silent from now on has had its time all the same.
             for client in clients:
                 assert await client.recv() == b""
