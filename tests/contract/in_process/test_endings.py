@@ -11,6 +11,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -42,6 +43,43 @@ async def until(condition, what: str) -> None:
     while not condition():
         assert engine.now() < end, what
         await anysock.sleep(0.005)
+
+
+# -- the answer -----------------------------------------------------------------------------------
+
+
+def test_an_answer_reaches_a_client_that_speaks_on_when_the_server_hears_no_more(
+    concurrent_engine,
+):
+    """As when its lifetime is over: the handler gets the end of the stream, and answers."""
+    data, answered = bytes(range(250)) * 500, []
+
+    async def handler(connection):
+        await connection.recv()
+        await connection.send_all(data)
+        connection.stream.end_receiving()
+        answered.append(True)
+
+    async def main():
+        async with Server(handler, bind="127.0.0.1:0", socket_buffer=20_000) as server:
+            async with await anysock.connect(server.addresses[0]) as client:
+                # So that its system does not take all of the answer for it.
+                stream: Any = client.stream
+                stream._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8000)
+                await client.send_all(b"?")
+                received = bytearray()
+                while chunk := await client.recv(1000):
+                    received += chunk
+                    if len(answered) in (1, 2, 3):
+                        # It does not read, but speak, while much of the answer is not sent yet.
+                        answered.append(True)
+                        await anysock.sleep(0.02)
+                        with contextlib.suppress(OSError):
+                            await client.send_all(b"and")
+                assert received == data
+                assert len(answered) == 4, "it was to speak on"
+
+    anysock.run(main, engine=concurrent_engine)
 
 
 # -- the handler ----------------------------------------------------------------------------------

@@ -272,6 +272,9 @@ class SocketStream:
         has seen it, or has had its time.
         """
         self._sock.setblocking(False)
+        if self._state.receiving_ended:
+            await self._until_taken()
+            return
         try:
             if not self._sock.recv(1, socket.MSG_PEEK):
                 return
@@ -285,6 +288,26 @@ class SocketStream:
             async with self._engine.scope(LINGER_SECONDS):
                 while await self.recv(MAX_RECV_SIZE):
                     pass
+
+    async def _until_taken(self) -> None:
+        """The same where receiving was shut down: then the end of the peer's stream can't be seen,
+        and once our stream has ended too, what the peer still sends is answered by a reset (Linux).
+        That destroys what its system has not taken: so it has its time for that first."""
+        pause = 0.001
+        with contextlib.suppress(OSError, AnysockError):
+            if self._sock.family != socket.AF_UNIX and self.progress() < self.bytes_sent:
+                async with self._engine.scope(LINGER_SECONDS):
+                    while self.progress() < self.bytes_sent:
+                        self._throw_away()
+                        await self._engine.sleep(pause)
+                        pause = min(2 * pause, 0.05)
+            self._throw_away()
+
+    def _throw_away(self) -> None:
+        """Take what has come. What is unread at the close would cause a reset."""
+        with contextlib.suppress(BlockingIOError):
+            while self._sock.recv(MAX_RECV_SIZE):
+                pass
 
     async def _release(self) -> None:
         """Close the socket, and whatever the engine has tied to it."""
