@@ -126,6 +126,8 @@ def _idle(case: Case) -> str | None:
         return "there is no idle timeout"
     if case.closed - served.accepted < limit - EXACT:
         return f"it was open for {case.closed - served.accepted:.3f} s only"
+    if served.aborted:
+        return None  # what moved in the grace between the decision and the abort does not count
     # What arrives between the decision and the close is taken by the close.
     # By TLS, what is no whole record with data of the client counts as silence.
     if served.taken_at is not None and server.answers is not None and not server.tls:
