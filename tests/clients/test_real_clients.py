@@ -91,7 +91,9 @@ def test_socat_as_a_proxy_in_between(engine, start_server):
     """Half-close must come through: the client's to the server, and the server's back."""
     server = start_server("lines", engine=engine)
     listening = "TCP-LISTEN:0,bind=127.0.0.1,fork"
-    proxy = Session(need("socat"), "-t", "15", "-d", "-d", listening, f"TCP:127.0.0.1:{server.port}")
+    proxy = Session(
+        need("socat"), "-t", "15", "-d", "-d", listening, f"TCP:127.0.0.1:{server.port}"
+    )
     try:
         proxy.read_until(b"listening on")
         port = proxy.shown.split(b"127.0.0.1:")[1].split()[0].decode()

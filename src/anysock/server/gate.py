@@ -91,6 +91,11 @@ class AdmissionGate:
         self._admission.leave(peer)
 
     @property
+    def draining(self) -> bool:
+        """Whether the server drains its connections."""
+        return self._life.phase.draining
+
+    @property
     def _stopped(self) -> bool:
         return self._life.phase.stopped_listening
 

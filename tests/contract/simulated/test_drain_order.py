@@ -40,6 +40,25 @@ def test_without_descriptors_nobody_is_waited_for_who_is_not_there():
     simulate(scenario)
 
 
+def test_a_handler_that_begins_while_draining_knows_that_from_its_first_step():
+    found: list[bool] = []
+
+    async def handler(connection: Connection) -> None:
+        found.append(connection.draining)
+
+    async def scenario(world):
+        server = world.host("server").serve(handler, bind="tcp://:7")
+        await world.sleep(0.1)
+        world.host("server").call(server.pause)
+        async with await anysock.connect("server:7"):
+            await world.sleep(0.1)
+            assert found == []
+            await server.drain()
+            assert found == [True]
+
+    simulate(scenario)
+
+
 def test_who_waits_for_want_of_descriptors_is_served_while_draining():
     """What nobody can accept when the server stops listening stays in the backlog, until others
     have left."""
