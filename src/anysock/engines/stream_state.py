@@ -87,6 +87,7 @@ class StreamState:
         "end_sent",
         "lost",
         "receiving_ended",
+        "receiving_over",
     )
 
     def __init__(self) -> None:
@@ -98,6 +99,9 @@ class StreamState:
         self.end_received = False
         #: We want to hear no more: an end of the stream that comes then says nothing of the peer.
         self.receiving_ended = False
+        #: A receive has told so. On Linux, what comes after a shutdown for receiving is received
+        #: all the same; but who was told of the end has done with the stream.
+        self.receiving_over = False
         #: Why the connection is gone: the first reason, which stays.
         self.lost: OSError | None = None
 
@@ -128,6 +132,10 @@ class StreamState:
     def end_receiving(self) -> None:
         """We want to hear no more."""
         self.receiving_ended = True
+
+    def throw_away(self) -> None:
+        """What is received from now on is for nobody: it must only be out of the way of a close."""
+        self.receiving_over = False
 
     def give_up_send(self, sent: int | None) -> None:
         """A `send_all` is cancelled when `sent` bytes of its data have gone (None: perhaps some).
@@ -164,6 +172,7 @@ class StreamState:
         self.check_receive()
         if self.lost is not None and not self.end_received and self.lost.errno != errno.EPIPE:
             raise self.lost
+        self.receiving_over = self.receiving_ended
         self.end_received = not self.receiving_ended
 
     def explain(self, error: OSError) -> Exception:

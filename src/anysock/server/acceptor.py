@@ -113,8 +113,6 @@ class Acceptor:
         """Start serving a peer that was accepted. Raises whatever goes wrong; then it is closed."""
         try:
             connection = Connection(stream, self._desk.server)
-            # Of one that comes out of the backlog then, the handler may run before the drain looks.
-            connection.draining = self._desk.gate.draining
             session = Session(connection, self._desk, self._desk.engine.now())
         except BaseException:
             # Nobody else would close it.

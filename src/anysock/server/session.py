@@ -214,6 +214,8 @@ class Session:
         try:
             await self._greet(binding)
             self.activity.begin(connection.stream, desk.engine.now())
+            if desk.gate.draining:  # it came in late, and its handler is not to wait for a look
+                connection.draining = True
             await desk.handler(connection)
             reason, lost = self.reason(), connection.stream.lost
         except Refused as refused:

@@ -188,7 +188,7 @@ class MemoryStream:
         state, incoming = self._state, self._incoming
         with self._lock:
             state.check_receive()
-            if data := incoming.take(most):
+            if not state.receiving_over and (data := incoming.take(most)):
                 self.bytes_received += len(data)
                 return data
             if incoming.reset is not None:

@@ -238,6 +238,24 @@ def test_one_may_send_while_another_receives(check):
     check(talk)
 
 
+def test_who_was_told_of_an_end_on_our_side_gets_nothing_after_it(check):
+    """Linux hands out what comes after a shutdown for receiving: a handler that the server has
+    ended would be told of the end, and then of more."""
+
+    async def talk(near, far):
+        await far.send_all(b"before")
+        assert await near.recv() == b"before"
+        near.end_receiving()
+        assert await near.recv() == b""
+        with contextlib.suppress(OSError):
+            await far.send_all(b"after")
+        await anysock.sleep(0.02)
+        assert await near.recv() == b""
+        assert await near.recv(3) == b""
+
+    check(talk)
+
+
 def test_nothing_is_sent_after_the_end_of_our_stream(check):
     async def talk(near, far):
         await near.send_all(b"all")

@@ -29,7 +29,8 @@ class SockStream(AwaitingStream):
         await self._begin_receiving()
         try:
             asked = max_bytes or self._recv_size
-            data = await self._kept_or_received(asked)
+            over = self._state.receiving_over
+            data = b"" if over else await self._kept_or_received(asked)
         except OSError as error:
             raise self._explain(error) from None
         finally:

@@ -64,7 +64,7 @@ class BlockingStream(SocketStream):
             raise second_receiver()
         asked = max_bytes or self._recv_size
         try:
-            data = self._recv(asked)
+            data = b"" if self._state.receiving_over else self._recv(asked)
         except OSError as error:
             raise self._explain(error) from None
         finally:

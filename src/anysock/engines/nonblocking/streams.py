@@ -114,6 +114,8 @@ class NonblockingStream(SocketStream):
     @types.coroutine
     def _recv_more(self, max_bytes: int | None) -> Generator[Wait, None, bytes]:
         """The last receive was filled, or there was none: try first."""
+        if self._state.receiving_over:
+            return self._received_nothing()
         asked = max_bytes or self._recv_size
         # A peer that never pauses must not keep the loop: every so often, wait for the poller
         # like the others. 64 KiB to copy take as long as an operation does besides.

@@ -24,7 +24,7 @@ class TrioStream(AwaitingStream):
             while True:
                 self._state.check_receive()
                 try:
-                    data = self._sock.recv(asked)
+                    data = b"" if self._state.receiving_over else self._sock.recv(asked)
                     break
                 except BlockingIOError:
                     await self._until(trio.lowlevel.wait_readable)
