@@ -120,8 +120,8 @@ def test_a_failure_is_shrunk_and_told():
 
 
 def test_lines_behind_a_prefix():
-    block = Explorer(asked("lines", check="lines", options={"prefix": "> "}, histories=20)).block(
-        range(20)
+    block = Explorer(asked("lines", check="lines", options={"prefix": "> "}, histories=40)).block(
+        range(40)
     )
     assert block.failures == []
     assert block.tally.reasons["too many bytes"] > 0
