@@ -133,10 +133,6 @@ class StreamState:
         """We want to hear no more."""
         self.receiving_ended = True
 
-    def throw_away(self) -> None:
-        """What is received from now on is for nobody: it must only be out of the way of a close."""
-        self.receiving_over = False
-
     def give_up_send(self, sent: int | None) -> None:
         """A `send_all` is cancelled when `sent` bytes of its data have gone (None: perhaps some).
         With 0 nothing has happened, and it may be repeated."""

@@ -285,7 +285,6 @@ class SocketStream:
             return
         with contextlib.suppress(OSError, AnysockError):
             self._end_sending()
-            self._state.throw_away()
             async with self._engine.scope(LINGER_SECONDS):
                 while await self.recv(MAX_RECV_SIZE):
                     pass
