@@ -147,6 +147,10 @@ class TcpSocket(TcpHandshake):
             self.shut = 0
             return
         if how != socket.SHUT_WR:
+            if self.shut_at is None:
+                self.shut_at = self.network.now
+                if self.taken_at is not None:
+                    self.silence = self.shut_at - self.taken_at
             self.shut |= NO_RECEIVE
         self._asked = False
         if self.state != OPEN:

@@ -62,6 +62,9 @@ class TcpEnd(TcpWay):
         self._ack_timer: Due | None = None
         #: When bytes were last taken out of it; and when the other end last acknowledged some.
         self.taken_at: float | None = None
+        #: When receiving was first shut down, and for how long nothing had been taken then.
+        self.shut_at: float | None = None
+        self.silence: float | None = None
         self._acknowledged_at: float | None = None
         # From when on it sends, and reads, again; and whether the next send is waited for.
         self.sends_at = self.reads_at = 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from anysock.errors import TlsTruncated
+from anysock.errors import StreamAborted, TlsTruncated
 from anysock.sim.oracles.records import ClientRecord, History, Served
 from anysock.telemetry.events import CloseReason
 
@@ -116,6 +116,8 @@ def an_abort_is_no_good_end(history: History) -> Iterator[str]:
         assert client.ended is not None
         if client.ended < served.closed + history.latency - 1e-9:
             continue
+        if served.error is not None and not isinstance(served.error, StreamAborted):
+            continue  # it had ended before, and all that was sent was still on its way
         complete = len(client.received) == served.sent and (
             server.answers is None or client.received == server.answers(bytes(client.sent))
         )

@@ -80,6 +80,7 @@ class Ledger(Events):
         served.in_handshake = self.record.tls and not (tls is not None and tls.established)
         if (sock := _socket_of(connection.stream)) is not None:
             served.taken_at, served.acknowledged_at = sock.taken_at, sock.acknowledged_at
+            served.silence = sock.silence
 
     def accept_error(self, error: Exception) -> None:
         self.record.accept_errors.append((self._now(), error.with_traceback(None)))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from anysock.server.housekeeping import SETTLE_SECONDS
 from anysock.server.time_limits import TimeLimits
-from anysock.sim.oracles.reasons import DRAIN_TOLD_LATE, EXACT
+from anysock.sim.oracles.reasons import DRAIN_TOLD_LATE, EXACT, LINGER
 from anysock.sim.oracles.records import ClientRecord, History, Served, ServerRecord
 from anysock.telemetry.events import CloseReason
 
@@ -19,9 +19,7 @@ REFUSED = {
     CloseReason.DENIED,
 }
 
-# Seconds that a peer which still sends may hold up a close; and what all else may take that is to
-# happen at once.
-LINGER = 1.0
+# Seconds that all may take that is to happen at once.
 AT_ONCE = 0.25
 
 # Seconds for which a receiver without room holds up what then comes at once: until it is asked.

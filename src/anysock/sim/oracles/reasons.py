@@ -12,6 +12,9 @@ from anysock.telemetry.events import CloseReason
 # How exactly times are known: to look at a clock takes time, and so does a turn of a host.
 EXACT = 0.001
 
+# Seconds that a close may wait for its peer.
+LINGER = 1.0
+
 # Seconds from the decision to end a connection to its close, where nothing delays that.
 SOON = 0.1
 
@@ -106,48 +109,24 @@ def _drained(case: Case) -> str | None:
     server, served = case.server, case.served
     if server.drain_began is None or case.closed < server.drain_began - DRAIN_TOLD_LATE:
         return "no drain had begun"
-    if served.taken_at is None or (case.client is not None and not case.client.keeps_reading):
-        return None
-    if served.acknowledged_at is not None and case.closed - served.acknowledged_at < case.soon:
-        # Something came after the decision, and its answer has waited for the client to take it.
-        return None
     if server.tls:
         return None  # what is no whole record with data of the client counts as silence
-    quiet = case.closed - served.taken_at
-    if case.soon < quiet < QUIET_SECONDS - EXACT:
-        return f"it had been quiet for {quiet:.3f} s only"
+    if served.silence is not None and served.silence < QUIET_SECONDS - EXACT:
+        return f"it had been quiet for {served.silence:.3f} s only"
     return None
 
 
 def _idle(case: Case) -> str | None:
-    server, served, client = case.server, case.served, case.client
+    server, served = case.server, case.served
     limit = server.options.idle_timeout
     if not limit:
         return "there is no idle timeout"
     if case.closed - served.accepted < limit - EXACT:
         return f"it was open for {case.closed - served.accepted:.3f} s only"
-    if served.aborted:
-        return None  # what moved in the grace between the decision and the abort does not count
-    # What arrives between the decision and the close is taken by the close.
     # By TLS, what is no whole record with data of the client counts as silence.
-    if served.taken_at is not None and server.answers is not None and not server.tls:
-        silent = case.closed - served.taken_at
-        if case.soon < silent < limit - EXACT:
-            return f"it had been silent for {silent:.3f} s, and not {limit:g}"
-    if client is not None and served.received and not _on_hold(case, client):
-        # When the last byte that the server received was sent, if not before.
-        sent = client.sent_by(served.received)
-        silent = case.closed - sent
-        if case.soon + case.history.latency < silent < limit - EXACT:
-            return f"the client had sent {silent:.3f} s before"
+    if served.silence is not None and not server.tls and served.silence < limit - EXACT:
+        return f"it had been silent for {served.silence:.3f} s, and not {limit:g}"
     return None
-
-
-def _on_hold(case: Case, client: ClientRecord) -> bool:
-    """Whether what the client has sent may have been long on its way. (A server that stands still
-    has it in its sockets.)"""
-    done = case.history.done_to(case.server, client)
-    return any(each.hosts != (case.server.host,) for each in done)
 
 
 def _write_timeout(case: Case) -> str | None:

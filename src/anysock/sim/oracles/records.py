@@ -56,6 +56,8 @@ class Served:
     #: if it has.
     taken_at: float | None = None
     acknowledged_at: float | None = None
+    #: For how many seconds it had taken nothing when it first wanted to hear no more.
+    silence: float | None = None
     #: How often each was told.
     told_opened: int = 0
     told_closed: int = 0

@@ -21,8 +21,9 @@ ANSWER_SECONDS = 2.0
 # there, where buffers are small.
 CROSSINGS = 10
 
-# A connection that has been at rest for so long before the deadline of a drain should have ended.
-AT_REST = 1.0
+# A connection that has been at rest for so many seconds before the deadline of a drain should have
+# ended, even if its close has waited for its peer.
+AT_REST = 2.5
 
 
 def who_waits_for_room_comes_in(history: History) -> Iterator[str]:
