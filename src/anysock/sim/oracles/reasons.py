@@ -15,9 +15,6 @@ EXACT = 0.001
 # Seconds that a close may wait for its peer.
 LINGER = 1.0
 
-# Seconds from the decision to end a connection to its close, where nothing delays that.
-SOON = 0.1
-
 # For how long after its beginning a drain is told of (`server.ending`).
 DRAIN_TOLD_LATE = 0.06
 
@@ -37,12 +34,6 @@ class Case(NamedTuple):
     @property
     def killed(self) -> bool:
         return self.history.killed(self.server, self.client, until=self.closed)
-
-    @property
-    def soon(self) -> float:
-        """Seconds from the decision to end a connection to its close, at most."""
-        options = self.server.options
-        return SOON + options.delay + options.jitter
 
 
 def close_reasons_are_true(history: History) -> Iterator[str]:
