@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import sys
 import time
@@ -63,7 +62,8 @@ def test_a_bystander_is_served_beside_flooders(concurrent_engine, start_server):
             bystander.sendall(b"ping")
             receive_exactly(bystander, 4)
             trips.append(time.monotonic() - began)
-        assert statistics.median(trips) < 0.020
+        # Without a turn, each of them waits. With one, some wait for the machine, if it is busy.
+        assert sorted(trips)[10] < 0.020
 
 
 MANY_FLOODERS = """
