@@ -41,10 +41,10 @@ test: lint
 		tests/contract/processes $(addprefix tests/contract/in_process/test_, library.py streams.py tasks.py)
 
 # Of the tests that need no server as a process: these are a fifth of `make test`. (The random
-# cancellations would be the slowest, and add no line.)
+# cancellations would be the slowest, and add no line; three engines add hardly any to the others.)
 coverage: $(VENV)/ready-to-test
 	@rm -rf .coverage
-	@$(BIN)/python -m coverage run -m pytest -q -n 4 --dist worksteal -k 'not test_cancellation' \
+	@$(BIN)/python -m coverage run -m pytest -q -n 4 --dist worksteal -k 'not test_cancellation and not uvloop and not polling and not asyncio-sock' \
 		tests/unit tests/contract/in_process > .coverage.log || { cat .coverage.log; exit 1; }
 	@$(BIN)/python -m coverage combine --quiet
 	@$(BIN)/python -m coverage report | sed -n 's/^TOTAL *\([0-9]*\) *\([0-9]*\) *\(.*\)/coverage: \3 of \1 statements (unit and in-process tests)/p'

@@ -7,6 +7,7 @@ condition, with a bound.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import resource
@@ -319,10 +320,19 @@ def need(command: str) -> str:
     return path
 
 
+# Where the system takes no port for what asks for any (ip(7), ip_local_port_range): one that it has
+# chosen once, and that is closed again, it may give to a server of another test at any moment. Each
+# process of pytest-xdist has a range of its own.
+_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_ports = itertools.cycle(range(10_000 + 1_000 * (_worker % 20), 11_000 + 1_000 * (_worker % 20)))
+
+
 def free_port() -> int:
     """A port of 127.0.0.1 where nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    for port in itertools.islice(_ports, 1_000):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("all ports are taken")
 
 
 def receive_all(client: socket.socket) -> bytes:
