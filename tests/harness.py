@@ -320,6 +320,16 @@ def need(command: str) -> str:
     return path
 
 
+def sleeps(pid: int) -> bool:
+    """Whether the main thread of a process is asleep, now and for some time: proc(5), stat."""
+    for _ in range(5):
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        if state != "S":
+            return False
+        time.sleep(0.01)
+    return True
+
+
 # Where the system takes no port for what asks for any (ip(7), ip_local_port_range): one that it has
 # chosen once, and that is closed again, it may give to a server of another test at any moment. Each
 # process of pytest-xdist has a range of its own.

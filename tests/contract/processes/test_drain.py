@@ -21,6 +21,7 @@ from tests.harness import (
     receive_all,
     receive_exactly,
     send_until_stuck,
+    sleeps,
     wait_until,
 )
 
@@ -245,8 +246,13 @@ def test_a_second_signal_exits_at_once(engine, start_server, tmp_path, blocked):
     with server.connect() as client:
         client.sendall(b"x")
         server.wait_for("asleep")
+        if blocked:
+            # A signal that comes just before it sleeps, or sleeps again, is seen when that ends.
+            wait_until(lambda: sleeps(server.pid), "it sleeps")
         server.signal(signal.SIGINT)
-        if not blocked:
+        if blocked:
+            wait_until(lambda: sleeps(server.pid), "it sleeps again")
+        else:
             server.wait_for("draining")
         began = time.monotonic()
         # Two signals of one kind that are pending at the same time are one (signal(7)).

@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from tests.harness import (
     STRICT,
     ServerProcess,
     receive_exactly,
+    sleeps,
     wait_until,
 )
 
@@ -131,16 +131,6 @@ def begun(folder: Path, engine: str, lifespan: str, *options: str) -> subprocess
         cwd=folder,
         env={"NOTES": str(folder / "notes"), "PATH": ""},
     )
-
-
-def sleeps(pid: int) -> bool:
-    """Whether the main thread of a process is asleep, now and for some time: proc(5), stat."""
-    for _ in range(5):
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        if state != "S":
-            return False
-        time.sleep(0.01)
-    return True
 
 
 def test_from_its_start_to_its_end(engine, folder):
