@@ -28,7 +28,7 @@ import pytest
 
 import anysock
 from anysock import sim
-from anysock.engines.sim.system import EPOCH
+from anysock.engines.sim.host import EPOCH
 from anysock.sim.guards import RealWorld, Watch
 
 HERE = os.path.relpath(__file__)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
-from anysock.engines.sim import here
 from anysock.engines.sim.engine import SimEngine
 from anysock.engines.sim.host import Host
 from anysock.engines.sim.links import Link
@@ -136,7 +135,7 @@ class HostHandle:
         """Call `func()` as this host's own code, and return its result: what belongs to a host,
         such as a connection of its server, must not be closed or sent to by another."""
         arguments.check_function(func, "call")
-        with self._entered():
+        with self.host.entered():
             result = func()
         if self.alive:
             self.host.plan()
@@ -166,7 +165,7 @@ class HostHandle:
         self._dark = self._ways() if power else []
         for way in self._dark:
             way.stop(_DARK)
-        with self._entered():
+        with self.host.entered():
             for sock in list(self.host.sockets.values()):
                 if power:
                     sock.vanish()
@@ -262,18 +261,6 @@ class HostHandle:
         tell_failures(engine.watch, failed)
         return engine
 
-    @contextlib.contextmanager
-    def _entered(self) -> Iterator[None]:
-        before = here.current
-        self.host.enter()
-        try:
-            yield
-        finally:
-            if before is None:
-                here.current = None
-            else:
-                before.enter()
-
     def finish(self) -> None:
         """The history is over: what still runs, or has crashed, is closed, within its own world.
 
@@ -283,7 +270,7 @@ class HostHandle:
         self.host.engine = None
         for server in (*self._ended, *self.servers):
             server.mute()
-        with self._entered():
+        with self.host.entered():
             for kernel in kernels:
                 close(kernel)
             for task in self.tasks:

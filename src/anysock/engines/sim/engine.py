@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from anysock.engines.base import NOTHING
 from anysock.engines.running import engine_is
-from anysock.engines.sim import here, system
+from anysock.engines.sim import here
 from anysock.engines.sim.host import Host
 from anysock.engines.sim.network import Network
 from anysock.engines.sim.poller import SimPoller
@@ -89,15 +89,8 @@ class SimEngine(Base):
 
     def spawn_here(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> Any:
         """`spawn`, called by what runs on another host."""
-        before = here.current
-        self.host.enter()
-        try:
+        with self.host.entered():
             return self.spawn(coro, name)
-        finally:
-            if before is None:
-                here.current = None
-            else:
-                before.enter()
 
     def call_from_thread(self, func: Callable[[], object]) -> None:
         def call() -> None:
@@ -145,4 +138,4 @@ class SimEngine(Base):
         return True
 
     def time(self) -> float:
-        return system.EPOCH + self.network.look() + self.host.clock_error()
+        return self.host.wall_clock()

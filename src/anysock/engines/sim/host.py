@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import heapq
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from anysock.engines.running import become
@@ -20,6 +22,9 @@ FIRST_DESCRIPTOR = 1_000_003
 
 # As ulimit(1) has it on most machines.
 DESCRIPTORS = 1024
+
+#: What the wall clock shows when a simulation begins: 2020-01-01 UTC.
+EPOCH = 1_577_836_800.0
 
 # Where ports begin that the system chooses (ip(7), ip_local_port_range).
 FIRST_PORT = 32_768
@@ -97,11 +102,12 @@ class Host:
 
     # -- its clock -------------------------------------------------------------------------------
 
-    def clock_error(self) -> float:
-        """By how many seconds its wall clock is off, now that it is looked at."""
+    def wall_clock(self) -> float:
+        """What its wall clock shows that is looked at, in seconds since 1970-01-01 UTC."""
+        now = EPOCH + self.network.look()
         if self.faults is not None:
             self.clock_offset += self.faults.clock_jump()
-        return self.clock_offset
+        return now + self.clock_offset
 
     # -- its loop --------------------------------------------------------------------------------
 
@@ -109,6 +115,19 @@ class Host:
         """From now on, system calls are this host's."""
         here.current = self
         become(self.engine)
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        """Within the block, it is as if it was its turn."""
+        before = here.current
+        self.enter()
+        try:
+            yield
+        finally:
+            if before is None:
+                here.current = None
+            else:
+                before.enter()
 
     def has_events(self) -> bool:
         """Whether a descriptor is ready that a task waits for, or a task is ready to run: one that

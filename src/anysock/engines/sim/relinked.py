@@ -32,9 +32,6 @@ _RELINKED = frozenset(
     }
 )
 
-# What is compiled makes real system calls.
-_PURE = types.SimpleNamespace(fast=None)
-
 _done: dict[str, types.ModuleType] = {}
 
 
@@ -67,8 +64,6 @@ def _import(
     names: Any = (),
     level: int = 0,
 ) -> Any:
-    if name == "anysock.machine.compiled":
-        return _PURE
     if name in STAND_INS:
         return STAND_INS[name]
     if name in _RELINKED and names:

@@ -103,9 +103,6 @@ class SimSocket:
     def settimeout(self, seconds: float | None) -> None:
         """None of them blocks."""
 
-    def gettimeout(self) -> float:
-        return 0.0
-
     def set_inheritable(self, flag: bool) -> None:
         """There is no other process."""
 

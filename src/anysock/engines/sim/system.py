@@ -24,10 +24,8 @@ from anysock.engines.sim.sockets import READABLE, SimSocket, fail
 from anysock.engines.sim.tcp import TcpSocket
 from anysock.engines.sim.udp import UdpSocket
 from anysock.engines.sim.unix import UnixSocket, join
+from anysock.machine import compiled as real_compiled
 from anysock.machine import memory as real_memory
-
-#: What the wall clock shows when a simulation begins: 2020-01-01 UTC.
-EPOCH = 1_577_836_800.0
 
 
 class StandIn(types.ModuleType):
@@ -191,8 +189,7 @@ def _monotonic() -> float:
 
 
 def _time() -> float:
-    host = here()
-    now: float = EPOCH + host.network.look() + host.clock_error()
+    now: float = here().wall_clock()
     return now
 
 
@@ -205,8 +202,10 @@ time = StandIn(real_time, monotonic=_monotonic, time=_time)
 MEMORY = 1 << 30
 
 memory = StandIn(real_memory, available=lambda: MEMORY, resident=lambda: None)
+# What is compiled makes real system calls.
+compiled = StandIn(real_compiled, fast=None)
 
 #: What the relinked modules get when they import these.
 STAND_INS: dict[str, types.ModuleType] = {
-    each.__name__: each for each in (socket, os, select, fcntl, resource, time, memory)
+    each.__name__: each for each in (socket, os, select, fcntl, resource, time, memory, compiled)
 }

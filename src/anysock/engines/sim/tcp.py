@@ -49,7 +49,7 @@ import collections
 import errno
 import socket
 
-from anysock.engines.sim import tcp_faults
+from anysock.engines.sim import accepting
 from anysock.engines.sim.ports import WILDCARDS
 from anysock.engines.sim.sockets import SOCKET, fail
 from anysock.engines.sim.tcp_handshake import Address, TcpHandshake
@@ -107,19 +107,7 @@ class TcpSocket(TcpHandshake):
         self.backlog = backlog
 
     def accept(self) -> tuple[TcpSocket, Address]:
-        self.check_open()
-        # Where there is no descriptor, accept(2) says so before it looks for a peer.
-        if len(self.host.sockets) >= self.host.descriptors:
-            fail(errno.EMFILE)
-        if self.state != LISTENING:
-            fail(errno.EINVAL)
-        if not self.waiting:
-            fail(errno.EAGAIN)
-        child = self.waiting[0]
-        if self.network.faults is not None and (short_of := tcp_faults.shortage(self, child)):
-            fail(short_of)
-        self.waiting.popleft()
-        child.fd = self.host.open(child)
+        child = accepting.accept(self, listens=self.state == LISTENING)
         assert child.peer is not None
         return child, child.peer
 

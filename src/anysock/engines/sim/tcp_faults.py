@@ -70,9 +70,10 @@ def drops_syn(fate: Fate) -> bool:
     return fate.backlog is not None and fate.backlog.strikes()
 
 
-def shortage(listener: End, first: End) -> int:
+def shortage(host: Host, first: End) -> int:
     """What the host is short of, now that `first` is accepted: an error number; 0: nothing."""
-    host, now = listener.host, listener.network.now
+    network = host.network
+    now = network.now
     if now < host.short_until:
         return host.short_of
     far = first.far
@@ -82,7 +83,7 @@ def shortage(listener: End, first: End) -> int:
             if strikes is not None and (seconds := strikes.pause()):
                 host.short_of = getattr(errno, name.upper())
                 host.short_until = now + seconds
-                listener.network.note(host.name, name, seconds)
+                network.note(host.name, name, seconds)
                 return host.short_of
     return 0
 

@@ -13,7 +13,7 @@ import struct
 from typing import Any
 from zlib import crc32
 
-from anysock.engines.sim import tcp_faults
+from anysock.engines.sim import accepting, tcp_faults
 from anysock.engines.sim.fates import Fate
 from anysock.engines.sim.files import bytes_of, readable
 from anysock.engines.sim.host import Host
@@ -101,19 +101,7 @@ class UnixSocket(SimSocket):
         self.backlog = backlog
 
     def accept(self) -> tuple[UnixSocket, str | bytes]:
-        self.check_open()
-        # Where there is no descriptor, accept(2) says so before it looks for a peer.
-        if len(self.host.sockets) >= self.host.descriptors:
-            fail(errno.EMFILE)
-        if self.backlog is None:
-            fail(errno.EINVAL)
-        if not self.waiting:
-            fail(errno.EAGAIN)
-        child = self.waiting[0]
-        if self.network.faults is not None and (short_of := tcp_faults.shortage(self, child)):
-            fail(short_of)
-        self.waiting.popleft()
-        child.fd = self.host.open(child)
+        child = accepting.accept(self, listens=self.backlog is not None)
         assert child.peer is not None
         return child, readable(child.peer)
 
