@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import errno
-import subprocess
-import sys
-import zlib
 
 import pytest
 
@@ -15,6 +12,7 @@ from anysock.engines.sim.faults import FAULTS, parse
 from anysock.sim.cases import Case
 from anysock.sim.plan import Plan
 from anysock.sim.scenario import run_history
+from tests.sim.another_process import same_in_another_process
 from tests.sim.network import Hosts
 
 
@@ -457,18 +455,7 @@ def rough_life(faults: object = EVERYTHING, seed: int = 5) -> Hosts:
 def test_the_same_seed_gives_the_same_trace():
     trace = rough_life().network.trace
     assert rough_life(seed=6).network.trace != trace
-    program = (
-        "from tests.sim.test_fault_kinds import rough_life; import zlib;"
-        "print(zlib.crc32(repr(rough_life().network.trace).encode()))"
-    )
-    told = subprocess.run(
-        [sys.executable, "-c", program],
-        env={"PYTHONHASHSEED": "1"},
-        capture_output=True,
-        check=True,
-        timeout=60,
-    ).stdout
-    assert int(told) == zlib.crc32(repr(trace).encode())
+    assert same_in_another_process(trace, __name__, "rough_life().network.trace")
 
 
 def test_those_that_have_happened_are_enough_to_repeat_it():

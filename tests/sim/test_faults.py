@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import zlib
 from typing import Any
 
 import pytest
@@ -12,6 +9,7 @@ import pytest
 from anysock import UsageError
 from anysock.engines.sim.chance import Chance
 from anysock.engines.sim.faults import FAULTS, PRESETS, FaultPlan, Faults, parse
+from tests.sim.another_process import same_in_another_process
 
 
 def decisions(
@@ -115,18 +113,7 @@ def test_a_subject_that_is_not_there_shifts_no_decision_of_another():
 def test_the_seed_decides_and_nothing_else():
     decided = decisions("all")
     assert decided == decisions("all") != decisions("all", seed=8)
-    program = (
-        "from tests.sim.test_faults import decisions; import zlib;"
-        "print(zlib.crc32(repr(decisions('all')).encode()))"
-    )
-    told = subprocess.run(
-        [sys.executable, "-c", program],
-        env={"PYTHONHASHSEED": "1"},
-        capture_output=True,
-        check=True,
-        timeout=60,
-    ).stdout
-    assert int(told) == zlib.crc32(repr(decided).encode())
+    assert same_in_another_process(decided, __name__, "decisions('all')")
 
 
 def test_single_occurrences_are_kept_by_name_or_by_number():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -157,10 +157,3 @@ class Explorer:
 
 def _one(several: tuple[str, ...]) -> Any:
     return several[0] if len(several) == 1 and several[0] in ("refuse", "allow") else several
-
-
-def blocks_of(asked: Asked, size: int) -> Iterator[range]:
-    """All seeds, so many at a time."""
-    end = asked.seed + asked.histories
-    for first in range(asked.seed, end, size):
-        yield range(first, min(first + size, end))

@@ -144,13 +144,6 @@ class ClientRecord:
         """When it has closed or reset; infinite: it has not."""
         return min(each for each in (self.closed, self.aborted, math.inf) if each is not None)
 
-    def sent_by(self, size: int) -> float:
-        """When it began to send the byte with which `size` bytes were sent."""
-        for when, total in self.sends:
-            if total >= size:
-                return when
-        return self.connected or self.began
-
 
 class HostAtEnd(NamedTuple):
     """What a host has when all should be over."""
