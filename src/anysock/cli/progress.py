@@ -6,19 +6,16 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bar
 
 from anysock.bench.generator.latencies import Latencies
 from anysock.bench.generator.plan import Plan
 from anysock.bench.generator.worker import TICK_SECONDS
 from anysock.bench.load import Progress
 from anysock.bench.reports.wording import percentile_text, rate_text
+from anysock.cli.bars import bar_with_figures
 
-# What the line takes without its bar, "warming up   0:00:12 1,234,567/s  p99 1.23 ms". Where there
-# is less, rich would cut the figures.
+# What the line takes without its bar, "warming up   0:00:12 1,234,567/s  p99 1.23 ms".
 _BESIDE_THE_BAR = 52
-_SHORTEST_BAR = 8
 
 
 class LoadProgress(Progress):
@@ -26,23 +23,7 @@ class LoadProgress(Progress):
 
     def __init__(self, console: Console, plan: Plan, *, quiet: bool = False) -> None:
         self._plan = plan
-        told = TextColumn("{task.fields[told]}")
-        columns: list[ProgressColumn] = [
-            TextColumn("{task.description:12}"),
-            BarColumn(bar_width=min(console.width - _BESIDE_THE_BAR, 40)),
-            TimeElapsedColumn(),
-            told,
-        ]
-        if console.width < _BESIDE_THE_BAR:
-            columns = [told]
-        elif console.width < _BESIDE_THE_BAR + _SHORTEST_BAR:
-            del columns[1]
-        self._bar = Bar(
-            *columns,
-            console=console,
-            transient=True,
-            disable=quiet or not console.is_terminal,
-        )
+        self._bar = bar_with_figures(console, beside=_BESIDE_THE_BAR, describes=12, quiet=quiet)
         self._task = self._bar.add_task("warming up", total=None, told="")
         self._measuring = False
         # What the processes have said since the display last changed.

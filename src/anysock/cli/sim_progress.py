@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
 
+from anysock.cli.bars import bar_with_figures
 from anysock.sim import words
 from anysock.sim.explore import Asked, Tally
 
 # What the line takes without its bar, "exploring   0:00:12 1,234/s, 1,234,567 s of virtual time".
 _BESIDE_THE_BAR = 62
-_SHORTEST_BAR = 8
 
 
 @contextlib.contextmanager
@@ -23,23 +22,7 @@ def progress(
 ) -> Iterator[Callable[[Tally, float], None]]:
     """A block that is given a function to tell what was counted, and in how many seconds. Shows
     nothing when `console` is no terminal, or with ``--quiet``."""
-    told = TextColumn("{task.fields[told]}")
-    columns: list[ProgressColumn] = [
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=min(console.width - _BESIDE_THE_BAR, 40)),
-        TimeElapsedColumn(),
-        told,
-    ]
-    if console.width < _BESIDE_THE_BAR:
-        columns = [told]
-    elif console.width < _BESIDE_THE_BAR + _SHORTEST_BAR:
-        del columns[1]
-    bar = Progress(
-        *columns,
-        console=console,
-        transient=True,
-        disable=given["quiet"] or not console.is_terminal,
-    )
+    bar = bar_with_figures(console, beside=_BESIDE_THE_BAR, quiet=given["quiet"])
     limit = given["seconds"]
     with bar:
         total = asked.histories if limit is None else limit
