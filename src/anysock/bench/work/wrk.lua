@@ -1,4 +1,4 @@
--- What wrk has found, for anysock/bench/work/drivers.py: all of its histogram, not four percentiles.
+-- What wrk has found, for drivers.py beside it: all of its histogram, not four percentiles.
 -- Times in microseconds; it is called once, at the end.
 function done(summary, latency, requests)
   local errors = summary.errors
