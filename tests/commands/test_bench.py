@@ -117,7 +117,10 @@ def measured(file: Path) -> Any:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--server", "nginx"], "no such server: nginx; there are c-epoll, anysock blocking"),
+        (
+            ["--server", "nginx"],
+            "no such server: nginx; there are c-epoll, c-uring, anysock blocking",
+        ),
         (["--resume"], "needs the --json FILE"),
         (["--resume", "--json", "/dev/null"], "is not a file that `anysock bench --json` wrote"),
         (["-c", "1,x"], "expected a whole number, not 'x'"),

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 
 from anysock.engines import ENGINES
-from anysock.lab import models, stage
+from anysock.lab import models, ring, stage
 from anysock.lab.catalogue import CLAIMS, chosen
 from anysock.lab.claims import Claim, Finding, NotMeasured, Result, Verdict
 from anysock.lab.pages import lab_page
+from tests.io_uring import needs_io_uring
 
 LAB = [sys.executable, "-m", "anysock", "lab"]
 
@@ -32,6 +35,13 @@ CERTAIN = (
     "sleep-decides-the-timeout",
     "a-failed-task-is-silent",
     "a-list-that-grows-keeps-its-sockets",
+)
+
+# … and they need io_uring.
+OF_COMPLETION = (
+    "one-system-call-for-many-clients",
+    "a-buffer-in-flight-is-the-kernels",
+    "a-cancelled-receive-may-have-received",
 )
 
 OF_POLLING = ("polling-burns-a-core", "a-selector-sleeps-in-the-kernel")
@@ -81,7 +91,38 @@ def test_the_claims_that_no_busy_machine_changes(name):
     assert result.verdict is Verdict.CONFIRMED, result
 
 
-@pytest.mark.parametrize("name", [name for name in CLAIMS if name not in CERTAIN])
+@pytest.mark.parametrize("name", OF_COMPLETION)
+def test_the_claims_about_completion(name):
+    needs_io_uring()
+    result = CLAIMS[name].run()
+    assert result.verdict is Verdict.CONFIRMED, result
+
+
+@pytest.mark.parametrize(
+    ("refusal", "disabled", "why"),
+    [
+        (errno.ENOSYS, "0", "the kernel has none (Linux 5.1 was the first), or a seccomp filter"),
+        (errno.EPERM, "0", "a seccomp filter refuses it, as Docker's does by default"),
+        (errno.EPERM, "2", "io_uring_disabled has switched it off"),
+        (errno.ENOMEM, "0", os.strerror(errno.ENOMEM)),
+    ],
+)
+def test_without_io_uring_claims_about_it_say_why(refusal, disabled, why, monkeypatch, tmp_path):
+    def refuse(number, *arguments):
+        raise OSError(refusal, os.strerror(refusal))
+
+    switch = tmp_path / "io_uring_disabled"
+    switch.write_text(f"{disabled}\n")
+    monkeypatch.setattr(ring, "_call", refuse)
+    monkeypatch.setattr(ring, "_SWITCH", switch)
+    for name in OF_COMPLETION:
+        result = CLAIMS[name].run()
+        assert result.verdict is Verdict.NOT_MEASURED
+        assert why in result.findings[0].figure
+        assert "\n" not in result.findings[0].figure
+
+
+@pytest.mark.parametrize("name", [name for name in CLAIMS if name not in CERTAIN + OF_COMPLETION])
 def test_the_other_experiments_come_to_a_figure(name, monkeypatch):
     # Under some engines, and for less long than is right for figures: `anysock lab` takes its time.
     some = ["selector", "threads", "asyncio", *(["polling"] if name in OF_POLLING else [])]

@@ -24,6 +24,8 @@ _HERE = Path(__file__).parent
 #: The C reference's name; the base line where there is a compiler.
 C_EPOLL = "c-epoll"
 
+_NO_COMPILER = "there is no C compiler (cc, gcc, clang)"
+
 
 @dataclass(frozen=True)
 class Server:
@@ -108,7 +110,13 @@ def _echo_servers(tools: Path | None) -> list[Server]:
             C_EPOLL,
             [str(tools / "echo") if tools else "echo", "0"],
             buffer_option=[],
-            why_not=None if tools else "there is no C compiler (cc, gcc, clang)",
+            why_not=None if tools else _NO_COMPILER,
+        ),
+        Server(
+            "c-uring",
+            [str(tools / "echo_uring") if tools else "echo_uring", "0"],
+            buffer_option=[],
+            why_not=_why_no_uring(tools),
         ),
         *(our_server(name) for name in ENGINES),
         _peer("uvloop Protocol", "asyncio_protocol", "--uvloop", needs=["uvloop"]),
@@ -121,19 +129,32 @@ def _echo_servers(tools: Path | None) -> list[Server]:
     ]
 
 
+def _why_no_uring(tools: Path | None) -> str | None:
+    """Why the reference on io_uring can't run here. Not to have io_uring is nothing unusual: the
+    kernel is too old, or a container's seccomp filter, or the administrator, refuses it."""
+    if tools is None:
+        return _NO_COMPILER
+    program = tools / "echo_uring"
+    if not program.exists():
+        return "it can't be compiled: <linux/io_uring.h> is missing, or older than Linux 6.1"
+    done = subprocess.run([program, "probe"], capture_output=True, text=True, check=False)
+    return (done.stdout + done.stderr).strip() if done.returncode else None
+
+
 @contextlib.contextmanager
 def c_tools() -> Iterator[Path | None]:
-    """A folder with ``echo`` and ``load``, compiled; None where there is no compiler."""
+    """A folder with ``echo``, ``load`` and, where it can be, ``echo_uring``, compiled; None where
+    there is no compiler."""
     compiler = next((name for name in ("cc", "gcc", "clang") if shutil.which(name)), None)
     if compiler is None:
         yield None
         return
     with tempfile.TemporaryDirectory(prefix="anysock-bench-") as folder:
-        for program in ("echo", "load"):
+        for program in ("echo", "load", "echo_uring"):
             source = _HERE / "reference" / f"{program}.c"
             command = [compiler, "-O2", "-o", f"{folder}/{program}", str(source)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
+            if done.returncode and program != "echo_uring":
                 lines = done.stderr.strip().splitlines() or ["it says nothing"]
                 raise StartError(f"{compiler} can't compile {source.name}: {lines[0]}")
         yield Path(folder)

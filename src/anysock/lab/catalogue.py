@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from anysock.errors import UsageError
-from anysock.lab import costs, models, sockets, tasks
+from anysock.lab import completions, costs, models, sockets, tasks
 from anysock.lab.claims import Claim, Claims
 
 CLAIMS = Claims()
-for _module in (sockets, models, tasks, costs):
+for _module in (sockets, models, tasks, completions, costs):
     CLAIMS.update(_module.CLAIMS)
 
 
