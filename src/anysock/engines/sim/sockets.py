@@ -52,6 +52,22 @@ class Looker(Protocol):
 class SimSocket:
     """One socket of a host. All are as if non-blocking."""
 
+    # One of TCP has more attributes than the dicts of instances share keys for (30, in CPython):
+    # these would be dicts of its own, slower to make and to look into.
+    __slots__ = (
+        "family",
+        "fd",
+        "host",
+        "linger_seconds",
+        "lingers",
+        "options",
+        "poller",
+        "proto",
+        "rcvbuf",
+        "sndbuf",
+        "type",
+    )
+
     kind = ""
 
     def __init__(self, host: Host, family: int, type_: int) -> None:

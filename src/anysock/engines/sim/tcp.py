@@ -62,6 +62,8 @@ _ACCEPTCONN = SOCKET, socket.SO_ACCEPTCONN
 class TcpSocket(TcpHandshake):
     """One end of a connection, or what listens, or will be one of the two."""
 
+    __slots__ = ()
+
     waiting: collections.deque[TcpSocket]
 
     # -- names -----------------------------------------------------------------------------------

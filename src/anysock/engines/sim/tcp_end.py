@@ -38,6 +38,30 @@ PEEK = int(socket.MSG_PEEK)
 class TcpEnd(TcpWay):
     """What a connected socket does; `tcp.TcpSocket` adds how it comes to be one."""
 
+    __slots__ = (
+        "_ack_timer",
+        "_acked",
+        "_acknowledged_at",
+        "_acks",
+        "_allowed",
+        "_fin_sent",
+        "_in",
+        "_out",
+        "_received",
+        "_room",
+        "_sent",
+        "_written",
+        "corked",
+        "ended",
+        "in_size",
+        "reads_at",
+        "sends_at",
+        "shut_at",
+        "silence",
+        "taken_at",
+        "waiting",
+    )
+
     far: TcpEnd | None
 
     def __init__(self, host: Host, family: int) -> None:

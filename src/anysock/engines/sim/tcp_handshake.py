@@ -27,6 +27,8 @@ Address = tuple[Any, ...]
 class TcpHandshake(TcpEnd):
     """What a socket does before it is connected."""
 
+    __slots__ = ("_answers", "_asked", "backlog", "listener")
+
     far: TcpHandshake | None
 
     def __init__(self, host: Host, family: int) -> None:

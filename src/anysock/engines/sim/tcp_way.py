@@ -36,6 +36,27 @@ _KEEPALIVE = socket.SOL_SOCKET, socket.SO_KEEPALIVE
 class TcpWay(SimSocket):
     """What is on the way to the other end, and the end of it all."""
 
+    __slots__ = (
+        "_error",
+        "_flight",
+        "_gap",
+        "_give_up",
+        "_heard_at",
+        "_last_arrival",
+        "_probes",
+        "_stuck",
+        "_watch",
+        "far",
+        "fate",
+        "link",
+        "local",
+        "network",
+        "peer",
+        "severed",
+        "shut",
+        "state",
+    )
+
     kind = "tcp"
 
     def __init__(self, host: Host, family: int) -> None:
