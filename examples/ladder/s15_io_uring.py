@@ -1,0 +1,183 @@
+"""S15: let the system do it, and say when it is done.
+
+A selector says who is ready, and then it is us who receive. io_uring (Linux 6.1 or newer) receives
+for us: an operation is put into a ring that we share with the kernel, and when it is complete, its
+result is in another. One system call hands over all that was asked for, and sleeps until something
+is complete.
+
+Until then its buffer is the kernel's. So it stands in `in_flight`, beside the task that waits:
+whatever becomes of the task, the buffer is there, and where it was. To cancel is no more than to
+ask for it: the end of this program waits for each completion all the same.
+"""
+
+import contextlib
+import ctypes
+import errno
+import mmap
+import os
+import signal
+import socket
+import struct
+import sys
+import traceback
+import types
+
+# <linux/io_uring.h>: system calls, and how operations and completions are written down.
+SETUP, ENTER = 425, 426
+SINGLE_ISSUER, DEFER_TASKRUN = 1 << 12, 1 << 13  # what is complete comes in our own ENTER alone
+GETEVENTS = 1
+OPERATIONS_AT = 0x10000000
+OPERATION = struct.Struct("=BxxxiQQIIQ24x")  # code, fd, an offset, address, size, flags, number
+COMPLETION = struct.Struct("=QiI")  # number, result, flags
+ACCEPT, CANCEL, SEND, RECEIVE = 13, 14, 26, 27
+ALL, ANY = 1, 4  # how many to cancel, and which
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def system_call(*arguments):
+    result = libc.syscall(*map(ctypes.c_long, arguments))
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result
+
+
+class Ring:
+    """What we share with the kernel: operations that we ask for, and completions."""
+
+    def __init__(self, entries=256):
+        self.entries, self.unsubmitted = entries, 0
+        told = (ctypes.c_uint32 * 30)(0, 0, SINGLE_ISSUER | DEFER_TASKRUN)  # io_uring_params
+        self.fd = system_call(SETUP, entries, ctypes.addressof(told))
+        # Where things are: words of four bytes. Each ring has a head (taken) and a tail (put).
+        self.asked_tail, order = told[11] // 4, told[16] // 4
+        self.done_head, self.done_tail = told[20] // 4, told[21] // 4
+        self.done, self.done_entries = told[25], told[1]
+        size = max(told[16] + 4 * entries, self.done + COMPLETION.size * self.done_entries)
+        self.rings = mmap.mmap(self.fd, size)
+        self.operations = mmap.mmap(self.fd, OPERATION.size * entries, offset=OPERATIONS_AT)
+        self.words = memoryview(self.rings).cast("I")
+        for place in range(entries):
+            self.words[order + place] = place
+
+    def ask(self, number, operation):
+        code, fd, buffer, size, flags = operation
+        if self.unsubmitted == self.entries:
+            self.submit()
+        tail = self.words[self.asked_tail]
+        where = OPERATION.size * (tail % self.entries)
+        address = ctypes.addressof(buffer) if buffer else 0
+        OPERATION.pack_into(self.operations, where, code, fd, 0, address, size, flags, number)
+        self.words[self.asked_tail] = (tail + 1) % 2**32
+        self.unsubmitted += 1
+
+    def submit(self, wait=0):
+        """Hand over what was asked for, and sleep until so many operations are complete."""
+        try:
+            self.unsubmitted -= system_call(ENTER, self.fd, self.unsubmitted, wait, GETEVENTS, 0, 0)
+        except OSError as error:
+            # A signal; or there is no memory, or no room for completions, before some are taken.
+            if error.errno not in (errno.EINTR, errno.EAGAIN, errno.EBUSY):
+                raise
+
+    def completed(self):
+        while (head := self.words[self.done_head]) != self.words[self.done_tail]:
+            where = self.done + COMPLETION.size * (head % self.done_entries)
+            number, result, _ = COMPLETION.unpack_from(self.rings, where)
+            self.words[self.done_head] = (head + 1) % 2**32  # its place is the kernel's again
+            yield number, result
+
+
+class Cancelled(Exception):
+    """The operation was cancelled before it was complete."""
+
+
+@types.coroutine
+def completion(code, fd, buffer=None, size=0, flags=0):
+    """Let others run until this operation is complete: what its system call would return."""
+    result = yield code, fd, buffer, size, flags
+    if result == -errno.ECANCELED:
+        raise Cancelled
+    if result < 0:
+        raise OSError(-result, os.strerror(-result))
+    return result
+
+
+class Loop:
+    def __init__(self, ring):
+        self.ring = ring
+        self.in_flight = {}  # by number: the task that waits, and what the kernel may write to
+        self.number = 0
+        self.ending = False
+
+    def run(self):
+        while self.in_flight:
+            self.ring.submit(wait=1)
+            for number, result in self.ring.completed():
+                if number:  # 0 is the cancellation
+                    task, _ = self.in_flight.pop(number)
+                    self.step(task, result)
+
+    def step(self, task, result=None):
+        try:
+            operation = task.send(result)
+            while self.ending:  # what was not cancelled, as it was complete, asks for no more
+                operation = task.send(-errno.ECANCELED)
+        except (StopIteration, Cancelled):
+            return
+        except Exception:  # the task's failure is not the loop's
+            traceback.print_exc()
+            return
+        self.number += 1
+        self.in_flight[self.number] = task, operation
+        self.ring.ask(self.number, operation)
+
+
+async def echo(connection):
+    buffer = ctypes.create_string_buffer(16384)
+    whole = socket.MSG_WAITALL | socket.MSG_NOSIGNAL  # the send is complete when all is sent
+    with connection, contextlib.suppress(OSError):  # the client is gone
+        print(f"I got a connection from {connection.getpeername()}!")
+        while size := await completion(RECEIVE, connection.fileno(), buffer, len(buffer)):
+            print(f"I got data: {buffer[:size]}!")
+            await completion(SEND, connection.fileno(), buffer, size, whole)
+
+
+async def listen(loop, listener):
+    while True:
+        with contextlib.suppress(ConnectionError):  # the client has left again
+            number = await completion(ACCEPT, listener.fileno())
+            loop.step(echo(socket.socket(fileno=number)))
+
+
+async def end_at_ctrl_c(loop):
+    """A signal is a completion, too: Python writes into a socket, and we receive."""
+    near, far = socket.socketpair()
+    with near, far:
+        far.setblocking(False)
+        signal.set_wakeup_fd(far.fileno())
+        signal.signal(signal.SIGINT, lambda *_: None)
+        await completion(RECEIVE, near.fileno(), ctypes.create_string_buffer(1), 1)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends at once
+        signal.set_wakeup_fd(-1)
+    print(f"{len(loop.in_flight)} operations are in flight: they are cancelled")
+    loop.ending = True
+    loop.ring.ask(0, (CANCEL, -1, None, 0, ALL | ANY))
+
+
+def main(host="127.0.0.1", port=8000):
+    if sys.platform != "linux":
+        sys.exit("io_uring is Linux's")
+    try:
+        loop = Loop(Ring())
+    except OSError as error:
+        sys.exit(f"io_uring is not available: {error.strerror} (before Linux 6.1, or refused)")
+    with socket.create_server((host, int(port))) as listener:
+        loop.step(end_at_ctrl_c(loop))
+        loop.step(listen(loop, listener))
+        loop.run()
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        main(*sys.argv[1:])
