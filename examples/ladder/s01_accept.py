@@ -1,8 +1,8 @@
 """S1: accept one client, and announce it.
 
-A listening socket is not a connection. It is a place where clients queue; accept() takes the first
-of them, and hands out a new socket that is the connection with that client alone. Until there is a
-client, accept() sleeps.
+A listening socket is not a connection. It is a place where clients queue;
+accept() takes the first of them, and hands out a new socket that is the
+connection with that client alone. Until there is a client, accept() sleeps.
 """
 
 import contextlib
@@ -11,11 +11,12 @@ import sys
 
 
 def main(host="127.0.0.1", port=8000):
-    # create_server() makes the socket, binds and listens. It also sets SO_REUSEADDR: without that,
-    # the port can't be bound again for a minute after a server that closed a connection first.
+    # create_server() makes the socket, binds and listens. It also sets
+    # SO_REUSEADDR: without that, the port can't be bound again for a minute
+    # after a server that closed a connection first.
     with socket.create_server((host, int(port))) as listener:
         connection, address = listener.accept()
-        with connection:  # closed at the end of the block: the client sees the end of the stream
+        with connection:  # closed at its end, which is what the client sees
             print(f"I got a connection from {address}!")
 
 

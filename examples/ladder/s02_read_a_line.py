@@ -1,8 +1,9 @@
 """S2: read one line, two bytes at a time.
 
-recv(2) returns up to two bytes: two, or one, or none at all when the client has ended its stream.
-TCP carries bytes, not messages, so the end of a line may stand anywhere in what a receive returns:
-in the middle of it, or with CR at the end of one and LF at the beginning of the next.
+recv(2) returns up to two bytes: two, or one, or none at all when the client has
+ended its stream. TCP carries bytes, not messages, so the end of a line may
+stand anywhere in what a receive returns: in the middle of it, or with CR at the
+end of one and LF at the beginning of the next.
 """
 
 import contextlib
@@ -13,7 +14,7 @@ MAX_LINE = 65536  # a client that never ends its line must not fill our memory
 
 
 def read_line(connection):
-    """The first line, with its end; what there is of it when the client leaves before."""
+    """The first line, with its end; or what there is, if the client leaves."""
     line = bytearray()
     while len(line) < MAX_LINE:
         data = connection.recv(2)
@@ -21,9 +22,9 @@ def read_line(connection):
             break
         print(f"I got data: {data}!")
         line += data
-        # Looked for in the last three bytes only: to search the whole line at each receive would
-        # take time that grows with the square of its length. LF alone ends a line as well: not
-        # every client sends CR.
+        # Looked for in the last three bytes only: to search the whole line at
+        # each receive would take time that grows with the square of its length.
+        # LF alone ends a line as well: not every client sends CR.
         end = line.find(b"\n", max(len(line) - 3, 0))
         if end >= 0:
             return bytes(line[: end + 1])

@@ -1,9 +1,9 @@
 """S3: answer the line.
 
-sendall() returns when the system has taken all the bytes, not when the client has them. To close a
-socket while bytes of the client lie in it unread sends a reset, and a reset may overtake our
-answer and destroy it (RFC 2525, 2.17). So we end our side first, and read until the client ends its
-own.
+sendall() returns when the system has taken all the bytes, not when the client
+has them. To close a socket while bytes of the client lie in it unread sends a
+reset, and a reset may overtake our answer and destroy it (RFC 2525, 2.17). So
+we end our side first, and read until the client ends its own.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ PATIENCE = 1.0  # seconds that a client has to see our end
 
 
 def read_line(connection):
-    """The first line, with its end; what there is of it when the client leaves before."""
+    """The first line, with its end; or what there is, if the client leaves."""
     line = bytearray()
     while len(line) < MAX_LINE and (data := connection.recv(2)):
         print(f"I got data: {data}!")

@@ -2,11 +2,12 @@
 
 It looks as if it served everybody. What goes wrong:
 
-- After the first line the loop sleeps in accept(): a client is heard again only when another one
-  connects. (test_ladder.py::test_the_naive_loop_hears_a_client_only_when_another_connects)
+- After the first line the loop sleeps in accept(): a client is heard again only
+  when another one connects.
+  (test_ladder.py::test_the_naive_loop_hears_a_client_only_when_another_connects)
 - While it waits for a line of the first client, nobody else is heard.
-- A client that leaves is never taken out: recv() returns b"" at once, again and again, and the loop
-  spins with a whole core for ever.
+- A client that leaves is never taken out: recv() returns b"" at once, again and
+  again, and the loop spins with a whole core for ever.
   (test_ladder.py::test_the_naive_loop_spins_when_a_client_leaves)
 """
 

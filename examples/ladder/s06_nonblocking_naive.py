@@ -1,7 +1,8 @@
 """S6, naive: the server for many clients, with its sockets set non-blocking.
 
-Nothing sleeps any more, so nothing waits for a client either: the very first accept() ends the
-program, with a traceback. (test_ladder.py::test_the_naive_nonblocking_server_dies_at_once)
+Nothing sleeps any more, so nothing waits for a client either: the very first
+accept() ends the program, with a traceback.
+(test_ladder.py::test_the_naive_nonblocking_server_dies_at_once)
 """
 
 import contextlib

@@ -1,7 +1,8 @@
 """S6: a connection that does not block.
 
-What accept() hands out is a new socket, and blocks unless it is told not to: the setting of the
-listener is not handed on. recv() on it then says BlockingIOError as long as the client is silent.
+What accept() hands out is a new socket, and blocks unless it is told not to:
+the setting of the listener is not handed on. recv() on it then says
+BlockingIOError as long as the client is silent.
 """
 
 import contextlib
@@ -14,7 +15,7 @@ def main(host="127.0.0.1", port=8000):
         connection, address = listener.accept()
         with connection:
             print(f"I got a connection from {address}!")
-            print(f"Does it block? {'yes' if connection.getblocking() else 'no'}")
+            print("Does it block?", "yes" if connection.getblocking() else "no")
             connection.setblocking(False)
             try:
                 data = connection.recv(65536)

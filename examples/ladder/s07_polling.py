@@ -1,11 +1,12 @@
 """S7: ask everybody, again and again.
 
-The error is caught, and means "not yet". So all clients are served by one thread: the listener and
-each client are asked in turn, for ever. The price: a whole core, even when nobody says anything.
+The error is caught, and means "not yet". So all clients are served by one
+thread: the listener and each client are asked in turn, for ever. The price: a
+whole core, even when nobody says anything.
 
-send() takes what fits into the socket's buffer, and says how much that was; the rest is kept, and
-until it is gone, nothing more is read from that client. So a client that never reads stops itself,
-and not us.
+send() takes what fits into the socket's buffer, and says how much that was; the
+rest is kept, and until it is gone, nothing more is read from that client. So a
+client that never reads stops itself, and not us.
 """
 
 import contextlib

@@ -1,10 +1,11 @@
 """S8: let the system say who is ready.
 
-A selector is told which sockets are of interest, and sleeps in one system call until any of them is
-ready. All clients are served, and an idle server costs nothing.
+A selector is told which sockets are of interest, and sleeps in one system call
+until any of them is ready. All clients are served, and an idle server costs
+nothing.
 
-A socket that was closed must be unregistered first. One that is at its end, and still registered,
-is reported as readable for ever: a core would be gone.
+A socket that was closed must be unregistered first. One that is at its end, and
+still registered, is reported as readable for ever: a core would be gone.
 """
 
 import contextlib
@@ -12,21 +13,23 @@ import selectors
 import socket
 import sys
 
+READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+
 
 class Server:
     def __init__(self, listener):
         listener.setblocking(False)
         self.selector = selectors.DefaultSelector()
-        self.selector.register(listener, selectors.EVENT_READ, self.accept)
+        self.selector.register(listener, READ, self.accept)
         self.unsent = {}  # what each client has still to get
 
     def accept(self, listener):
-        with contextlib.suppress(BlockingIOError):  # the client has left meanwhile
+        with contextlib.suppress(BlockingIOError):  # it has left meanwhile
             connection, address = listener.accept()
             print(f"I got a connection from {address}!")
             connection.setblocking(False)
             self.unsent[connection] = b""
-            self.selector.register(connection, selectors.EVENT_READ, self.echo)
+            self.selector.register(connection, READ, self.echo)
 
     def echo(self, connection):
         try:
@@ -43,8 +46,9 @@ class Server:
         except OSError:
             self.close(connection)
             return
-        # Either we have something to send, and wait for room, or we wait for more to come.
-        wish = selectors.EVENT_WRITE if self.unsent[connection] else selectors.EVENT_READ
+        # Either we have something to send, and wait for room, or we wait for
+        # more to come.
+        wish = WRITE if self.unsent[connection] else READ
         self.selector.modify(connection, wish, self.echo)
 
     def close(self, connection):

@@ -1,9 +1,9 @@
 """S9: an event loop of our own.
 
-A coroutine can be paused and resumed, so that a server can be written as if each client had the
-machine to itself. `await pause(...)` hands what a task waits for to whoever called task.send(None):
-that is the loop. It keeps the task until the socket is ready, or the time has come, and then sends
-again.
+A coroutine can be paused and resumed, so that a server can be written as if
+each client had the machine to itself. `await pause(...)` hands what a task
+waits for to whoever called task.send(None): that is the loop. It keeps the task
+until the socket is ready, or the time has come, and then sends again.
 """
 
 import collections
@@ -21,15 +21,15 @@ READ, WRITE, SLEEP = selectors.EVENT_READ, selectors.EVENT_WRITE, 0
 
 @types.coroutine
 def pause(why, what):
-    """Let others run until the socket `what` is ready, or `what` seconds have passed."""
+    """Let others run until the socket `what` is ready, or `what` seconds."""
     yield why, what
 
 
 class Loop:
     def __init__(self):
         self.ready = collections.deque()  # tasks that can run now
-        self.paused = selectors.DefaultSelector()  # tasks that wait for a socket
-        self.sleeping = []  # (when, number, task): a heap of tasks that wait for a time
+        self.paused = selectors.DefaultSelector()  # tasks that wait
+        self.sleeping = []  # (when, number, task): a heap of those that sleep
         self.number = 0  # of equal times, the first to sleep wakes first
 
     def run(self):
@@ -38,7 +38,7 @@ class Loop:
             self.process_events(self.paused.select(self.calculate_timeout()))
 
     def run_ready_tasks(self):
-        for _ in range(len(self.ready)):  # tasks that become ready meanwhile wait for the next
+        for _ in range(len(self.ready)):  # what becomes ready now has to wait
             task = self.ready.popleft()
             try:
                 why, what = task.send(None)
@@ -49,14 +49,15 @@ class Loop:
                 continue
             if why == SLEEP:
                 self.number += 1
-                heapq.heappush(self.sleeping, (time.monotonic() + what, self.number, task))
+                when = time.monotonic() + what
+                heapq.heappush(self.sleeping, (when, self.number, task))
             else:
                 self.paused.register(what, why, task)
 
     def calculate_timeout(self):
-        if self.ready:
-            return 0
-        return max(self.sleeping[0][0] - time.monotonic(), 0) if self.sleeping else None
+        if self.ready or not self.sleeping:
+            return 0 if self.ready else None
+        return max(self.sleeping[0][0] - time.monotonic(), 0)
 
     def process_events(self, events):
         for key, _ in events:
@@ -83,7 +84,8 @@ async def echo(connection):
 async def listen(loop, listener):
     while True:
         await pause(READ, listener)
-        with contextlib.suppress(BlockingIOError, ConnectionError):  # the client has left again
+        # Where it has left again meanwhile:
+        with contextlib.suppress(BlockingIOError, ConnectionError):
             connection, address = listener.accept()
             print(f"I got a connection from {address}!")
             loop.ready.append(echo(connection))

@@ -1,11 +1,13 @@
 """S10: the standard library's event loop, at its lowest level.
 
-The same three steps as ever, each with an await before it: sock_accept, sock_recv, sock_sendall.
-asyncio does what our loop of S9 did: it tries, and when the system says "not yet", it pauses the
-task and asks its selector. The sockets must not block, and asyncio leaves it to us to say so.
+The same three steps as ever, each with an await before it: sock_accept,
+sock_recv, sock_sendall. asyncio does what our loop of S9 did: it tries, and
+when the system says "not yet", it pauses the task and asks its selector. The
+sockets must not block, and asyncio leaves it to us to say so.
 
-Each client is a task of its own. To await echo() in the loop of the listener would serve one client
-after the other again: what runs side by side are tasks, not coroutines.
+Each client is a task of its own. To await echo() in the loop of the listener
+would serve one client after the other again: what runs side by side are tasks,
+not coroutines.
 """
 
 import asyncio
@@ -24,8 +26,8 @@ async def echo(connection):
 
 async def main(host="127.0.0.1", port=8000):
     loop = asyncio.get_running_loop()
-    # asyncio refers to its tasks weakly: one that nobody else refers to may be collected while it
-    # waits for its client (cpython 91887).
+    # asyncio refers to its tasks weakly: one that nobody else refers to may be
+    # collected while it waits for its client (cpython 91887).
     tasks = set()
     with socket.create_server((host, int(port))) as listener:
         listener.setblocking(False)

@@ -1,8 +1,9 @@
 """S11: the listener is a coroutine as well.
 
-One is enough for any number of clients: accept() only takes them from the queue, and gives each a
-task. Written as a coroutine, the program may have several: here one for each address that the host
-stands for. `localhost` is 127.0.0.1, and ::1 where there is IPv6.
+One is enough for any number of clients: accept() only takes them from the
+queue, and gives each a task. Written as a coroutine, the program may have
+several: here one for each address that the host stands for. `localhost` is
+127.0.0.1, and ::1 where there is IPv6.
 
 A TaskGroup holds the tasks, and ends them all when the program is stopped.
 """
@@ -33,7 +34,9 @@ async def listen(family, address, clients):
 
 
 async def main(host="127.0.0.1", port=8000):
-    found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    found = socket.getaddrinfo(
+        host, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
     async with asyncio.TaskGroup() as group:
         for family, _, _, _, address in found:
             group.create_task(listen(family, address, group))

@@ -1,9 +1,10 @@
 """S12: a handler that fails, with care.
 
-A client that sends the line `boom` makes its handler raise. The failure is logged once, with its
-traceback; the client sees the end of its stream; nobody else notices. Three things do that: the
-`with` closes the socket however the block is left, the `except` stands inside the task, where the
-failure is, and what counts is a line, not whatever one receive happens to return.
+A client that sends the line `boom` makes its handler raise. The failure is
+logged once, with its traceback; the client sees the end of its stream; nobody
+else notices. Three things do that: the `with` closes the socket however the
+block is left, the `except` stands inside the task, where the failure is, and
+what counts is a line, not whatever one receive happens to return.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ MAX_LINE = 65536
 
 
 async def lines(connection):
-    """The lines of a client, with their ends; what is left at the end of its stream comes last."""
+    """The lines of a client, with their ends; the last may have none."""
     loop = asyncio.get_running_loop()
     begun = b""
     while data := await loop.sock_recv(connection, 65536):

@@ -2,13 +2,15 @@
 
 A task keeps its exception until somebody asks for it. What goes wrong here:
 
-- The list of tasks only grows, and nobody asks: the failure is silent. "Task exception was never
-  retrieved" comes when the task is collected, and that is when the program ends.
-- The exception holds the traceback, that holds the frame, and that holds the socket: it is never
-  closed, and the client waits for ever.
+- The list of tasks only grows, and nobody asks: the failure is silent. "Task
+  exception was never retrieved" comes when the task is collected, and that is
+  when the program ends.
+- The exception holds the traceback, that holds the frame, and that holds the
+  socket: it is never closed, and the client waits for ever.
   (test_ladder.py::test_the_naive_failure_is_silent_and_its_client_hangs)
-- `boom` is looked for in what one receive returns: in two pieces it is not seen, and "boom" within
-  another line is. (test_ladder.py::test_the_naive_fault_looks_at_chunks)
+- `boom` is looked for in what one receive returns: in two pieces it is not
+  seen, and "boom" within another line is.
+  (test_ladder.py::test_the_naive_fault_looks_at_chunks)
 """
 
 import asyncio

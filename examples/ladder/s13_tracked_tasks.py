@@ -1,9 +1,10 @@
 """S13: tasks that are tracked.
 
-A registry knows every client's task: so the program can say how many there are, tell of each
-failure at once, and end them all when it stops. A task that has ended leaves the registry. If it
-stayed, its exception would stay, and with that the frame and the socket of its handler: a list that
-only grows keeps 100 sockets after 100 failures.
+A registry knows every client's task: so the program can say how many there are,
+tell of each failure at once, and end them all when it stops. A task that has
+ended leaves the registry. If it stayed, its exception would stay, and with that
+the frame and the socket of its handler: a list that only grows keeps 100
+sockets after 100 failures.
 """
 
 import asyncio
@@ -54,8 +55,9 @@ async def echo(connection):
 
 
 async def listen(listener, clients):
+    loop = asyncio.get_running_loop()
     while True:
-        connection, address = await asyncio.get_running_loop().sock_accept(listener)
+        connection, address = await loop.sock_accept(listener)
         print(f"I got a connection from {address}!")
         connection.setblocking(False)
         clients.add(echo(connection))
