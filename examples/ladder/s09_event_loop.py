@@ -55,9 +55,11 @@ class Loop:
                 self.paused.register(what, why, task)
 
     def calculate_timeout(self):
-        if self.ready or not self.sleeping:
-            return 0 if self.ready else None
-        return max(self.sleeping[0][0] - time.monotonic(), 0)
+        if self.ready:
+            return 0
+        if self.sleeping:
+            return max(self.sleeping[0][0] - time.monotonic(), 0)
+        return None
 
     def process_events(self, events):
         for key, _ in events:
