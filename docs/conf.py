@@ -13,7 +13,7 @@ copyright = "2026, The Anysock authors"
 release = version = anysock.__version__
 
 extensions = [
-    "myst_parser", "sphinx.ext.autodoc", "sphinx_click", "claims", "house_map", "timeline",
+    "myst_parser", "sphinx.ext.autodoc", "sphinx_click", "claims", "house_map", "rung", "timeline",
 ]  # fmt: skip
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3

@@ -20,6 +20,14 @@ from sphinx.util.docutils import SphinxDirective
 _SEGMENT = re.compile(r"(run|wait|spin|lost|gap)\s+([\d.]+)(?:\s+(.+))?")
 _HEIGHT, _LANE, _LEFT = 26, 44, 90
 
+# What the colours say, in this order below each picture.
+_LEGEND = {
+    "run": "runs",
+    "wait": "sleeps until something comes",
+    "spin": "asks again and again",
+    "lost": "goes wrong",
+}
+
 # What a text takes, in pixels: each letter, and the space around it.
 _LETTER, _SPACE = 7, 14
 
@@ -76,17 +84,31 @@ def svg(lines: list[str]) -> str:
     return "".join([*parts, "</svg>"])
 
 
+def legend(lines: list[str]) -> str:
+    """What the colours of these lanes say."""
+    used = {part.split()[0] for line in lines for part in line.partition(":")[2].split(";")}
+    items = [
+        f'<span class="key"><svg viewBox="0 0 12 12" aria-hidden="true">'
+        f'<rect class="{kind}" width="12" height="12" rx="2"/></svg> {text}</span>'
+        for kind, text in _LEGEND.items()
+        if kind in used
+    ]
+    return f'<p class="legend">{" ".join(items)}</p>'
+
+
 class Timeline(SphinxDirective):
     """``timeline``: see this module's docstring."""
 
     has_content = True
 
     def run(self) -> list[nodes.Node]:
+        lines = [line for line in self.content if line.strip()]
         try:
-            picture = svg([line for line in self.content if line.strip()])
+            picture = svg(lines)
         except ValueError as error:
             raise self.error(str(error)) from None
-        return [nodes.raw("", f'<div class="timeline">{picture}</div>', format="html")]
+        html_ = f'<div class="timeline">{picture}</div>{legend(lines)}'
+        return [nodes.raw("", html_, format="html")]
 
 
 def setup(app):

@@ -3,7 +3,8 @@
 The same three steps as ever, each with an await before it: sock_accept,
 sock_recv, sock_sendall. asyncio does what our loop of S9 did: it tries, and
 when the system says "not yet", it pauses the task and asks its selector. The
-sockets must not block, and asyncio leaves it to us to say so.
+sockets must not block. Of the listener it is ours to say so; those that
+sock_accept() hands out are told by CPython, which its manual does not promise.
 
 Each client is a task of its own. To await echo() in the loop of the listener
 would serve one client after the other again: what runs side by side are tasks,

@@ -9,13 +9,13 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.documents.rungs import LADDER, Rung, rung
 from tests.harness import (
     PATIENCE,
     exchange,
@@ -25,96 +25,12 @@ from tests.harness import (
     reset,
     wait_until,
 )
-from tests.io_uring import needs_io_uring
-
-LADDER = Path(__file__).parents[2] / "examples" / "ladder"
 
 # Those that serve every client at once, and those that do not end by themselves.
 CONCURRENT = ("s07_polling", "s08_selectors", "s09_event_loop", "s10_asyncio",
               "s11_listener_coroutine", "s12_failing_handler", "s13_tracked_tasks",
               "s15_io_uring")  # fmt: skip
 SERVERS = ("s04_blocking", *CONCURRENT)
-
-
-class Rung:
-    """A program of the ladder, as a process."""
-
-    def __init__(self, name: str) -> None:
-        self.port = free_port()
-        self.process = subprocess.Popen(
-            [sys.executable, "-u", str(LADDER / f"{name}.py"), "127.0.0.1", str(self.port)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        self._text = {"out": b"", "error": b""}
-        self._readers = []
-        for which, stream in (("out", self.process.stdout), ("error", self.process.stderr)):
-            reader = threading.Thread(target=self._read, args=(which, stream))
-            reader.start()
-            self._readers.append(reader)
-
-    def _read(self, which, stream) -> None:
-        with stream:
-            while data := stream.read1(65536):
-                self._text[which] += data
-
-    @property
-    def out(self) -> str:
-        return self._text["out"].decode()
-
-    @property
-    def error(self) -> str:
-        return self._text["error"].decode()
-
-    def connect(self) -> socket.socket:
-        """A client; the first one waits until the program listens."""
-        end = time.monotonic() + PATIENCE
-        while True:
-            try:
-                return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
-            except ConnectionRefusedError:
-                assert time.monotonic() < end, f"it does not listen: {self.error}"
-                assert self.process.poll() is None, f"it has ended: {self.error}"
-                time.sleep(0.01)  # between two attempts
-
-    def has_read(self, length: int) -> Callable[[], bool]:
-        """Whether it has told of so many bytes, two at a time."""
-        return lambda: self.out.count("I got data") >= (length + 1) // 2
-
-    def ended(self) -> int:
-        """Wait for its end: the exit code."""
-        code = self.process.wait(PATIENCE)
-        for reader in self._readers:
-            reader.join()
-        return code
-
-    def interrupted(self) -> int:
-        self.process.send_signal(signal.SIGINT)
-        return self.ended()
-
-    def cpu_seconds(self) -> float:
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(") ")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def sockets(self) -> int:
-        """How many sockets it has open."""
-        count = 0
-        for link in Path(f"/proc/{self.process.pid}/fd").iterdir():
-            with contextlib.suppress(FileNotFoundError):
-                count += os.readlink(link).startswith("socket:")
-        return count
-
-
-@contextlib.contextmanager
-def rung(name: str) -> Iterator[Rung]:
-    if name == "s15_io_uring":
-        needs_io_uring()
-    started = Rung(name)
-    try:
-        yield started
-    finally:
-        started.process.kill()
-        started.ended()
 
 
 @pytest.fixture(params=SERVERS)
