@@ -1,13 +1,14 @@
 """S15: let the system do it, and say when it is done.
 
-A selector says who is ready, and then it is us who receive. io_uring (Linux 6.1 or newer) receives
-for us: an operation is put into a ring that we share with the kernel, and when it is complete, its
-result is in another. One system call hands over all that was asked for, and sleeps until something
-is complete.
+A selector says who is ready, and then it is us who receive. io_uring (Linux 6.1
+or newer) receives for us: an operation is put into a ring that we share with
+the kernel, and when it is complete, its result is in another. One system call
+hands over all that was asked for, and sleeps until something is complete.
 
-Until then its buffer is the kernel's. So it stands in `in_flight`, beside the task that waits:
-whatever becomes of the task, the buffer is there, and where it was. To cancel is no more than to
-ask for it: the end of this program waits for each completion all the same.
+Until then its buffer is the kernel's. So it stands in `in_flight`, beside the
+task that waits: whatever becomes of the task, the buffer is there, and where it
+was. To cancel is no more than to ask for it: the end of this program waits for
+each completion all the same.
 """
 
 import contextlib
@@ -22,12 +23,14 @@ import sys
 import traceback
 import types
 
-# <linux/io_uring.h>: system calls, and how operations and completions are written down.
+# <linux/io_uring.h>: system calls, and how things are written down.
 SETUP, ENTER = 425, 426
-SINGLE_ISSUER, DEFER_TASKRUN = 1 << 12, 1 << 13  # what is complete comes in our own ENTER alone
+# What is complete comes in our own ENTER alone.
+SINGLE_ISSUER, DEFER_TASKRUN = 1 << 12, 1 << 13
 GETEVENTS = 1
 OPERATIONS_AT = 0x10000000
-OPERATION = struct.Struct("=BxxxiQQIIQ24x")  # code, fd, an offset, address, size, flags, number
+# Code, fd, an offset, address, size, flags, number.
+OPERATION = struct.Struct("=BxxxiQQIIQ24x")
 COMPLETION = struct.Struct("=QiI")  # number, result, flags
 ACCEPT, CANCEL, SEND, RECEIVE = 13, 14, 26, 27
 ALL, ANY = 1, 4  # how many to cancel, and which
@@ -43,19 +46,22 @@ def system_call(*arguments):
 
 
 class Ring:
-    """What we share with the kernel: operations that we ask for, and completions."""
+    """What we share with the kernel: operations asked for, and completions."""
 
     def __init__(self, entries=256):
         self.entries, self.unsubmitted = entries, 0
-        told = (ctypes.c_uint32 * 30)(0, 0, SINGLE_ISSUER | DEFER_TASKRUN)  # io_uring_params
+        flags = SINGLE_ISSUER | DEFER_TASKRUN
+        told = (ctypes.c_uint32 * 30)(0, 0, flags)  # io_uring_params
         self.fd = system_call(SETUP, entries, ctypes.addressof(told))
-        # Where things are: words of four bytes. Each ring has a head (taken) and a tail (put).
+        # Where things are: words of four bytes. Each ring has a head (taken)
+        # and a tail (put).
         self.asked_tail, order = told[11] // 4, told[16] // 4
         self.done_head, self.done_tail = told[20] // 4, told[21] // 4
         self.done, self.done_entries = told[25], told[1]
-        size = max(told[16] + 4 * entries, self.done + COMPLETION.size * self.done_entries)
-        self.rings = mmap.mmap(self.fd, size)
-        self.operations = mmap.mmap(self.fd, OPERATION.size * entries, offset=OPERATIONS_AT)
+        end = self.done + COMPLETION.size * self.done_entries
+        self.rings = mmap.mmap(self.fd, max(told[16] + 4 * entries, end))
+        size = OPERATION.size * entries
+        self.operations = mmap.mmap(self.fd, size, offset=OPERATIONS_AT)
         self.words = memoryview(self.rings).cast("I")
         for place in range(entries):
             self.words[order + place] = place
@@ -67,24 +73,27 @@ class Ring:
         tail = self.words[self.asked_tail]
         where = OPERATION.size * (tail % self.entries)
         address = ctypes.addressof(buffer) if buffer else 0
-        OPERATION.pack_into(self.operations, where, code, fd, 0, address, size, flags, number)
+        fields = code, fd, 0, address, size, flags, number
+        OPERATION.pack_into(self.operations, where, *fields)
         self.words[self.asked_tail] = (tail + 1) % 2**32
         self.unsubmitted += 1
 
     def submit(self, wait=0):
-        """Hand over what was asked for, and sleep until so many operations are complete."""
+        """Hand over what was asked for; sleep until so many are complete."""
+        asked = self.fd, self.unsubmitted, wait, GETEVENTS, 0, 0
         try:
-            self.unsubmitted -= system_call(ENTER, self.fd, self.unsubmitted, wait, GETEVENTS, 0, 0)
+            self.unsubmitted -= system_call(ENTER, *asked)
         except OSError as error:
-            # A signal; or there is no memory, or no room for completions, before some are taken.
+            # A signal; or there is no memory, or no room for completions.
             if error.errno not in (errno.EINTR, errno.EAGAIN, errno.EBUSY):
                 raise
 
     def completed(self):
-        while (head := self.words[self.done_head]) != self.words[self.done_tail]:
+        words = self.words
+        while (head := words[self.done_head]) != words[self.done_tail]:
             where = self.done + COMPLETION.size * (head % self.done_entries)
             number, result, _ = COMPLETION.unpack_from(self.rings, where)
-            self.words[self.done_head] = (head + 1) % 2**32  # its place is the kernel's again
+            words[self.done_head] = (head + 1) % 2**32  # it may be used again
             yield number, result
 
 
@@ -94,7 +103,7 @@ class Cancelled(Exception):
 
 @types.coroutine
 def completion(code, fd, buffer=None, size=0, flags=0):
-    """Let others run until this operation is complete: what its system call would return."""
+    """Let others run until it is complete: what the system call would say."""
     result = yield code, fd, buffer, size, flags
     if result == -errno.ECANCELED:
         raise Cancelled
@@ -106,7 +115,8 @@ def completion(code, fd, buffer=None, size=0, flags=0):
 class Loop:
     def __init__(self, ring):
         self.ring = ring
-        self.in_flight = {}  # by number: the task that waits, and what the kernel may write to
+        # By number: the task that waits, and what the kernel may write to.
+        self.in_flight = {}
         self.number = 0
         self.ending = False
 
@@ -121,7 +131,8 @@ class Loop:
     def step(self, task, result=None):
         try:
             operation = task.send(result)
-            while self.ending:  # what was not cancelled, as it was complete, asks for no more
+            # What was complete before it was cancelled asks for no more.
+            while self.ending:
                 operation = task.send(-errno.ECANCELED)
         except (StopIteration, Cancelled):
             return
@@ -135,12 +146,13 @@ class Loop:
 
 async def echo(connection):
     buffer = ctypes.create_string_buffer(16384)
-    whole = socket.MSG_WAITALL | socket.MSG_NOSIGNAL  # the send is complete when all is sent
+    whole = socket.MSG_WAITALL | socket.MSG_NOSIGNAL  # all of it, or an error
+    fd = connection.fileno()
     with connection, contextlib.suppress(OSError):  # the client is gone
         print(f"I got a connection from {connection.getpeername()}!")
-        while size := await completion(RECEIVE, connection.fileno(), buffer, len(buffer)):
+        while size := await completion(RECEIVE, fd, buffer, len(buffer)):
             print(f"I got data: {buffer[:size]}!")
-            await completion(SEND, connection.fileno(), buffer, size, whole)
+            await completion(SEND, fd, buffer, size, whole)
 
 
 async def listen(loop, listener):
@@ -151,14 +163,15 @@ async def listen(loop, listener):
 
 
 async def end_at_ctrl_c(loop):
-    """A signal is a completion, too: Python writes into a socket, and we receive."""
+    """A signal is a completion, too: Python writes into a socket."""
     near, far = socket.socketpair()
     with near, far:
         far.setblocking(False)
         signal.set_wakeup_fd(far.fileno())
         signal.signal(signal.SIGINT, lambda *_: None)
-        await completion(RECEIVE, near.fileno(), ctypes.create_string_buffer(1), 1)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends at once
+        buffer = ctypes.create_string_buffer(1)
+        await completion(RECEIVE, near.fileno(), buffer, 1)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second ends at once
         signal.set_wakeup_fd(-1)
     print(f"{len(loop.in_flight)} operations are in flight: they are cancelled")
     loop.ending = True
@@ -171,7 +184,8 @@ def main(host="127.0.0.1", port=8000):
     try:
         loop = Loop(Ring())
     except OSError as error:
-        sys.exit(f"io_uring is not available: {error.strerror} (before Linux 6.1, or refused)")
+        why = f"{error.strerror} (before Linux 6.1, or refused)"
+        sys.exit(f"io_uring is not available: {why}")
     with socket.create_server((host, int(port))) as listener:
         loop.step(end_at_ctrl_c(loop))
         loop.step(listen(loop, listener))

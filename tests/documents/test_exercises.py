@@ -564,6 +564,7 @@ def test_s14_idle(start_server):
 
 def test_s14_limit(start_server):
     server = start_server("echo", *options("s14_limit"))
+    server.expected_errors.append("further clients wait")
     with server.connect() as first, server.connect() as second:
         assert echoes(first)
         assert echoes(second)
@@ -581,3 +582,4 @@ def test_s14_drain(start_server):
         server.signal(signal.SIGTERM)
         wait_until(lambda: not listens(server.port), "it has stopped listening")
         assert echoes(client)
+    assert server.wait() == 0
