@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.machinery
+import importlib.util
+import io
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from anysock.bench.comparison import Comparison
 from anysock.bench.generator.latencies import Latencies, Samples
 from anysock.bench.reports.pages import bench_page, scale_page
+from anysock.bench.reports.text import comparison_report
 from anysock.bench.results import Measurement, Results, Settings, Work
 from anysock.bench.scale import Scaling
-from anysock.bench.servers import Server, running
+from anysock.bench.servers import Server, all_servers, running
+from anysock.bench.work.kinds import OTHER_LOOPS
 from anysock.errors import StartError, UsageError
-from tests.harness import PATIENCE, wait_until
+from tests.harness import PATIENCE, exchange, wait_until
 
 BENCH = [sys.executable, "-m", "anysock", "bench"]
 SMALL = ("--duration", "200ms", "--warmup", "50ms", "--generator", "python", "-s", "64", "-c", "2")
@@ -204,6 +211,47 @@ def test_only_what_is_not_known_well_enough_is_measured_again():
     assert Fake(found, servers, None).run()
     assert measured == ["third"]
     assert found.missing == {"third": "not here"}
+
+
+@pytest.fixture
+def loops(tmp_path, monkeypatch):
+    """Of the loops of others two are installed (asyncio's own, in truth), each with the face that
+    such packages have; the path of the other programs has them, too."""
+    (tmp_path / "rloop.py").write_text("from asyncio import new_event_loop\n")
+    (tmp_path / "talyn.py").write_text("from asyncio import SelectorEventLoop as Loop\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    # Whatever is installed here beside them.
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name: importlib.machinery.PathFinder.find_spec(
+            name, [str(tmp_path)] if name in OTHER_LOOPS else None
+        ),
+    )
+    return {server.name: server for server in all_servers(None)}
+
+
+@pytest.mark.parametrize("name", ["rloop", "talyn"])
+def test_loops_of_others_echo_where_they_are_installed(name, loops):
+    server = loops[f"{name} Protocol"]
+    assert server.why_not is None
+    with running(server) as (_, port):
+        data = os.urandom(3_000_000)
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
+            assert exchange(client, data) == data
+
+
+def test_loops_that_are_not_installed_are_left_out_with_one_line(loops):
+    found = results([(100, 50)])
+    names = [f"{name} Protocol" for name in OTHER_LOOPS]
+    found.missing = {name: why_not for name in names if (why_not := loops[name].why_not)}
+    assert list(found.missing) == names[2:]
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(comparison_report(found))
+    told = [line for line in console.export_text().splitlines() if "not measured" in line]
+    all_of_them = "blazio Protocol, zloop Protocol, veloxloop Protocol, loopmini Protocol"
+    why_not = "the package of the loop is not installed"
+    assert [line.strip() for line in told] == [f"not measured: {all_of_them}: {why_not}"]
 
 
 def test_work_that_a_server_can_not_do_is_not_asked_of_it():

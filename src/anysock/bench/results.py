@@ -10,6 +10,7 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -244,7 +245,7 @@ def this_machine(packages: Sequence[str] = ()) -> dict[str, Any]:
     versions = {"anysock": __version__, "python": platform.python_version()}
     for package in filter(None, (*(engine.requires for engine in ENGINES.values()), *packages)):
         with contextlib.suppress(ImportError):
-            versions[package] = str(__import__(package).__version__)
+            versions[package] = metadata.version(package)  # PackageNotFoundError is one of these
     return {
         "processor": model,
         "cores": len(cores()),

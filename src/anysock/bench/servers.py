@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anysock.bench.processes import program
-from anysock.bench.work.kinds import ECHO, Kind
+from anysock.bench.work.kinds import ECHO, OTHER_LOOPS, Kind
 from anysock.engines import DEFAULT, ENGINES
 from anysock.errors import StartError
 
@@ -119,14 +119,24 @@ def _echo_servers(tools: Path | None) -> list[Server]:
             why_not=_why_no_uring(tools),
         ),
         *(our_server(name) for name in ENGINES),
-        _peer("uvloop Protocol", "asyncio_protocol", "--uvloop", needs=["uvloop"]),
+        _peer("uvloop Protocol", "asyncio_protocol", "--loop", "uvloop", needs=["uvloop"]),
         _peer("uvloop streams", "asyncio_streams", "--uvloop", needs=["uvloop"]),
         _peer("asyncio Protocol", "asyncio_protocol"),
         _peer("asyncio streams", "asyncio_streams"),
         _peer("asyncio sock_*", "asyncio_sock"),
         _peer("trio streams", "trio_streams", needs=["trio"]),
         _peer("socketserver threads", "socketserver_threads"),
+        *(_other_loop(name) for name in OTHER_LOOPS),
     ]
+
+
+def _other_loop(name: str) -> Server:
+    """Few have any of these installed: all that are not there have one reason, which a report tells
+    in one line."""
+    server = _peer(f"{name} Protocol", "asyncio_protocol", "--loop", name, needs=[name])
+    if server.why_not is not None:
+        server = dataclasses.replace(server, why_not="the package of the loop is not installed")
+    return server
 
 
 def _why_no_uring(tools: Path | None) -> str | None:

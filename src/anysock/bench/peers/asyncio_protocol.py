@@ -1,6 +1,10 @@
-"""asyncio (or uvloop, with --uvloop): a Protocol, whose callbacks get the data."""
+"""asyncio, or another loop for it: a Protocol, whose callbacks get the data.
+
+python asyncio_protocol.py [--loop MODULE]
+"""
 
 import asyncio
+import importlib
 import sys
 
 
@@ -20,14 +24,18 @@ class Echo(asyncio.Protocol):
 
 
 async def main():
-    server = await asyncio.get_running_loop().create_server(Echo, "127.0.0.1", 0, backlog=4096)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Echo, "127.0.0.1", 0, backlog=4096)
     print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
+    # Not `serve_forever`: rloop closes a server that serves already.
+    await loop.create_future()
 
 
-if "--uvloop" in sys.argv:
-    import uvloop
-
-    uvloop.run(main())
+if "--loop" in sys.argv:
+    module = importlib.import_module(sys.argv[sys.argv.index("--loop") + 1])
+    # What most of them call it; talyn has the class alone.
+    factory = getattr(module, "new_event_loop", None) or module.Loop
 else:
-    asyncio.run(main())
+    factory = asyncio.new_event_loop
+with asyncio.Runner(loop_factory=factory) as runner:
+    runner.run(main())

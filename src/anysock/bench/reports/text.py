@@ -170,9 +170,9 @@ def comparison_report(results: Results) -> RenderableType:
         for name, cost in results.idle.items():
             idle.row(name, f"{cost['bytes']:,.0f}", f"{cost['cpu']:.2%}")
         parts.append(idle)
-    parts += [
-        f"not measured: {escape(name)}: {escape(why)}" for name, why in results.missing.items()
-    ]
+    for why in dict.fromkeys(results.missing.values()):  # what has one reason is one line
+        those = ", ".join(name for name, reason in results.missing.items() if reason == why)
+        parts.append(f"not measured: {escape(those)}: {escape(why)}")
     if not results.complete:
         parts.append("[yellow]interrupted: not all of it was measured[/yellow]")
     return Group(*parts)

@@ -41,6 +41,9 @@ class Kind:
         return self.handler == "echo"
 
 
+#: Young event loops of others for asyncio, which echo where their packages are installed.
+OTHER_LOOPS = ("rloop", "talyn", "blazio", "zloop", "veloxloop", "loopmini")
+
 KINDS = {
     kind.name: kind
     for kind in (
@@ -51,6 +54,7 @@ KINDS = {
             connections=(1, 50, 500),
             sizes=(64, 4096, 262_144),
             depths=(1,),
+            packages=OTHER_LOOPS,
         ),
         Kind(
             "lines",
