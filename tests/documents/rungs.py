@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.harness import PATIENCE, free_port
+from tests.harness import PATIENCE, free_port, wait_until
 from tests.io_uring import needs_io_uring
 
 LADDER = Path(__file__).parents[2] / "examples" / "ladder"
@@ -75,6 +75,17 @@ class Rung:
     def interrupted(self) -> int:
         self.process.send_signal(signal.SIGINT)
         return self.ended()
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """It does nothing in the block: what happens meanwhile, it finds all at once."""
+        stat = Path(f"/proc/{self.process.pid}/stat")
+        self.process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: stat.read_text().rpartition(") ")[2].startswith("T"), "it is stopped")
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     def cpu_seconds(self) -> float:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(") ")[2].split()

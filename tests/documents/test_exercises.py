@@ -25,7 +25,7 @@ from tests.harness import (
 )
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = [DOCS / "tutorial" / f"s{number:02d}.md" for number in range(1, 15)]
+PAGES = [DOCS / "tutorial" / f"s{number:02d}.md" for number in range(1, 16)]
 
 
 def exercises(page: Path) -> list[str]:
@@ -583,3 +583,59 @@ def test_s14_drain(start_server):
         wait_until(lambda: not listens(server.port), "it has stopped listening")
         assert echoes(client)
     assert server.wait() == 0
+
+
+# -- S15: completion ------------------------------------------------------------------------------
+
+
+def test_s15_one_buffer():
+    with rung("answers/s15_one_buffer") as program:
+        with program.connect() as first, program.connect() as second:
+            assert echoes(first, b"a" * 10)
+            assert echoes(second, b"b" * 10)
+            # Both are received before either is answered.
+            with program.stopped():
+                first.sendall(b"a" * 10)
+                second.sendall(b"b" * 10)
+            assert receive_exactly(first, 10) == receive_exactly(second, 10)
+        stopped(program)
+
+
+def test_s15_file(tmp_path):
+    file = tmp_path / "greeting"
+    file.write_text("hello, everybody\n")
+    with rung("answers/s15_file", file) as program:
+        for _ in range(2):
+            with program.connect() as client:
+                assert receive_exactly(client, 17) == b"hello, everybody\n"
+                assert echoes(client)
+        stopped(program)
+
+
+def test_s15_idle():
+    with rung("answers/s15_idle", 0.5) as program:
+        with program.connect() as quiet, program.connect() as busy:
+            quiet.setblocking(False)
+            while True:
+                assert echoes(busy)
+                with contextlib.suppress(BlockingIOError):
+                    assert quiet.recv(1) == b""
+                    break
+                time.sleep(0.05)  # a client that says something now and then
+            assert echoes(busy)
+        stopped(program)
+
+
+def test_s15_idle_that_is_over_is_forgotten():
+    with rung("answers/s15_idle", 60) as program:
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(program.connect()) for _ in range(300)]
+            for client in clients:
+                assert echoes(client)
+            # 600 operations at once, in links of two.
+            with program.stopped():
+                for client in clients:
+                    client.sendall(b"hello\n")
+            for client in clients:
+                assert receive_exactly(client, 6) == b"hello\n"
+            stopped(program)

@@ -332,10 +332,9 @@ def test_s15_serves_more_at_once_than_its_rings_have_room_for():
         for client in clients:
             exchange_one(client)
         # 600 receives are complete in one turn: rings are of 256 operations and 512 completions.
-        program.process.send_signal(signal.SIGSTOP)
-        for number, client in enumerate(clients):
-            client.sendall(b"%03d\n" % number)
-        program.process.send_signal(signal.SIGCONT)
+        with program.stopped():
+            for number, client in enumerate(clients):
+                client.sendall(b"%03d\n" % number)
         for number, client in enumerate(clients):
             assert receive_exactly(client, 4) == b"%03d\n" % number
         assert program.interrupted() == 0
@@ -360,11 +359,11 @@ def test_s15_ends_when_each_operation_has_its_completion():
 def test_s15_what_is_complete_before_it_is_cancelled_ends_as_well():
     with rung("s15_io_uring") as program, program.connect() as client:
         exchange_one(client)
-        program.process.send_signal(signal.SIGSTOP)
-        client.sendall(b"hello\n")
-        with program.connect() as newcomer:
+        with program.stopped():
+            client.sendall(b"hello\n")
+            newcomer = program.connect()
             program.process.send_signal(signal.SIGINT)
-            program.process.send_signal(signal.SIGCONT)
+        with newcomer:
             assert program.ended() == 0
             assert program.error == ""
             with contextlib.suppress(ConnectionError):  # what it never received resets it
