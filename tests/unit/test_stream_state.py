@@ -18,6 +18,7 @@ RESET = ConnectionResetError(errno.ECONNRESET, "reset")
 EVENTS: dict[str, Callable[[StreamState], object]] = {
     "end_sending": StreamState.end_sending,
     "end_receiving": StreamState.end_receiving,
+    "let_go": StreamState.let_go,
     "a send given up, nothing sent": lambda state: state.give_up_send(0),
     "a send given up": lambda state: state.give_up_send(3),
     "a send given up, perhaps some sent": lambda state: state.give_up_send(None),
@@ -40,6 +41,7 @@ WAYS: dict[State, list[str]] = {
 LEADS_TO = {
     "end_sending": State.HALF_CLOSED,
     "end_receiving": State.OPEN,
+    "let_go": State.OPEN,
     "a send given up, nothing sent": State.OPEN,
     "a send given up": State.CUT_SHORT,
     "a send given up, perhaps some sent": State.CUT_SHORT,

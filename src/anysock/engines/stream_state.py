@@ -85,6 +85,7 @@ class StreamState:
         "cut_short",
         "end_received",
         "end_sent",
+        "letting_go",
         "lost",
         "receiving_ended",
         "receiving_over",
@@ -102,6 +103,9 @@ class StreamState:
         #: A receive has told so. On Linux, what comes after a shutdown for receiving is received
         #: all the same; but who was told of the end has done with the stream.
         self.receiving_over = False
+        #: Our owner closes, and the peer has its time to take what it was sent. What comes until
+        #: then is thrown away.
+        self.letting_go = False
         #: Why the connection is gone: the first reason, which stays.
         self.lost: OSError | None = None
 
@@ -132,6 +136,10 @@ class StreamState:
     def end_receiving(self) -> None:
         """We want to hear no more."""
         self.receiving_ended = True
+
+    def let_go(self) -> None:
+        """The close has begun: nobody hears what is received from now on."""
+        self.letting_go = True
 
     def give_up_send(self, sent: int | None) -> None:
         """A `send_all` is cancelled when `sent` bytes of its data have gone (None: perhaps some).

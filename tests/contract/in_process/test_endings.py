@@ -82,6 +82,31 @@ def test_an_answer_reaches_a_client_that_speaks_on_when_the_server_hears_no_more
     anysock.run(main, engine=concurrent_engine)
 
 
+def test_an_answer_reaches_a_client_that_speaks_on_when_its_time_is_over_while_the_close_waits(
+    concurrent_engine, monkeypatch
+):
+    """As when its lifetime, or the server's, is over after the handler has returned."""
+    monkeypatch.setattr("anysock.engines.posix.streams.LINGER_SECONDS", PATIENCE)
+    data, streams = bytes(range(250)) * 600, []
+
+    async def handler(connection):
+        streams.append(connection.stream)
+        await connection.recv()
+        await connection.send_all(data)
+
+    async def main():
+        async with Server(handler, bind="127.0.0.1:0", socket_buffer=500_000) as server:
+            async with await anysock.connect(server.addresses[0]) as client:
+                await client.send_all(b"?")
+                await until(lambda: streams and streams[0]._state.end_sent, "the close has begun")
+                assert streams[0].progress() < len(data), "its system has taken all"
+                streams[0].end_receiving()
+                await client.send_all(b"and")
+                assert await receive_all(client) == data
+
+    anysock.run(main, engine=concurrent_engine)
+
+
 # -- the handler ----------------------------------------------------------------------------------
 
 

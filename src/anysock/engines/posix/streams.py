@@ -248,6 +248,10 @@ class SocketStream:
             raise self._explain(error) from None
 
     def end_receiving(self) -> None:
+        if self._state.letting_go:
+            # It hears nobody any more. To shut it down as well would take its time from a peer that
+            # still has something to take: what that sends would be answered by a reset.
+            return
         self._state.end_receiving()
         self._shut_down(socket.SHUT_RD)
 
@@ -272,6 +276,7 @@ class SocketStream:
         has seen it, or has had its time.
         """
         self._sock.setblocking(False)
+        self._state.let_go()
         if self._state.receiving_ended:
             await self._until_taken()
             return
