@@ -489,6 +489,48 @@ def test_a_reset_that_is_lost_is_found_out_by_who_speaks():
     assert everything(client) == (b"", "ECONNRESET")
 
 
+@pytest.mark.parametrize("full", [False, True], ids=["one segment", "a full window"])
+def test_a_reset_that_is_lost_comes_again_with_what_is_sent_again(full):
+    """What it answers was not acknowledged, or could not even leave."""
+    wire = Wire()
+    client, server = wire.pair()
+    wire.back.stop("partition")
+    fill(client) if full else client.send(b"hello")
+    server.close()
+    wire.run(1.0)
+    assert client.mask() & ERR == 0
+    wire.back.go_on("partition")
+    assert wire.until(client, ERR) < 2
+    assert everything(client) == (b"", "ECONNRESET")
+
+
+def test_a_reset_that_is_lost_comes_again_when_both_ways_are_open():
+    wire = Wire()
+    client, server = wire.pair()
+    wire.back.stop("partition")
+    client.send(b"hello")
+    wire.run(0.01)
+    server.close()
+    wire.run(1.0)
+    wire.there.stop("partition")
+    wire.back.go_on("partition")
+    wire.run(10.0)
+    assert client.mask() & ERR == 0
+    wire.there.go_on("partition")
+    wire.until(client, ERR)
+    assert everything(client) == (b"", "ECONNRESET")
+
+
+def test_where_each_reset_is_lost_the_connection_is_given_up():
+    wire = Wire()
+    client, server = wire.pair()
+    client.send(b"hello")
+    wire.back.stop("partition")
+    server.close()
+    assert 924 < wire.until(client, ERR) < 926
+    assert everything(client) == (b"", "ETIMEDOUT")
+
+
 def test_a_reset_that_is_held_comes_later():
     wire = Wire()
     client, server = wire.pair()

@@ -32,8 +32,8 @@ one: they lie in a queue with the time of their arrival, and are looked at by wh
 
 **Ends.** FIN comes behind all data. RST leaves with a close that has SO_LINGER 0, or unread data,
 and answers whatever arrives at an end that is closed. Nobody repeats it: where it is lost, the
-other end finds out by what it sends, or by keepalive. What was received before a reset stays to be
-read, as on Linux (BSD discards it).
+other end finds out by what it sends, be it again because it was not acknowledged, or by keepalive.
+What was received before a reset stays to be read, as on Linux (BSD discards it).
 
 **Not simulated**: congestion and slow start, Nagle's algorithm and delayed acknowledgements (all is
 sent, and acknowledged, at once), segments in another order (TCP hides it), TIME_WAIT (a port is

@@ -51,9 +51,12 @@ class TcpEnd(TcpWay):
         "_room",
         "_sent",
         "_written",
+        "came_at",
         "corked",
         "ended",
+        "ended_at",
         "in_size",
+        "put_at",
         "reads_at",
         "sends_at",
         "shut_at",
@@ -84,8 +87,12 @@ class TcpEnd(TcpWay):
         # then. They are looked at when somebody wants to know, or waits for them.
         self._acks: collections.deque[tuple[float, int, int]] = collections.deque()
         self._ack_timer: Due | None = None
-        #: When bytes were last taken out of it; and when the other end last acknowledged some.
+        #: When bytes were last put into it, and taken out of it; since when there are some to take;
+        #: when its own stream was ended; and when the other end last acknowledged some.
+        self.put_at: float | None = None
         self.taken_at: float | None = None
+        self.came_at: float | None = None
+        self.ended_at: float | None = None
         #: When receiving was first shut down, and for how long nothing had been taken then.
         self.shut_at: float | None = None
         self.silence: float | None = None
@@ -182,6 +189,7 @@ class TcpEnd(TcpWay):
         if self.fate is not None:
             size = tcp_faults.sendable_part(self, self.fate, size)
         self._written += size
+        self.put_at = self.network.now
         # Whatever the program does to its buffer now, this is what is sent.
         piece = data if type(data) is bytes and size == len(data) else bytes(data[:size])
         if self._out or size > self._room - self._sent or size > MSS or self.fate is not None:
@@ -228,6 +236,7 @@ class TcpEnd(TcpWay):
 
     def _end_sending(self) -> None:
         if not self.shut & NO_SEND:
+            self.ended_at = self.network.now
             self.shut |= NO_SEND
             self._written += 1
             self._push()
@@ -272,6 +281,19 @@ class TcpEnd(TcpWay):
         return self._acknowledged_at
 
     @property
+    def sends_again(self) -> bool:
+        """Whether it has sent what was not acknowledged, or waits for room and asks for it again
+        and again (RFC 9293, 3.8.1 and 3.8.6.1)."""
+        acked = self._acks[-1][1] if self._acks else self._acked
+        return self._sent > acked or bool(self._out)
+
+    @property
+    def untaken(self) -> int:
+        """How many bytes were written that the other end has not acknowledged."""
+        left = self.unacknowledged()
+        return left - 1 if left and self.ended_at is not None else left  # its end counts as one
+
+    @property
     def sending_over(self) -> bool:
         """Whether it has ended its stream."""
         return bool(self.shut & NO_SEND)
@@ -306,6 +328,8 @@ class TcpEnd(TcpWay):
             self._error = errno.ECONNRESET
             self.reset()
         else:
+            if not self._in:
+                self.came_at = self._heard_at
             self._in.append(data)
             self.in_size += len(data)
             self._received += len(data)

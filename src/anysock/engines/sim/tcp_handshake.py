@@ -27,12 +27,14 @@ Address = tuple[Any, ...]
 class TcpHandshake(TcpEnd):
     """What a socket does before it is connected."""
 
-    __slots__ = ("_answers", "_asked", "backlog", "listener")
+    __slots__ = ("_answers", "_asked", "backlog", "connected_at", "listener")
 
     far: TcpHandshake | None
 
     def __init__(self, host: Host, family: int) -> None:
         super().__init__(host, family)
+        #: When the answer to its SYN has come.
+        self.connected_at: float | None = None
         #: Of what listens: how many may wait to be accepted, but one.
         self.backlog = 0
         #: Of a connection that is not in its backlog yet: who listens.
@@ -203,6 +205,7 @@ class TcpHandshake(TcpEnd):
         """The SYN was answered."""
         if self.state == CONNECTING:
             self.state = OPEN
+            self.connected_at = self.network.now
             self.network.note(self.host.name, "connected", self.peer)
             self.changed()
             self._transmit(ACK)

@@ -150,8 +150,31 @@ class TcpWay(SimSocket):
         self._flight.clear()
         self._stuck = 0
         self.network.severed.append(self)
-        if self.far is not None:
-            self.far.watch_over()
+        link, far = self.link, self.far
+        assert link is not None
+        assert far is not None
+        far.watch_over()
+        if far.sends_again:
+            far.await_answer()
+            link.when_up(self._refuse_again)
+
+    @property
+    def sends_again(self) -> bool:
+        """Whether its system sends something until it is answered."""
+        raise NotImplementedError
+
+    def _refuse_again(self) -> None:
+        """What the other end sends once more arrives at an end that is closed, as before."""
+        link, far = self.link, self.far
+        assert link is not None
+        assert far is not None
+        assert far.link is not None
+        if far.state != OPEN or self.severed:
+            return
+        if far.link.up:
+            self._transmit(RST)
+        else:
+            far.link.when_up(self._refuse_again)
 
     def _repeat(self) -> None:
         """Send again what could not be delivered."""
