@@ -159,6 +159,47 @@ GOOD = {
         {"received": bytearray(), "end": RESET, "half_closed": None},
         options={"max_connections": 3, "overflow": "close"},
     ),
+    "one that is answered bit by bit, and takes nothing": history(
+        told_as(CloseReason.ABORTED, closed=15.0, aborted=True, put_at=14.9, sent=20),
+        {
+            "half_closed": None,
+            "ended": 15.0,
+            "end": RESET,
+            "awaits": False,
+            "receives": [],
+            "received": bytearray(),
+            "sent": bytearray(30),
+        },
+        options={"idle_timeout": 2, "rate_limit": 10},
+        server={"drained": 15.0, "drain_aborted": 1, "aborted": 1},
+    ),
+    "one that does not receive what has come while it sends": history(
+        told_as(CloseReason.ABORTED, closed=15.0, aborted=True, sent=9),
+        {
+            "half_closed": None,
+            "received": bytearray(),
+            "receives": [],
+            "ended": 15.0,
+            "end": RESET,
+            "unread": [(1.5, 15.0)],
+        },
+        server={"drained": 15.0, "drain_aborted": 1, "aborted": 1},
+    ),
+    "one that has not taken all when a close has waited": history(
+        {"closed": 2.3, "put_at": 1.1, "let_go_at": 1.2, "untaken": 3},
+        {
+            "sent": bytearray(b"0123456789?"),
+            "received": bytearray(b"0123456"),
+            "ended": 2.3,
+            "end": RESET,
+        },
+    ),
+    "one whose good end was held up": history(
+        told_as(CloseReason.IDLE, closed=4.0, aborted=True, sent=9, ended_at=3.2),
+        {"received": bytearray(b"012345678"), "ended": 5.0, "half_closed": None},
+        options={"idle_timeout": 2},
+        disturbances=[Disturbance("hold", ("client", "server"), 3.1, 4.9)],
+    ),
     "too many bytes": history(
         told_as(CloseReason.MAX_BYTES, received=5, sent=4),
         {"received": bytearray(b"0123"), "half_closed": None},
@@ -182,12 +223,23 @@ BAD: list[tuple[str, str, Callable[[], History]]] = [
     ("no_byte_from_nowhere", "which sent 10", lambda: history({"received": 11})),
     ("nothing_answered_is_lost", "has lost 3 of the 10", lambda: history(
         client={"received": bytearray(b"0123456"), "end": RESET})),
+    ("nothing_answered_is_lost", "has lost 3 of the 10", lambda: history(
+        {"closed": 2.3, "put_at": 1.1, "let_go_at": 1.4, "untaken": 3},
+        {"received": bytearray(b"0123456"), "ended": 2.3, "end": RESET})),
+    ("nothing_answered_is_lost", "has lost 3 of the 10", lambda: history(
+        {"closed": 2.3, "put_at": 1.1, "let_go_at": 1.2, "untaken": 2},
+        {"received": bytearray(b"0123456"), "ended": 2.3, "end": RESET})),
     ("what_ends_well_is_complete", "got 7 bytes and a good end", lambda: history(
         {"sent": 7}, {"received": bytearray(b"0123456")})),
     ("an_abort_is_no_good_end", "good end of the stream after 7", lambda: history(
         told_as(CloseReason.ABORTED, aborted=True, sent=9, closed=15.0),
         {"received": bytearray(b"0123456"), "ended": 15.0, "half_closed": None},
         server={"drain_aborted": 1, "aborted": 1, "drained": 15.0})),
+    ("an_abort_is_no_good_end", "good end of the stream after 9", lambda: history(
+        told_as(CloseReason.IDLE, closed=4.0, aborted=True, sent=9, ended_at=4.0),
+        {"received": bytearray(b"012345678"), "ended": 5.0, "half_closed": None},
+        options={"idle_timeout": 2},
+        disturbances=[Disturbance("hold", ("client", "server"), 3.1, 4.9)])),
     ("resets_are_explained", "sent nothing that the server did not receive", lambda: history(
         client={"end": RESET})),
     ("resets_are_explained", "no server knows of it", lambda: history(
@@ -268,12 +320,19 @@ BAD: list[tuple[str, str, Callable[[], History]]] = [
         [a_client(1), a_client(2, connected=1.1)], options={"max_connections": 1})),
     ("answers_come_in_time", "3.000 s for an answer: it had 0 of 10 bytes", lambda: history(
         {"closed": 4.2}, {"receives": [(4.1, 10)], "half_closed": 4.2, "ended": 4.2})),
+    ("answers_come_in_time", "2.900 s for an answer: it had 0 of 10 bytes", lambda: history(
+        {"closed": 9.2}, {"receives": [(9.1, 10)], "unread": [(4.0, 9.1)], "half_closed": 9.2,
+                          "ended": 9.2})),
     ("answers_come_in_time", "for the end, when it had ended", lambda: history(
         {"closed": 9.0}, {"ended": 9.0, "closed": 9.0})),
     ("drains_end_in_time", "is not over after 15.000 s", lambda: history(
         server={"drained": None, "drain_seconds": 1})),
     ("drains_end_in_time", "was over after 14.000 s, and had 10 s", lambda: history(
         server={"drained": 19.0})),
+    ("a_drain_ends_who_is_at_rest", "had been at rest for 12.000 s", lambda: history(
+        told_as(CloseReason.ABORTED, closed=15.0, aborted=True, put_at=3.0),
+        {"ended": 15.0, "end": RESET, "half_closed": None},
+        server={"drained": 15.0, "drain_aborted": 1, "aborted": 1})),
     ("a_drain_ends_who_is_at_rest", "had been at rest for 13.900 s", lambda: history(
         told_as(CloseReason.ABORTED, closed=15.0, aborted=True),
         {"ended": 15.0, "end": RESET, "half_closed": None},

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from anysock.errors import StreamAborted, TlsTruncated
-from anysock.sim.oracles.records import ClientRecord, History, Served
+from anysock.sim.oracles.reasons import EXACT, LINGER
+from anysock.sim.oracles.records import ClientRecord, History, Served, ServerRecord
 from anysock.telemetry.events import CloseReason
 
-# What fits into the smallest window that a simulated peer has, and so is on its way at once.
+# What fits into the smallest window that Linux gives a peer, and so is on its way at once.
 _ON_ITS_WAY = 1_152
-
-# Seconds for which a server that closes waits for a peer that still sends: see
-# `engines.posix.streams`.
-_LINGER = 1.0
 
 
 def bytes_are_right(history: History) -> Iterator[str]:
@@ -60,7 +57,7 @@ def nothing_answered_is_lost(history: History) -> Iterator[str]:
 
     Takes for granted that the client's record says truly whether it `keeps_reading`. A reset by a
     disturbance excuses a loss; so does one that a client causes which is still sending when the
-    server closes, if more was under way than it could take within the linger.
+    server closes, if its system has not taken more within the linger.
     """
     for server, served, client in history.pairs:
         lost = served.sent - len(client.received)
@@ -70,19 +67,31 @@ def nothing_answered_is_lost(history: History) -> Iterator[str]:
             continue
         if history.killed(server, client):
             continue
-        if client.end is not None:
-            # (It may be told long after the server has reset it, if what tells it is lost.)
-            closed = client.ended if served.closed is None else served.closed
-            late = min(client.ended - _LINGER, closed) - 4 * history.latency
-            slow = history.held_up(server, client, since=late, until=client.ended)
-            if slow or lost > _ON_ITS_WAY or 4 * history.latency > _LINGER:
-                continue
-            if server.tls:
-                continue  # if a part of a record is lost, all of it is
+        if client.end is not None and _was_not_taken(history, server, served, client, lost):
+            continue
         yield (
             f"{client} has lost {lost} of the {served.sent} bytes that were sent to it: the server "
             f"says {_reason(served)}, it met {_end(client)}"
         )
+
+
+def _was_not_taken(
+    history: History, server: ServerRecord, served: Served, client: ClientRecord, lost: int
+) -> bool:
+    """Whether the client's system may have had no room for what is lost, for as long as the server
+    waits for that."""
+    assert client.ended is not None
+    closed = client.ended if served.closed is None else served.closed
+    if served.untaken is not None:
+        if served.let_go_at is None or not served.untaken:
+            return False
+        waited = closed - max(served.let_go_at, served.put_at or 0.0)
+        # If a part of a record of TLS is lost, all of it is.
+        return waited >= LINGER - EXACT and (server.tls or lost <= served.untaken)
+    # (It may be told long after the server has reset it, if what tells it is lost.)
+    late = min(client.ended - LINGER, closed) - 4 * history.latency
+    slow = history.held_up(server, client, since=late, until=client.ended)
+    return slow or lost > _ON_ITS_WAY or 4 * history.latency > LINGER or server.tls
 
 
 def what_ends_well_is_complete(history: History) -> Iterator[str]:
@@ -108,13 +117,20 @@ def an_abort_is_no_good_end(history: History) -> Iterator[str]:
     """A client whose connection was aborted is not told that the stream has ended well.
 
     An abort may come when all was sent, and the end of the stream too: so the end that the client
-    met must be the later one.
+    met must be the later one. The end may also have been held up on its way, if it was sent before.
     """
     for server, served, client in history.pairs:
         if not (served.aborted and client.end_of_stream) or served.closed is None:
             continue
         assert client.ended is not None
         if client.ended < served.closed + history.latency - 1e-9:
+            continue
+        said = [each for each in (served.put_at, served.ended_at) if each is not None]
+        if (
+            said
+            and max(said) < served.closed - EXACT
+            and history.held_up(server, client, since=max(said), until=client.ended)
+        ):
             continue
         if served.error is not None and not isinstance(served.error, StreamAborted):
             continue  # it had ended before, and all that was sent was still on its way

@@ -9,6 +9,7 @@ from typing import Any
 from anysock.net.networks import source_of
 from anysock.options.serve import ServeOptions
 from anysock.server.server import Server
+from anysock.sim.oracles.below import socket_below
 from anysock.sim.oracles.records import Answers, Served, ServerRecord
 from anysock.streams.connection import Connection
 from anysock.telemetry.events import CloseReason, Events
@@ -78,9 +79,17 @@ class Ledger(Events):
         served.aborted = connection.aborted
         tls = connection.tls
         served.in_handshake = self.record.tls and not (tls is not None and tls.established)
-        if (sock := _socket_of(connection.stream)) is not None:
+        if (sock := socket_below(connection.stream)) is not None:
             served.taken_at, served.acknowledged_at = sock.taken_at, sock.acknowledged_at
-            served.silence = sock.silence
+            served.silence, served.put_at, served.ended_at = (
+                sock.silence,
+                sock.put_at,
+                sock.ended_at,
+            )
+            served.let_go_at = min(
+                (each for each in (sock.shut_at, sock.ended_at) if each is not None), default=None
+            )
+            served.untaken = sock.untaken
 
     def accept_error(self, error: Exception) -> None:
         self.record.accept_errors.append((self._now(), error.with_traceback(None)))
@@ -97,11 +106,3 @@ class Ledger(Events):
         # It is told of its beginning a little late.
         self.record.drain_began = self.record.drained - seconds
         self.record.drain_aborted = aborted
-
-
-def _socket_of(stream: Any) -> Any:
-    """The simulated socket below `stream`; None where it is a real one."""
-    while (inner := getattr(stream, "_inner", None)) is not None:
-        stream = inner
-    sock = getattr(stream, "_sock", None)
-    return sock if hasattr(sock, "taken_at") else None

@@ -164,7 +164,8 @@ def _clocks(
         yield "handshake_timeout", served.accepted, server.options.handshake_timeout or math.inf
         return
     if limits.idle is not None:
-        yield "idle_timeout", moved, limits.idle + grace
+        # What goes into the buffer of the socket moves, too, be it that the peer takes nothing.
+        yield "idle_timeout", max(moved, served.put_at or moved), limits.idle + grace
     # What a rate limit sends bit by bit may all fit into the buffer of the socket.
     slowly = server.options.rate_limit is not None
     if limits.write is not None and not slowly and is_sending(server, served, client):

@@ -52,10 +52,17 @@ class Served:
     aborted: bool = False
     #: Whether TLS was to be spoken, and the handshake was not done.
     in_handshake: bool = False
-    #: When the server last took bytes out of its socket, and when the peer's system last took some,
-    #: if it has.
+    #: When the server last took bytes out of its socket, and put some into it, and when the peer's
+    #: system last took some, if it has.
     taken_at: float | None = None
+    put_at: float | None = None
     acknowledged_at: float | None = None
+    #: When the end of the server's stream was put into its socket; when the server first shut the
+    #: socket down, in whichever direction; and how many bytes the peer's system had not taken when
+    #: the socket was closed. None: not known, or not done.
+    ended_at: float | None = None
+    let_go_at: float | None = None
+    untaken: int | None = None
     #: For how many seconds it had taken nothing when it first wanted to hear no more.
     silence: float | None = None
     #: How often each was told.
@@ -105,7 +112,7 @@ class ClientRecord:
 
     name: str
     host: str
-    #: When it began to connect; when it was connected, and from where; or why it was not.
+    #: When it began to connect; when its system was connected, and from where; or why it was not.
     began: float
     connected: float | None = None
     local: SockAddr | None = None
@@ -113,6 +120,8 @@ class ClientRecord:
     #: What it has sent, and when: the time before each send, and how many bytes were sent with it.
     sent: bytearray = field(default_factory=bytearray)
     sends: list[tuple[float, int]] = field(default_factory=list)
+    #: From when to when something had come that it did not receive, since it was sending.
+    unread: list[tuple[float, float]] = field(default_factory=list)
     #: What it has received, and when: the time, and how many bytes had come by then.
     received: bytearray = field(default_factory=bytearray)
     receives: list[tuple[float, int]] = field(default_factory=list)

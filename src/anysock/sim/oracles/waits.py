@@ -82,7 +82,9 @@ def answers_come_in_time(history: History) -> Iterator[str]:
 
     Judges clients that receive whenever something is due (`ClientRecord.awaits`), of servers whose
     record has `answers_at_once`; not where a rate is limited, or somebody was held up; nor by TLS,
-    where a client has nothing of a record until it has all of it.
+    where a client has nothing of a record until it has all of it. A client that does not receive
+    before all of its message is sent may have to wait for ever, if that is more than all buffers
+    hold: it waits for itself, once something has come.
     """
     for server, served, client in history.pairs:
         if server.answers_at_once is None or not client.awaits or served.opened is None:
@@ -100,17 +102,18 @@ def answers_come_in_time(history: History) -> Iterator[str]:
         for when, total in times:
             asked = _asked(client, when)
             began = max(last, asked)
-            if when - began > patience and not _excused(history, server, client, began, when):
+            came = _came(client, began, when)
+            if came - began > patience and not _excused(history, server, client, began, came):
                 due = _due(server, client, began)
                 if due > received:
                     yield (
-                        f"{client} waited for {when - began:.3f} s for an answer: it had "
+                        f"{client} waited for {came - began:.3f} s for an answer: it had "
                         f"{received} of {due} bytes"
                     )
                     break
                 if client.half_closed is not None and client.half_closed <= began:
                     yield (
-                        f"{client} waited for {when - began:.3f} s for the end, when it had "
+                        f"{client} waited for {came - began:.3f} s for the end, when it had "
                         "ended its stream"
                     )
                     break
@@ -123,6 +126,13 @@ def _asked(client: ClientRecord, before: float) -> float:
     if client.half_closed is not None and client.half_closed < before:
         times.append(client.half_closed)
     return max(times, default=0.0)
+
+
+def _came(client: ClientRecord, since: float, until: float) -> float:
+    """When there was something to receive for a client that waited from `since`, and had it at
+    `until`."""
+    there = (max(began, since) for began, ended in client.unread if ended > since)
+    return min((until, *there))
 
 
 def _due(server: ServerRecord, client: ClientRecord, at: float) -> int:
@@ -168,14 +178,12 @@ def a_drain_ends_who_is_at_rest(history: History) -> Iterator[str]:
             continue
         if server.drain_began is None or served.closed is None or server.answers_at_once is None:
             continue
-        if server.tls and server.options.rate_limit is not None:
-            continue  # what was taken from the socket long ago still moves
         deadline = server.drain_began + server.drain_seconds
         if served.closed < deadline - DRAIN_TOLD_LATE:
             continue
         moved = [
             each
-            for each in (served.opened, served.taken_at, served.acknowledged_at)
+            for each in (served.opened, served.taken_at, served.put_at, served.acknowledged_at)
             if each is not None
         ]
         if not moved or max(moved) > deadline - AT_REST:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from anysock.sim.oracles.below import socket_below
 from anysock.sim.oracles.records import ClientRecord
 from anysock.streams.connection import Connection
 from anysock.tasks.connecting import connect
@@ -49,7 +50,9 @@ class Witness:
         except OSError as error:
             self.record.refused = error.with_traceback(None)
             return False
-        self.record.connected = self._now()
+        # Its host may be held up before it knows.
+        sock = socket_below(self._connection)
+        self.record.connected = self._now() if sock is None else sock.connected_at
         self.record.local = self._connection.local
         return True
 
@@ -57,12 +60,16 @@ class Witness:
         """Send; false when the connection is lost."""
         record = self.record
         record.sent += data
-        record.sends.append((self._now(), len(record.sent)))
+        record.sends.append((began := self._now(), len(record.sent)))
         try:
             await self.connection.send_all(data)
         except OSError as error:
             self._not_sent(error)
             return False
+        finally:
+            sock = socket_below(self.connection)
+            if sock is not None and sock.in_size:
+                record.unread.append((max(began, sock.came_at), self._now()))
         return True
 
     async def recv(self, max_bytes: int | None = None) -> bytes:
