@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ import anysock
 from anysock.admin import ServerFigures, admin_server
 from anysock.admin.figures import STUCK_SECONDS
 from anysock.admin.loop_lag import KEEP_SECONDS, LoopLagProbe
-from anysock.admin.pages import Pages, Request
+from anysock.admin.pages import Answer, Pages, Request
+from anysock.admin.query import LiveQuery
 from anysock.net.addresses import Address
 from anysock.telemetry.metrics import snapshot
 from tests.harness import CONCURRENT_ENGINES, SIMULATED
@@ -31,12 +33,26 @@ class MadeUp:
     def __init__(self, **figures: Any) -> None:
         self.figures = {"stuck": 0, "lag": 0.0} | figures
         self.reason: str | None = None
+        self.ended: list[str] = []
 
     def snapshot(self) -> dict[str, Any]:
         return snapshot(anysock.Counters(), None) | self.figures
 
     def connections(self, most: int) -> list[dict[str, Any]]:
         return [{"peer": str(number)} for number in range(min(most, 5))]
+
+    def live(self, query: LiveQuery) -> dict[str, Any]:
+        return {
+            "figures": self.snapshot(), "steps": None, "workers": [], "held_up": [],
+            "open": 5, "matching": 5, "rows": [],
+        }  # fmt: skip
+
+    def end(self, connection: str) -> bool:
+        self.ended.append(connection)
+        return connection == "4711-17"
+
+    def drain(self) -> None:
+        self.reason = "draining"
 
     def ready(self) -> str | None:
         return self.reason
@@ -48,9 +64,13 @@ class MadeUp:
         self.reason = None
 
 
-def ask(figures: MadeUp, target: str, method: str = "GET", **headers: str) -> tuple[int, str]:
-    request = Request(method, target, OURS | headers)
-    answer = Pages(figures).answer(request, on_loopback=True)
+def ask(
+    figures: MadeUp, target: str, method: str = "GET", *, write: bool = False, **headers: str
+) -> tuple[int, str]:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    request = Request(method, target, OURS | named)
+    answer = Pages(figures, write=write).answer(request, on_loopback=True)
+    assert isinstance(answer, Answer)
     return answer.status, answer.body.decode()
 
 
@@ -122,6 +142,84 @@ def test_a_web_page_can_not_pause_the_server():
     assert figures.reason is None
 
 
+def test_ending_and_draining_need_to_be_allowed():
+    figures = MadeUp()
+    for target in ("/end?connection=4711-17", "/drain"):
+        status, said = ask(figures, target, "POST")
+        assert (status, "--admin-write" in said) == (403, True)
+    assert (figures.ended, figures.reason) == ([], None)
+    assert ask(figures, "/end?connection=4711-17", "POST", write=True) == (200, "ended\n")
+    assert ask(figures, "/end?connection=4711-18", "POST", write=True)[0] == 404
+    assert ask(figures, "/end", "POST", write=True)[0] == 400
+    assert ask(figures, "/end?connection=4711-17", write=True) == (405, "use POST\n")
+    assert figures.ended == ["4711-17", "4711-18"]
+    assert ask(figures, "/drain", "POST", write=True) == (200, "draining\n")
+    assert figures.reason == "draining"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"origin": "http://127.0.0.1:9000", "sec_fetch_site": "same-origin"}, 200),
+        ({"origin": "http://127.0.0.1:9000"}, 200),
+        ({}, 200),
+        ({"origin": "http://127.0.0.1:9001", "sec_fetch_site": "same-site"}, 403),
+        ({"origin": "http://evil.example", "sec_fetch_site": "cross-site"}, 403),
+        ({"origin": "null"}, 403),
+        ({"sec_fetch_site": "cross-site"}, 403),
+        # A name that was made to point here: to the browser, it is one site.
+        ({"origin": "http://evil.example:9000", "host": "evil.example:9000"}, 403),
+    ],
+)
+@pytest.mark.parametrize("target", ["/end?connection=4711-17", "/drain", "/pause", "/resume"])
+def test_with_admin_write_our_own_page_may_and_no_other(target, headers, status):
+    figures = MadeUp()
+    figures.reason = "before"
+    assert ask(figures, target, "POST", write=True, **headers)[0] == status
+    if status == 403:
+        assert (figures.ended, figures.reason) == ([], "before")
+
+
+def test_a_name_made_to_point_here_may_not_on_any_interface():
+    strange = {"host": "evil.example:9000", "origin": "http://evil.example:9000"}
+    pages = Pages(MadeUp(), write=True)
+    answer = pages.answer(Request("POST", "/drain", strange), on_loopback=False)
+    assert isinstance(answer, Answer)
+    assert answer.status == 403
+
+
+def test_a_browser_gets_the_page_and_all_that_it_loads_from_here():
+    status, text = ask(MadeUp(), "/", accept="text/html,*/*;q=0.8")
+    assert status == 200
+    files = re.findall(r'(?:src|href)="([\w.]+\.(?:js|css))"', text)
+    assert len(files) == 4
+    for name in files:
+        assert ask(MadeUp(), f"/{name}", accept="text/html")[0] == 200, name
+    assert "//" not in text.replace("<!doctype", "")
+    assert "Leon Sorokin" in ask(MadeUp(), "/uPlot.LICENSE")[1]
+    answer = Pages(MadeUp()).answer(Request("GET", "/", {"accept": "text/html"}), on_loopback=True)
+    assert isinstance(answer, Answer)
+    # No frame of another page, in which its buttons could be pressed unseen.
+    assert "frame-ancestors 'none'" in dict(answer.headers)["Content-Security-Policy"]
+
+
+def test_another_site_can_not_take_the_few_seats():
+    assert ask(MadeUp(), "/events", sec_fetch_site="cross-site")[0] == 403
+
+
+@pytest.mark.parametrize(
+    ("query", "wrong"),
+    [
+        ("sort=x", "sort"), ("order=up", "order"), ("most=501", "most"), ("most=-1", "most"),
+        ("first=x", "first"), ("filter=" + 101 * "x", "filter"), ("since=x", "since"),
+        ("since=nan", "since"),
+    ],
+)  # fmt: skip
+def test_a_question_that_makes_no_sense_is_refused(query, wrong):
+    status, said = ask(MadeUp(), f"/live?{query}")
+    assert (status, said.startswith(f"{wrong}: expected")) == (400, True)
+
+
 @pytest.mark.parametrize(
     ("host", "on_loopback", "status"),
     [
@@ -134,7 +232,9 @@ def test_a_web_page_can_not_pause_the_server():
 )
 def test_a_name_that_was_made_to_point_here_is_refused(host, on_loopback, status):
     request = Request("GET", "/connections", {"host": host})
-    assert Pages(MadeUp()).answer(request, on_loopback=on_loopback).status == status
+    answer = Pages(MadeUp()).answer(request, on_loopback=on_loopback)
+    assert isinstance(answer, Answer)
+    assert answer.status == status
 
 
 @given(
@@ -145,6 +245,7 @@ def test_a_name_that_was_made_to_point_here_is_refused(host, on_loopback, status
 )
 def test_any_request_has_an_answer(method, target, headers, on_loopback):
     answer = Pages(MadeUp()).answer(Request(method, target, headers), on_loopback=on_loopback)
+    assert isinstance(answer, Answer)
     assert answer.status in (200, 400, 403, 404, 405)
 
 

@@ -73,6 +73,7 @@ GIVEN: dict[str, tuple[Any, Any]] = {
     "drain_delay": ("5s", 5.0),
     "reload_timeout": ("1m", 60.0),
     "admin": (":9000", Address("127.0.0.1", 9000)),
+    "admin_write": ("1", True),
     "access_log": ("0", False),
     "log_time": ("1", True),
     "delay": ("10ms", 0.01),

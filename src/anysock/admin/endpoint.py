@@ -9,6 +9,10 @@ from types import TracebackType
 from typing import Self
 
 from anysock.admin.figures import Figures
+from anysock.admin.history import History
+from anysock.admin.places import MAX_CLIENTS, MAX_SEATS
+from anysock.engines.base import Task
+from anysock.engines.current import current_engine
 from anysock.engines.engine_thread import EngineThread
 from anysock.extras import needs
 from anysock.net.addresses import Address
@@ -22,7 +26,13 @@ _ready_log = logging.getLogger("anysock.ready")
 
 
 class _AdminEvents(Events):
-    """Logs what happens to the endpoint. Its clients are not logged; the server logs shortages."""
+    """Logs what happens to the endpoint. Its clients are not logged; the server logs shortages.
+    While it listens, `history` takes its samples."""
+
+    def __init__(self, history: History, *, write: bool) -> None:
+        self._history = history
+        self._may = "see the connections and " + ("end" if write else "pause") + " the server"
+        self._task: Task[None] | None = None
 
     def listening(self, addresses: Sequence[str], engine: str) -> None:
         for address in addresses:
@@ -30,10 +40,15 @@ class _AdminEvents(Events):
             _ready_log.info("admin endpoint on http://%s", shown.short)
             if not _is_loopback(shown.host):
                 _log.warning(
-                    "whoever can reach %s can see the connections and pause the server "
-                    "(--admin): protect it with a firewall",
+                    "whoever can reach %s can %s (--admin): protect it with a firewall",
                     shown.short,
+                    self._may,
                 )
+        self._task = current_engine().spawn_background(self._history.run(), name="history")
+
+    def drained(self, aborted: int, seconds: float) -> None:
+        if self._task is not None:
+            self._task.cancel()
 
     def address_left_out(self, address: str, reason: str) -> None:
         _log.info("no admin endpoint on %s: %s", address, reason)
@@ -42,8 +57,9 @@ class _AdminEvents(Events):
         _log.error("the admin endpoint failed", exc_info=error)
 
 
-def admin_server(address: Address | str, figures: Figures) -> Server:
-    """The endpoint as a server, to be run on an engine that no handler blocks.
+def admin_server(address: Address | str, figures: Figures, *, write: bool = False) -> Server:
+    """The endpoint as a server, to be run on an engine that no handler blocks. With `write`, its
+    clients may end connections, and drain the server; without, no more than pause it.
 
     An `address` without a host, ``":9000"``, is on the loopback interface. Raises `StartError` when
     a package is missing that it needs, and `UsageError` for an address that makes no sense.
@@ -51,20 +67,22 @@ def admin_server(address: Address | str, figures: Figures) -> Server:
     if isinstance(address, str):
         address = Address.parse(address, default_host="127.0.0.1", schemes=("tcp",))
     with needs():
-        from anysock.admin.http import MAX_CLIENTS, HttpHandler
+        from anysock.admin.http import HttpHandler
         from anysock.admin.pages import Pages
+    history = History(figures)
     # The handler itself enforces the time limits of its clients, more exactly.
     options = ServeOptions(
         bind=(address,),
         # Room for new clients while others leave. (Each needs a descriptor, of those that a server
         # keeps in reserve when it counts how many connections it has room for.)
-        max_connections=MAX_CLIENTS + MAX_CLIENTS // 2,
+        max_connections=MAX_CLIENTS + MAX_CLIENTS // 2 + MAX_SEATS,
         idle_timeout=0,
         write_timeout=0,
         min_rate=0,
         max_lifetime=0,
     )
-    return Server(HttpHandler(Pages(figures)), options, events=_AdminEvents())
+    handler = HttpHandler(Pages(figures, history, write=write))
+    return Server(handler, options, events=_AdminEvents(history, write=write))
 
 
 class AdminEndpoint:
@@ -74,8 +92,8 @@ class AdminEndpoint:
     `address` can't be listened on.
     """
 
-    def __init__(self, address: Address | str, figures: Figures) -> None:
-        self._server = admin_server(address, figures)
+    def __init__(self, address: Address | str, figures: Figures, *, write: bool = False) -> None:
+        self._server = admin_server(address, figures, write=write)
 
     def __enter__(self) -> Self:
         self._thread = EngineThread("admin")

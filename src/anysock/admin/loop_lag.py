@@ -19,11 +19,16 @@ class LoopLagProbe:
     """How late an engine wakes its tasks. `run` is to be one of them; all else may be called from
     any thread.
 
-    `clock` must be readable from any thread.
+    `clock` must be readable from any thread. `each` is called at each wake-up, on the engine.
     """
 
-    def __init__(self, clock: Callable[[], float] = machine_clock) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = machine_clock,
+        each: Callable[[], object] = lambda: None,
+    ) -> None:
         self._clock = clock
+        self._each = each
         #: When the task should next wake; None until it has begun.
         self._due: float | None = None
         self._last = 0.0
@@ -46,6 +51,7 @@ class LoopLagProbe:
                 await engine.sleep(INTERVAL_SECONDS)
                 self._last = max(self._clock() - self._due, 0.0)
                 self._keep(self._last)
+                self._each()
         finally:
             self._due = None
 

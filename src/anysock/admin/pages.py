@@ -8,14 +8,21 @@ import urllib.parse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from anysock.admin import assets
 from anysock.admin.figures import Figures
+from anysock.admin.history import History
+from anysock.admin.live import Feed, Live, since_of
 from anysock.admin.prometheus import CONTENT_TYPE, exposition
+from anysock.admin.query import LiveQuery
 
 TEXT = "text/plain; charset=utf-8"
 
 # How many connections are listed by default: as many as somebody may still read, and few enough to
 # be formatted without holding up the server's own threads.
 CONNECTIONS_SHOWN = 1000
+
+
+READ_ONLY = "the server was not started with --admin-write"
 
 
 @dataclass(frozen=True)
@@ -46,9 +53,13 @@ class Request:
     def path(self) -> str:
         return self.target.partition("?")[0]
 
+    @property
+    def query(self) -> str:
+        return self.target.partition("?")[2]
+
     def number(self, name: str, default: int) -> int:
         """A number of the query. Raises ValueError when it is none."""
-        query = urllib.parse.parse_qs(self.target.partition("?")[2])
+        query = urllib.parse.parse_qs(self.query)
         found = query.get(name, [str(default)])[-1]
         if not (found.isascii() and found.isdigit()):
             raise ValueError
@@ -68,33 +79,69 @@ def line(status: int, text: str, *headers: tuple[str, str]) -> Answer:
 
 
 class Pages:
-    """Answers requests from `figures`."""
+    """Answers requests from `figures`, and their `history` (None: one without samples). With
+    `write`, clients may end connections, and the server; and the page in a browser may do what
+    `curl` may."""
 
-    def __init__(self, figures: Figures) -> None:
+    def __init__(
+        self, figures: Figures, history: History | None = None, *, write: bool = False
+    ) -> None:
         self._figures = figures
-        self._pages: dict[tuple[str, str], Callable[[Request], Answer]] = {
+        self._live = Live(figures, history or History(figures), write=write)
+        self._write = write
+        self._pages: dict[tuple[str, str], Callable[[Request], Answer | Feed]] = {
+            ("GET", "/"): self._index,
             ("GET", "/healthz"): self._health,
             ("GET", "/readyz"): self._ready,
             ("GET", "/metrics"): self._metrics,
             ("GET", "/connections"): self._connections,
+            ("GET", "/live"): self._document,
+            ("GET", "/events"): self._feed,
             ("POST", "/pause"): self._pause,
             ("POST", "/resume"): self._resume,
+            ("POST", "/drain"): self._drain,
+            ("POST", "/end"): self._end,
         }
 
-    def answer(self, request: Request, *, on_loopback: bool) -> Answer:
+    def answer(self, request: Request, *, on_loopback: bool) -> Answer | Feed:
         """Answer a request, which has come over the loopback interface or not."""
-        refused = _strange(request, on_loopback=on_loopback)
+        refused = _strange(request, on_loopback=on_loopback, write=self._write)
         if refused is not None:
             return line(403, refused)
         method = "GET" if request.method == "HEAD" else request.method
         page = self._pages.get((method, request.path))
         if page is not None:
             return page(request)
+        if method == "GET" and request.path in assets.FILES:
+            return Answer(200, *assets.read(assets.FILES[request.path]))
         allowed = [method for method, path in self._pages if path == request.path]
         if allowed:
             return line(405, f"use {allowed[0]}", ("Allow", ", ".join(allowed)))
-        names = ", ".join(" ".join(page) for page in self._pages)
-        return line(200 if request.path == "/" else 404, f"there is: {names}")
+        return line(404, self._what_there_is())
+
+    def _what_there_is(self) -> str:
+        return "there is: " + ", ".join(" ".join(page) for page in self._pages)
+
+    def _index(self, request: Request) -> Answer:
+        """For a browser, the live page; for others, what there is."""
+        if "text/html" not in request.headers.get("accept", ""):
+            return line(200, self._what_there_is())
+        body, kind = assets.read("index.html")
+        return Answer(200, body, kind, (("Content-Security-Policy", assets.POLICY),))
+
+    def _document(self, request: Request) -> Answer:
+        try:
+            query, since = LiveQuery.parse(request.query), since_of(request.query)
+        except ValueError as error:
+            return line(400, str(error))
+        document = self._live.document(query, since)
+        return Answer(200, json.dumps(document).encode() + b"\n", "application/json")
+
+    def _feed(self, request: Request) -> Answer | Feed:
+        try:
+            return Feed(self._live, LiveQuery.parse(request.query))
+        except ValueError as error:
+            return line(400, str(error))
 
     def _health(self, _request: Request) -> Answer:
         figures = self._figures.snapshot()
@@ -131,25 +178,59 @@ class Pages:
         self._figures.resume()
         return self._now()
 
+    def _drain(self, _request: Request) -> Answer:
+        if not self._write:
+            return line(403, READ_ONLY)
+        self._figures.drain()
+        return line(200, "draining")
+
+    def _end(self, request: Request) -> Answer:
+        if not self._write:
+            return line(403, READ_ONLY)
+        names = urllib.parse.parse_qs(request.query).get("connection")
+        if names is None:
+            return line(400, "connection: expected its ID, as in /end?connection=4711-17")
+        if not self._figures.end(names[-1]):
+            return line(404, "no such connection")
+        return line(200, "ended")
+
     def _now(self) -> Answer:
         return line(200, self._figures.ready() or "ready")
 
 
-def _strange(request: Request, *, on_loopback: bool) -> str | None:
+def _strange(request: Request, *, on_loopback: bool, write: bool) -> str | None:
     """Why a request is refused: a web page of another site has made a browser send it.
 
     A browser on the machine reaches the loopback interface, too. What it sends for a page of
     another site has an Origin (Fetch standard, section 3.2), and if that site's name was made to
     point here, a Host that is not ours.
     """
-    if request.method not in ("GET", "HEAD") and "origin" in request.headers:
+    reads = request.method in ("GET", "HEAD")
+    if not reads and "origin" in request.headers and not (write and _is_own_page(request)):
+        return "not from a web page"
+    # What another page may not read would still take one of the few places.
+    site = request.headers.get("sec-fetch-site", "none")
+    if (not reads or request.path == "/events") and site not in ("none", "same-origin"):
         return "not from a web page"
     if not on_loopback or "host" not in request.headers:
         return None
-    try:
-        host = urllib.parse.urlsplit("//" + request.headers["host"]).hostname or ""
-        if host != "localhost":
-            ipaddress.ip_address(host)
-    except ValueError:
+    if not _is_number_or_localhost(request.headers["host"]):
         return "on the loopback interface, ask for localhost or an IP address"
     return None
+
+
+def _is_own_page(request: Request) -> bool:
+    """Whether a request with an Origin is from the live page. Asked for by a name, it can't be told
+    from a page whose name was made to point here, on whatever interface."""
+    host = request.headers.get("host", "")
+    return request.headers["origin"] == f"http://{host}" and _is_number_or_localhost(host)
+
+
+def _is_number_or_localhost(host: str) -> bool:
+    try:
+        name = urllib.parse.urlsplit("//" + host).hostname or ""
+        if name != "localhost":
+            ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anysock.loop import kernel
@@ -29,6 +30,9 @@ CHECKS = 4
 # An iteration counts as one of many steps from this number of tasks on; fewer may be one long step,
 # and what came before it.
 MANY_TASKS = 3
+
+# Whose frames stand below those of a task: the kernel's, and where the loop is observed, these.
+_BELOW = (kernel.__file__, str(Path(kernel.__file__).with_name("observers.py")))
 
 _log = logging.getLogger("anysock.loop")
 
@@ -100,10 +104,16 @@ class Watchdog:
         self._kernel.watchdog_wakeup = None
 
     def _warn(self, what: str, seconds: float) -> None:
-        frame = sys._current_frames().get(self._loop_thread)
-        frames = traceback.extract_stack(frame)
-        # Only the task's own: what lies below the kernel says nothing about it.
-        ours = [number for number, each in enumerate(frames) if each.filename == kernel.__file__]
-        stack = "".join(traceback.format_list(frames[ours[-1] + 1 if ours else 0 :])).rstrip()
+        stack = stack_of_step(self._loop_thread)
         warning = "%s holds up the loop, for %.2f s now, at\n%s"
         _log.warning(warning, what, seconds, stack, extra={"of_lines": True})
+
+
+def stack_of_step(thread: int) -> str:
+    """Where the step stands that runs on the thread with that identifier, as a traceback shows it:
+    only the task's own frames, since what lies below our kernel says nothing about it. All, where
+    the loop is another's; and nothing, where the thread has ended."""
+    frame = sys._current_frames().get(thread)
+    frames = traceback.extract_stack(frame) if frame is not None else []
+    ours = [number for number, each in enumerate(frames) if each.filename in _BELOW]
+    return "".join(traceback.format_list(frames[ours[-1] + 1 if ours else 0 :])).rstrip()

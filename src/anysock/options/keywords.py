@@ -53,6 +53,7 @@ class ServeKeywords(TypedDict, total=False):
     udp_rate: float | str
     udp_total_rate: float | str
     admin: Address | str | int | None
+    admin_write: bool
     access_log: bool
     log_level: str
     log_format: str

@@ -300,11 +300,18 @@ class ServeOptions:
     )
     admin: Address | str | None = option(
         None,
-        "Address of the HTTP endpoint with /healthz, /readyz, /metrics and /connections; :9000 "
-        "means 127.0.0.1:9000.",
+        "Address of the HTTP endpoint with a live page for browsers, /healthz, /readyz, /metrics "
+        "and /connections; :9000 means 127.0.0.1:9000.",
         values.admin_address,
         metavar="HOST:PORT",
         group="Monitoring and the log",
+    )
+    admin_write: bool = option(
+        False,
+        "Let whoever reaches the admin endpoint end connections and drain the server, from the "
+        "live page as well.",
+        values.switch,
+        switch=True,
     )
     access_log: bool = option(
         True,

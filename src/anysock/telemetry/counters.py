@@ -99,9 +99,9 @@ class Counters(Events):
         with self._lock:
             self.refused[reason] += 1
 
-    def oldest(self, limit: int) -> list[tuple[Connection, float]]:
-        """The connections that have been open for longest, at most `limit` of them, each with the
-        time at which it was accepted. May be called from any thread."""
+    def oldest(self, limit: int | None) -> list[tuple[Connection, float]]:
+        """The connections that have been open for longest, at most `limit` of them (None: all),
+        each with the time at which it was accepted. May be called from any thread."""
         with self._lock:
             return list(itertools.islice(self.open.items(), limit))
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from anysock.telemetry import metrics
 from anysock.telemetry.counters import Counters
 from anysock.telemetry.metrics import Snapshot
 from anysock.workers.process import WorkerProcess
+
+if TYPE_CHECKING:
+    from anysock.admin.query import LiveQuery
 
 # Seconds that workers have to answer. They answer on a thread of their own, whatever their engine
 # does. For one that has not answered by then its last figures are used, and no further question
@@ -21,10 +24,10 @@ ASK_SECONDS = 0.5
 class Question:
     """What was asked of all workers, and what they have answered."""
 
-    def __init__(self, kind: str, most: int = 0) -> None:
-        #: ``figures``, or ``connections``: of these, the `most` oldest.
-        self.kind = kind
-        self.most = most
+    def __init__(self, kind: str, most: int = 0, **more: Any) -> None:
+        #: ``figures``; ``connections``: of these, the `most` oldest; ``live``, of a `query`; or to
+        #: ``abort`` the `connection` with an ID.
+        self.words = {"do": kind, "most": most, **more}
         #: The process IDs of the workers whose answers are missing.
         self.missing: set[int] = set()
         self.answers: dict[int, Any] = {}
@@ -68,7 +71,7 @@ class Questions:
         question.gone = self._gone
         question.last = {worker.pid: worker.figures for worker in workers}
         for worker in workers:
-            if not worker.control.send_if_ready(do=question.kind, id=number, most=question.most):
+            if not worker.control.send_if_ready(id=number, **question.words):
                 question.leave_out(worker.pid)
         if not question.missing:
             question.done.set()
@@ -76,8 +79,8 @@ class Questions:
     def answered(self, number: int, worker: WorkerProcess, value: Any) -> None:
         """`worker` has answered the question with that number, perhaps too late."""
         self._deaf.discard(worker.pid)
-        if isinstance(value, dict):  # figures; connections are a list
-            worker.figures = value
+        if isinstance(value, dict):  # figures, or what has them in it; connections are a list
+            worker.figures = value.get("figures", value)
         if number in self._open:
             self._open[number].answer(worker.pid, value)
 
@@ -103,6 +106,7 @@ class Asked(Protocol):
 
     def pause(self) -> None: ...
     def resume(self) -> None: ...
+    def request_end(self) -> None: ...
 
     @property
     def unready(self) -> str | None: ...
@@ -124,7 +128,9 @@ class FleetFigures:
 
     def snapshot(self) -> Snapshot:
         question = Question("figures")
-        answers = self._ask(question)
+        return self._sum(question, self._ask(question))
+
+    def _sum(self, question: Question, answers: dict[int, Snapshot]) -> Snapshot:
         # A worker that does not answer counts with its last figures, so that no counter goes back.
         # The supervisor's own figures are those of a server without a client; with them there is an
         # answer even if no worker has given one.
@@ -141,6 +147,29 @@ class FleetFigures:
             each | {"worker": pid} for pid, connections in answers.items() for each in connections
         ]
         return sorted(found, key=lambda each: -each["seconds"])[:most]
+
+    def live(self, query: LiveQuery) -> dict[str, Any]:
+        question = Question("live", query=query.as_dict())
+        answers = self._ask(question)
+        figures = self._sum(question, {pid: each["figures"] for pid, each in answers.items()})
+        steps = [each["steps"] for each in answers.values() if each["steps"] is not None]
+        return {
+            "figures": figures,
+            "steps": [sum(counts) for counts in zip(*steps, strict=True)] if steps else None,
+            "workers": [worker for each in answers.values() for worker in each["workers"]],
+            "held_up": [worker for each in answers.values() for worker in each["held_up"]],
+            "open": sum(each["open"] for each in answers.values()),
+            "matching": sum(each["matching"] for each in answers.values()),
+            "rows": [
+                row | {"worker": pid} for pid, each in answers.items() for row in each["rows"]
+            ],
+        }
+
+    def end(self, connection: str) -> bool:
+        return any(self._ask(Question("abort", connection=connection)).values())
+
+    def drain(self) -> None:
+        self._run(self._supervisor.request_end)
 
     def ready(self) -> str | None:
         return self._supervisor.unready

@@ -132,4 +132,4 @@ def _admin(server: Server) -> AbstractContextManager[object]:
     from anysock.admin import AdminEndpoint, ServerFigures
 
     assert isinstance(address, Address)  # the options have parsed it
-    return AdminEndpoint(address, ServerFigures(server))
+    return AdminEndpoint(address, ServerFigures(server), write=server.options.admin_write)

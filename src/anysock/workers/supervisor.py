@@ -127,7 +127,7 @@ class Supervisor:
         from anysock.admin import AdminEndpoint
         from anysock.workers.figures import FleetFigures
 
-        return AdminEndpoint(address, FleetFigures(self))
+        return AdminEndpoint(address, FleetFigures(self), write=self._options.admin_write)
 
     def _survive(self, iterate: Callable[[], object]) -> None:
         """Run one iteration. If it fails, for want of memory or by a bug, the workers serve on."""
@@ -199,6 +199,11 @@ class Supervisor:
     def ask(self, question: Question) -> None:
         """Ask the workers something. To be called on the supervisor's own thread."""
         self._questions.ask(question, [worker for worker in self._workers if worker.ready])
+
+    def request_end(self) -> None:
+        """End, as SIGTERM does. On the supervisor's own thread."""
+        if self._ending is None:
+            self._end()
 
     def pause(self) -> None:
         """Let no worker accept connections until `resume`. On the supervisor's own thread."""

@@ -145,6 +145,13 @@ class Worker:
                 self._control.send(answer=number, value=self._figures.snapshot())
             case {"do": "connections", "id": number, "most": most} if self._figures is not None:
                 self._control.send(answer=number, value=self._figures.connections(most))
+            case {"do": "live", "id": number, "query": query} if self._figures is not None:
+                from anysock.admin.query import LiveQuery
+
+                live = self._figures.live(LiveQuery(**query))
+                self._control.send(answer=number, value=live)
+            case {"do": "abort", "id": number, "connection": name} if self._figures is not None:
+                self._control.send(answer=number, value=self._figures.end(name))
 
     def _end(self) -> None:
         try:

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import random
+import re
 import socket
 import statistics
 import subprocess
@@ -90,9 +91,11 @@ def test_it_tells_who_is_connected_and_what_has_been_done(engine, start):
         wait_until(at_rest, "the handler is at rest")
         [shown] = seen
         assert 0 <= shown.pop("seconds") < PATIENCE
+        assert re.fullmatch(r"\d+-\d+", shown.pop("id"))
         assert shown == {
             "peer": f"127.0.0.1:{client.getsockname()[1]}",
             "via": None,
+            "tls": None,
             "local": f"127.0.0.1:{server.port}",
             "bytes_in": 5,
             "bytes_out": 5,
