@@ -220,6 +220,76 @@ FALSE_ALARMS: dict[str, tuple[str, dict[str, Any]]] = {
             "clients": [{"number": 1, "messages": [[1, 0.2792], [1, 0.4193]], "turns": False}],
         },
     ),
+    # What is behind a segment that is lost for good can't be read: the network handed it out.
+    "lines_28405539_of_two_segments_the_first_was_lost_and_the_second_read": (
+        "lines",
+        {
+            "seed": 28405539,
+            "drain_at": 1.4764,
+            "faults": {
+                "latency": {},
+                "one-way": {},
+                "hold": {},
+                "small-buffers": {},
+                "slow-reader": {},
+            },
+            "only": {
+                "one-way": ["client0|server#0"],
+                "hold": ["client0|server#1", "client0|server#2"],
+                "small-buffers": ["client0.1>#0"],
+                "slow-reader": ["client0.1>#0"],
+            },
+            "clients": [
+                {"number": 0, "starts": 0.4238, "turns": False},
+                {
+                    "number": 2,
+                    "messages": [
+                        [947, 0.2711],
+                        [784, 0.0478],
+                        [282, 0.1296],
+                        [589, 0.4401],
+                        [611, 0.2063],
+                        [860, 0.477],
+                        [655, 0.5919],
+                    ],
+                    "starts": 0.432,
+                    "turns": False,
+                },
+            ],
+        },
+    ),
+    # The end of TLS, too, has its time to be taken, and not more.
+    "lines_25800585_no_room_for_the_end_of_tls": (
+        "lines",
+        {
+            "seed": 25800585,
+            "drain_at": 0.2271,
+            "tls": True,
+            "faults": {
+                "latency": {},
+                "partition": {},
+                "small-buffers": {},
+                "zero-window": {},
+                "stall": {},
+            },
+            "only": {
+                "partition": ["client0|server#0"],
+                "small-buffers": ["client0.0<#0"],
+                "zero-window": ["client0.0<#0"],
+                "stall": ["server#0"],
+            },
+            "clients": [
+                {"number": 0, "starts": 1.0838},
+                {
+                    "number": 1,
+                    "messages": [16, 13, 17, 12, 16, 24, 31, 26],
+                    "starts": 0.0916,
+                    "turns": False,
+                    "ends": "stay",
+                },
+            ],
+        },
+    ),
 }
 
 

@@ -14,6 +14,7 @@ import pytest
 import anysock
 from anysock import sim
 from anysock.engines.sim.faults import parse
+from anysock.errors import TlsTruncated
 from anysock.options.serve import ServeOptions
 from anysock.sim.explore import Asked, Explorer
 from anysock.sim.oracles import (
@@ -194,6 +195,10 @@ GOOD = {
             "end": RESET,
         },
     ),
+    "one that has no room for the server's end of TLS": history(
+        {"closed": 2.3, "put_at": 1.1, "let_go_at": 1.2},
+        {"ended": 2.3, "end": TlsTruncated("truncated"), "half_closed": None, "closed": 2.25},
+    ),
     "one whose good end was held up": history(
         told_as(CloseReason.IDLE, closed=4.0, aborted=True, sent=9, ended_at=3.2),
         {"received": bytearray(b"012345678"), "ended": 5.0, "half_closed": None},
@@ -242,6 +247,8 @@ BAD: list[tuple[str, str, Callable[[], History]]] = [
         disturbances=[Disturbance("hold", ("client", "server"), 3.1, 4.9)])),
     ("resets_are_explained", "sent nothing that the server did not receive", lambda: history(
         client={"end": RESET})),
+    ("resets_are_explained", "sent nothing that the server did not receive", lambda: history(
+        {"closed": 2.3, "put_at": 1.1, "let_go_at": 1.4}, {"end": TlsTruncated("truncated")})),
     ("resets_are_explained", "no server knows of it", lambda: history(
         [], {"end": RESET, "sent": bytearray(), "received": bytearray()})),
     ("close_reasons_are_true", "had not ended its stream", lambda: history(

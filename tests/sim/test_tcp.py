@@ -521,6 +521,24 @@ def test_a_reset_that_is_lost_comes_again_when_both_ways_are_open():
     assert everything(client) == (b"", "ECONNRESET")
 
 
+def test_what_is_lost_before_a_reset_leaves_no_gap():
+    """Of two segments, one waits to be sent again: without it the other can't be read."""
+    wire = Wire()
+    client, server = wire.pair()
+    wire.back.hold()
+    server.send(b"first ")
+    server.send(b"second")
+    wire.run(1.0)
+    wire.back.release()
+    wire.run(0.01)
+    wire.back.stop("partition")
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
+    server.close()
+    wire.back.go_on("partition")
+    wire.until(client, ERR)
+    assert everything(client) == (b"", "ECONNRESET")
+
+
 def test_where_each_reset_is_lost_the_connection_is_given_up():
     wire = Wire()
     client, server = wire.pair()

@@ -231,10 +231,8 @@ class TcpWay(SimSocket):
             self._be_over()
             assert self.link is not None
             if self._stuck and not self.link.keeps:
-                # It is not sent again.
-                for _ in range(self._stuck):
-                    self._flight.popleft()
-                self._stuck = 0
+                # It is not sent again; and what comes behind it can't be read without it.
+                self._flight = collections.deque([(ACK, b"")] * len(self._flight))
             self._transmit(RST)
 
     def _lose(self, code: int) -> None:

@@ -83,15 +83,20 @@ def _was_not_taken(
     assert client.ended is not None
     closed = client.ended if served.closed is None else served.closed
     if served.untaken is not None:
-        if served.let_go_at is None or not served.untaken:
-            return False
-        waited = closed - max(served.let_go_at, served.put_at or 0.0)
         # If a part of a record of TLS is lost, all of it is.
-        return waited >= LINGER - EXACT and (server.tls or lost <= served.untaken)
+        all_of_it = served.untaken > 0 and (server.tls or lost <= served.untaken)
+        return all_of_it and _has_waited(served, closed)
     # (It may be told long after the server has reset it, if what tells it is lost.)
     late = min(client.ended - LINGER, closed) - 4 * history.latency
     slow = history.held_up(server, client, since=late, until=client.ended)
     return slow or lost > _ON_ITS_WAY or 4 * history.latency > LINGER or server.tls
+
+
+def _has_waited(served: Served, closed: float) -> bool:
+    """Whether the server has waited for its peer for as long as it does, before it closed."""
+    if served.let_go_at is None:
+        return False
+    return closed - max(served.let_go_at, served.put_at or 0.0) >= LINGER - EXACT
 
 
 def what_ends_well_is_complete(history: History) -> Iterator[str]:
@@ -169,6 +174,8 @@ def resets_are_explained(history: History) -> Iterator[str]:
             continue  # the client has done its part of it: for the server, TLS has not begun
         if server.tls and client.half_closed is not None:
             continue  # its close_notify may have come after the close
+        if isinstance(client.end, TlsTruncated) and _has_waited(served, served.closed or 0.0):
+            continue  # for that of the server there was no room
         yield (
             f"{client} met {_end(client)}, though it had sent nothing that the server did not "
             f"receive, and the server says {_reason(served)}"
