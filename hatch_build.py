@@ -1,9 +1,10 @@
-"""What hatchling does not do by itself: README.md for a package index, and the compiled path."""
+"""What hatchling does not do by itself: README.md for a package index, and what is in C."""
 
 import os
 import re
 import shlex
 import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 from typing import Any
@@ -30,34 +31,40 @@ class ReadmeOfAnIndex(MetadataHookInterface):
         }
 
 
-class CompiledPath(BuildHookInterface):
-    """``src/anysock/_fast.c``, compiled beside its source. Where that can't be done, nothing is
-    missing but speed: the build says so, and goes on."""
+class Compiled(BuildHookInterface):
+    """What is in C in ``src/anysock``, compiled beside its source: ``_fast.c``, without which
+    nothing is missing but speed, and ``_uring.c``, without which the engine `uring` is. Where that
+    can't be done, the build says so, and goes on."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Called by hatchling before it packs a wheel, or installs for editing."""
         if os.environ.get("ANYSOCK_PURE", "0") not in ("", "0"):
-            self._leave_out("ANYSOCK_PURE is set")
+            self._leave_out("what is compiled", "ANYSOCK_PURE is set")
             return
+        self._compile("_fast", "its compiled path", build_data)
+        if sys.platform == "linux":
+            self._compile("_uring", "the engine uring", build_data)
+
+    def _compile(self, name: str, what: str, build_data: dict[str, Any]) -> None:
         folder = Path(self.root) / "src" / "anysock"
-        module = folder / f"_fast{sysconfig.get_config_var('EXT_SUFFIX')}"
+        module = folder / f"{name}{sysconfig.get_config_var('EXT_SUFFIX')}"
         made = module.with_suffix(".new")
         command = [
             *shlex.split(sysconfig.get_config_var("LDSHARED") or "cc -shared"),
             *shlex.split(sysconfig.get_config_var("CCSHARED") or "-fPIC"),
             *shlex.split(os.environ.get("CFLAGS", "-O2")),
             f"-I{sysconfig.get_path('include')}",
-            str(folder / "_fast.c"),
+            str(folder / f"{name}.c"),
             *("-o", str(made)),
         ]
         try:
             subprocess.run(command, check=True, capture_output=True, text=True)
         except OSError as error:
-            self._leave_out(f"there is no C compiler: {error}")
+            self._leave_out(what, f"there is no C compiler: {error}")
         except subprocess.CalledProcessError as error:
             lines = [line for line in error.stderr.splitlines() if "error" in line]
             self._leave_out(
-                lines[0] if lines else f"the compiler's exit code is {error.returncode}"
+                what, lines[0] if lines else f"the compiler's exit code is {error.returncode}"
             )
         else:
             made.replace(module)  # a process may have the old one open
@@ -65,5 +72,5 @@ class CompiledPath(BuildHookInterface):
             build_data["pure_python"] = False
             build_data["infer_tag"] = True
 
-    def _leave_out(self, reason: str) -> None:
-        self.app.display_warning(f"anysock: built without its compiled path: {reason}")
+    def _leave_out(self, what: str, reason: str) -> None:
+        self.app.display_warning(f"anysock: built without {what}: {reason}")

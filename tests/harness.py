@@ -58,6 +58,7 @@ BASE_THREADS = {
     "threads": 6,
     "polling": 2,
     "selector": 2,
+    "uring": 2,
     "asyncio": 1,
     "asyncio-sock": 1,
     "uvloop": 1 + 4,  # once it has looked up an address, libuv keeps four

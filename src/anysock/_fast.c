@@ -11,9 +11,7 @@
  * So a stream may be used by either path at any time, and by both in turn.
  */
 
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-#include <structmember.h>
+#include "_step.h"
 #include <errno.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -22,83 +20,14 @@
 #define SCRATCH 16384
 #define MAX_EVENTS 512
 
-/* -- slots ----------------------------------------------------------------------------------- */
-
-/* Where a class with `__slots__` keeps one of them. */
-static Py_ssize_t
-offset_of(PyTypeObject *type, const char *name)
-{
-    PyObject *found = PyObject_GetAttrString((PyObject *)type, name);
-    if (found == NULL) {
-        return -1;
-    }
-    if (!Py_IS_TYPE(found, &PyMemberDescr_Type)) {
-        PyErr_Format(PyExc_TypeError, "%s.%s is no slot", type->tp_name, name);
-        Py_DECREF(found);
-        return -1;
-    }
-    Py_ssize_t offset = ((PyMemberDescrObject *)found)->d_member->offset;
-    Py_DECREF(found);
-    return offset;
-}
-
-#define SLOT(object, offset) (*(PyObject **)((char *)(object) + (offset)))
-
-static inline long
-get_long(PyObject *object, Py_ssize_t offset)
-{
-    PyObject *value = SLOT(object, offset);
-    return value == NULL ? -1 : PyLong_AsLong(value);
-}
-
-static inline PyObject *
-get(PyObject *object, Py_ssize_t offset)
-{
-    PyObject *value = SLOT(object, offset);
-    if (value == NULL) {
-        PyErr_SetString(PyExc_AttributeError, "a slot of the stream was deleted");
-        return NULL;
-    }
-    return Py_NewRef(value);
-}
-
-static inline int
-put(PyObject *object, Py_ssize_t offset, PyObject *value /* stolen */)
-{
-    if (value == NULL) {
-        return -1;
-    }
-    PyObject *before = SLOT(object, offset);
-    SLOT(object, offset) = value;
-    Py_XDECREF(before);
-    return 0;
-}
-
-static inline int
-add(PyObject *object, Py_ssize_t offset, Py_ssize_t size)
-{
-    long long before = PyLong_AsLongLong(SLOT(object, offset));
-    if (before == -1 && PyErr_Occurred()) {
-        return -1;
-    }
-    return put(object, offset, PyLong_FromLongLong(before + size));
-}
-
 static struct {
     PyObject *finished;
     long not_now, not_yet;
     Py_ssize_t fd, write_fd, more, readable, recv_size, budget, received, sent;
 } stream;
 
-static struct {
-    PyTypeObject *type;
-    Py_ssize_t coro, context, wait;
-} task;
-
 static PyObject *str_explain, *str_received_nothing, *str_grow, *str_recv_more, *str_send_pieces,
-    *str_send_in_turn, *str_send_rest, *str_may_go_on, *str_pause, *str_end, *str_resume,
-    *str_current, *str_readers, *str_process_events, *str_asleep, *str_watchdog_wakeup,
-    *str_set, *zero;
+    *str_send_in_turn, *str_send_rest, *str_may_go_on, *str_readers, *str_process_events, *zero;
 
 /* -- errors ------------------------------------------------------------------------------------ */
 
@@ -409,90 +338,6 @@ send_all(PyObject *self, PyObject *data)
 
 /* -- a turn of the loop ---------------------------------------------------------------------------- */
 
-static int
-end_task(PyObject *kernel, PyObject *running, PyObject *value /* stolen; NULL: it has raised */)
-{
-    PyObject *ended;
-    if (value != NULL) {
-        ended = PyObject_CallOneArg(PyExc_StopIteration, value);
-        Py_DECREF(value);
-    }
-    else {
-        PyObject *kind, *trace;
-        PyErr_Fetch(&kind, &ended, &trace);
-        PyErr_NormalizeException(&kind, &ended, &trace);
-        if (trace != NULL) {
-            PyException_SetTraceback(ended, trace);
-        }
-        Py_XDECREF(kind);
-        Py_XDECREF(trace);
-    }
-    if (ended == NULL) {
-        return -1;
-    }
-    PyObject *done = PyObject_CallMethodObjArgs(kernel, str_end, running, ended, NULL);
-    Py_DECREF(ended);
-    Py_XDECREF(done);
-    return done == NULL ? -1 : 0;
-}
-
-/* Run a task until it pauses again, or ends: `Kernel._resume`. */
-static int
-resume(PyObject *kernel, PyObject *running)
-{
-    PyObject *context = Py_IS_TYPE(running, task.type) ? SLOT(running, task.context) : NULL;
-    if (context == NULL || !PyContext_CheckExact(context)) { /* an observer's */
-        PyObject *done = PyObject_CallMethodOneArg(kernel, str_resume, running);
-        Py_XDECREF(done);
-        return done == NULL ? -1 : 0;
-    }
-    if (PyObject_SetAttr(kernel, str_current, running) < 0 || PyContext_Enter(context) < 0) {
-        return -1;
-    }
-    PyObject *result, *coro = Py_NewRef(SLOT(running, task.coro));
-    Py_INCREF(context);
-    PySendResult how = PyIter_Send(coro, Py_None, &result);
-    Py_DECREF(coro);
-    if (how == PYGEN_ERROR) {
-        PyObject *kind, *error, *trace;
-        PyErr_Fetch(&kind, &error, &trace);
-        PyContext_Exit(context);
-        PyErr_Restore(kind, error, trace);
-    }
-    else if (PyContext_Exit(context) < 0) {
-        Py_DECREF(context);
-        Py_DECREF(result);
-        return -1;
-    }
-    Py_DECREF(context);
-    if (how != PYGEN_NEXT) {
-        return end_task(kernel, running, result);
-    }
-    if (result == SLOT(running, task.wait)) { /* it is still entered */
-        Py_DECREF(result);
-        return 0;
-    }
-    PyObject *done = PyObject_CallMethodObjArgs(kernel, str_pause, running, result, NULL);
-    Py_DECREF(result);
-    Py_XDECREF(done);
-    return done == NULL ? -1 : 0;
-}
-
-/* The watchdog sleeps as long as the loop does. */
-static int
-wake_watchdog(PyObject *kernel)
-{
-    PyObject *event = PyObject_GetAttr(kernel, str_watchdog_wakeup), *done = Py_None;
-    if (event == NULL) {
-        return -1;
-    }
-    if (event != Py_None && (done = PyObject_CallMethodNoArgs(event, str_set)) != NULL) {
-        Py_DECREF(done);
-    }
-    Py_DECREF(event);
-    return done == NULL ? -1 : 0;
-}
-
 static PyObject *
 turn(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
@@ -602,11 +447,7 @@ bind(PyObject *module, PyObject *args)
                           &not_now, &not_yet)) {
         return NULL;
     }
-    struct {
-        Py_ssize_t *offset;
-        PyTypeObject *type;
-        const char *name;
-    } slots[] = {
+    const Slot slots[] = {
         {&stream.fd, streams, "_fd"},
         {&stream.write_fd, streams, "_write_fd"},
         {&stream.more, streams, "_more"},
@@ -615,24 +456,13 @@ bind(PyObject *module, PyObject *args)
         {&stream.budget, streams, "_budget"},
         {&stream.received, streams, "bytes_received"},
         {&stream.sent, streams, "bytes_sent"},
-        {&task.coro, tasks, "coro"},
-        {&task.context, tasks, "context"},
-        {&task.wait, tasks, "wait"},
     };
-    Py_ssize_t found[sizeof slots / sizeof *slots];
-    for (size_t i = 0; i < sizeof slots / sizeof *slots; i++) {
-        found[i] = offset_of(slots[i].type, slots[i].name);
-        if (found[i] < 0) {
-            return NULL;
-        }
-    }
-    for (size_t i = 0; i < sizeof slots / sizeof *slots; i++) {
-        *slots[i].offset = found[i];
+    if (find_slots(slots, sizeof slots / sizeof *slots) < 0 || step_bind(tasks) < 0) {
+        return NULL;
     }
     stream.not_now = not_now;
     stream.not_yet = not_yet;
     Py_XSETREF(stream.finished, Py_NewRef(finished));
-    Py_XSETREF(task.type, (PyTypeObject *)Py_NewRef(tasks));
     return Py_BuildValue("(NN)", PyDescr_NewMethod(streams, &recv_method),
                          PyDescr_NewMethod(streams, &send_all_method));
 }
@@ -654,24 +484,15 @@ static struct PyModuleDef definition = {
 PyMODINIT_FUNC
 PyInit__fast(void)
 {
-    struct {
-        PyObject **name;
-        const char *text;
-    } names[] = {
+    static const Name names[] = {
         {&str_explain, "_explain"},         {&str_received_nothing, "_received_nothing"},
         {&str_grow, "_grow"},               {&str_recv_more, "_recv_more"},
         {&str_send_pieces, "_send_pieces"}, {&str_send_in_turn, "_send_in_turn"},
         {&str_send_rest, "_send_rest"},     {&str_may_go_on, "_may_go_on"},
-        {&str_pause, "_pause"},             {&str_end, "_end"},
-        {&str_resume, "_resume"},           {&str_current, "current"},
         {&str_readers, "readers"},          {&str_process_events, "process_events"},
-        {&str_asleep, "asleep"},            {&str_watchdog_wakeup, "watchdog_wakeup"},
-        {&str_set, "set"},
     };
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        if ((*names[i].name = PyUnicode_InternFromString(names[i].text)) == NULL) {
-            return NULL;
-        }
+    if (intern(names, sizeof names / sizeof *names) < 0 || step_init() < 0) {
+        return NULL;
     }
     zero = PyLong_FromLong(0);
     if (zero == NULL || PyType_Ready(&Receiving_Type) < 0) {

@@ -3,8 +3,9 @@
 - `base`, `machine`, `stream`, `datagrams`: the contract; `stream_state` is the state of a stream;
 - `finished`: an awaitable that engines hand out when nothing is left to wait for;
 - `current`, `running`: which engine runs the calling code;
-- `blocking/` (and `threads`), `polling`, `selector`, `asyncio/` (and `asyncio-sock`), `uvloop`,
-  `trio/`: the engines; `nonblocking/` is what `polling`, `selector`, `asyncio` and `uvloop` share;
+- `blocking/` (and `threads`), `polling`, `selector`, `uring/`, `asyncio/` (and `asyncio-sock`),
+  `uvloop`, `trio/`: the engines; `nonblocking/` is what `polling`, `selector`, `uring`, `asyncio`
+  and `uvloop` share;
 - `posix/`: what engines share that stand on real sockets;
 - `sim/`: an engine on a simulated network;
 - `own_loop`: what an engine offers whose loop is ours;
@@ -57,6 +58,8 @@ class EngineEntry:
     #: The module that it needs, and that is not always there; and how to get it.
     requires: str | None = None
     install: str = ""
+    #: What else says why it can't be used here, as ``module:function``.
+    checks: str = ""
 
     @property
     def has_our_loop(self) -> bool:
@@ -70,9 +73,13 @@ class EngineEntry:
 
     def why_not(self) -> str | None:
         """Why the engine cannot be used here, and what to do about it; None when it can."""
-        if self.requires is None or importlib.util.find_spec(self.requires) is not None:
-            return None
-        return f"needs the module {self.requires}: {self.install}"
+        if self.requires is not None and importlib.util.find_spec(self.requires) is None:
+            return f"needs the module {self.requires}: {self.install}"
+        if self.checks:
+            module, _, function = self.checks.partition(":")
+            reason: str | None = getattr(importlib.import_module(module), function)()
+            return reason
+        return None
 
 
 ENGINES: dict[str, EngineEntry] = {
@@ -111,6 +118,16 @@ ENGINES: dict[str, EngineEntry] = {
             clients="all",
             idle_cpu="0",
             loop=OUR_LOOP,
+        ),
+        EngineEntry(
+            name="uring",
+            path="anysock.engines.uring.engine:UringEngine",
+            when_no_data="has asked for it already; the kernel receives, and then wakes the task "
+            "(io_uring)",
+            clients="all",
+            idle_cpu="0",
+            loop=OUR_LOOP,
+            checks="anysock.engines.uring.available:why_not",
         ),
         EngineEntry(
             name="asyncio",

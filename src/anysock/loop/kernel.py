@@ -63,10 +63,11 @@ class Kernel:
     ) -> None:
         self.poller = poller or default_poller()
         self.clock = clock
-        # Where there is a compiled `_poll` for it: see `machine.compiled`. What an observer has put
-        # in the poller's place goes the other way.
+        # Where there is a compiled `_poll` for it, of its own or of `machine.compiled`. What an
+        # observer has put in the poller's place goes the other way.
         self._own_poller = self.poller
-        self._turn: Callable[[Kernel, int, float], None] | None = None
+        self._turn: Callable[[Kernel, int, float], None] | None = getattr(poller, "turn", None)
+        self._epoll = -1
         if compiled.fast is not None and type(self.poller) is getattr(select, "epoll", None):
             epoll: Any = self.poller
             self._turn, self._epoll = compiled.fast.turn, epoll.fileno()
@@ -86,6 +87,8 @@ class Kernel:
         self.tasks: dict[Task, None] = {}
         self._spawned = 0
         self._main: Task | None = None
+        #: The thread that runs it; 0: none does yet.
+        self.thread = 0
         #: The names of the tasks that did not end when `run` had cancelled them.
         self.left: list[str] = []
         #: Called with each new task; for observers.
@@ -146,6 +149,7 @@ class Kernel:
         """
         if self._main is not None:
             raise UsageError("this engine has run already, and is made for one run: make another")
+        self.thread = threading.get_ident()
         outside = self.spawn(self._run_calls_from_outside(), "wakeups")
         task = self._main = self.spawn(main, "main")
         task.owned = True

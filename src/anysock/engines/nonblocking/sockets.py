@@ -40,6 +40,9 @@ class _Listener(SocketListener):
 class SocketsEngine(PosixEngine):
     """The part of an `Engine` that is sockets which are watched."""
 
+    #: Whether connected sockets block.
+    blocking_sockets = False
+
     @property
     def watch(self) -> Watch:
         """What watches them."""
@@ -65,7 +68,7 @@ class SocketsEngine(PosixEngine):
                     raise
         else:
             sock, peer = listener.next_waiting()
-        accepted(sock, blocking=False)
+        accepted(sock, blocking=self.blocking_sockets)
         return await self._stream(sock, peer)
 
     async def _connect(self, sock: socket.socket, address: SockAddr) -> None:

@@ -11,14 +11,13 @@ from typing import Any
 
 from anysock.engines.base import Data, Engine, SockAddr
 from anysock.engines.finished import FINISHED
+from anysock.engines.nonblocking.pacing import NOT_NOW, NOT_YET, PacedStream
 from anysock.engines.nonblocking.watching import Watch
 from anysock.engines.posix.datagrams import SocketDatagrams
 from anysock.engines.posix.streams import (
     IOV_MAX,
     MAX_JOINED,
     MAX_SEND_SIZE,
-    OPS_BEFORE_YIELD,
-    SocketStream,
     second_sender,
     whole,
 )
@@ -30,42 +29,27 @@ from anysock.loop.tasks import Task, Wait, suspend
 read = os.read
 write = os.write
 
-# In the place of the descriptor that is written to, where a send may not simply write: it need not
-# ask, since it meets EBADF. Then it is looked why.
-_NOT_NOW = -1
-# The same, where nothing is wrong but that the other tasks must run first.
-_NOT_YET = -2
 
-
-class NonblockingStream(SocketStream):
+class NonblockingStream(PacedStream):
     """A `Stream` over a non-blocking socket, for tasks of the loop of `watch`."""
 
     vectored = True
 
     __slots__ = (
-        "_budget",
-        "_counted_since",
         "_fd",
         "_more",
         "_readable",
-        "_watch",
-        "_write_fd",
         "descriptor",
     )
 
     def __init__(self, engine: Engine, watch: Watch, sock: socket.socket, peer: SockAddr) -> None:
-        super().__init__(engine, sock, peer)
-        self._watch = watch
+        super().__init__(engine, watch, sock, peer)
         self.descriptor = watch.watch(sock.fileno())
         # One wait for all receives: our kernel knows it again, and has nothing to do.
         self._readable = self.descriptor.readable()
         #: Whether there may be data that was not waited for, so that it is worth a try.
         self._more = True
-        self._fd = self._write_fd = sock.fileno()
-        # The operations that are left before the other tasks must have run; and the iteration of
-        # the loop since which they are counted.
-        self._budget = OPS_BEFORE_YIELD
-        self._counted_since = 0
+        self._fd = sock.fileno()
 
     @property
     def receiving(self) -> bool:
@@ -74,10 +58,6 @@ class NonblockingStream(SocketStream):
     @property
     def sending(self) -> bool:
         return self.descriptor.has_writer
-
-    @property
-    def _in_send(self) -> bool:
-        return self._write_fd == _NOT_NOW
 
     # `recv` and `send_all` are the path that each message takes: a hundred nanoseconds here are
     # two percent of all that a message costs, the kernel's share included.
@@ -154,7 +134,7 @@ class NonblockingStream(SocketStream):
                 raise
             return self._send_pieces(data)
         except OSError as error:
-            if self._write_fd != _NOT_YET:
+            if self._write_fd != NOT_YET:
                 raise self._explain(error) from None
             return self._send_in_turn(data)
         self.bytes_sent += sent
@@ -163,20 +143,15 @@ class NonblockingStream(SocketStream):
             if not (self._budget or self._may_go_on(0)):
                 # The others first. But not here: what is sent can't be taken back, should the
                 # task be cancelled meanwhile.
-                self._write_fd = _NOT_YET
+                self._write_fd = NOT_YET
             return FINISHED
-        self._write_fd = _NOT_NOW
+        self._write_fd = NOT_NOW
         return self._send_rest(memoryview(data)[sent:], sent)
 
     async def _send_in_turn(self, data: Data) -> None:
         """Let the others run, unless they have by now; then send."""
-        if self._write_fd == _NOT_YET:
-            self._write_fd = _NOT_NOW
-            try:
-                if self._counted_since == self._watch.iterations:
-                    await self._engine.sleep(0)
-            finally:
-                self._let_send()
+        if self._write_fd == NOT_YET:
+            await self._take_turn()
         await self.send_all(data)
 
     def _send_pieces(self, pieces: Sequence[Data]) -> Awaitable[None]:
@@ -209,7 +184,7 @@ class NonblockingStream(SocketStream):
                 if sent or full:
                     # The rest of this piece, as if it were sent alone.
                     rest = pieces[at][sent:]
-                    self._write_fd = _NOT_NOW
+                    self._write_fd = NOT_NOW
                     await self._send_rest(rest, gone)
                     gone += len(rest)
                     at += 1
@@ -251,13 +226,13 @@ class NonblockingStream(SocketStream):
 
     async def _after_error(self, error: OSError) -> None:
         """Raise what a send has met, if it is not that the others must run first."""
-        if self._write_fd != _NOT_YET:
+        if self._write_fd != NOT_YET:
             raise self._explain(error) from None
         await self._pause_sending(self._engine.sleep(0))
 
     async def _pause_sending(self, pause: Awaitable[None]) -> None:
         """Wait within a send, which no other may enter meanwhile."""
-        self._write_fd = _NOT_NOW
+        self._write_fd = NOT_NOW
         try:
             await pause
         finally:
@@ -267,23 +242,10 @@ class NonblockingStream(SocketStream):
     def _give_up(self, gone: int | None) -> None:
         self._state.give_up_send(gone)
         if self._state.cut_short:
-            self._write_fd = _NOT_NOW
+            self._write_fd = NOT_NOW
 
     def break_sending(self) -> None:
         self._give_up(None)
-
-    def _may_go_on(self, cost: int = 1) -> bool:
-        """Whether one operation more may be done before the other tasks run.
-
-        A budget for each iteration of the loop would have to be renewed with each message. So the
-        operations are counted over iterations, and the iteration is compared only when they are
-        used up: if it is another than when the count began, the others have had theirs."""
-        self._budget -= cost
-        if self._budget > 0:
-            return True
-        self._budget = OPS_BEFORE_YIELD
-        counted_since, self._counted_since = self._counted_since, self._watch.iterations
-        return counted_since != self._counted_since
 
     async def _send_rest(self, data: memoryview, gone: int) -> None:
         """The peer reads more slowly than we send: `gone` bytes have gone, this is the rest."""
@@ -317,14 +279,14 @@ class NonblockingStream(SocketStream):
             self._write_fd = self._fd  # which is none once it is aborted, or closed
 
     def _end_sending(self) -> None:
-        self._write_fd = _NOT_NOW
+        self._write_fd = NOT_NOW
         super()._end_sending()
 
     def abort(self) -> None:
         super().abort()
         # What has arrived is not received either.
         self._more = True
-        self._fd = self._write_fd = _NOT_NOW
+        self._fd = self._write_fd = NOT_NOW
 
     def _explain(self, error: OSError) -> Exception:
         explained = super()._explain(error)
@@ -340,7 +302,7 @@ class NonblockingStream(SocketStream):
         # A task that comes now must meet the closed socket, and not the poller, or what the number
         # belongs to next: an error, EBADF.
         self._more = True
-        self._fd = self._write_fd = _NOT_NOW
+        self._fd = self._write_fd = NOT_NOW
         await super()._release()
 
 
@@ -351,7 +313,7 @@ def compiled_stream(fast: Any) -> type[NonblockingStream]:
     class CompiledStream(NonblockingStream):
         __slots__ = ()
 
-    methods = fast.bind(CompiledStream, Task, FINISHED, _NOT_NOW, _NOT_YET)
+    methods = fast.bind(CompiledStream, Task, FINISHED, NOT_NOW, NOT_YET)
     CompiledStream.recv, CompiledStream.send_all = methods  # type: ignore[method-assign]
     return CompiledStream
 

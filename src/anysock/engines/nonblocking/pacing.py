@@ -1,0 +1,60 @@
+"""How long a task may go on with one stream before the others have their turn."""
+
+from __future__ import annotations
+
+import socket
+
+from anysock.engines.base import Engine, SockAddr
+from anysock.engines.nonblocking.watching import Watch
+from anysock.engines.posix.streams import OPS_BEFORE_YIELD, SocketStream
+
+# In the place of the descriptor that is written to, where a send may not simply write: it need not
+# ask, since it meets EBADF. Then it is looked why.
+NOT_NOW = -1
+# The same, where nothing is wrong but that the other tasks must run first.
+NOT_YET = -2
+
+
+class PacedStream(SocketStream):
+    """A stream whose operations are counted, for tasks of the loop of `watch`."""
+
+    __slots__ = ("_budget", "_counted_since", "_watch", "_write_fd")
+
+    def __init__(self, engine: Engine, watch: Watch, sock: socket.socket, peer: SockAddr) -> None:
+        super().__init__(engine, sock, peer)
+        self._watch = watch
+        self._write_fd = sock.fileno()
+        # The operations that are left before the other tasks must have run; and the iteration of
+        # the loop since which they are counted.
+        self._budget = OPS_BEFORE_YIELD
+        self._counted_since = 0
+
+    @property
+    def _in_send(self) -> bool:
+        return self._write_fd == NOT_NOW
+
+    def _may_go_on(self, cost: int = 1) -> bool:
+        """Whether one operation more may be done before the other tasks run.
+
+        A budget for each iteration of the loop would have to be renewed with each message. So the
+        operations are counted over iterations, and the iteration is compared only when they are
+        used up: if it is another than when the count began, the others have had theirs."""
+        self._budget -= cost
+        if self._budget > 0:
+            return True
+        self._budget = OPS_BEFORE_YIELD
+        counted_since, self._counted_since = self._counted_since, self._watch.iterations
+        return counted_since != self._counted_since
+
+    async def _take_turn(self) -> None:
+        """Let the others run, unless they have by now, within a send that no other may enter."""
+        self._write_fd = NOT_NOW
+        try:
+            if self._counted_since == self._watch.iterations:
+                await self._engine.sleep(0)
+        finally:
+            self._let_send()
+
+    def _let_send(self) -> None:
+        """The one task that was sending does so no more."""
+        raise NotImplementedError
