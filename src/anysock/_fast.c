@@ -11,7 +11,7 @@
  * So a stream may be used by either path at any time, and by both in turn.
  */
 
-#include "_step.h"
+#include "_receiving.h"
 #include <errno.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -51,37 +51,6 @@ raise_explained(PyObject *self)
 }
 
 /* -- receiving ----------------------------------------------------------------------------------- */
-
-typedef struct {
-    PyObject_HEAD
-    PyObject *stream; /* NULL: it is over */
-    Py_ssize_t most;  /* 0: as much as the stream thinks */
-    int waited;
-} Receiving;
-
-static PyTypeObject Receiving_Type;
-
-static int
-receiving_traverse(Receiving *self, visitproc visit, void *arg)
-{
-    Py_VISIT(self->stream);
-    return 0;
-}
-
-static int
-receiving_clear(Receiving *self)
-{
-    Py_CLEAR(self->stream);
-    return 0;
-}
-
-static void
-receiving_dealloc(Receiving *self)
-{
-    PyObject_GC_UnTrack(self);
-    Py_CLEAR(self->stream);
-    PyObject_GC_Del(self);
-}
 
 /* read(2), into a bytes object of the size that came. NULL with errno 0: an exception is set. */
 static PyObject *
@@ -178,47 +147,6 @@ receiving_send(Receiving *self, PyObject *value, PyObject **result)
 }
 
 static PyObject *
-receiving_next(Receiving *self)
-{
-    PyObject *result;
-    switch (receiving_send(self, Py_None, &result)) {
-    case PYGEN_RETURN:
-    {
-        PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, result);
-        if (stop != NULL) {
-            PyErr_SetObject(PyExc_StopIteration, stop);
-            Py_DECREF(stop);
-        }
-        Py_DECREF(result);
-        return NULL;
-    }
-    case PYGEN_NEXT:
-        return result;
-    default:
-        return NULL;
-    }
-}
-
-static PyAsyncMethods receiving_async = {
-    .am_await = PyObject_SelfIter,
-    .am_send = (sendfunc)receiving_send,
-};
-
-static PyTypeObject Receiving_Type = {
-    PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "anysock._fast.Receiving",
-    .tp_doc = "What `recv` hands out, to be awaited once.",
-    .tp_basicsize = sizeof(Receiving),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
-    .tp_traverse = (traverseproc)receiving_traverse,
-    .tp_clear = (inquiry)receiving_clear,
-    .tp_dealloc = (destructor)receiving_dealloc,
-    .tp_iter = PyObject_SelfIter,
-    .tp_iternext = (iternextfunc)receiving_next,
-    .tp_as_async = &receiving_async,
-};
-
-static PyObject *
 recv(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
 {
     Py_ssize_t given = count + (names == NULL ? 0 : PyTuple_GET_SIZE(names)), most = 0;
@@ -240,15 +168,7 @@ recv(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
             return NULL;
         }
     }
-    Receiving *receiving = PyObject_GC_New(Receiving, &Receiving_Type);
-    if (receiving == NULL) {
-        return NULL;
-    }
-    receiving->stream = Py_NewRef(self);
-    receiving->most = most;
-    receiving->waited = 0;
-    PyObject_GC_Track(receiving);
-    return (PyObject *)receiving;
+    return new_receiving(self, most);
 }
 
 /* -- sending ------------------------------------------------------------------------------------- */

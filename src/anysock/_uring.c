@@ -15,7 +15,7 @@
  * becomes of the stream. What was received is copied out of the shared buffers when it is taken.
  */
 
-#include "_step.h"
+#include "_receiving.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -40,9 +40,9 @@
 
 /* Used up bit by bit, a few large buffers suit the small messages of many as well as bulk. */
 #define LARGE_BUFFERS 16U
-#define LARGE_SIZE 262144U
-#define PLAIN_BUFFERS 128U
-#define PLAIN_SIZE 32768U
+#define LARGE_SIZE 65536U
+#define PLAIN_BUFFERS 64U
+#define PLAIN_SIZE 16384U
 
 /* What is received ahead of who receives, for one connection: then the receive is taken back. */
 #define MAX_UNREAD 65536
@@ -50,7 +50,7 @@
 #define MAX_QUEUED 65536
 
 /* Kinds of operations: the lowest bits of what a completion is known by. */
-enum { POLLED = 1, RECEIVED = 2, SENT = 3, NO_MATTER = 4 };
+enum { POLLED = 1, RECEIVED = 2, SENT = 3, NO_MATTER = 4, WRITABLE = 5 };
 #define KIND(user_data) ((int)((user_data) & 7))
 
 typedef struct conduit Conduit;
@@ -102,12 +102,13 @@ struct conduit {
     Py_ssize_t at;
     char *pending; /* what follows it */
     size_t pending_size, pending_room;
+    int full; /* it waits for room */
     int send_error;
     int lingers; /* a descriptor to be closed when all is sent; -1: none */
     Conduit *next;
 };
 
-static PyTypeObject Ring_Type, Conduit_Type, Receiving_Type;
+static PyTypeObject Ring_Type, Conduit_Type;
 
 static struct {
     PyObject *finished;
@@ -164,7 +165,7 @@ set_up_buffers(Ring *self)
         }
     }
     self->memory = mmap(NULL, (size_t)self->buffer_count * self->buffer_size,
-                        PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+                        PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     if (self->memory == MAP_FAILED) {
         self->memory = NULL;
         return -1;
@@ -348,7 +349,7 @@ cancel(Conduit *self, int kind)
     if (operation == NULL) {
         return -1;
     }
-    operation->addr = (unsigned long)self | (unsigned)kind;
+    operation->addr = (unsigned long)self | (unsigned)(kind == SENT && self->full ? WRITABLE : kind);
     return 0;
 }
 
@@ -356,7 +357,7 @@ static int
 keep(char **where, size_t *room, size_t size, size_t more)
 {
     if (size + more > *room) {
-        size_t wanted = (size + more) * 2 < 4096 ? 4096 : (size + more) * 2;
+        size_t wanted = (size + more) * 3 / 2 < 4096 ? 4096 : (size + more) * 3 / 2;
         char *larger = PyMem_Realloc(*where, wanted);
         if (larger == NULL) {
             PyErr_NoMemory();
@@ -431,8 +432,25 @@ send_on(Conduit *self)
     }
     operation->addr = (unsigned long)((char *)self->view.buf + self->at);
     operation->len = (unsigned)(self->view.len - self->at);
-    operation->msg_flags = MSG_WAITALL | MSG_NOSIGNAL;
+    /* Where there is no room it is told, and then waited for: the ring gives a send that it has
+       tried a hundred times in vain to a thread, which stays. */
+    operation->msg_flags = MSG_NOSIGNAL | MSG_DONTWAIT;
     Py_INCREF(self);
+    self->full = 0;
+    return 0;
+}
+
+static int
+send_when_writable(Conduit *self)
+{
+    struct io_uring_sqe *operation =
+        ask(self->ring, IORING_OP_POLL_ADD, self->fd, (unsigned long)self | WRITABLE);
+    if (operation == NULL) {
+        return -1;
+    }
+    operation->poll32_events = POLLOUT;
+    Py_INCREF(self);
+    self->full = 1;
     return 0;
 }
 
@@ -566,14 +584,17 @@ sent(Conduit *self, int result, PyObject *kernel, int direct)
     if (self->sending == NULL) {
         return 0;
     }
+    if (result == -EAGAIN && self->at < self->view.len) {
+        return send_when_writable(self);
+    }
     if (result < 0) {
         self->send_error = -result;
         end_sending(self);
     }
     else {
-        self->at += result;
+        self->at += result; /* past its end, if it was cancelled */
         if (self->at < self->view.len) {
-            return send_on(self); /* cut short by a signal */
+            return send_on(self); /* there was room for a part of it */
         }
         PyBuffer_Release(&self->view);
         Py_CLEAR(self->sending);
@@ -681,10 +702,15 @@ take_completions(Ring *self, PyObject *kernel, PyObject *events)
         if (kind == POLLED) {
             failed = polled(self, done.user_data, done.res, kernel, events);
         }
-        else if (kind == RECEIVED || kind == SENT) {
+        else if (kind == WRITABLE && done.res >= 0 && conduit->at < conduit->view.len) {
+            failed = send_on(conduit);
+            Py_DECREF(conduit);
+        }
+        else if (kind != NO_MATTER) {
             failed = kind == RECEIVED
                          ? received(self, conduit, done.res, done.flags, kernel, events == NULL)
-                         : sent(conduit, done.res, kernel, events == NULL);
+                         : sent(conduit, done.res < 0 ? done.res : kind == SENT ? done.res : 0,
+                                kernel, events == NULL);
             if (!(done.flags & IORING_CQE_F_MORE)) {
                 Py_DECREF(conduit);
             }
@@ -921,15 +947,6 @@ ring_turn(Ring *self, PyObject *const *args, Py_ssize_t count)
 }
 
 static PyObject *
-ring_hand_over(Ring *self, PyObject *Py_UNUSED(ignored))
-{
-    if (hand_over(self) < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
-}
-
-static PyObject *
 ring_set_up(Ring *self, PyObject *Py_UNUSED(ignored))
 {
     if (set_up(self) < 0) {
@@ -968,7 +985,7 @@ end_all(Ring *self)
                 continue;
             }
             self->in_flight--;
-            if (kind == RECEIVED || kind == SENT) {
+            if (kind != POLLED && kind != NO_MATTER) {
                 Conduit *conduit = (Conduit *)(unsigned long)(done.user_data & ~7ULL);
                 if (kind == RECEIVED) {
                     conduit->armed = 0;
@@ -1015,7 +1032,6 @@ static PyMethodDef ring_methods[] = {
      "Sleep, and return what is ready; wake whose operations are complete."},
     {"turn", (PyCFunction)(void (*)(void))ring_turn, METH_FASTCALL,
      "Sleep, and resume whose descriptors are ready and whose operations are complete."},
-    {"hand_over", (PyCFunction)ring_hand_over, METH_NOARGS, "Hand over what was asked for, now."},
     {"set_up", (PyCFunction)ring_set_up, METH_NOARGS, "Raises OSError where there is no io_uring."},
     {"close", (PyCFunction)ring_close, METH_NOARGS, "Cancel what is in flight, and give all back."},
     {NULL, NULL, 0, NULL},
@@ -1106,6 +1122,15 @@ conduit_arm(Conduit *self, PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
+conduit_hand_over(Conduit *self, PyObject *Py_UNUSED(ignored))
+{
+    if (self->ring->unsubmitted && hand_over(self->ring) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
 conduit_take(Conduit *self, PyObject *most)
 {
     Py_ssize_t size = PyNumber_AsSsize_t(most, PyExc_OverflowError);
@@ -1170,8 +1195,11 @@ static PyObject *
 conduit_cancel_send(Conduit *self, PyObject *Py_UNUSED(ignored))
 {
     self->pending_size = 0;
-    if (self->sending != NULL && self->ring->fd >= 0 && cancel(self, SENT) < 0) {
-        return NULL;
+    if (self->sending != NULL && self->ring->fd >= 0) {
+        self->at = self->view.len; /* what is left of it is not sent anew */
+        if (cancel(self, SENT) < 0) {
+            return NULL;
+        }
     }
     Py_RETURN_NONE;
 }
@@ -1193,7 +1221,9 @@ conduit_close(Conduit *self, PyObject *lingers)
             return NULL;
         }
         if (self->sending != NULL && !keeps) {
+            /* (What is behind it is sent no more; and what was it, not again.) */
             self->pending_size = 0;
+            self->at = self->view.len;
             if (cancel(self, SENT) < 0) {
                 return NULL;
             }
@@ -1207,7 +1237,9 @@ conduit_close(Conduit *self, PyObject *lingers)
         self->lingers = self->fd;
         Py_RETURN_TRUE;
     }
-    self->fd = -1;
+    if (self->lingers < 0) {
+        self->fd = -1;
+    }
     Py_RETURN_FALSE;
 }
 
@@ -1243,6 +1275,8 @@ conduit_set_task(Conduit *self, PyObject *value, void *offset)
 
 static PyMethodDef conduit_methods[] = {
     {"arm", (PyCFunction)conduit_arm, METH_NOARGS, "Ask for what comes, unless it is asked for."},
+    {"hand_over", (PyCFunction)conduit_hand_over, METH_NOARGS,
+     "Hand over what was asked for, here and elsewhere, now."},
     {"take", (PyCFunction)conduit_take, METH_O, "Up to so many bytes of what has come."},
     {"again", (PyCFunction)conduit_again, METH_NOARGS, "Let the reader go on in the next turn."},
     {"send", (PyCFunction)conduit_send, METH_O, "Send this, when nothing is in flight."},
@@ -1320,35 +1354,6 @@ raise_explained(PyObject *self, int code)
     }
 }
 
-typedef struct {
-    PyObject_HEAD
-    PyObject *stream; /* NULL: it is over */
-    Py_ssize_t most;
-    int waited;
-} Receiving;
-
-static int
-receiving_traverse(Receiving *self, visitproc visit, void *arg)
-{
-    Py_VISIT(self->stream);
-    return 0;
-}
-
-static int
-receiving_clear(Receiving *self)
-{
-    Py_CLEAR(self->stream);
-    return 0;
-}
-
-static void
-receiving_dealloc(Receiving *self)
-{
-    PyObject_GC_UnTrack(self);
-    Py_CLEAR(self->stream);
-    PyObject_GC_Del(self);
-}
-
 static PySendResult
 receiving_send(Receiving *self, PyObject *Py_UNUSED(value), PyObject **result)
 {
@@ -1394,47 +1399,6 @@ receiving_send(Receiving *self, PyObject *Py_UNUSED(value), PyObject **result)
 }
 
 static PyObject *
-receiving_next(Receiving *self)
-{
-    PyObject *result;
-    switch (receiving_send(self, Py_None, &result)) {
-    case PYGEN_RETURN:
-    {
-        PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, result);
-        if (stop != NULL) {
-            PyErr_SetObject(PyExc_StopIteration, stop);
-            Py_DECREF(stop);
-        }
-        Py_DECREF(result);
-        return NULL;
-    }
-    case PYGEN_NEXT:
-        return result;
-    default:
-        return NULL;
-    }
-}
-
-static PyAsyncMethods receiving_async = {
-    .am_await = PyObject_SelfIter,
-    .am_send = (sendfunc)receiving_send,
-};
-
-static PyTypeObject Receiving_Type = {
-    PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "anysock._uring.Receiving",
-    .tp_doc = "What `recv` hands out, to be awaited once.",
-    .tp_basicsize = sizeof(Receiving),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
-    .tp_traverse = (traverseproc)receiving_traverse,
-    .tp_clear = (inquiry)receiving_clear,
-    .tp_dealloc = (destructor)receiving_dealloc,
-    .tp_iter = PyObject_SelfIter,
-    .tp_iternext = (iternextfunc)receiving_next,
-    .tp_as_async = &receiving_async,
-};
-
-static PyObject *
 recv_(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
 {
     Py_ssize_t given = count + (names == NULL ? 0 : PyTuple_GET_SIZE(names)), most;
@@ -1459,15 +1423,7 @@ recv_(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
         }
         return NULL;
     }
-    Receiving *receiving = PyObject_GC_New(Receiving, &Receiving_Type);
-    if (receiving == NULL) {
-        return NULL;
-    }
-    receiving->stream = Py_NewRef(self);
-    receiving->most = most ? most : get_long(self, stream.most);
-    receiving->waited = 0;
-    PyObject_GC_Track(receiving);
-    return (PyObject *)receiving;
+    return new_receiving(self, most ? most : get_long(self, stream.most));
 }
 
 static PyObject *

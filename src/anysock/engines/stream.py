@@ -133,7 +133,8 @@ class Stream(Protocol):
         ...
 
     def send_all(self, data: Data) -> Awaitable[None]:
-        """Send all of `data`; return once the last byte is handed to the kernel.
+        """Send all of `data`; return once the last byte is handed to the kernel, or will be before
+        the loop next sleeps.
 
         While the peer does not read, this waits: that is the back-pressure. What is returned must
         be awaited, and at once: some engines have begun by then.

@@ -580,7 +580,7 @@ def test_a_send_that_is_cancelled_before_its_first_byte_breaks_nothing(concurren
         await engine.to_thread(receive_exactly, client, before)
         async with anysock.timeout(5):
             await stream.send_all(b"last")
-        assert receive_exactly(client, 4) == b"last"
+        assert await engine.to_thread(receive_exactly, client, 4) == b"last"
         listener.close()
         client.close()
         await stream.close()

@@ -23,6 +23,7 @@ import anysock
 async def handler(connection):
     kind = (await connection.recv_line()).strip().decode()
     await connection.send_all(b"begun\\n")
+    await anysock.sleep(0.001)  # what is sent may be handed over at the end of a turn
     match kind:
         case "sleeps":
             while True:

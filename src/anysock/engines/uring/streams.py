@@ -27,10 +27,15 @@ from anysock.engines.posix.streams import (
     second_sender,
     whole,
 )
+from anysock.engines.stream_state import State
 from anysock.engines.uring.available import module
 from anysock.errors import AnysockError, StreamBusy, StreamClosed
 from anysock.loop.kernel import Kernel
 from anysock.loop.tasks import Task, Wait, suspend
+
+# How long a peer may take, after the close, for what was sent before it: up to 128 KiB, and what its
+# system and ours have buffered.
+MAX_LINGER_SECONDS = 60.0
 
 _uring: Any = module()
 
@@ -201,9 +206,8 @@ class UringStream(PacedStream):
             try:
                 await suspend(_Sent(conduit))
             except self._engine.cancellations:
+                # (What is in flight goes on: it is counted as sent.)
                 self._state.give_up_send(gone)
-                if gone:
-                    conduit.cancel_send()
                 raise
             self._state.check_send()
         self._check_sent()
@@ -213,10 +217,8 @@ class UringStream(PacedStream):
         self._write_fd = NOT_NOW
 
     def _let_send(self) -> None:
-        if not (self._state.cut_short or self._state.end_sent):
-            self._write_fd = self._sock.fileno()  # which is none once it is closed
-        if self._state.aborted:
-            self._write_fd = NOT_NOW
+        if self._state.state is State.OPEN:
+            self._write_fd = self._sock.fileno()
 
     # -- ends --------------------------------------------------------------------------------------
 
@@ -245,11 +247,13 @@ class UringStream(PacedStream):
         with contextlib.suppress(AnysockError):
             async with self._engine.scope(LINGER_SECONDS):
                 await self._flush()
+        if self.conduit.send_error:
+            return
         if self._state.receiving_ended:
             await self._until_taken()
             return
         conduit = self.conduit
-        if conduit.ended or not (self.bytes_received or conduit.unread):
+        if not (conduit.unread or self._something_comes()):
             return
         with contextlib.suppress(OSError, AnysockError):
             if not conduit.unsent:
@@ -257,6 +261,18 @@ class UringStream(PacedStream):
             async with self._engine.scope(LINGER_SECONDS):
                 while await self.recv(MAX_RECV_SIZE):
                     pass
+
+    def _something_comes(self) -> bool:
+        """Whether something has come that the ring does not know of yet, or may come."""
+        if self.conduit.ended:
+            return False
+        self.conduit.hand_over()  # the peer may be one of ours, and speaking
+        try:
+            return bool(self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            return bool(self.bytes_received)
+        except OSError:  # the peer is gone
+            return False
 
     def _throw_away(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -272,10 +288,23 @@ class UringStream(PacedStream):
             elif task is not None:
                 self._kernel.wake(task, StreamClosed("closed while a task waited on it"))
         conduit.reader = conduit.sender = None
-        if conduit.close(not self._state.aborted):
+        # As close(2) does it: what is handed over is delivered, unless something is unread.
+        lost = self._state.lost is not None
+        lingers = conduit.unsent and not (lost or conduit.send_error or self._unread())
+        if conduit.close(bool(lingers)):
             self._sock.detach()  # the conduit closes it, when all is sent
+            kernel = self._kernel
+            kernel.timers.add(kernel.clock() + MAX_LINGER_SECONDS, lambda: conduit.close(False))
         else:
             self._sock.close()
+
+    def _unread(self) -> bool:
+        try:
+            return bool(
+                self.conduit.unread or self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            )
+        except OSError:
+            return False
 
     def abort(self) -> None:
         super().abort()
@@ -297,8 +326,17 @@ class UringStream(PacedStream):
         else:
             kernel.call_from_outside(wake)
 
+    def _received_nothing(self) -> bytes:
+        if code := self.conduit.send_error:
+            # The system tells of a reset once: if a send has met it, what is received is an end.
+            self._explain(OSError(code, os.strerror(code)))
+        return super()._received_nothing()
+
     def _explain(self, error: OSError) -> Exception:
         explained = super()._explain(error)
+        if self._state.lost is not None:
+            # A send would learn of that too late, from its completion.
+            self._write_fd = NOT_NOW
         if explained is error and error.errno == errno.EBADF:
             return second_sender()
         return explained
