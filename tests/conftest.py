@@ -10,7 +10,9 @@ import pytest
 from hypothesis import settings
 
 import anysock
+from anysock.engines import ENGINES as ENTRIES
 from tests.harness import CONCURRENT_ENGINES, ENGINES, ServerProcess
+from tests.io_uring import needs_io_uring
 
 if TYPE_CHECKING:
     from tests.pki import Pki
@@ -31,6 +33,17 @@ def pytest_configure(config: pytest.Config) -> None:
     """Compile the sources once: each of some 2,000 processes would do it again, for 0.1 s."""
     if not hasattr(config, "workerinput"):  # before pytest-xdist starts its workers
         compileall.compile_dir(anysock.__path__[0], quiet=2)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What is under the engine `uring` needs io_uring."""
+    callspec = getattr(item, "callspec", None)
+    if callspec is not None and "uring" in map(str, callspec.params.values()):
+        needs_io_uring()
+        why_not = ENTRIES["uring"].why_not()
+        assert not (why_not and os.environ.get("CI")), why_not
+        if why_not:
+            pytest.skip(why_not)
 
 
 @pytest.fixture(scope="session", autouse=True)

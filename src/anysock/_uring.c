@@ -39,13 +39,17 @@
 #define COMPLETIONS 8192U
 
 /* Used up bit by bit, a few large buffers suit the small messages of many as well as bulk. */
-#define LARGE_BUFFERS 16U
-#define LARGE_SIZE 65536U
+#define LARGE_BUFFERS 8U
+#define LARGE_SIZE 262144U
 #define PLAIN_BUFFERS 64U
 #define PLAIN_SIZE 16384U
 
 /* What is received ahead of who receives, for one connection: then the receive is taken back. */
 #define MAX_UNREAD 65536
+/* A receive that brings so much is one of many: then each is asked for when it is wanted. One that
+   stays would bring all that is there, piece after piece, before it could be taken back. */
+#define BULK 16384
+
 /* What is sent at once, without waiting for its completion. */
 #define MAX_QUEUED 65536
 
@@ -90,7 +94,7 @@ struct conduit {
     Ring *ring;
     int fd;
     /* Receiving. */
-    char armed, cancelling, ended, unusual, is_ready;
+    char armed, cancelling, ended, unusual, is_ready, bulk;
     int error;
     PyObject *head;       /* bytes that came while the reader waited */
     char *unread;         /* what came before anybody wanted it */
@@ -334,7 +338,7 @@ arm(Conduit *self)
         return -1;
     }
     operation->flags = IOSQE_BUFFER_SELECT;
-    operation->ioprio = RECV_MULTISHOT;
+    operation->ioprio = self->bulk ? 0 : RECV_MULTISHOT;
     operation->buf_group = 0;
     Py_INCREF(self);
     self->armed = 1;
@@ -555,7 +559,9 @@ received(Ring *self, Conduit *conduit, int result, unsigned flags, PyObject *ker
         if (failed) {
             return -1;
         }
-        if (conduit->armed && !conduit->cancelling && unread(conduit) >= MAX_UNREAD) {
+        conduit->bulk = result >= BULK;
+        if (conduit->armed && !conduit->cancelling &&
+            (conduit->bulk || unread(conduit) >= MAX_UNREAD)) {
             conduit->cancelling = 1;
             if (cancel(conduit, RECEIVED) < 0) {
                 return -1;

@@ -33,8 +33,8 @@ from anysock.errors import AnysockError, StreamBusy, StreamClosed
 from anysock.loop.kernel import Kernel
 from anysock.loop.tasks import Task, Wait, suspend
 
-# How long a peer may take, after the close, for what was sent before it: up to 128 KiB, and what its
-# system and ours have buffered.
+# How long a peer may take, after the close, for what was sent before it: up to 128 KiB, and what
+# the systems of both have buffered.
 MAX_LINGER_SECONDS = 60.0
 
 _uring: Any = module()
