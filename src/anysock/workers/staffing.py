@@ -116,6 +116,9 @@ class Staffing(Generic[M]):
     def step(self, now: float) -> Start | Retire[M] | None:
         """The next step. None: nothing, until something happens or `start_at` comes."""
         living, old = self.living, self.old
+        # Also while some of them are being replaced, which may fail.
+        if len(self.serving) >= self.wanted:
+            self.complete_once = True
         starting = any(not member.ready for member in living)
         # While workers are replaced, one by one, there is one more: it serves before another ends.
         surplus = len(living) - self.wanted - bool(old and starting)
@@ -126,8 +129,6 @@ class Staffing(Generic[M]):
             return Start()
         if not short:
             self.restarts.forget_delay()
-        if self.complete:
-            self.complete_once = True
         return None
 
     def _retire(self) -> Retire[M]:
