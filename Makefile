@@ -101,6 +101,14 @@ docs/_static/house.svg: $(VENV)/ready-to-run
 	$(BIN)/python docs/_ext/house_map.py > $@.new
 	@mv $@.new $@
 
+# A picture of the live page: its tests take it, in a real browser.
+.PHONY: docs/_static/live.png
+docs/_static/live.png: $(VENV)/ready-to-test
+	mkdir -p build/pictures
+	ANYSOCK_TEST_PICTURES=build/pictures $(BIN)/python -m pytest -q \
+	    tests/contract/processes/test_live_page.py -k fits
+	cp build/pictures/live-1280-light.png $@
+
 clean:
 	rm -rf $(VENV) dist build docs/_build .coverage .coverage.log .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find src tests -name __pycache__ -prune -exec rm -rf {} +

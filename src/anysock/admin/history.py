@@ -22,6 +22,9 @@ IDLE_SAMPLE_SECONDS = 10.0
 # Somebody looks who has asked within this time, in seconds.
 WATCHED_SECONDS = 5.0
 
+# The percentile of a sample is of the steps of so many seconds: of one, there may be few.
+STEPS_SECONDS = 10.0
+
 _NOBODY = LiveQuery(most=0, watch=False)
 
 Sample = dict[str, Any]
@@ -35,6 +38,8 @@ class History:
         self._figures = figures
         self._samples: collections.deque[Sample] = collections.deque()
         self._last: tuple[float, dict[str, Any]] | None = None
+        # How many steps took how long, and when that was told.
+        self._steps: collections.deque[tuple[float, list[int]]] = collections.deque()
         self._watched_at = -WATCHED_SECONDS
         self._looked: Event | None = None
 
@@ -66,17 +71,30 @@ class History:
         """Take a sample, `now` on the engine's clock, which is `time` since 1970."""
         found = self._figures.live(_NOBODY)
         before, self._last = self._last, (now, found)
+        p99 = self._p99(now, found["steps"])
         if before is None:
             return
         seconds = max(now - before[0], 0.001)
-        self._samples.append({"time": round(time, 3)} | _sample(before[1], found, seconds))
+        sample = _sample(before[1]["figures"], found["figures"], seconds)
+        self._samples.append({"time": round(time, 3), **sample, "p99": p99})
         while self._samples[0]["time"] < time - KEEP_SECONDS:
             self._samples.popleft()
 
+    def _p99(self, now: float, steps: list[int] | None) -> float | None:
+        """The time that 99 % of the last steps did not exceed; None: none was timed."""
+        if steps is None:
+            self._steps.clear()
+            return None
+        self._steps.append((now, steps))
+        while now - self._steps[0][0] > STEPS_SECONDS:
+            self._steps.popleft()
+        pairs = zip(self._steps[0][1], steps, strict=True)
+        # (Those of a worker that has ended are gone.)
+        return percentile([max(after - before, 0) for before, after in pairs], 0.99)
 
-def _sample(old: dict[str, Any], new: dict[str, Any], seconds: float) -> Sample:
-    """What has happened between two answers, with rates a second."""
-    was, now = old["figures"], new["figures"]
+
+def _sample(was: dict[str, Any], now: dict[str, Any], seconds: float) -> Sample:
+    """What has happened between two snapshots, with rates a second."""
 
     def rate(key: str) -> float:
         # A server does not count backwards; one that was started again does, once.
@@ -87,10 +105,6 @@ def _sample(old: dict[str, Any], new: dict[str, Any], seconds: float) -> Sample:
         for reason, count in now["closed"].items()
         if count > was["closed"].get(reason, 0)
     }
-    steps = None
-    if old["steps"] is not None and new["steps"] is not None:
-        pairs = zip(old["steps"], new["steps"], strict=True)
-        steps = percentile([max(after - before, 0) for before, after in pairs], 0.99)
     return {
         "connections": now["connections"],
         "accepted": rate("accepted"),
@@ -98,6 +112,5 @@ def _sample(old: dict[str, Any], new: dict[str, Any], seconds: float) -> Sample:
         "bytes_out": rate("bytes_sent"),
         "ends": ends,
         "lag": round(now["lag"], 6),
-        "p99": steps,
         "workers": now["workers"],
     }

@@ -31,8 +31,15 @@ CHECKS = 4
 # and what came before it.
 MANY_TASKS = 3
 
-# Whose frames stand below those of a task: the kernel's, and where the loop is observed, these.
-_BELOW = (kernel.__file__, str(Path(kernel.__file__).with_name("observers.py")))
+# Whose frames stand below those of a task: our kernel's, and where it is observed, those of the
+# observers; the loops of asyncio (whose handles call a task's step) and of trio.
+_BELOW = (
+    kernel.__file__,
+    str(Path(kernel.__file__).with_name("observers.py")),
+    "/asyncio/events.py",
+    "/asyncio/runners.py",
+    "/trio/_core/_run.py",
+)
 
 _log = logging.getLogger("anysock.loop")
 
@@ -111,9 +118,9 @@ class Watchdog:
 
 def stack_of_step(thread: int) -> str:
     """Where the step stands that runs on the thread with that identifier, as a traceback shows it:
-    only the task's own frames, since what lies below our kernel says nothing about it. All, where
-    the loop is another's; and nothing, where the thread has ended."""
+    only the task's own frames, since the loop's, which lie below, say nothing about it. Nothing,
+    where the thread has ended."""
     frame = sys._current_frames().get(thread)
     frames = traceback.extract_stack(frame) if frame is not None else []
-    ours = [number for number, each in enumerate(frames) if each.filename in _BELOW]
+    ours = [number for number, each in enumerate(frames) if each.filename.endswith(_BELOW)]
     return "".join(traceback.format_list(frames[ours[-1] + 1 if ours else 0 :])).rstrip()

@@ -138,11 +138,38 @@ def test_it_goes_on_while_a_handler_blocks_and_shows_the_stack(page, start_serve
 def test_it_fits_a_phone_and_a_desk(page, crowd, width, height, dark):
     page.look(width, height, dark=dark)
     with shown(page, crowd[1]):
-        page.until("samples.length > 2")
+        for second in range(1, 8 if PICTURES else 3):
+            for number, client in enumerate(crowd[2][::3], start=1):
+                client.sendall(b"x" * 997 * number)
+                receive_exactly(client, 997 * number)
+            page.until(f"samples.length > {second}")
         assert page.ask("document.documentElement.scrollWidth") <= width
         ground = page.ask("getComputedStyle(document.body).backgroundColor")
         assert (sum(map(int, ground[4:-1].split(","))) < 200) is dark
         picture(page, f"live-{width}-{'dark' if dark else 'light'}")
+
+
+def test_a_worker_that_is_held_up_is_shown_with_its_stack(start_server, tmp_path):
+    (tmp_path / "mine.py").write_text(BLOCKS)
+    server = start_server(
+        *("mine:handler", "--workers", "2", "--admin", ":0", "--slow-step", "0"), cwd=tmp_path
+    )
+    server.wait_for("all workers together")
+    admin = Admin(server)
+    server.base_threads = server.threads()
+    with server.connect() as client:
+        client.sendall(b"4")
+        held: list[dict[str, Any]] = []
+
+        def is_shown() -> bool:
+            held[:] = json.loads(admin.ask("/live")[1])["held_up"]
+            return bool(held)
+
+        wait_until(is_shown, "a worker is held up")
+        assert "time.sleep(float(chunk))" in held[0]["stack"]
+        workers = json.loads(admin.ask("/live")[1])["workers"]
+        assert held[0]["pid"] in {each["pid"] for each in workers}
+        assert receive_exactly(client, 1) == b"4"
 
 
 def test_connections_of_all_workers_are_one_table(start_server):

@@ -176,7 +176,9 @@ function draw() {
     }
     const width = chart.place.clientWidth - 24;
     if (chart.plot.width !== width) chart.plot.setSize({width, height: 130});
-    chart.range = [now - MINUTES * 60, now];
+    // As far back as there is something to be seen, but a minute at least.
+    const oldest = Math.min(samples[0]?.time ?? now, now - 60);
+    chart.range = [Math.max(oldest, now - MINUTES * 60), now];
     chart.plot.setData(data);
   }
 }
@@ -194,7 +196,7 @@ function plot(key, title, wanted, format, old) {
       y: {range: (_, low, high) => [0, Math.max(high ?? 0, key === "lag" || key === "p99" ? 0.001 : 1)]},
     },
     axes: [
-      {...axis, size: 28, space: 60, values: (_, ticks) => ticks.map((tick) => clock(tick, {hour: "2-digit", minute: "2-digit"}))},
+      {...axis, size: 28, space: 90, values: (_, ticks) => ticks.map((tick) => (tick % 60 ? clock(tick, {}) : clock(tick, {hour: "2-digit", minute: "2-digit"})))},
       {...axis, size: 74, space: 30, values: (_, ticks) => ticks.map(format), ...(format === rate ? {incrs: POWERS_OF_2} : {})},
     ],
     series: [
