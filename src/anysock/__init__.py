@@ -52,6 +52,7 @@ from anysock.tasks.queues import Event, Queue
 from anysock.tasks.relay import relay
 from anysock.tasks.runtime import (
     move_on_after,
+    now,
     observe,
     run,
     shielded,
@@ -113,6 +114,7 @@ __all__ = [
     "connect",
     "current_connection",
     "move_on_after",
+    "now",
     "observe",
     "relay",
     "run",

@@ -33,6 +33,20 @@ def test_a_history_under_a_real_engine(engine):
     ]
 
 
+@pytest.mark.parametrize("engine", ["selector", "asyncio", "trio", "threads"])
+def test_a_history_over_tls_under_a_real_engine(engine):
+    async def fails_over_tls(connection):
+        data = await connection.recv()
+        await connection.send_all(data if connection.tls is None else data[1:])
+
+    plan = Plan(1, (Client(0, THREE, turns=False),), tls=True)
+    assert findings(Case("echo"), plan, engine) == []
+    case = Case(fails_over_tls)
+    assert WRONG.kind in [found.kind for found in findings(case, plan, engine)]
+    plain = Plan(1, (Client(0, THREE[:1], turns=False),))
+    assert findings(case, plain, engine) == []
+
+
 def test_a_handler_that_raises_is_of_the_same_kind_as_in_a_simulation():
     async def raises(connection):
         raise LookupError("no")

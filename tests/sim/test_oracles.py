@@ -104,7 +104,7 @@ def history(
     clients = client if isinstance(client, list) else [a_client(**client or {})]
     record = ServerRecord(
         "server",
-        ServeOptions(bind="tcp://:7", **options or {}),
+        ServeOptions(**{"bind": "tcp://:7"} | (options or {})),
         echo,
         echo,
         connections,
@@ -209,6 +209,11 @@ GOOD = {
         told_as(CloseReason.MAX_BYTES, received=5, sent=4),
         {"received": bytearray(b"0123"), "half_closed": None},
         options={"max_bytes": 4},
+    ),
+    "aborted as it waited for the peer to take the end of TLS": history(
+        told_as(CloseReason.IDLE, received=5, sent=5, aborted=True, closed=3.2),
+        {"received": bytearray(b"01234"), "ended": 3.4, "half_closed": None, "closed": 3.4},
+        options={"idle_timeout": 2, "bind": "tls://:7", "tls_cert": sim.CERTIFICATE},
     ),
 }
 

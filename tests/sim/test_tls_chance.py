@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 import anysock
+from anysock.cli import anysock as command
+from anysock.cli import simulating
 from anysock.engines.sim import tls_chance
 from anysock.engines.sim.engine import SimEngine
 from anysock.engines.sim.faults import parse
@@ -163,6 +165,26 @@ def test_where_openssl_cannot_be_seeded_it_says_so(monkeypatch):
             explorer = Explorer(Asked(clients=2, faults=parse("rough").kinds, tls=True))
             traces.append(explorer.run(explorer.asked.plan(3)).network.trace)
         assert traces[0] == traces[1], "it tells of lengths, and they are the same"
+    finally:
+        tls_chance.generator.cache_clear()
+
+
+@pytest.mark.parametrize("seedable", [True, False])
+@pytest.mark.parametrize("tls", [["--tls"], []], ids=["tls", "plain"])
+def test_anysock_sim_says_where_the_bytes_of_tls_are_not_the_same(
+    monkeypatch, capsys, seedable, tls
+):
+    if not seedable:
+        monkeypatch.setattr(tls_chance.Generator, "works", lambda self: False)
+    # It makes SIGTERM end with a line, as a command may.
+    monkeypatch.setattr(simulating, "sigterm_interrupts", lambda: None)
+    tls_chance.generator.cache_clear()
+    try:
+        with pytest.raises(SystemExit) as ended:
+            command.main(["sim", *tls, "-n", "1", "-c", "1", "--faults", "none", "-q"])
+        assert ended.value.code == 0
+        notes = f"note: {tls_chance.NOT_EXACT}\n" if tls and not seedable else ""
+        assert capsys.readouterr().err == notes
     finally:
         tls_chance.generator.cache_clear()
 

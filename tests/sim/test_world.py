@@ -75,6 +75,44 @@ def test_time_is_virtual():
     assert run(scenario, until=4000) == pytest.approx(3600, abs=0.01)
 
 
+def test_a_handler_that_measures_reads_the_virtual_clock():
+    async def measures(connection):
+        began = anysock.now()
+        await connection.recv()
+        await connection.send_all(b"%.1f\n" % (anysock.now() - began))
+
+    async def scenario(world):
+        world.host("server").serve(measures, bind="tcp://:7", idle_timeout=0, min_rate=0)
+        before = anysock.now(), world.now
+        async with await anysock.connect("server:7") as client:
+            await world.sleep(3600)
+            passed = anysock.now() - before[0]
+            assert passed == pytest.approx(world.now - before[1], abs=0.001)
+            await client.send_all(b"x")
+            return await client.recv_line()
+
+    assert run(scenario, until=4000) == b"3600.0\n"
+
+
+@pytest.mark.parametrize("does", ["recv", "send"])
+def test_who_uses_a_connection_of_another_host_is_told(does):
+    async def use(connection):
+        await (connection.recv() if does == "recv" else connection.send_all(b"x"))
+
+    async def scenario(world):
+        world.host("server").serve("echo", bind="tcp://:7")
+        mine, other = world.hosts("client", 2)
+        connection = await mine.spawn(anysock.connect("server:7")).join()
+        with pytest.raises(
+            anysock.UsageError,
+            match="belongs to the host 'client0', and the task that uses it runs on 'client1'",
+        ):
+            await other.spawn(use(connection)).join()
+        await mine.spawn(connection.close()).join()
+
+    run(scenario)
+
+
 def test_what_belongs_to_a_host_is_called_as_by_the_host():
     async def scenario(world):
         host = world.host("server")

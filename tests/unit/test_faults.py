@@ -47,6 +47,7 @@ class Wire(NoSocket):
         self.bytes_received = 0
         self.bytes_sent = 0
         self.lost: OSError | None = None
+        self.end_received = False
         self.tls = None
         self.peer = ("192.0.2.1", 7)
         self.local = ("192.0.2.2", 7)

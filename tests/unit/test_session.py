@@ -33,6 +33,7 @@ class FakeStream(NoSocket):
         self.receiving = True
         self.sending = False
         self.lost: OSError | None = None
+        self.end_received = False
         self.ended = False
         self.aborted = False
         self.peer = ("192.0.2.1", 5)
@@ -414,6 +415,8 @@ def test_a_drain_ends_who_is_at_rest_and_nobody_else():
 def test_reason_when_its_handler_has_returned():
     world = World(idle_timeout=1)
     session, stream = world.session, world.stream
+    assert session.reason() is CloseReason.DONE, "it has not read, so nobody knows of the peer"
+    stream.end_received = True
     assert session.reason() is CloseReason.NO_DATA
     stream.bytes_received = 1
     assert session.reason() is CloseReason.DONE

@@ -67,12 +67,14 @@ class Wire(NoSocket):
         self.local = ("192.0.2.9", 7)
         self.bytes_received = self.bytes_sent = 0
         self.lost: OSError | None = None
+        self.end_received = False
         self.aborted = False
         self.closed = 0
 
     async def recv(self, max_bytes: int | None = None) -> bytes:
         data, self.data = self.data[:max_bytes], self.data[max_bytes or len(self.data) :]
         self.bytes_received += len(data)
+        self.end_received = not data
         return data
 
     async def send_all(self, data: bytes) -> None:

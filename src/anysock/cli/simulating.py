@@ -16,6 +16,7 @@ from anysock.cli.sim_progress import progress
 from anysock.cli.values import write_file
 from anysock.engines import ENGINES
 from anysock.engines.sim.fault_kinds import FAULTS, PRESETS
+from anysock.engines.sim.tls_chance import NOT_EXACT, generator
 from anysock.errors import StartError, UsageError
 from anysock.machine.process import sigterm_interrupts
 from anysock.options.serve import OPTIONS
@@ -73,6 +74,8 @@ def explore(handler: str, given: dict[str, Any]) -> int:
         real_world=tuple(given["real_world"].split(",")),
     ).check_all()
     sigterm_interrupts()
+    if asked.tls and generator() is None:
+        click.echo(f"note: {NOT_EXACT}", err=True)
     if given["check_determinism"]:
         with _refusals():
             return _check_determinism(asked, given)

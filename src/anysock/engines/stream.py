@@ -83,6 +83,11 @@ class Stream(Protocol):
         ...
 
     @property
+    def end_received(self) -> bool:
+        """Whether a `recv` has met the peer's end of the stream."""
+        ...
+
+    @property
     def peer(self) -> SockAddr:
         """The address of the other end."""
         ...

@@ -176,6 +176,11 @@ class TlsSession:
         return len(self._held) - self._given >= (1 if self._of_record else _HEAD)
 
     @property
+    def ended(self) -> bool:
+        """Whether `decrypt` has come to the end of the peer's stream."""
+        return self._ended
+
+    @property
     def held(self) -> int:
         """How many bytes are kept here that have come, or are to go."""
         given = max(self._incoming.pending, self.partial)

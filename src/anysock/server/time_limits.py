@@ -171,6 +171,12 @@ class Activity:
 
 
 def _moved(stream: Stream) -> int:
-    moved = stream.bytes_received + stream.bytes_sent
-    # Of a record of TLS that is not whole yet, nothing else is seen, however long it takes.
-    return moved if stream.tls is None else moved + stream.tls.partial
+    moved: int = stream.bytes_received + stream.bytes_sent
+    tls = stream.tls
+    if tls is not None:
+        # Of a record of TLS that is not whole yet, nothing else is seen, however long it takes.
+        moved += tls.partial
+        if not tls.established:
+            # A handshake brings no data. (Later on, who sends records without any is silent.)
+            moved += tls.opened
+    return moved

@@ -29,8 +29,12 @@ def how_it_ended(connection: Connection) -> CloseReason:
     if lost is not None and tls is not None and not tls.established:
         return CloseReason.HANDSHAKE
     nothing_moved = connection.bytes_received == connection.bytes_sent == 0
-    if nothing_moved and (lost is None or isinstance(lost, ConnectionResetError)):
-        return CloseReason.NO_DATA  # health checks reset, too: that leaves nothing in TIME_WAIT
+    # Health checks reset, too: that leaves nothing in TIME_WAIT. But a handler that has not read
+    # knows nothing of its peer, which may well be there, and about to speak.
+    if nothing_moved and (
+        connection.stream.end_received if lost is None else isinstance(lost, ConnectionResetError)
+    ):
+        return CloseReason.NO_DATA
     return CloseReason.DONE if lost is None else CloseReason.LOST
 
 

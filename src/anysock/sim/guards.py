@@ -54,7 +54,7 @@ SIMULATED = frozenset({"clock", "random"})
 
 #: What a history may be allowed to touch; and what there is instead.
 INSTEAD = {
-    "clock": f"use {_ENGINE}.now(), or its time() for the wall clock; {_SIMULATED}",
+    "clock": f"use anysock.now(), or {_ENGINE}.time() for the wall clock; {_SIMULATED}",
     "sleep": "use anysock.sleep()",
     "random": "use a random.Random with a seed, such as world.random, or call "
     f"random.seed(world.seed) first; {_SIMULATED}",

@@ -100,6 +100,10 @@ class TlsStream(WrappedStream):
         return self._state.lost or self._inner.lost
 
     @property
+    def end_received(self) -> bool:
+        return self._session.ended
+
+    @property
     def held(self) -> int:
         return self._inner.held + self._session.held + self._unsent
 

@@ -39,6 +39,10 @@ class WrappedStream:
         return self._inner.lost
 
     @property
+    def end_received(self) -> bool:
+        return self._inner.end_received
+
+    @property
     def peer(self) -> SockAddr:
         return self._inner.peer
 

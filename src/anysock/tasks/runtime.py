@@ -1,4 +1,4 @@
-"""What a handler may call besides its connection: `sleep`, `spawn`, `timeout`, `connect`, …
+"""What a handler may call besides its connection: `sleep`, `now`, `spawn`, `timeout`, `connect`, …
 
 Each asks the engine under which the caller runs, so that a handler that uses them runs under
 every engine that can.
@@ -69,6 +69,23 @@ async def sleep(seconds: float) -> None:
     """Let `seconds` pass while others run. ``sleep(0)`` lets each of the others run once."""
     arguments.check_seconds(seconds, "sleep")
     await current_engine().sleep(seconds)
+
+
+def now() -> float:
+    """Seconds on the clock of the engine: one that never goes back, and by which `sleep` and the
+    deadlines count. Where it began says nothing; the difference of two readings does.
+
+    In a simulation (`anysock.sim`) it is the virtual clock of the caller's host, so that a handler
+    that measures with it can be simulated as it is. Raises `UsageError` where no engine runs.
+
+    >>> async def main():
+    ...     began = now()
+    ...     await sleep(0.01)
+    ...     return now() - began >= 0.009
+    >>> run(main)
+    True
+    """
+    return current_engine().now()
 
 
 def spawn(coro: Coroutine[Any, Any, T], name: str | None = None) -> Task[T]:

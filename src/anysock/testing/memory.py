@@ -150,6 +150,10 @@ class MemoryStream:
         return self._state.lost
 
     @property
+    def end_received(self) -> bool:
+        return self._state.end_received
+
+    @property
     def receiving(self) -> bool:
         return self._in_recv.taken
 

@@ -509,6 +509,26 @@ def test_each_connection_has_one_start_and_one_end_with_its_reason(concurrent_en
     assert counters.bytes_sent == len("hello")
 
 
+def test_a_handler_that_does_not_read_says_nothing_of_its_peer(concurrent_engine):
+    """Its connection is done, and was not closed by the peer before its first byte: nobody knows
+    what the peer was about to do."""
+
+    async def returns(connection):
+        pass
+
+    async def main():
+        async with anysock.Server(returns, bind="127.0.0.1:0") as server:
+            async with await anysock.connect(server.addresses[0]) as connection:
+                assert await connection.recv() == b""
+            await server.drain()
+            return server.counters.closed
+
+    closed = run(concurrent_engine, main)
+    assert {reason: number for reason, number in closed.items() if number} == {
+        anysock.CloseReason.DONE: 1
+    }
+
+
 def test_it_runs_in_an_asyncio_program_that_runs_already():
     """As in a test under pytest-asyncio: no engine was started, asyncio was."""
 

@@ -11,7 +11,7 @@ import pytest
 import anysock
 from anysock.engines.current import current_engine
 from tests.contract.in_process.test_streams import close_all, receive_all
-from tests.harness import LOOPBACK, receive_exactly
+from tests.harness import LOOPBACK, PATIENCE, receive_exactly
 
 
 def run(engine: str, main):
@@ -24,6 +24,27 @@ async def nap(seconds: float = 0.001):
 
 # These engines don't know how much of a send has gone that was cancelled.
 TELLS_NOTHING = ("asyncio-sock",)
+
+
+# -- the clock -----------------------------------------------------------------------------------
+
+
+def test_now_goes_on_as_time_passes(engine):
+    async def main():
+        readings = [anysock.now()]
+        for seconds in (0, 0.02, 0):
+            await nap(seconds)
+            readings.append(anysock.now())
+        assert readings == sorted(readings)
+        return readings[-1] - readings[0]
+
+    # Some loops count in milliseconds, and wake up to one too early.
+    assert 0.018 <= run(engine, main) < PATIENCE
+
+
+def test_where_no_engine_runs_there_is_no_now():
+    with pytest.raises(anysock.UsageError, match="no engine runs here"):
+        anysock.now()
 
 
 # -- task groups --------------------------------------------------------------------------------

@@ -236,7 +236,7 @@ def test_every_public_function_is_looked_at():
     """Whoever adds one looks at what it does with what is wrong."""
     functions = {name for name in anysock.__all__ if name[0].islower()}
     assert functions == {
-        "connect", "current_connection", "move_on_after", "observe", "relay", "run", "serve",
+        "connect", "current_connection", "move_on_after", "now", "observe", "relay", "run", "serve",
         "shielded", "sleep", "spawn", "task_group", "timeout", "to_thread",
     }  # fmt: skip
     assert set(ENGINES)

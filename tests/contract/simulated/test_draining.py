@@ -5,12 +5,14 @@ With real clients, once under each engine: `test_drain.py`.
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import ssl
 
 import pytest
 
 import anysock
-from anysock import CloseReason, Connection
+from anysock import CloseReason, Connection, sim
 from anysock.server.time_limits import QUIET_SECONDS
 from anysock.server.traffic import CHECK_SECONDS
 from tests.simulation import greeted, receive_all, send, serving, simulate, talk
@@ -25,6 +27,50 @@ def test_a_server_without_clients_ends_at_once(signum):
             assert await running.ended() == 0
             assert world.now - began < 0.001
             assert running.line("drained in 0.00 s")
+
+    simulate(scenario)
+
+
+def test_a_handshake_of_tls_that_goes_on_is_no_silence():
+    """A record each 0.2 s, none of which brings data; and then it is served."""
+
+    async def scenario(world):
+        options = {"bind": "tls://:7", "tls_cert": sim.CERTIFICATE}
+        async with serving(world, **options) as running, await running.connect() as client:
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            tls = sim.client_context().wrap_bio(incoming, outgoing, server_hostname="server")
+            await running.until(lambda: running.server.connections, "it is accepted")
+            running.signal()
+            with pytest.raises(ssl.SSLWantReadError):
+                tls.do_handshake()
+            await client.send_all(outgoing.read())
+            while True:
+                data = await client.recv()
+                assert data, "it was ended before its handshake was done"
+                incoming.write(data)
+                try:
+                    tls.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    pass
+            rest = outgoing.read()
+            while rest:
+                await world.sleep(0.2)
+                size = 5 + int.from_bytes(rest[3:5])  # RFC 8446, 5.1
+                await client.send_all(rest[:size])
+                rest = rest[size:]
+            tls.write(b"hello")
+            await client.send_all(outgoing.read())
+            answer = b""
+            while not answer:
+                data = await client.recv()
+                assert data, "it was ended before it was answered"
+                incoming.write(data)
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    answer = tls.read()
+            assert answer == b"hello"
+            await client.close()
+            assert await running.ended() == 0
 
     simulate(scenario)
 

@@ -164,6 +164,10 @@ class SocketStream:
         return self._state.lost
 
     @property
+    def end_received(self) -> bool:
+        return self._state.end_received
+
+    @property
     def held(self) -> int:
         return self.unsent
 

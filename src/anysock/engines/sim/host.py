@@ -17,8 +17,11 @@ from anysock.engines.sim.host_faults import Process, faults_of_host
 from anysock.engines.sim.network import Network
 from anysock.engines.sim.ports import Ports
 
-# Numbers that no real descriptor has: should one get to the real system, it is EBADF there.
+# Numbers that no real descriptor has: should one get to the real system, it is EBADF there. Those
+# of a host are no other host's, so that who uses a socket of another one is told.
 FIRST_DESCRIPTOR = 1_000_003
+_NUMBERS_A_HOST = 65_536
+_MAX_HOSTS = 32_000
 
 # As ulimit(1) has it on most machines.
 DESCRIPTORS = 1024
@@ -65,6 +68,7 @@ class Host:
         #: What a fault crashes, and starts again; None: nothing that can be.
         self.process: Process | None = None
         self.faults = faults_of_host(network.faults, network, name)
+        self._first = FIRST_DESCRIPTOR + number % _MAX_HOSTS * _NUMBERS_A_HOST
         self._free: list[int] = []
         self._next_port = FIRST_PORT
         self._wake: Due | None = None
@@ -76,7 +80,7 @@ class Host:
         """A descriptor for `sock`: the lowest number that is free. Raises OSError, EMFILE."""
         if len(self.sockets) >= self.descriptors:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        fd = heapq.heappop(self._free) if self._free else FIRST_DESCRIPTOR + len(self.sockets)
+        fd = heapq.heappop(self._free) if self._free else self._first + len(self.sockets)
         self.sockets[fd] = sock
         return fd
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 
+from anysock.engines.sim import here
 from anysock.engines.sim.host import Host
 from anysock.loop.pollers import FAILED
 
@@ -26,6 +27,8 @@ class SimPoller:
         self._ready: dict[int, None] = {}
 
     def register(self, fd: int, eventmask: int, /) -> None:
+        if here.current is not self._host:
+            here.check_owner(fd)
         self._interests[fd] = eventmask
         self._host.sockets[fd].poller = self
         self.look(fd)

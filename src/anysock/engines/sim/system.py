@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from anysock.engines.sim import here as turn
-from anysock.engines.sim.here import here
+from anysock.engines.sim.here import check_owner, here
 from anysock.engines.sim.names import look_up
 from anysock.engines.sim.sockets import READABLE, SimSocket, fail
 from anysock.engines.sim.tcp import TcpSocket
@@ -90,6 +90,7 @@ def _of(fd: int) -> Any:
         # `here()`, written out: each message passes here.
         return turn.current.sockets[fd]
     except KeyError:
+        check_owner(fd)
         fail(errno.EBADF)
     except AttributeError:
         return here().sockets[fd]
