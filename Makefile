@@ -11,7 +11,7 @@ RUN_PACKAGES := click rich markdown-it-py mdurl pygments hdrhistogram pbr setupt
 	h11 prometheus-client \
 	hatchling editables packaging pathspec pluggy tomlkit trove-classifiers
 
-.PHONY: help serve test coverage histories bench power docs lint format clean constraints
+.PHONY: help serve test coverage histories bench power sanitize docs lint format clean constraints
 help:
 	@echo 'make serve    set up .venv and run the echo server on 127.0.0.1:8000'
 	@echo '              (make serve ARGS="lines --engine threads" for more; Ctrl-C drains it)'
@@ -22,6 +22,7 @@ help:
 	@echo '              seeds (TIME=5m for less, SEED=1 for the same again); what fails is in .sim'
 	@echo 'make bench    compare the engines with a C epoll echo and with others (ARGS="-c 50 -s 64")'
 	@echo 'make power    tell after how many histories the explorer finds each planted fault'
+	@echo 'make sanitize run the contract on what is in C, built for finding faults of memory'
 	@echo 'make docs     build the documentation site in docs/_build'
 	@echo 'make lint     ruff and mypy'
 	@echo 'make format   let ruff format the sources'
@@ -63,6 +64,9 @@ histories: $(VENV)/ready-to-run
 
 power: $(VENV)/ready-to-test
 	@$(BIN)/python -m tests.sim.planted.power $(ARGS)
+
+sanitize: $(VENV)/ready-to-test
+	@$(BIN)/python -m tests.soak.sanitized $(ARGS)
 
 bench: $(VENV)/ready-to-test
 	$(BIN)/anysock bench $(ARGS)

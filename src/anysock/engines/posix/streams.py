@@ -279,18 +279,11 @@ class SocketStream:
         has not ended its stream, our end goes first, and what comes is thrown away until the peer
         has seen it, or has had its time.
         """
-        self._sock.setblocking(False)
         self._state.let_go()
         if self._state.receiving_ended:
             await self._until_taken()
             return
-        try:
-            if not self._sock.recv(1, socket.MSG_PEEK):
-                return
-        except BlockingIOError:
-            if not self.bytes_received:
-                return
-        except OSError:  # the peer is gone
+        if not self._may_speak_on():
             return
         with contextlib.suppress(OSError, AnysockError):
             self._end_sending()
@@ -298,10 +291,25 @@ class SocketStream:
                 while await self.recv(MAX_RECV_SIZE):
                     pass
 
+    def _may_speak_on(self) -> bool:
+        """Whether the peer has been speaking, and has not ended its stream."""
+        self._must_not_block()
+        try:
+            return bool(self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            return bool(self.bytes_received)
+        except OSError:  # it is gone
+            return False
+
+    def _must_not_block(self) -> None:
+        """From now on, no receive sleeps in the system."""
+        self._sock.setblocking(False)
+
     async def _until_taken(self) -> None:
         """The same where receiving was shut down: then the end of the peer's stream can't be seen,
         and once our stream has ended too, what the peer still sends is answered by a reset (Linux).
         That destroys what its system has not taken: so it has its time for that first."""
+        self._must_not_block()
         pause = 0.001
         with contextlib.suppress(OSError, AnysockError):
             if self._sock.family != socket.AF_UNIX and self.progress() < self.bytes_sent:
@@ -315,7 +323,7 @@ class SocketStream:
     def _throw_away(self) -> None:
         """Take what has come. What is unread at the close would cause a reset."""
         with contextlib.suppress(BlockingIOError):
-            while self._sock.recv(MAX_RECV_SIZE):
+            while self._sock.recv(MAX_RECV_SIZE, socket.MSG_DONTWAIT):
                 pass
 
     async def _release(self) -> None:

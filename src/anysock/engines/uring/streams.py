@@ -22,7 +22,6 @@ from anysock.engines.finished import FINISHED
 from anysock.engines.nonblocking.pacing import NOT_NOW, NOT_YET, PacedStream
 from anysock.engines.posix.streams import (
     LINGER_SECONDS,
-    MAX_RECV_SIZE,
     MAX_SEND_SIZE,
     second_sender,
     whole,
@@ -241,43 +240,26 @@ class UringStream(PacedStream):
 
     def _end_sending(self) -> None:
         self._write_fd = NOT_NOW
-        super()._end_sending()
+        if not self.conduit.unsent:  # else the close waits for it no longer
+            super()._end_sending()
 
     async def _let_go(self) -> None:
         with contextlib.suppress(AnysockError):
             async with self._engine.scope(LINGER_SECONDS):
                 await self._flush()
-        if self.conduit.send_error:
-            return
-        if self._state.receiving_ended:
-            await self._until_taken()
-            return
+        if not self.conduit.send_error:
+            await super()._let_go()
+
+    def _may_speak_on(self) -> bool:
         conduit = self.conduit
-        if not (conduit.unread or self._something_comes()):
-            return
-        with contextlib.suppress(OSError, AnysockError):
-            if not conduit.unsent:
-                self._end_sending()
-            async with self._engine.scope(LINGER_SECONDS):
-                while await self.recv(MAX_RECV_SIZE):
-                    pass
+        if conduit.unread or conduit.ended:
+            return bool(conduit.unread)
+        conduit.hand_over()  # the peer may be one of ours, and speaking
+        return super()._may_speak_on()
 
-    def _something_comes(self) -> bool:
-        """Whether something has come that the ring does not know of yet, or may come."""
-        if self.conduit.ended:
-            return False
-        self.conduit.hand_over()  # the peer may be one of ours, and speaking
-        try:
-            return bool(self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-        except BlockingIOError:
-            return bool(self.bytes_received)
-        except OSError:  # the peer is gone
-            return False
-
-    def _throw_away(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while self._sock.recv(MAX_RECV_SIZE, socket.MSG_DONTWAIT):
-                pass
+    def _must_not_block(self) -> None:
+        # Nor does one of the ring's. Told so, the socket would have them end with EAGAIN.
+        pass
 
     async def _release(self) -> None:
         self._write_fd = NOT_NOW
