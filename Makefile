@@ -1,6 +1,10 @@
 # Needs git, make, and python3 (3.11 or newer) with venv; everything else goes into .venv.
 
 PYTHON ?= python3
+
+# Where a machine forbids to keep bytecode, pytest would rewrite the assertions of all tests, and our
+# own modules, in each of its processes.
+export PYTHONDONTWRITEBYTECODE :=
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet

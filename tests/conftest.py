@@ -3,6 +3,7 @@ from __future__ import annotations
 import compileall
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 # What tests start writes its log into a pipe, and there its lines would begin with the time. They
 # compare lines; that a line has a time is a test of its own.
 os.environ["ANYSOCK_LOG_TIME"] = "0"
-
-# Tests rewrite a handler within the second that a .pyc file is dated by, and must see the new one.
-os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 
 # How long one example takes says how busy the machine is; each test as a whole is bounded.
 settings.register_profile("anysock", deadline=None)
@@ -44,6 +42,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         assert not (why_not and os.environ.get("CI")), why_not
         if why_not:
             pytest.skip(why_not)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _programs_that_write_no_bytecode() -> None:
+    """Tests rewrite a handler within the second that a .pyc file is dated by, and they, and what
+    they start, must see the new one."""
+    # Not before: the workers of pytest-xdist would inherit it, and each of them would rewrite the
+    # assertions of all tests anew, for seconds of a core. Else pytest keeps what it has rewritten.
+    sys.dont_write_bytecode = True
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 
 
 @pytest.fixture(scope="session", autouse=True)
