@@ -20,6 +20,7 @@ from anysock.engines.sim.system import STAND_INS
 _RELINKED = frozenset(
     {
         "anysock.engines.nonblocking.engine",
+        "anysock.engines.nonblocking.pacing",
         "anysock.engines.nonblocking.sockets",
         "anysock.engines.nonblocking.streams",
         "anysock.engines.posix.datagrams",
