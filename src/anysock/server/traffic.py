@@ -28,9 +28,10 @@ from anysock.telemetry.events import Events
 if TYPE_CHECKING:
     from anysock.net.certificates import Certificates
 
-# Seconds between two checks of the connections during a drain, and between two reports of how many
-# are left.
+# Seconds between two checks of the connections during a drain, and before the first one; and
+# between two reports of how many are left.
 CHECK_SECONDS = 0.05
+FIRST_CHECK_SECONDS = 0.01
 REPORT_SECONDS = 1.0
 
 
@@ -211,7 +212,11 @@ class Traffic:
     async def end_idle(self, engine: Engine, events: Events, began: float, seconds: float) -> None:
         """Until no connection is left, but no longer than `seconds` from the time `began`: end
         those at rest, and report how many are left."""
-        punctuality, planned, reported = Punctuality(engine.now()), 0.0, began
+        for session in self.sessions.all():
+            session.connection.draining = True
+        punctuality, planned, reported = Punctuality(engine.now()), FIRST_CHECK_SECONDS, began
+        # What has come while the process was stopped, say, may not have been received yet.
+        await self.until_gone(engine, min(planned, seconds))
         while self.busy and (left := began + seconds - engine.now()) > 0:
             held_up = punctuality.held_up(engine.now(), planned)
             planned = min(left, CHECK_SECONDS)
