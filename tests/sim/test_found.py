@@ -55,6 +55,28 @@ FOUND: dict[str, tuple[str, dict[str, Any]]] = {
             ],
         },
     ),
+    # The process was stopped, and the drain began as it went on: who had sent meanwhile was taken
+    # to be at rest.
+    "echo_952262_a_drain_after_a_stop_does_not_hear_what_has_come": (
+        "echo",
+        {
+            "seed": 952262,
+            "drain_at": 0.9759,
+            "faults": {"emfile": {}, "stall": {}},
+            "only": {"stall": ["server#0", "client3#0", "server#1"]},
+            "clients": [
+                {"number": 0, "host": 1, "turns": False},
+                {
+                    "number": 1,
+                    "messages": [[1, 0.3239]],
+                    "starts": 0.4445,
+                    "host": 3,
+                    "turns": False,
+                },
+                {"number": 4, "starts": 0.4722, "host": 1, "turns": False},
+            ],
+        },
+    ),
 }
 
 # Each was an alarm that the network, or an oracle, was to blame for.

@@ -275,6 +275,11 @@ BAD: list[tuple[str, str, Callable[[], History]]] = [
     ("close_reasons_are_true", "had been silent for 1.000 s", lambda: history(
         told_as(CloseReason.IDLE, closed=4.0, silence=1.0), {"sends": [(3.0, 10)]},
         options={"idle_timeout": 2})),
+    ("close_reasons_are_true", "what it had sent had lain there for 0.200 s", lambda: history(
+        told_as(CloseReason.IDLE, closed=4.0, silence=2.5, lain=0.2),
+        options={"idle_timeout": 2})),
+    ("close_reasons_are_true", "what it had sent had lain there for 0.300 s", lambda: history(
+        told_as(CloseReason.DRAINED, closed=5.2, silence=0.9, lain=0.3))),
     ("close_reasons_are_true", "there is no idle timeout", lambda: history(
         told_as(CloseReason.IDLE), options={"idle_timeout": 0})),
     ("close_reasons_are_true", "taken bytes 0.500 s before", lambda: history(

@@ -211,7 +211,7 @@ class HostHandle:
         """Let its process go on."""
         if self.host.stalled:
             self.world.network.note(self.name, "goes on")
-            self.host.stalled = False
+            self.host.stalled, self.host.was_stalled = False, True
             self.world.network.busy(self.host)
 
     def clock_jump(self, seconds: float) -> None:

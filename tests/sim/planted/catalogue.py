@@ -303,7 +303,12 @@ HISTORY = (
         "a_stop_makes_all_idle",
         "who sent while the process was stopped is cut off as idle",
         Change("server/housekeeping.py", "LATE_SECONDS = 0.1\n", "LATE_SECONDS = 1e9\n"),
-        Change("server/housekeeping.py", "SETTLE_SECONDS = 0.05\n", "SETTLE_SECONDS = 0.0\n"),
+        Change(
+            "server/housekeeping.py",
+            "                elif session.is_silent(now, limits):\n"
+            "                    silent.append(session)\n",
+            "",
+        ),
         options={"idle_timeout": 0.5},
     ),
 )

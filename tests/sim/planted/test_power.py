@@ -19,6 +19,7 @@ HISTORIES = 300
         ("one_connection_more", "were open"),
         ("a_sender_is_not_woken", ""),
         ("an_abort_is_no_reset", "good end of the stream"),
+        ("a_stop_makes_all_idle", "what it had sent had lain there"),
     ],
 )
 def test_it_is_found(name: str, words: str):

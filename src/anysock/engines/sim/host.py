@@ -56,8 +56,10 @@ class Host:
         self.ports = Ports()
         #: Seconds by which its wall clock is off.
         self.clock_offset = 0.0
-        #: Whether it is stopped, as by SIGSTOP: its system goes on, its tasks do not.
+        #: Whether it is stopped, as by SIGSTOP: its system goes on, its tasks do not; and whether
+        #: it was, and has not had a turn since.
         self.stalled = False
+        self.was_stalled = False
         #: How many connections it has asked for.
         self.connects = 0
         #: What accept(2) fails with for now, as by a fault, and until when.
@@ -144,8 +146,15 @@ class Host:
         if self.engine is None or self.stalled:
             return
         faults = self.faults
-        if faults is not None and not faults.may_turn(self.process, self._busy):
-            return
+        if faults is not None:
+            if not faults.may_turn(self.process, self._busy):
+                return
+            if faults.was_stopped:
+                faults.was_stopped, self.was_stalled = False, True
+        if self.was_stalled:
+            self.was_stalled = False
+            deadline = self.engine.kernel.timers.next_deadline()
+            self.engine.poller.interrupted = deadline is not None and deadline < self.network.now
         self.enter()
         self.engine.kernel.iterate()
         self.plan()

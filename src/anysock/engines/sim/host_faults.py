@@ -39,14 +39,16 @@ class HostFaults:
         self._stalls = Troubles(faults, ("stall",), host, network.now)
         self._clock = Troubles(faults, ("clock",), host, network.now)
         self._slow_step: Recurrence | None = faults.recurrence("slow-step", host)
-        #: Until when it stands still.
+        #: Until when it stands still; and whether that was, or is, since its process was stopped.
         self.still_until = 0.0
+        self.was_stopped = False
 
     def may_turn(self, process: Process | None, wake: Callable[[], object]) -> bool:
         """Whether its loop takes its turn, now that it wants to. `wake` is called when it may."""
         now = self._network.now
         if now >= self._stalls.next:
             for trouble in self._stalls.meet(now):
+                self.was_stopped = True
                 self._stand_still("stall", trouble.ends, wake)
         if process is not None and now >= self._crashes.next:
             for trouble in self._crashes.meet(now):

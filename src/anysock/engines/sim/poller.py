@@ -21,6 +21,11 @@ class SimPoller:
 
     def __init__(self, host: Host) -> None:
         self.drives = False
+        #: Whether the sleep that is over was interrupted by a stop of the process, which went on
+        #: when its time was over: then there are no events, even if a descriptor is ready. (After
+        #: SIGCONT, epoll_wait(2) fails with EINTR, as signal(7) says; and `select.epoll` does not
+        #: look again when there is no time left, as PEP 475 has it.)
+        self.interrupted = False
         self._host = host
         self._interests: dict[int, int] = {}
         # Those that were ready when it was last looked, in that order.
@@ -59,6 +64,9 @@ class SimPoller:
                 until = float("inf") if endless else network.now + (timeout or 0)
                 network.run_until(self._host, until)
         found = self._events() if self._ready else []
+        if self.interrupted:
+            self.interrupted = False
+            return []
         return found if maxevents < 0 else found[:maxevents]
 
     def has_events(self) -> bool:

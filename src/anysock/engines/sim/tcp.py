@@ -141,6 +141,8 @@ class TcpSocket(TcpHandshake):
                 self.shut_at = self.network.now
                 if self.taken_at is not None:
                     self.silence = self.shut_at - self.taken_at
+                if self.came_at is not None and self._in and self._written == self._acked:
+                    self.lain = self.shut_at - self.came_at
             self.shut |= NO_RECEIVE
         self._asked = False
         if self.state != OPEN:

@@ -56,6 +56,7 @@ class TcpEnd(TcpWay):
         "ended",
         "ended_at",
         "in_size",
+        "lain",
         "put_at",
         "reads_at",
         "sends_at",
@@ -93,9 +94,11 @@ class TcpEnd(TcpWay):
         self.taken_at: float | None = None
         self.came_at: float | None = None
         self.ended_at: float | None = None
-        #: When receiving was first shut down, and for how long nothing had been taken then.
+        #: When receiving was first shut down, for how long nothing had been taken then, and for how
+        #: long something had lain there to be taken, while nothing was on the way back.
         self.shut_at: float | None = None
         self.silence: float | None = None
+        self.lain: float | None = None
         self._acknowledged_at: float | None = None
         # From when on it sends, and reads, again; and whether the next send is waited for.
         self.sends_at = self.reads_at = 0.0

@@ -86,6 +86,7 @@ class Ledger(Events):
                 sock.put_at,
                 sock.ended_at,
             )
+            served.lain = sock.lain
             served.let_go_at = min(
                 (each for each in (sock.shut_at, sock.ended_at) if each is not None), default=None
             )

@@ -15,6 +15,11 @@ EXACT = 0.001
 # Seconds that a close may wait for its peer.
 LINGER = 1.0
 
+# For how many seconds what has come may lie there, at most, when a server judges that nothing has
+# moved: so late may it look without excusing all, and then wait until all have had a turn
+# (`server.housekeeping`, whose own figures might be what is wrong).
+_UNHEARD = 0.15 + EXACT
+
 # For how long after its beginning a drain is told of (`server.ending`).
 DRAIN_TOLD_LATE = 0.06
 
@@ -104,7 +109,7 @@ def _drained(case: Case) -> str | None:
         return None  # what is no whole record with data of the client counts as silence
     if served.silence is not None and served.silence < QUIET_SECONDS - EXACT:
         return f"it had been quiet for {served.silence:.3f} s only"
-    return None
+    return _was_not_heard(case)
 
 
 def _idle(case: Case) -> str | None:
@@ -117,7 +122,18 @@ def _idle(case: Case) -> str | None:
     # By TLS, what is no whole record with data of the client counts as silence.
     if served.silence is not None and not server.tls and served.silence < limit - EXACT:
         return f"it had been silent for {served.silence:.3f} s, and not {limit:g}"
-    return None
+    return _was_not_heard(case)
+
+
+def _was_not_heard(case: Case) -> str | None:
+    """What a client has sent counts as soon as its handler has had a turn: but where its answers
+    are delayed, or cut, that may wait to receive for a reason of its own."""
+    lain, options = case.served.lain, case.server.options
+    if lain is None or lain <= _UNHEARD or options.rate_limit is not None or options.delay:
+        return None
+    if case.server.answers is None or case.server.tls:
+        return None
+    return f"what it had sent had lain there for {lain:.3f} s"
 
 
 def _write_timeout(case: Case) -> str | None:

@@ -65,6 +65,8 @@ class Served:
     untaken: int | None = None
     #: For how many seconds it had taken nothing when it first wanted to hear no more.
     silence: float | None = None
+    #: For how many seconds something had lain in its socket then, while all it had sent was taken.
+    lain: float | None = None
     #: How often each was told.
     told_opened: int = 0
     told_closed: int = 0
