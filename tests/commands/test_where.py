@@ -7,7 +7,7 @@ import pytest
 from anysock.cli.where import read_address
 from anysock.errors import UsageError
 from anysock.net.addresses import Address
-from tests.commands.running import anysock
+from tests.commands.running import anysock, refused
 
 CLIENTS = {
     "talk": (),
@@ -50,8 +50,7 @@ def test_an_address_that_has_a_port_takes_no_other(address):
 @pytest.mark.parametrize("command", CLIENTS)
 @pytest.mark.parametrize("where", [["nowhere"], ["sctp://a:7"], ["fd://3"], ["localhost", "http"]])
 def test_only_what_a_client_takes_is_offered(command, where):
-    done = anysock(command, *where, code=2)
-    (line,) = done.stderr.splitlines()
+    line = refused(command, *where)
     _, _, offered = line.rpartition(": ")
     _, separator, uses = line.partition(", use ")
     assert "unix://" in line
