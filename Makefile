@@ -125,7 +125,7 @@ clean:
 # Two stamps, so that whoever only serves does not wait for the test tools. pip's hash mode takes
 # no constraints for what it is not told by name, so what to install is cut out of the file.
 
-$(VENV)/ready-to-run: constraints.txt pyproject.toml hatch_build.py src/anysock/_fast.c
+$(VENV)/ready-to-run: constraints.txt pyproject.toml hatch_build.py $(wildcard src/anysock/*.c src/anysock/*.h)
 	@echo 'setting up $(VENV) ...'
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Anysock needs Python 3.11 or newer: make PYTHON=...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -91,15 +91,8 @@ read_some(int fd, Py_ssize_t asked, Py_ssize_t *size)
 }
 
 static PySendResult
-receiving_send(Receiving *self, PyObject *value, PyObject **result)
+receive_from(Receiving *self, PyObject *owner, PyObject **result)
 {
-    (void)value;
-    PyObject *owner = self->stream;
-    *result = NULL;
-    if (owner == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "this receive was awaited already");
-        return PYGEN_ERROR;
-    }
     if (!self->waited) {
         self->waited = 1;
         *result = get(owner, stream.readable);
@@ -107,6 +100,13 @@ receiving_send(Receiving *self, PyObject *value, PyObject **result)
     }
     Py_ssize_t asked = self->most ? self->most : get_long(owner, stream.recv_size), size = 0;
     int fd = (int)get_long(owner, stream.fd);
+    if ((asked < 0 || fd < 0) && PyErr_Occurred()) { /* a slot holds what is no number */
+        return PYGEN_ERROR;
+    }
+    if (asked < 0) {
+        PyErr_SetString(PyExc_ValueError, "recv() takes a number of bytes from 0 up");
+        return PYGEN_ERROR;
+    }
     PyObject *data = read_some(fd, asked, &size);
     if (data == NULL) {
         if (errno == EAGAIN && !PyErr_Occurred()) {
@@ -144,6 +144,22 @@ receiving_send(Receiving *self, PyObject *value, PyObject **result)
     Py_CLEAR(self->stream);
     *result = data;
     return PYGEN_RETURN;
+}
+
+static PySendResult
+receiving_send(Receiving *self, PyObject *value, PyObject **result)
+{
+    (void)value;
+    *result = NULL;
+    if (self->stream == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "this receive was awaited already");
+        return PYGEN_ERROR;
+    }
+    /* Held: while Python runs, be it a signal handler or another thread, this may be closed. */
+    PyObject *owner = Py_NewRef(self->stream);
+    PySendResult how = receive_from(self, owner, result);
+    Py_DECREF(owner);
+    return how;
 }
 
 static PyObject *
@@ -184,6 +200,10 @@ send_all(PyObject *self, PyObject *data)
         return NULL;
     }
     int fd = (int)get_long(self, stream.write_fd), code = 0;
+    if (fd < 0 && PyErr_Occurred()) {
+        PyBuffer_Release(&view);
+        return NULL;
+    }
     Py_ssize_t size = view.len, sent;
     for (;;) {
         if (size <= SCRATCH) {
@@ -222,6 +242,9 @@ send_all(PyObject *self, PyObject *data)
     }
     if (sent == size) {
         long budget = get_long(self, stream.budget) - 1;
+        if (budget < 0 && PyErr_Occurred()) {
+            return NULL;
+        }
         if (put(self, stream.budget, PyLong_FromLong(budget)) < 0) {
             return NULL;
         }
@@ -304,6 +327,10 @@ turn(PyObject *module, PyObject *const *args, Py_ssize_t count)
     PyObject *readers = PyObject_GetAttr(kernel, str_readers);
     if (readers == NULL) {
         return NULL;
+    }
+    if (!PyDict_Check(readers)) {
+        PyErr_SetString(PyExc_TypeError, "a kernel's readers are a dict");
+        goto failed;
     }
     for (int i = 0; i < ready; i++) {
         PyObject *fd = PyLong_FromLong(events[i].data.fd);

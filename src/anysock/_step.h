@@ -65,7 +65,12 @@ put(PyObject *object, Py_ssize_t offset, PyObject *value /* stolen */)
 static inline int
 add(PyObject *object, Py_ssize_t offset, Py_ssize_t size)
 {
-    long long before = PyLong_AsLongLong(SLOT(object, offset));
+    PyObject *value = SLOT(object, offset);
+    if (value == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "a slot of the stream was deleted");
+        return -1;
+    }
+    long long before = PyLong_AsLongLong(value);
     if (before == -1 && PyErr_Occurred()) {
         return -1;
     }
@@ -114,7 +119,8 @@ static int
 resume(PyObject *kernel, PyObject *running)
 {
     PyObject *context = Py_IS_TYPE(running, task.type) ? SLOT(running, task.context) : NULL;
-    if (context == NULL || !PyContext_CheckExact(context)) { /* an observer's */
+    if (context == NULL || !PyContext_CheckExact(context) /* an observer's */
+        || SLOT(running, task.coro) == NULL) {
         PyObject *done = PyObject_CallMethodOneArg(kernel, str_resume, running);
         Py_XDECREF(done);
         return done == NULL ? -1 : 0;
