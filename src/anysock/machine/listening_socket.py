@@ -8,8 +8,8 @@ from typing import Any
 
 class _OfKnownKind(socket.socket):
     """A socket that is asked for its family and its type with each peer that it accepts, and knows
-    them: `socket.socket` looks them up among the enumerations each time, which is a fifth of what
-    Python adds to accept(2)."""
+    them: `socket.socket` looks them up among the enumerations each time, which is a part of what
+    Python adds to accept(2) that can be spared."""
 
     __slots__ = ("family", "type")
 

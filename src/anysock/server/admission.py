@@ -128,6 +128,11 @@ class Admission:
         self._lock = threading.Lock()
         self._rate = None if options.accept_rate is None else TokenBucket(options.accept_rate)
 
+    @property
+    def has_rate(self) -> bool:
+        """Whether there is a rate to keep to."""
+        return self._rate is not None
+
     def delay(self, now: float) -> float:
         """How many seconds a peer that comes now has to wait, so that no more come in than the
         option `accept_rate` says."""

@@ -56,7 +56,7 @@ class AdmissionGate:
         close = self._options.overflow == "close"
         # Peers of the backlog, once the server has stopped listening, would come in one by one for
         # longer than a drain may take: the rate is not for them.
-        if not self._stopped:
+        if self._admission.has_rate and not self._stopped:
             if close:
                 if not self._admission.in_time(self._engine.now()):
                     return CloseReason.ACCEPT_RATE

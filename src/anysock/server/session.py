@@ -121,7 +121,7 @@ class Session:
         #: Whether it was aborted.
         self.aborted = False
         self._desk = desk
-        self._ended_at = now
+        self._ended_at = 0.0  # not `now`: it would keep a number of its own alive
         # What it holds of the gate: the count of its source, and a slot.
         self._counted = False
         self._has_slot = False

@@ -104,7 +104,7 @@ class Activity:
         self._handled = True
         # The first sample must find nothing new where nothing has moved.
         self._sampled = self._window_moved = _moved(stream)
-        self._moved_at = self._progress_at = self._window_at = now
+        self._moved_at = self._progress_at = self._busy_at = self._window_at = now
 
     def since_sample(self, stream: Stream) -> int:
         """How many bytes have moved since the last sample."""

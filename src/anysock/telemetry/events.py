@@ -74,6 +74,10 @@ class CloseReason(enum.Enum):
     #: The server drained, and the connection took too long; or the handler aborted it.
     ABORTED = "aborted"
 
+    # Of each there is one: its identity will do. Enum's own is a function in Python, and each
+    # connection is counted by its reason.
+    __hash__ = object.__hash__
+
 
 class Events:
     """The events of a server. These methods do nothing; override those that you need."""

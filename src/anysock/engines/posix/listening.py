@@ -18,6 +18,7 @@ from typing import TypeAlias
 
 from anysock.engines.base import Binding, SockAddr
 from anysock.errors import ListenerClosed
+from anysock.machine.listening_socket import quick_to_accept
 
 #: Sockets that were accepted, with the addresses of their peers.
 Waiting: TypeAlias = collections.deque[tuple[socket.socket, SockAddr]]
@@ -47,7 +48,7 @@ class ListeningSocket:
     """A non-blocking socket that listens, and what is to be done when it stops."""
 
     def __init__(self, sock: socket.socket, binding: Binding) -> None:
-        self.sock = sock
+        self.sock = sock = quick_to_accept(sock)
         self.binding = binding
         self.address: SockAddr = readable_name(sock.getsockname())
         #: Whether other processes may listen on it, too: then what waits in its backlog is theirs.

@@ -25,6 +25,7 @@ from anysock.engines.sim.tcp import TcpSocket
 from anysock.engines.sim.udp import UdpSocket
 from anysock.engines.sim.unix import UnixSocket, join
 from anysock.machine import compiled as real_compiled
+from anysock.machine import listening_socket as real_listening_socket
 from anysock.machine import memory as real_memory
 
 
@@ -205,8 +206,10 @@ MEMORY = 1 << 30
 memory = StandIn(real_memory, available=lambda: MEMORY, resident=lambda: None)
 # What is compiled makes real system calls.
 compiled = StandIn(real_compiled, fast=None)
+listening_socket = StandIn(real_listening_socket, quick_to_accept=lambda sock: sock)
 
 #: What the relinked modules get when they import these.
 STAND_INS: dict[str, types.ModuleType] = {
-    each.__name__: each for each in (socket, os, select, fcntl, resource, time, memory, compiled)
+    each.__name__: each
+    for each in (socket, os, select, fcntl, resource, time, memory, compiled, listening_socket)
 }
