@@ -104,6 +104,23 @@ def test_each_has_all_of_its_files_and_nothing_else(built):
     assert not {name for name in in_sdist if name.endswith((".pyc", ".so")) or "_build/" in name}
 
 
+def test_where_no_compiler_is_a_line_says_what_is_left_out(tmp_path):
+    if importlib.util.find_spec("build") is None:
+        assert not os.environ.get("CI"), "build is not installed"
+        pytest.skip("build is not installed")
+    told = run(
+        sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, ROOT,
+        environment={"PATH": str(tmp_path / "empty")},
+    )  # fmt: skip
+    left_out = [line for line in told.splitlines() if "built without" in line]
+    assert all("there is no C compiler" in line for line in left_out), told
+    assert "its compiled path" in left_out[0]
+    assert len(left_out) == (2 if sys.platform == "linux" else 1)
+    assert wheel_in(tmp_path).name.endswith("-py3-none-any.whl")
+    with zipfile.ZipFile(wheel_in(tmp_path)) as wheel:
+        assert not [name for name in wheel.namelist() if name.endswith(".so")]
+
+
 def test_pytest_is_told_of_the_plugin(built):
     with zipfile.ZipFile(wheel_in(built)) as wheel:
         [name] = [each for each in wheel.namelist() if each.endswith("/entry_points.txt")]
