@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from anysock.clients.ping.output import summary_lines
 from anysock.clients.ping.statistics import MAX_SAMPLES, Summary, Times
 from tests import bad_servers
 from tests.bad_servers import bad_server
-from tests.harness import ENGINES, PATIENCE, free_port, receive_exactly
+from tests.harness import ENGINES, PATIENCE, free_port, receive_exactly, wait_until
 
 PING = [sys.executable, "-m", "anysock", "ping"]
 QUICK = ("-i", "20ms")
@@ -201,6 +202,72 @@ def test_a_signal_prints_the_summary(start_server, signum):
     assert error == ""
 
 
+def test_sigquit_prints_how_it_stands(start_server):
+    process = subprocess.Popen(
+        [*PING, f":{start_server().port}", "-i", "50ms", "-q"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    # With -q nothing is printed that would say so.
+    wait_until_caught(process.pid, signal.SIGQUIT)
+    told = []
+
+    def answers_told() -> bool:
+        assert process.stderr is not None
+        process.send_signal(signal.SIGQUIT)
+        told.append(process.stderr.readline())
+        return int(told[-1].partition("/")[0]) >= 2
+
+    wait_until(answers_told, "two answers")
+    process.send_signal(signal.SIGINT)
+    out, error = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, out + error
+    for line in told:
+        assert re.match(r"\d+/\d+ answered(, rtt min/avg/max/mdev = .* ms)?$", line), line
+    assert "0 lost (0 %)" in out
+    assert "answered" not in out
+
+
+def wait_until_caught(pid: int, signum: int) -> None:
+    """Until the process has a handler for the signal."""
+
+    def caught() -> bool:
+        with open(f"/proc/{pid}/status") as status:
+            [line] = [line for line in status if line.startswith("SigCgt:")]
+        return bool(int(line.split()[1], 16) >> (signum - 1) & 1)
+
+    wait_until(caught, "a handler for the signal")
+
+
+def test_a_deadline_ends_it(start_server):
+    found = report(f":{start_server().port}", "-i", "10ms", "-w", "300ms")
+    assert found["sent"] > 0
+    assert (found["lost"], found["bad"]) == (0, {})
+    assert found["seconds"] >= 0.3
+
+
+@pytest.mark.parametrize("server", ["silent", "echo"])
+def test_fewer_answers_than_asked_for_by_the_deadline(server):
+    with bad_server(getattr(bad_servers, server)) as port:
+        found = report(f":{port}", "-c", "2", "-i", "1h", "-w", "300ms", code=1)
+    assert (found["sent"], found["lost"]) == (1, 0)
+    assert (found["received"], found["waiting"]) == ((1, 0) if server == "echo" else (0, 1))
+
+
+def test_lines_begin_with_the_time_of_day(start_server):
+    begun = time.time()
+    lines = ping(f":{start_server().port}", "-c", "3", *QUICK, "-D")
+    stamps = [re.match(r"\[(\d+\.\d{6})\] 64 bytes from ", line) for line in lines[1:4]]
+    times = [float(found[1]) for found in stamps if found]
+    assert len(times) == 3
+    assert times == sorted(times)
+    assert begun <= times[0] + 1e-6
+    assert times[-1] <= time.time()
+
+
 def test_what_is_interrupted_before_its_answer_is_not_lost():
     asked = threading.Event()
 
@@ -244,6 +311,7 @@ def test_a_reader_that_leaves_ends_it(start_server, more):
         (["-s", "0"], "at least one byte"),
         (["-i", "often"], "500ms"),
         (["--timeout", "0"], "leaves no time"),
+        (["-w", "0"], "--deadline 0"),
     ],
 )
 def test_bad_usage(arguments, says):

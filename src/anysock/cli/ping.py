@@ -34,6 +34,18 @@ from anysock.net.addresses import Address
 @click.option(
     "--timeout", type=DURATION, default="5s", show_default=True, help="Time to wait for an answer."
 )
+@click.option(
+    "-w",
+    "--deadline",
+    type=DURATION,
+    help="End after this time, however many probes were sent and answered.",
+)
+@click.option(
+    "-D",
+    "--stamps",
+    is_flag=True,
+    help="Begin each line of a probe with the time of day, in seconds since 1970.",
+)
 @click.option("--connect", is_flag=True, help="Open a new connection for each probe.")
 @with_trust
 @click.option("-q", "--quiet", is_flag=True, help="Print only the summary.")
@@ -52,21 +64,30 @@ def command(
     """Send probes to the echo server at ADDRESS (host:port), or at ADDRESS PORT, and check what
     comes back.
 
-    Each probe prints a line; the end, or Ctrl-C, prints statistics. Corrupt, short, reordered,
+    Each probe prints a line; the end, or Ctrl-C, prints statistics; Ctrl-\\ (SIGQUIT) prints how it
+    stands, to standard error, and goes on. Corrupt, short, reordered,
     duplicate and late answers are named and counted.
 
-    Exit code 0 when all probes were answered, 1 when some were lost or answered wrongly.
+    Exit code 0 when all probes were answered, 1 when some were lost or answered wrongly, or when
+    --deadline came before --count of them were answered.
     """
     if not asked["timeout"]:
         raise UsageError("--timeout 0 leaves no time for an answer")
+    if asked["deadline"] == 0:
+        raise UsageError("--deadline 0 leaves no time for a probe")
     lines = _Lines(quiet=quiet or as_json, silent=as_json)
     if address.kind == "udp" and asked["size"] > MAX_DATAGRAM:
         raise UsageError(f"--size: a datagram has at most {MAX_DATAGRAM} bytes")
     tls = trusted(address, tls_ca, insecure, tls_cert, tls_key)
-    summary = ping(Plan(address, tls=tls, **asked), lines.say)
+    summary = ping(Plan(address, tls=tls, **asked), lines.say, _to_standard_error)
     if as_json:
         click.echo(json.dumps({"address": str(address), **summary.to_dict()}, indent=2))
-    sys.exit(0 if summary.ok else 1)
+    fewer = asked["deadline"] and asked["count"] and summary.received < asked["count"]
+    sys.exit(0 if summary.ok and not fewer else 1)
+
+
+def _to_standard_error(line: str) -> None:
+    click.echo(line, err=True)
 
 
 class _Lines:

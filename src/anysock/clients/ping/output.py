@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from anysock.clients.echo_check import Answer, Verdict
 from anysock.clients.ping.plan import Plan
 from anysock.clients.ping.statistics import PERCENTILES, Summary
+from anysock.engines.current import current_engine
 from anysock.net.printable import printable
 from anysock.options.units import format_duration
 
@@ -77,6 +78,8 @@ class Report:
             self._print(line)
 
     def _say(self, line: str) -> None:
+        if self._plan.stamps:
+            line = f"[{current_engine().time():.6f}] {line}"
         if self.failure is None:
             try:
                 self._print(line)
@@ -102,6 +105,14 @@ def summary_lines(summary: Summary, server: str) -> list[str]:
             more = f", {_figures(found, known)}" if known else ""
             lines.append(f"{name} {_figures(found, ('min', 'avg', 'max', 'mdev'))}{more}")
     return lines
+
+
+def interim_line(summary: Summary) -> str:
+    """How a run stands that goes on: what ping(8) prints at SIGQUIT."""
+    found = summary.rtt.summary()
+    times = f", rtt {_figures(found, ('min', 'avg', 'max', 'mdev'))}" if found else ""
+    bad = f", {summary.bad.total()} bad" if summary.bad else ""
+    return f"{summary.received}/{summary.sent} answered{bad}{times}"
 
 
 def _figures(found: dict[str, float | None], keys: Sequence[str]) -> str:

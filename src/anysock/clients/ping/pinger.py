@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from anysock.clients.ping.links import DatagramLink, Link, StreamLink
-from anysock.clients.ping.output import Report
+from anysock.clients.ping.output import Report, interim_line
 from anysock.clients.ping.plan import Plan
 from anysock.clients.ping.statistics import Summary
 from anysock.engines.base import Event, Task
@@ -21,20 +21,27 @@ from anysock.net.addresses import resolve
 from anysock.tasks import connecting, runtime
 
 
-def ping(plan: Plan, print: Callable[[str], object]) -> Summary:
-    """Send the probes of `plan`; ``print(line)`` is called with each line of output.
+def ping(plan: Plan, print: Callable[[str], object], interim: Callable[[str], object]) -> Summary:
+    """Send the probes of `plan`; ``print(line)`` is called with each line of output, and
+    ``interim(line)`` with how it stands, at each SIGQUIT.
 
     SIGINT and SIGTERM end it early. Raises `StartError` for an unknown host name, and what `print`
     raises, such as BrokenPipeError.
     """
     resolve(plan.address, MACHINE, passive=False)
-    return runtime.run(_Pinger(plan, print).run)
+    return runtime.run(_Pinger(plan, print, interim).run)
 
 
 class _Pinger:
-    def __init__(self, plan: Plan, print: Callable[[str], object]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        print: Callable[[str], object],
+        interim: Callable[[str], object],
+    ) -> None:
         self._plan = plan
         self._report = Report(plan, print, self._stop)
+        self._interim = interim
         #: The link of all probes, and, while it is opened, what the others wait for.
         self._link: Link | None = None
         self._opening: Event | None = None
@@ -46,6 +53,14 @@ class _Pinger:
             self._stopped = True
             self._me.cancel()
 
+    def _say_how_it_stands(self) -> None:
+        try:
+            self._interim(interim_line(self._report.summary))
+        except OSError as error:
+            # Nobody reads it any more: as for a line of a probe.
+            self._report.failure = error
+            self._stop()
+
     async def run(self) -> Summary:
         engine, report = current_engine(), self._report
         self._now = engine.now
@@ -54,10 +69,14 @@ class _Pinger:
         probes: dict[Task[Any], None] = {}
         self._me = engine.current_task()
         with engine.watch_signals(
-            (signal.SIGINT, signal.SIGTERM), lambda _: self._stop(), _exit_at_once
+            (signal.SIGINT, signal.SIGTERM),
+            lambda _: self._stop(),
+            _exit_at_once,
+            {signal.SIGQUIT: lambda _: self._say_how_it_stands()},
         ):
-            with contextlib.suppress(Cancelled):
-                await self._send_all(probes, begun)
+            with contextlib.suppress(Cancelled, TimeoutError):
+                async with runtime.timeout(self._plan.deadline):
+                    await self._send_all(probes, begun)
             report.summary.seconds = self._now() - begun
             for probe in probes:
                 if not probe.done:

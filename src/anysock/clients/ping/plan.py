@@ -23,6 +23,10 @@ class Plan:
     size: int = 64
     #: How long an answer may take.
     timeout: float = 5.0
+    #: It ends after so long, whatever was sent and answered; None: it does not.
+    deadline: float | None = None
+    #: Each line of a probe begins with the time of day: seconds since 1970-01-01 UTC.
+    stamps: bool = False
     #: Each probe opens a connection of its own.
     connect: bool = False
     #: Which certificates to trust at a ``tls://`` address; None: those that the system trusts.
