@@ -87,6 +87,11 @@ class Rung:
         finally:
             self.process.send_signal(signal.SIGCONT)
 
+    def sleeps(self) -> bool:
+        """Whether it waits in a system call."""
+        stat = Path(f"/proc/{self.process.pid}/stat").read_text()
+        return stat.rpartition(") ")[2].startswith("S")
+
     def cpu_seconds(self) -> float:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(") ")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

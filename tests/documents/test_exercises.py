@@ -394,6 +394,8 @@ def test_s09_farewell():
     with rung("answers/s09_farewell") as program:
         with program.connect() as client:
             assert echoes(client)
+            # Ctrl-C within the handler would be an error of the handler.
+            wait_until(program.sleeps, "its loop waits")
             stopped(program)
             assert receive_all(client) == b"goodbye\r\n"
 
