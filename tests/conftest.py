@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 from hypothesis import settings
@@ -31,6 +31,36 @@ def pytest_configure(config: pytest.Config) -> None:
     """Compile the sources once: each of some 2,000 processes would do it again, for 0.1 s."""
     if not hasattr(config, "workerinput"):  # before pytest-xdist starts its workers
         compileall.compile_dir(anysock.__path__[0], quiet=2)
+
+
+#: Files of tests by processes that are run under the engine `asyncio-sock`, too. It is there to be
+#: compared, no hint names it, and it is the slowest: of the others it is left out for time.
+UNDER_ALL = {
+    "test_bytes",
+    "test_drain",
+    "test_end_of_stream",
+    "test_resets",
+    "test_handler_failure",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Config) -> None:
+    """Leave out what takes time and tells little."""
+    left_out = [
+        item
+        for item in items
+        if item.path.parent.name == "processes"
+        and item.path.stem not in UNDER_ALL
+        and "asyncio-sock" in map(str, getattr(item, "callspec", _NONE).params.values())
+    ]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        gone = set(left_out)
+        items[:] = [item for item in items if item not in gone]
+
+
+class _NONE:
+    params: ClassVar[dict[str, Any]] = {}
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

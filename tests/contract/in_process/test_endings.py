@@ -52,7 +52,8 @@ def test_an_answer_reaches_a_client_that_speaks_on_when_the_server_hears_no_more
     concurrent_engine,
 ):
     """As when its lifetime is over: the handler gets the end of the stream, and answers."""
-    data, answered = bytes(range(250)) * 500, []
+    # More than any engine takes ahead of who receives.
+    data, answered = bytes(range(250)) * 2500, []
 
     async def handler(connection):
         await connection.recv()
