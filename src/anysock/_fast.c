@@ -26,29 +26,7 @@ static struct {
     Py_ssize_t fd, write_fd, more, readable, recv_size, budget, received, sent;
 } stream;
 
-static PyObject *str_explain, *str_received_nothing, *str_grow, *str_recv_more, *str_send_pieces,
-    *str_send_in_turn, *str_send_rest, *str_may_go_on, *str_readers, *str_process_events, *zero;
-
-/* -- errors ------------------------------------------------------------------------------------ */
-
-/* Raise what the stream says that the error in `errno` means. */
-static void
-raise_explained(PyObject *self)
-{
-    PyErr_SetFromErrno(PyExc_OSError);
-    PyObject *kind, *error, *trace;
-    PyErr_Fetch(&kind, &error, &trace);
-    PyErr_NormalizeException(&kind, &error, &trace);
-    PyObject *explained = PyObject_CallMethodOneArg(self, str_explain, error);
-    Py_XDECREF(kind);
-    Py_XDECREF(error);
-    Py_XDECREF(trace);
-    if (explained != NULL) {
-        PyException_SetCause(explained, NULL); /* raise explained from None */
-        PyErr_SetObject((PyObject *)Py_TYPE(explained), explained);
-        Py_DECREF(explained);
-    }
-}
+static PyObject *str_grow, *str_send_pieces, *str_send_in_turn, *str_send_rest;
 
 /* -- receiving ----------------------------------------------------------------------------------- */
 
@@ -114,7 +92,7 @@ receive_from(Receiving *self, PyObject *owner, PyObject **result)
             return *result == NULL ? PYGEN_ERROR : PYGEN_NEXT;
         }
         if (!PyErr_Occurred()) {
-            raise_explained(owner);
+            raise_explained(owner, errno);
         }
         Py_CLEAR(self->stream);
         return PYGEN_ERROR;
@@ -146,45 +124,18 @@ receive_from(Receiving *self, PyObject *owner, PyObject **result)
     return PYGEN_RETURN;
 }
 
-static PySendResult
-receiving_send(Receiving *self, PyObject *value, PyObject **result)
-{
-    (void)value;
-    *result = NULL;
-    if (self->stream == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "this receive was awaited already");
-        return PYGEN_ERROR;
-    }
-    /* Held: while Python runs, be it a signal handler or another thread, this may be closed. */
-    PyObject *owner = Py_NewRef(self->stream);
-    PySendResult how = receive_from(self, owner, result);
-    Py_DECREF(owner);
-    return how;
-}
-
 static PyObject *
 recv(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
 {
-    Py_ssize_t given = count + (names == NULL ? 0 : PyTuple_GET_SIZE(names)), most = 0;
-    PyObject *max_bytes = given ? args[0] : Py_None;
-    if (given > 1 || (names != NULL && PyTuple_GET_SIZE(names) &&
-                      !PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(names, 0), "max_bytes") == 0)) {
-        PyErr_SetString(PyExc_TypeError, "recv() takes max_bytes, and nothing else");
+    PyObject *max_bytes = max_bytes_of(args, count, names);
+    if (max_bytes == NULL) {
         return NULL;
     }
     if (SLOT(self, stream.more) != Py_False) {
         return PyObject_CallMethodOneArg(self, str_recv_more, max_bytes);
     }
-    if (max_bytes != Py_None) {
-        most = PyNumber_AsSsize_t(max_bytes, PyExc_OverflowError);
-        if (most < 0) {
-            if (!PyErr_Occurred()) {
-                PyErr_SetString(PyExc_ValueError, "recv() takes a number of bytes from 0 up");
-            }
-            return NULL;
-        }
-    }
-    return new_receiving(self, most);
+    Py_ssize_t most = number_of_bytes(max_bytes);
+    return most < 0 ? NULL : new_receiving(self, most);
 }
 
 /* -- sending ------------------------------------------------------------------------------------- */
@@ -232,8 +183,7 @@ send_all(PyObject *self, PyObject *data)
             return PyObject_CallMethodOneArg(self, str_send_in_turn, data);
         }
         else {
-            errno = code;
-            raise_explained(self);
+            raise_explained(self, code);
             return NULL;
         }
     }
@@ -241,24 +191,8 @@ send_all(PyObject *self, PyObject *data)
         return NULL;
     }
     if (sent == size) {
-        long budget = get_long(self, stream.budget) - 1;
-        if (budget < 0 && PyErr_Occurred()) {
+        if (count_send(self, stream.budget, stream.write_fd, stream.not_yet) < 0) {
             return NULL;
-        }
-        if (put(self, stream.budget, PyLong_FromLong(budget)) < 0) {
-            return NULL;
-        }
-        if (!budget) {
-            PyObject *may = PyObject_CallMethodOneArg(self, str_may_go_on, zero);
-            if (may == NULL) {
-                return NULL;
-            }
-            if (may == Py_False &&
-                put(self, stream.write_fd, PyLong_FromLong(stream.not_yet)) < 0) {
-                Py_DECREF(may);
-                return NULL;
-            }
-            Py_DECREF(may);
         }
         return Py_NewRef(stream.finished);
     }
@@ -324,45 +258,14 @@ turn(PyObject *module, PyObject *const *args, Py_ssize_t count)
         }
         ready = 0;
     }
-    PyObject *readers = PyObject_GetAttr(kernel, str_readers);
+    PyObject *readers = readers_of(kernel);
     if (readers == NULL) {
         return NULL;
     }
-    if (!PyDict_Check(readers)) {
-        PyErr_SetString(PyExc_TypeError, "a kernel's readers are a dict");
-        goto failed;
-    }
     for (int i = 0; i < ready; i++) {
-        PyObject *fd = PyLong_FromLong(events[i].data.fd);
-        if (fd == NULL) {
-            goto failed;
-        }
-        PyObject *running = NULL;
-        if (events[i].events == EPOLLIN) {
-            running = PyDict_GetItemWithError(readers, fd);
-            if (running == NULL && PyErr_Occurred()) {
-                Py_DECREF(fd);
-                goto failed;
-            }
-        }
-        int failed;
-        if (running != NULL) {
-            Py_INCREF(running);
-            failed = resume(kernel, running);
-            Py_DECREF(running);
-        }
-        else {
-            PyObject *event = Py_BuildValue("[(Ok)]", fd, (unsigned long)events[i].events);
-            PyObject *done = event == NULL
-                                 ? NULL
-                                 : PyObject_CallMethodOneArg(kernel, str_process_events, event);
-            Py_XDECREF(event);
-            Py_XDECREF(done);
-            failed = done == NULL ? -1 : 0;
-        }
-        Py_DECREF(fd);
-        if (failed) {
-            goto failed;
+        if (process_event(kernel, readers, events[i].data.fd, events[i].events) < 0) {
+            Py_DECREF(readers);
+            return NULL;
         }
     }
     Py_DECREF(readers);
@@ -370,9 +273,6 @@ turn(PyObject *module, PyObject *const *args, Py_ssize_t count)
         return NULL;
     }
     Py_RETURN_NONE;
-failed:
-    Py_DECREF(readers);
-    return NULL;
 }
 
 /* -- the module ------------------------------------------------------------------------------------ */
@@ -432,17 +332,12 @@ PyMODINIT_FUNC
 PyInit__fast(void)
 {
     static const Name names[] = {
-        {&str_explain, "_explain"},         {&str_received_nothing, "_received_nothing"},
-        {&str_grow, "_grow"},               {&str_recv_more, "_recv_more"},
-        {&str_send_pieces, "_send_pieces"}, {&str_send_in_turn, "_send_in_turn"},
-        {&str_send_rest, "_send_rest"},     {&str_may_go_on, "_may_go_on"},
-        {&str_readers, "readers"},          {&str_process_events, "process_events"},
+        {&str_grow, "_grow"},
+        {&str_send_pieces, "_send_pieces"},
+        {&str_send_in_turn, "_send_in_turn"},
+        {&str_send_rest, "_send_rest"},
     };
-    if (intern(names, sizeof names / sizeof *names) < 0 || step_init() < 0) {
-        return NULL;
-    }
-    zero = PyLong_FromLong(0);
-    if (zero == NULL || PyType_Ready(&Receiving_Type) < 0) {
+    if (intern(names, sizeof names / sizeof *names) < 0 || receiving_init() < 0) {
         return NULL;
     }
     return PyModule_Create(&definition);

@@ -1,11 +1,13 @@
 /* What `recv` of a stream hands out: a coroutine, made for one receive. How it goes on,
- * `receiving_send` says, which is each module's own.
+ * `receive_from` says, which is each module's own.
  */
 
 #ifndef ANYSOCK_RECEIVING_H
 #define ANYSOCK_RECEIVING_H
 
 #include "_step.h"
+
+#include <errno.h>
 
 typedef struct {
     PyObject_HEAD
@@ -16,7 +18,45 @@ typedef struct {
 
 static PyTypeObject Receiving_Type;
 
-static PySendResult receiving_send(Receiving *self, PyObject *value, PyObject **result);
+static PyObject *str_explain, *str_received_nothing, *str_recv_more, *str_may_go_on, *zero;
+
+/* How it goes on with its stream: each module's own. */
+static PySendResult receive_from(Receiving *self, PyObject *owner, PyObject **result);
+
+/* Raise what the stream says that the error `code` of a system call means. */
+static void
+raise_explained(PyObject *stream, int code)
+{
+    errno = code;
+    PyErr_SetFromErrno(PyExc_OSError);
+    PyObject *kind, *error, *trace;
+    PyErr_Fetch(&kind, &error, &trace);
+    PyErr_NormalizeException(&kind, &error, &trace);
+    PyObject *explained = PyObject_CallMethodOneArg(stream, str_explain, error);
+    Py_XDECREF(kind);
+    Py_XDECREF(error);
+    Py_XDECREF(trace);
+    if (explained != NULL) {
+        PyException_SetCause(explained, NULL); /* raise explained from None */
+        PyErr_SetObject((PyObject *)Py_TYPE(explained), explained);
+        Py_DECREF(explained);
+    }
+}
+
+static PySendResult
+receiving_send(Receiving *self, PyObject *Py_UNUSED(value), PyObject **result)
+{
+    *result = NULL;
+    if (self->stream == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "this receive was awaited already");
+        return PYGEN_ERROR;
+    }
+    /* Held: while Python runs, be it a signal handler or another thread, this may be closed. */
+    PyObject *owner = Py_NewRef(self->stream);
+    PySendResult how = receive_from(self, owner, result);
+    Py_DECREF(owner);
+    return how;
+}
 
 static int
 receiving_traverse(Receiving *self, visitproc visit, void *arg)
@@ -135,6 +175,66 @@ new_receiving(PyObject *stream, Py_ssize_t most)
     self->waited = 0;
     PyObject_GC_Track(self);
     return (PyObject *)self;
+}
+
+/* The one argument of recv(), borrowed; NULL: an exception is set. */
+static PyObject *
+max_bytes_of(PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
+    Py_ssize_t given = count + (names == NULL ? 0 : PyTuple_GET_SIZE(names));
+    if (given > 1 || (names != NULL && PyTuple_GET_SIZE(names) &&
+                      PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(names, 0), "max_bytes"))) {
+        PyErr_SetString(PyExc_TypeError, "recv() takes max_bytes, and nothing else");
+        return NULL;
+    }
+    return given ? args[0] : Py_None;
+}
+
+/* As a number; 0: None. -1: an exception is set. */
+static Py_ssize_t
+number_of_bytes(PyObject *max_bytes)
+{
+    Py_ssize_t most = max_bytes == Py_None ? 0 : PyNumber_AsSsize_t(max_bytes, PyExc_OverflowError);
+    if (most < 0 && !PyErr_Occurred()) {
+        PyErr_SetString(PyExc_ValueError, "recv() takes a number of bytes from 0 up");
+    }
+    return most < 0 ? -1 : most;
+}
+
+/* A send has returned at once: it counts, and the next may have to let others run first. Slots of
+   the stream: its budget, and where the descriptor stands that it writes to. */
+static int
+count_send(PyObject *stream, Py_ssize_t budget_at, Py_ssize_t write_fd_at, long not_yet)
+{
+    long budget = get_long(stream, budget_at) - 1;
+    if ((budget < 0 && PyErr_Occurred()) ||
+        put(stream, budget_at, PyLong_FromLong(budget)) < 0) {
+        return -1;
+    }
+    if (budget) {
+        return 0;
+    }
+    PyObject *may = PyObject_CallMethodOneArg(stream, str_may_go_on, zero);
+    if (may == NULL) {
+        return -1;
+    }
+    int others_first = may == Py_False;
+    Py_DECREF(may);
+    return others_first ? put(stream, write_fd_at, PyLong_FromLong(not_yet)) : 0;
+}
+
+static int
+receiving_init(void)
+{
+    static const Name names[] = {
+        {&str_explain, "_explain"},     {&str_received_nothing, "_received_nothing"},
+        {&str_recv_more, "_recv_more"}, {&str_may_go_on, "_may_go_on"},
+    };
+    zero = PyLong_FromLong(0);
+    if (zero == NULL || intern(names, sizeof names / sizeof *names) < 0 || step_init() < 0) {
+        return -1;
+    }
+    return PyType_Ready(&Receiving_Type);
 }
 
 #endif

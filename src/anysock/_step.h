@@ -9,6 +9,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <structmember.h>
+#include <poll.h>
 
 /* -- slots ----------------------------------------------------------------------------------- */
 
@@ -83,7 +84,7 @@ static struct {
 } task;
 
 static PyObject *str_pause, *str_end, *str_resume, *str_current, *str_watchdog_wakeup, *str_set,
-    *str_asleep;
+    *str_asleep, *str_readers, *str_process_events;
 
 /* -- a step of a task ------------------------------------------------------------------------- */
 
@@ -172,6 +173,45 @@ wake_watchdog(PyObject *kernel)
     return done == NULL ? -1 : 0;
 }
 
+/* The tasks that wait to read, by descriptor: a new reference. */
+static PyObject *
+readers_of(PyObject *kernel)
+{
+    PyObject *readers = PyObject_GetAttr(kernel, str_readers);
+    if (readers != NULL && !PyDict_Check(readers)) {
+        PyErr_SetString(PyExc_TypeError, "a kernel's readers are a dict");
+        Py_CLEAR(readers);
+    }
+    return readers;
+}
+
+/* An event of a descriptor, of which poll(2) says `mask`: `Kernel.process_events`. */
+static int
+process_event(PyObject *kernel, PyObject *readers, int fd, unsigned mask)
+{
+    PyObject *number = PyLong_FromLong(fd);
+    if (number == NULL) {
+        return -1;
+    }
+    int failed = -1;
+    PyObject *running = mask == POLLIN ? PyDict_GetItemWithError(readers, number) : NULL;
+    if (running != NULL) {
+        Py_INCREF(running);
+        failed = resume(kernel, running);
+        Py_DECREF(running);
+    }
+    else if (!PyErr_Occurred()) {
+        PyObject *event = Py_BuildValue("[(OI)]", number, mask);
+        PyObject *done =
+            event == NULL ? NULL : PyObject_CallMethodOneArg(kernel, str_process_events, event);
+        Py_XDECREF(event);
+        Py_XDECREF(done);
+        failed = done == NULL ? -1 : 0;
+    }
+    Py_DECREF(number);
+    return failed;
+}
+
 /* Intern names. -1: an exception is set. */
 typedef struct {
     PyObject **name;
@@ -196,6 +236,7 @@ step_init(void)
         {&str_pause, "_pause"},     {&str_end, "_end"},       {&str_resume, "_resume"},
         {&str_current, "current"},  {&str_asleep, "asleep"},  {&str_set, "set"},
         {&str_watchdog_wakeup, "watchdog_wakeup"},
+        {&str_readers, "readers"},  {&str_process_events, "process_events"},
     };
     return intern(names, sizeof names / sizeof *names);
 }

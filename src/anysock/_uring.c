@@ -31,34 +31,9 @@ conduit_of(PyObject *self)
     return (Conduit *)found;
 }
 
-static void
-raise_explained(PyObject *self, int code)
-{
-    errno = code;
-    PyErr_SetFromErrno(PyExc_OSError);
-    PyObject *kind, *error, *trace;
-    PyErr_Fetch(&kind, &error, &trace);
-    PyErr_NormalizeException(&kind, &error, &trace);
-    PyObject *explained = PyObject_CallMethodOneArg(self, str_explain, error);
-    Py_XDECREF(kind);
-    Py_XDECREF(error);
-    Py_XDECREF(trace);
-    if (explained != NULL) {
-        PyException_SetCause(explained, NULL);
-        PyErr_SetObject((PyObject *)Py_TYPE(explained), explained);
-        Py_DECREF(explained);
-    }
-}
-
 static PySendResult
-receiving_send(Receiving *self, PyObject *Py_UNUSED(value), PyObject **result)
+receive_from(Receiving *self, PyObject *owner, PyObject **result)
 {
-    PyObject *owner = self->stream;
-    *result = NULL;
-    if (owner == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "this receive was awaited already");
-        return PYGEN_ERROR;
-    }
     Conduit *conduit = conduit_of(owner);
     if (conduit == NULL) {
         return PYGEN_ERROR;
@@ -97,11 +72,8 @@ receiving_send(Receiving *self, PyObject *Py_UNUSED(value), PyObject **result)
 static PyObject *
 recv_(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
 {
-    Py_ssize_t given = count + (names == NULL ? 0 : PyTuple_GET_SIZE(names)), most;
-    PyObject *max_bytes = given ? args[0] : Py_None;
-    if (given > 1 || (names != NULL && PyTuple_GET_SIZE(names) &&
-                      PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(names, 0), "max_bytes"))) {
-        PyErr_SetString(PyExc_TypeError, "recv() takes max_bytes, and nothing else");
+    PyObject *max_bytes = max_bytes_of(args, count, names);
+    if (max_bytes == NULL) {
         return NULL;
     }
     Conduit *conduit = conduit_of(self);
@@ -112,11 +84,8 @@ recv_(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
         conduit->head != NULL) {
         return PyObject_CallMethodOneArg(self, str_recv_more, max_bytes);
     }
-    most = max_bytes == Py_None ? 0 : PyNumber_AsSsize_t(max_bytes, PyExc_OverflowError);
+    Py_ssize_t most = number_of_bytes(max_bytes);
     if (most < 0) {
-        if (!PyErr_Occurred()) {
-            PyErr_SetString(PyExc_ValueError, "recv() takes a number of bytes from 0 up");
-        }
         return NULL;
     }
     return new_receiving(self, most ? most : get_long(self, stream.most));
@@ -137,20 +106,8 @@ send_all(PyObject *self, PyObject *data)
     if (begin_sending(conduit, data) < 0 || add(self, stream.sent, PyBytes_GET_SIZE(data)) < 0) {
         return NULL;
     }
-    long budget = get_long(self, stream.budget) - 1;
-    if (put(self, stream.budget, PyLong_FromLong(budget)) < 0) {
+    if (count_send(self, stream.budget, stream.write_fd, stream.not_yet) < 0) {
         return NULL;
-    }
-    if (!budget) {
-        PyObject *may = PyObject_CallMethodOneArg(self, str_may_go_on, zero);
-        if (may == NULL) {
-            return NULL;
-        }
-        int no = may == Py_False;
-        Py_DECREF(may);
-        if (no && put(self, stream.write_fd, PyLong_FromLong(stream.not_yet)) < 0) {
-            return NULL;
-        }
     }
     return Py_NewRef(stream.finished);
 }
@@ -206,16 +163,9 @@ static struct PyModuleDef definition = {
 PyMODINIT_FUNC
 PyInit__uring(void)
 {
-    static const Name names[] = {
-        {&str_explain, "_explain"},       {&str_received_nothing, "_received_nothing"},
-        {&str_recv_more, "_recv_more"},   {&str_send_more, "_send_more"},
-        {&str_may_go_on, "_may_go_on"},   {&str_readers, "readers"},
-        {&str_wake, "wake"},              {&str_process_events, "process_events"},
-    };
-    zero = PyLong_FromLong(0);
-    if (zero == NULL || intern(names, sizeof names / sizeof *names) < 0 || step_init() < 0 ||
-        PyType_Ready(&Ring_Type) < 0 || PyType_Ready(&Conduit_Type) < 0 ||
-        PyType_Ready(&Receiving_Type) < 0) {
+    static const Name names[] = {{&str_send_more, "_send_more"}, {&str_wake, "wake"}};
+    if (intern(names, sizeof names / sizeof *names) < 0 || receiving_init() < 0 ||
+        PyType_Ready(&Ring_Type) < 0 || PyType_Ready(&Conduit_Type) < 0) {
         return NULL;
     }
     PyObject *module = PyModule_Create(&definition);

@@ -335,38 +335,20 @@ polled(Ring *self, unsigned long long known_by, int result, PyObject *kernel, Py
         return 0;
     }
     unsigned mask = result < 0 ? POLLERR : (unsigned)result;
-    PyObject *number = PyLong_FromLong(fd);
-    if (number == NULL) {
-        return -1;
-    }
     int failed = -1;
     if (events != NULL) {
-        PyObject *event = Py_BuildValue("(OI)", number, mask);
+        PyObject *event = Py_BuildValue("(iI)", fd, mask);
         if (event != NULL) {
             failed = PyList_Append(events, event);
             Py_DECREF(event);
         }
+        return failed;
     }
-    else {
-        PyObject *readers = mask == POLLIN ? PyObject_GetAttr(kernel, str_readers) : NULL;
-        PyObject *running = readers == NULL ? NULL : PyDict_GetItemWithError(readers, number);
-        Py_XINCREF(running);
-        Py_XDECREF(readers);
-        if (running != NULL) {
-            failed = resume(kernel, running);
-            Py_DECREF(running);
-        }
-        else if (!PyErr_Occurred()) {
-            PyObject *event = Py_BuildValue("[(OI)]", number, mask);
-            PyObject *done = event == NULL
-                                 ? NULL
-                                 : PyObject_CallMethodOneArg(kernel, str_process_events, event);
-            Py_XDECREF(event);
-            Py_XDECREF(done);
-            failed = done == NULL ? -1 : 0;
-        }
+    PyObject *readers = readers_of(kernel);
+    if (readers != NULL) {
+        failed = process_event(kernel, readers, fd, mask);
+        Py_DECREF(readers);
     }
-    Py_DECREF(number);
     return failed;
 }
 
@@ -379,13 +361,10 @@ take_completions(Ring *self, PyObject *kernel, PyObject *events)
     int failed = 0;
     /* (A task may close the ring, or take completions itself.) */
     while (!failed && self->fd >= 0 && (int)(end - *self->cq_head) > 0) {
-        struct io_uring_cqe done = self->cqes[*self->cq_head & self->cq_mask];
-        __atomic_store_n(self->cq_head, *self->cq_head + 1, __ATOMIC_RELEASE);
+        struct io_uring_cqe done;
+        take_completion(self, &done);
         int kind = KIND(done.user_data);
         Conduit *conduit = (Conduit *)(unsigned long)(done.user_data & ~7ULL);
-        if (!(done.flags & IORING_CQE_F_MORE)) {
-            self->in_flight--;
-        }
         if (kind == POLLED) {
             failed = polled(self, done.user_data, done.res, kernel, events);
         }
@@ -396,8 +375,8 @@ take_completions(Ring *self, PyObject *kernel, PyObject *events)
         else if (kind != NO_MATTER) {
             failed = kind == RECEIVED
                          ? received(self, conduit, done.res, done.flags, kernel, events == NULL)
-                         : sent(conduit, done.res < 0 ? done.res : kind == SENT ? done.res : 0,
-                                kernel, events == NULL);
+                         : sent(conduit, kind == WRITABLE && done.res > 0 ? 0 : done.res, kernel,
+                                events == NULL);
             if (!(done.flags & IORING_CQE_F_MORE)) {
                 Py_DECREF(conduit);
             }
@@ -462,25 +441,18 @@ sleep_on(Ring *self, PyObject *kernel, double seconds)
     if (set_up(self) < 0 || poll_again(self) < 0) {
         return -1;
     }
-    int sleeps = seconds > 0 && self->ready == NULL &&
-                 __atomic_load_n(self->cq_tail, __ATOMIC_ACQUIRE) == *self->cq_head;
+    int sleeps = seconds > 0 && self->ready == NULL && !is_complete(self);
     int result, code;
     if (!sleeps) {
         result = enter(self, 0, IORING_ENTER_GETEVENTS, NULL, 0);
         code = errno;
     }
     else {
-        struct __kernel_timespec time = {(long long)seconds,
-                                         (long long)((seconds - (long long)seconds) * 1e9)};
-        struct io_uring_getevents_arg argument = {0};
-        argument.sigmask_sz = _NSIG / 8;
-        argument.ts = (unsigned long)&time;
         if (kernel != NULL && PyObject_SetAttr(kernel, str_asleep, Py_True) < 0) {
             return -1;
         }
         Py_BEGIN_ALLOW_THREADS
-        result = enter(self, 1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &argument,
-                       sizeof argument);
+        result = enter_and_wait(self, seconds);
         code = errno;
         Py_END_ALLOW_THREADS
         if (kernel != NULL &&

@@ -160,24 +160,18 @@ end_all(Ring *self)
         return -1;
     }
     operation->cancel_flags = IORING_ASYNC_CANCEL_ALL | IORING_ASYNC_CANCEL_ANY;
-    struct __kernel_timespec second = {1, 0};
-    struct io_uring_getevents_arg argument = {0};
-    argument.sigmask_sz = _NSIG / 8;
-    argument.ts = (unsigned long)&second;
     while (self->in_flight) {
-        if (enter(self, 1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &argument,
-                  sizeof argument) < 0 &&
-            errno != EINTR && errno != EBUSY && errno != EAGAIN) {
+        if (enter_and_wait(self, 1.0) < 0 && errno != EINTR && errno != EBUSY &&
+            errno != EAGAIN) {
             break; /* ETIME: what can't be cancelled is kept, and never freed */
         }
-        while (*self->cq_head != __atomic_load_n(self->cq_tail, __ATOMIC_ACQUIRE)) {
-            struct io_uring_cqe done = self->cqes[*self->cq_head & self->cq_mask];
-            __atomic_store_n(self->cq_head, *self->cq_head + 1, __ATOMIC_RELEASE);
+        while (is_complete(self)) {
+            struct io_uring_cqe done;
+            take_completion(self, &done);
             int kind = KIND(done.user_data);
             if (done.flags & IORING_CQE_F_MORE) {
                 continue;
             }
-            self->in_flight--;
             if (kind != POLLED && kind != NO_MATTER) {
                 Conduit *conduit = (Conduit *)(unsigned long)(done.user_data & ~7ULL);
                 if (kind == RECEIVED) {

@@ -108,8 +108,7 @@ static struct {
     Py_ssize_t conduit, write_fd, readable, most, budget, received, sent;
 } stream;
 
-static PyObject *str_explain, *str_received_nothing, *str_recv_more, *str_send_more, *str_may_go_on,
-    *str_readers, *str_process_events, *str_wake, *zero;
+static PyObject *str_send_more, *str_wake;
 
 /* -- system calls ------------------------------------------------------------------------------ */
 
@@ -123,6 +122,37 @@ enter(Ring *self, unsigned wait, unsigned flags, void *argument, size_t size)
         self->unsubmitted -= (unsigned)result;
     }
     return result;
+}
+
+/* The same, until something is complete, or so many seconds have passed: ETIME. */
+static int
+enter_and_wait(Ring *self, double seconds)
+{
+    struct __kernel_timespec time = {(long long)seconds,
+                                     (long long)((seconds - (long long)seconds) * 1e9)};
+    struct io_uring_getevents_arg argument = {0};
+    argument.sigmask_sz = _NSIG / 8;
+    argument.ts = (unsigned long)&time;
+    return enter(self, 1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &argument,
+                 sizeof argument);
+}
+
+/* Whether something is complete that was not taken yet. */
+static int
+is_complete(Ring *self)
+{
+    return *self->cq_head != __atomic_load_n(self->cq_tail, __ATOMIC_ACQUIRE);
+}
+
+/* Take the next completion. An operation that goes on is still in flight. */
+static void
+take_completion(Ring *self, struct io_uring_cqe *done)
+{
+    *done = self->cqes[*self->cq_head & self->cq_mask];
+    __atomic_store_n(self->cq_head, *self->cq_head + 1, __ATOMIC_RELEASE);
+    if (!(done->flags & IORING_CQE_F_MORE)) {
+        self->in_flight--;
+    }
 }
 
 static int
