@@ -5,15 +5,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
 
 import anysock
-from anysock.engines import ENGINES as ENTRIES
 from tests.harness import CONCURRENT_ENGINES, ENGINES, ServerProcess
-from tests.io_uring import needs_io_uring
+from tests.io_uring import needs_the_engine
 
 if TYPE_CHECKING:
     from tests.pki import Pki
@@ -33,45 +32,11 @@ def pytest_configure(config: pytest.Config) -> None:
         compileall.compile_dir(anysock.__path__[0], quiet=2)
 
 
-#: Files of tests by processes that are run under the engine `asyncio-sock`, too. It is there to be
-#: compared, no hint names it, and it is the slowest: of the others it is left out for time.
-UNDER_ALL = {
-    "test_bytes",
-    "test_drain",
-    "test_end_of_stream",
-    "test_resets",
-    "test_handler_failure",
-}
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Config) -> None:
-    """Leave out what takes time and tells little."""
-    left_out = [
-        item
-        for item in items
-        if item.path.parent.name == "processes"
-        and item.path.stem not in UNDER_ALL
-        and "asyncio-sock" in map(str, getattr(item, "callspec", _NONE).params.values())
-    ]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        gone = set(left_out)
-        items[:] = [item for item in items if item not in gone]
-
-
-class _NONE:
-    params: ClassVar[dict[str, Any]] = {}
-
-
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """What is under the engine `uring` needs io_uring."""
     callspec = getattr(item, "callspec", None)
     if callspec is not None and "uring" in map(str, callspec.params.values()):
-        needs_io_uring()
-        why_not = ENTRIES["uring"].why_not()
-        assert not (why_not and os.environ.get("CI")), why_not
-        if why_not:
-            pytest.skip(why_not)
+        needs_the_engine()
 
 
 @pytest.fixture(scope="session", autouse=True)

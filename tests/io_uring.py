@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 from pathlib import Path
 
 import pytest
 
+from anysock.engines import ENGINES
 from anysock.lab.claims import NotMeasured
 from anysock.lab.ring import Ring
-
-#: The oldest kernel with all that we use of it: DEFER_TASKRUN is of 6.1.
-OLDEST = (6, 1)
+from anysock.machine.io_uring import OLDEST, SWITCH, kernel
 
 
+@functools.cache
 def why_no_io_uring() -> str | None:
     """Why there is none here; None where there is."""
-    if _kernel() < OLDEST:
+    if kernel() < OLDEST:
         return f"Linux {platform.release()} is older than {OLDEST[0]}.{OLDEST[1]}"
     try:
         Ring().close()
@@ -33,16 +34,22 @@ def needs_io_uring() -> None:
         pytest.skip(why_not)
 
 
-def _kernel() -> tuple[int, ...]:
-    if platform.system() != "Linux":
-        return (0,)
-    return tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2])
+@functools.cache
+def _why_not_the_engine() -> str | None:
+    return ENGINES["uring"].why_not()
+
+
+def needs_the_engine() -> None:
+    """The same of the engine `uring`, which needs its compiled part besides."""
+    needs_io_uring()
+    if why_not := _why_not_the_engine():
+        assert not os.environ.get("CI"), why_not
+        pytest.skip(why_not)
 
 
 def _should_be_there() -> bool:
     """Whether the kernel is new enough, not told to refuse it, and no seccomp filter is in the way
     (a container's often is)."""
-    switch = Path("/proc/sys/kernel/io_uring_disabled")
     filtered = "Seccomp:\t0" not in Path("/proc/self/status").read_text()
-    on = not switch.exists() or switch.read_text().strip() == "0"
-    return _kernel() >= OLDEST and on and not filtered
+    on = not SWITCH.exists() or SWITCH.read_text().strip() == "0"
+    return kernel() >= OLDEST and on and not filtered

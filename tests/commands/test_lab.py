@@ -114,7 +114,7 @@ def test_without_io_uring_claims_about_it_say_why(refusal, disabled, why, monkey
     switch = tmp_path / "io_uring_disabled"
     switch.write_text(f"{disabled}\n")
     monkeypatch.setattr(ring, "_call", refuse)
-    monkeypatch.setattr(ring, "_SWITCH", switch)
+    monkeypatch.setattr("anysock.machine.io_uring.SWITCH", switch)
     for name in OF_COMPLETION:
         result = CLAIMS[name].run()
         assert result.verdict is Verdict.NOT_MEASURED

@@ -13,10 +13,10 @@ import mmap
 import os
 import struct
 import sys
-from pathlib import Path
 from typing import NamedTuple, Self
 
 from anysock.lab.claims import NotMeasured
+from anysock.machine.io_uring import why_refused
 
 # Of these numbers the kernel has one for all architectures but Alpha's.
 _SETUP, _ENTER = 425, 426
@@ -29,9 +29,6 @@ _COMPLETION = struct.Struct("=QiI")
 _GETEVENTS = 1
 _FAST_POLL = 1 << 5  # of the features: what has to wait is polled for, and takes no thread
 _OFFSET_OF_OPERATIONS = 0x10000000
-
-# 1: for processes without CAP_SYS_ADMIN, 2: for all (since Linux 6.6).
-_SWITCH = Path("/proc/sys/kernel/io_uring_disabled")
 
 SEND, RECEIVE, CANCEL = 26, 27, 14
 
@@ -151,15 +148,4 @@ def _set_up(entries: int, params: bytearray) -> int:
     try:
         return _call(_SETUP, entries, address_of(params))
     except OSError as error:
-        raise NotMeasured(f"io_uring is not available: {_reason(error)}") from None
-
-
-def _reason(error: OSError) -> str:
-    """Why io_uring_setup(2) refuses, which is nothing unusual in a container."""
-    if error.errno == errno.ENOSYS:
-        return "the kernel has none (Linux 5.1 was the first), or a seccomp filter hides it"
-    if error.errno == errno.EPERM:
-        if _SWITCH.exists() and _SWITCH.read_text().strip() != "0":
-            return f"{_SWITCH} has switched it off"
-        return "a seccomp filter refuses it, as Docker's does by default"
-    return str(error.strerror)
+        raise NotMeasured(f"io_uring is not available: {why_refused(error)}") from None

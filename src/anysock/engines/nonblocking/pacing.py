@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import socket
+from collections.abc import Awaitable
 
-from anysock.engines.base import Engine, SockAddr
+from anysock.engines.base import Data, Engine, SockAddr
 from anysock.engines.nonblocking.watching import Watch
-from anysock.engines.posix.streams import OPS_BEFORE_YIELD, SocketStream
+from anysock.engines.posix.streams import OPS_BEFORE_YIELD, SocketStream, second_sender
 
 # In the place of the descriptor that is written to, where a send may not simply write: it need not
 # ask, since it meets EBADF. Then it is looked why.
@@ -46,15 +48,26 @@ class PacedStream(SocketStream):
         counted_since, self._counted_since = self._counted_since, self._watch.iterations
         return counted_since != self._counted_since
 
-    async def _take_turn(self) -> None:
-        """Let the others run, unless they have by now, within a send that no other may enter."""
-        self._write_fd = NOT_NOW
-        try:
-            if self._counted_since == self._watch.iterations:
-                await self._engine.sleep(0)
-        finally:
-            self._let_send()
+    async def _send_in_turn(self, data: Data) -> None:
+        """Let the others run, unless they have by now; then send."""
+        if self._write_fd == NOT_YET:
+            self._write_fd = NOT_NOW  # no other may enter meanwhile
+            try:
+                if self._counted_since == self._watch.iterations:
+                    await self._engine.sleep(0)
+            finally:
+                self._let_send()
+        await self.send_all(data)
+
+    def send_all(self, data: Data) -> Awaitable[None]:
+        raise NotImplementedError
 
     def _let_send(self) -> None:
         """The one task that was sending does so no more."""
         raise NotImplementedError
+
+    def _explain(self, error: OSError) -> Exception:
+        explained = super()._explain(error)
+        if explained is error and error.errno == errno.EBADF:
+            return second_sender()
+        return explained

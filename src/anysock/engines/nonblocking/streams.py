@@ -18,7 +18,6 @@ from anysock.engines.posix.streams import (
     IOV_MAX,
     MAX_JOINED,
     MAX_SEND_SIZE,
-    second_sender,
     whole,
 )
 from anysock.loop.tasks import Task, Wait, suspend
@@ -35,12 +34,7 @@ class NonblockingStream(PacedStream):
 
     vectored = True
 
-    __slots__ = (
-        "_fd",
-        "_more",
-        "_readable",
-        "descriptor",
-    )
+    __slots__ = ("_fd", "_more", "_readable", "descriptor")
 
     def __init__(self, engine: Engine, watch: Watch, sock: socket.socket, peer: SockAddr) -> None:
         super().__init__(engine, watch, sock, peer)
@@ -147,12 +141,6 @@ class NonblockingStream(PacedStream):
             return FINISHED
         self._write_fd = NOT_NOW
         return self._send_rest(memoryview(data)[sent:], sent)
-
-    async def _send_in_turn(self, data: Data) -> None:
-        """Let the others run, unless they have by now; then send."""
-        if self._write_fd == NOT_YET:
-            await self._take_turn()
-        await self.send_all(data)
 
     def _send_pieces(self, pieces: Sequence[Data]) -> Awaitable[None]:
         """Send all the pieces as one."""
@@ -287,12 +275,6 @@ class NonblockingStream(PacedStream):
         # What has arrived is not received either.
         self._more = True
         self._fd = self._write_fd = NOT_NOW
-
-    def _explain(self, error: OSError) -> Exception:
-        explained = super()._explain(error)
-        if explained is error and error.errno == errno.EBADF:
-            return second_sender()
-        return explained
 
     def _wake_sender(self) -> None:
         self.descriptor.wake_writer()

@@ -39,6 +39,10 @@ MAX_LINGER_SECONDS = 60.0
 _uring: Any = module()
 
 
+def _second_reader() -> StreamBusy:
+    return StreamBusy("another task is already waiting to receive here")
+
+
 class _Received(Wait):
     """Pause until something has come."""
 
@@ -49,7 +53,7 @@ class _Received(Wait):
 
     def enter(self, task: Task) -> None:
         if self.conduit.reader is not None:
-            raise StreamBusy("another task is already waiting to receive here")
+            raise _second_reader()
         self.conduit.reader = task
 
     def leave(self, task: Task) -> None:
@@ -78,13 +82,14 @@ class UringStream(PacedStream):
 
     vectored = True
 
-    __slots__ = ("_kernel", "_readable", "conduit")
+    __slots__ = ("_readable", "conduit")
+
+    _watch: Kernel
 
     def __init__(
         self, engine: Engine, kernel: Kernel, ring: Any, sock: socket.socket, peer: SockAddr
     ) -> None:
         super().__init__(engine, kernel, sock, peer)
-        self._kernel = kernel
         #: What is in flight.
         self.conduit = _uring.Conduit(ring, sock.fileno())
         # One wait for all receives: our kernel knows it again, and has nothing to do.
@@ -95,11 +100,11 @@ class UringStream(PacedStream):
 
     @property
     def receiving(self) -> bool:
-        return self.conduit.reader not in (None, self._kernel.current)
+        return self.conduit.reader not in (None, self._watch.current)
 
     @property
     def sending(self) -> bool:
-        return self.conduit.sender not in (None, self._kernel.current)
+        return self.conduit.sender not in (None, self._watch.current)
 
     @property
     def held(self) -> int:
@@ -108,9 +113,6 @@ class UringStream(PacedStream):
 
     def progress(self) -> int:
         return super().progress() - int(self.conduit.unsent)
-
-    def send_all(self, data: Data) -> Awaitable[None]:
-        raise NotImplementedError  # replaced below, as `recv` is
 
     # -- receiving: what the compiled `recv` leaves over -------------------------------------------
 
@@ -121,8 +123,8 @@ class UringStream(PacedStream):
         if self._state.receiving_over:
             return self._received_nothing()
         asked = max_bytes or self._max_recv_size
-        if conduit.reader not in (None, self._kernel.current):
-            raise StreamBusy("another task is already waiting to receive here")
+        if self.receiving:
+            raise _second_reader()
         if not self._may_go_on(1 + (asked >> 16)) and not conduit.unusual:
             conduit.again()
             yield self._readable
@@ -165,11 +167,6 @@ class UringStream(PacedStream):
         """Raise what the operations in flight have met."""
         if code := self.conduit.send_error:
             raise self._explain(OSError(code, os.strerror(code)))
-
-    async def _send_in_turn(self, data: Data) -> None:
-        if self._write_fd == NOT_YET:
-            await self._take_turn()
-        await self.send_all(data)
 
     def _send_pieces(self, pieces: Sequence[Data]) -> Awaitable[None]:
         if len(pieces) == 1:
@@ -265,17 +262,17 @@ class UringStream(PacedStream):
         self._write_fd = NOT_NOW
         conduit = self.conduit
         for task in (conduit.reader, conduit.sender):
-            if task is self._kernel.current and task is not None:
+            if task is self._watch.current and task is not None:
                 task.wait = None
             elif task is not None:
-                self._kernel.wake(task, StreamClosed("closed while a task waited on it"))
+                self._watch.wake(task, StreamClosed("closed while a task waited on it"))
         conduit.reader = conduit.sender = None
         # As close(2) does it: what is handed over is delivered, unless something is unread.
         lost = self._state.lost is not None
         lingers = conduit.unsent and not (lost or conduit.send_error or self._unread())
         if conduit.close(bool(lingers)):
             self._sock.detach()  # the conduit closes it, when all is sent
-            kernel = self._kernel
+            kernel = self._watch
             kernel.timers.add(kernel.clock() + MAX_LINGER_SECONDS, lambda: conduit.close(False))
         else:
             self._sock.close()
@@ -295,7 +292,7 @@ class UringStream(PacedStream):
         self.conduit.unusual = True
 
     def _wake_sender(self) -> None:
-        conduit, kernel = self.conduit, self._kernel
+        conduit, kernel = self.conduit, self._watch
 
         def wake() -> None:
             if (task := conduit.sender) is not None:
@@ -319,8 +316,6 @@ class UringStream(PacedStream):
         if self._state.lost is not None:
             # A send would learn of that too late, from its completion.
             self._write_fd = NOT_NOW
-        if explained is error and error.errno == errno.EBADF:
-            return second_sender()
         return explained
 
 
