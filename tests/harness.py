@@ -86,6 +86,15 @@ def wait_until(condition: Callable[[], Any], what: str, seconds: float = PATIENC
     return value
 
 
+def listens(port: int) -> bool:
+    """Whether somebody listens there (proc(5), /proc/net/tcp); to ask by connecting would take a
+    client's place."""
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    return any(
+        line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "0A" for line in lines
+    )
+
+
 class ServerProcess:
     """``anysock serve`` in a process of its own, on a free port of 127.0.0.1; or a program, given
     by its path, that takes ``--bind`` and ``--engine`` as it does."""
@@ -361,6 +370,18 @@ def receive_exactly(client: socket.socket, size: int) -> bytes:
         assert chunk, f"the stream ended after {len(received)} of {size} bytes"
         received += chunk
     return bytes(received)
+
+
+def crowd_of(
+    server: ServerProcess, number: int, stack: contextlib.ExitStack
+) -> list[socket.socket]:
+    """So many clients of an echo server, each of which has moved a byte more than the one
+    before. They are closed with `stack`."""
+    clients = [stack.enter_context(server.connect()) for _ in range(number)]
+    for size, client in enumerate(clients, start=1):
+        client.sendall(b"x" * size)
+        receive_exactly(client, size)
+    return clients
 
 
 def exchange(client: socket.socket, data: bytes) -> bytes:

@@ -8,11 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import click
 import pytest
 
-from anysock.cli import anysock
-from anysock.errors import AnysockError
+from tests.commands.running import refused
 from tests.harness import PATIENCE, wait_until
 
 SIM = [sys.executable, "-m", "anysock", "sim"]
@@ -77,16 +75,6 @@ def run(folder: Path, *arguments: str, code: int = 0) -> list[str]:
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout.splitlines()
-
-
-def refused(*arguments: str) -> str:
-    """The line in which it says what is wrong."""
-    with pytest.raises((AnysockError, click.ClickException)) as caught:
-        anysock.main(["sim", *arguments], prog_name="anysock", standalone_mode=False)
-    error = caught.value
-    told = error.format_message() if isinstance(error, click.ClickException) else str(error)
-    assert "\n" not in told
-    return told
 
 
 def test_it_says_what_was_explored(folder):
@@ -216,7 +204,7 @@ def test_bad_usage(folder, monkeypatch, arguments, says):
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.delitem(sys.modules, "handlers", raising=False)
-    assert says in refused(*arguments)
+    assert says in refused("sim", *arguments)
 
 
 def test_who_touches_the_real_machine_is_told_where(folder):

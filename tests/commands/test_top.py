@@ -22,7 +22,7 @@ from anysock.cli.top_screen import age, curve, draw, size, time_of
 from anysock.cli.top_view import SORTS, Mode, View, Wish
 from tests.commands.running import anysock
 from tests.contract.processes.test_admin import BLOCKS, Admin
-from tests.harness import receive_exactly, wait_until
+from tests.harness import crowd_of, receive_exactly, wait_until
 
 
 def row(number: int, **more: Any) -> dict[str, Any]:
@@ -310,10 +310,7 @@ def test_in_a_terminal_connections_are_chosen_filtered_shown_and_ended(
     server.expected_errors = ["aborted the connection"]
     admin = Admin(server)
     with contextlib.ExitStack() as stack:
-        clients = [stack.enter_context(server.connect()) for _ in range(60)]
-        for number, client in enumerate(clients, start=1):
-            client.sendall(b"x" * number)
-            receive_exactly(client, number)
+        clients = crowd_of(server, 60, stack)
         peers = [f"127.0.0.1:{client.getsockname()[1]}" for client in clients]
         top = tmux(width, height, f":{admin.port}", "--sort", "bytes_in")
         room = height - 4 if height < 30 else height - 7

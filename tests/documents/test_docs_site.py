@@ -19,7 +19,7 @@ import pytest
 from tests.documents.sessions import files
 from tests.documents.test_howto_sessions import PAGES as TYPED
 from tests.documents.test_howto_sessions import RACE
-from tests.harness import PATIENCE, free_port, wait_until
+from tests.harness import PATIENCE, free_port, listens, wait_until
 from tests.io_uring import needs_io_uring
 
 ROOT = Path(__file__).parents[2]
@@ -99,14 +99,6 @@ def test_the_session_of_a_rung_happens_as_it_is_shown(page, tmp_path):
         process.wait(PATIENCE)
         stdout.close()
     assert process.returncode == 0
-
-
-def listens(port: int) -> bool:
-    """Whether somebody listens there; to ask by connecting would take a client's place."""
-    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
-    return any(
-        line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "0A" for line in lines
-    )
 
 
 def test_the_results_in_the_docs_are_of_the_claims_that_there_are():

@@ -19,6 +19,7 @@ from tests.harness import (
     PATIENCE,
     exchange,
     free_port,
+    listens,
     receive_all,
     receive_exactly,
     wait_until,
@@ -68,6 +69,19 @@ def stopped(program: Rung) -> None:
     """It is stopped, and leaves cleanly."""
     assert program.interrupted() == 0
     assert "Traceback" not in program.error
+
+
+def ends_who_is_silent(program: Rung) -> None:
+    """One of two clients is silent until it is closed, and nothing happens to the other."""
+    with program.connect() as quiet, program.connect() as busy:
+        quiet.setblocking(False)
+        while True:
+            assert echoes(busy)
+            with contextlib.suppress(BlockingIOError):
+                assert quiet.recv(1) == b""
+                break
+            time.sleep(0.05)  # a client that says something now and then
+        assert echoes(busy)
 
 
 def share_of_a_core(program: Rung, seconds: float = 0.5) -> float:
@@ -342,15 +356,7 @@ def test_s08_no_unregister():
 
 def test_s08_idle():
     with rung("answers/s08_idle", 0.5) as program:
-        with program.connect() as quiet, program.connect() as busy:
-            quiet.setblocking(False)
-            while True:
-                assert echoes(busy)
-                with contextlib.suppress(BlockingIOError):
-                    assert quiet.recv(1) == b""
-                    break
-                time.sleep(0.05)  # a client that says something now and then
-            assert echoes(busy)
+        ends_who_is_silent(program)
         assert share_of_a_core(program, 0.3) < 0.1
         stopped(program)
 
@@ -376,15 +382,7 @@ def test_s09_blocked():
 
 def test_s09_idle():
     with rung("answers/s09_idle", 0.5) as program:
-        with program.connect() as quiet, program.connect() as busy:
-            quiet.setblocking(False)
-            while True:
-                assert echoes(busy)
-                with contextlib.suppress(BlockingIOError):
-                    assert quiet.recv(1) == b""
-                    break
-                time.sleep(0.05)  # a client that says something now and then
-            assert echoes(busy)
+        ends_who_is_silent(program)
         wait_until(lambda: "1 s, and nobody was kept waiting" in program.out, "a second")
         stopped(program)
         assert program.out.count("It was silent for too long.") == 1
@@ -490,14 +488,6 @@ def test_s12_patience():
             assert receive_all(client) == b""
         wait_until(lambda: "took longer than 0.5 s" in program.error, "it is told")
         stopped(program)
-
-
-def listens(port: int) -> bool:
-    """Whether somebody listens there; to ask by connecting would take a client's place."""
-    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
-    return any(
-        line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "0A" for line in lines
-    )
 
 
 def closes_its_listener(program: Rung) -> None:
@@ -616,15 +606,7 @@ def test_s15_file(tmp_path):
 
 def test_s15_idle():
     with rung("answers/s15_idle", 0.5) as program:
-        with program.connect() as quiet, program.connect() as busy:
-            quiet.setblocking(False)
-            while True:
-                assert echoes(busy)
-                with contextlib.suppress(BlockingIOError):
-                    assert quiet.recv(1) == b""
-                    break
-                time.sleep(0.05)  # a client that says something now and then
-            assert echoes(busy)
+        ends_who_is_silent(program)
         stopped(program)
 
 

@@ -21,6 +21,7 @@ from tests.harness import (
     PATIENCE,
     exchange,
     free_port,
+    listens,
     receive_all,
     receive_exactly,
     reset,
@@ -143,15 +144,7 @@ def test_s06_explains_the_error():
                                   "s06_nonblocking_recv"])  # fmt: skip
 def test_a_program_that_waits_for_its_client_can_be_stopped(name):
     with rung(name) as program:
-        hexadecimal = f":{program.port:04X}"
-        wait_until(
-            lambda: [
-                line
-                for line in Path("/proc/net/tcp").read_text().splitlines()
-                if line.split()[1].endswith(hexadecimal)
-            ],
-            "it listens",
-        )
+        wait_until(lambda: listens(program.port), "it listens")
         assert program.interrupted() == 0
         assert program.error == ""
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import anysock
 from anysock.engines.sim.engine import SimEngine
 from anysock.engines.sim.host import Host
 from anysock.engines.sim.network import Network
-from anysock.engines.sim.relinked import NonblockingEngine, relinked
 
 
 def test_a_server_and_a_client_on_one_host():
@@ -59,12 +57,3 @@ def history(seed: int) -> list[tuple[Any, ...]]:
 def test_a_history_of_several_hosts_can_be_repeated():
     assert history(1) == history(1)
     assert {entry[1] for entry in history(1)} == {"server", "client", "network"}
-
-
-def test_no_base_of_its_engine_and_its_streams_makes_real_system_calls():
-    """A base in a module of its own must be linked anew, too."""
-    streams = relinked("anysock.engines.nonblocking.streams")
-    for base in (*streams.NonblockingStream.__mro__, *NonblockingEngine.__mro__):
-        real = vars(sys.modules[base.__module__]) if base.__module__ in sys.modules else {}
-        if not real.keys().isdisjoint(("fcntl", "os", "select", "socket", "time")):
-            assert base is not real.get(base.__name__), f"link {base.__module__} anew"

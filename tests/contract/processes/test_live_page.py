@@ -14,7 +14,7 @@ import pytest
 
 from tests.browser import Page, browsing
 from tests.contract.processes.test_admin import BLOCKS, Admin
-from tests.harness import ServerProcess, receive_exactly, wait_until
+from tests.harness import ServerProcess, crowd_of, receive_exactly, wait_until
 
 # Where pictures go, to be looked at; none are taken without it.
 PICTURES = os.environ.get("ANYSOCK_TEST_PICTURES")
@@ -45,11 +45,7 @@ def crowd(start_server) -> Iterator[tuple[ServerProcess, Admin, list[socket.sock
     server.expected_errors = ["aborted the connection"]
     admin = Admin(server)
     with contextlib.ExitStack() as stack:
-        clients = [stack.enter_context(server.connect()) for _ in range(60)]
-        for size, client in enumerate(clients, start=1):
-            client.sendall(b"x" * size)
-            receive_exactly(client, size)
-        yield server, admin, clients
+        yield server, admin, crowd_of(server, 60, stack)
 
 
 @contextlib.contextmanager

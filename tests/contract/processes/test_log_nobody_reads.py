@@ -20,6 +20,7 @@ from tests.harness import (
     cases_by_engine,
     connect_to,
     free_port,
+    listens,
     receive_exactly,
     wait_until,
 )
@@ -183,12 +184,6 @@ def test_a_second_signal_ends_at_once_whatever_standard_error_is(engine, kind, t
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE) == 1
         assert time.monotonic() - began < 30  # and not --drain-timeout
-
-
-def listens(port: int) -> bool:
-    """Whether a socket listens on that port of 127.0.0.1 (proc(5), /proc/net/tcp)."""
-    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
-    return any(f"0100007F:{port:04X}" in line and " 0A " in line for line in lines)
 
 
 TALKER = """
