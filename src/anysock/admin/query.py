@@ -14,14 +14,14 @@ SORTS = (
 #: What stands for None, in the order: it comes before all others.
 NOTHING: dict[str, Any] = {"via": "", "tls": "", "rate_in": -1.0, "rate_out": -1.0}
 
-# Rows of a page, at most: more is no page, and would take long to make.
+#: Rows of a page, at most: more is no page, and would take long to make.
 MAX_ROWS = 500
 
 # How many rows may stand before a page: the workers send these, too, for the pages to be cut.
 MAX_FIRST = 1_000_000
 
-# Characters of a filter: more than any address has.
-_MAX_FILTER = 100
+#: Characters of a filter: more than any address has.
+MAX_FILTER = 100
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class LiveQuery:
         if order not in ("asc", "desc"):
             raise ValueError("order: expected asc or desc")
         text = given.get("filter", "").strip()
-        if len(text) > _MAX_FILTER:
-            raise ValueError(f"filter: expected at most {_MAX_FILTER} characters")
+        if len(text) > MAX_FILTER:
+            raise ValueError(f"filter: expected at most {MAX_FILTER} characters")
         return cls(
             sort=sort,
             descending=order == "desc",

@@ -12,11 +12,12 @@ import click
 from rich.console import Console
 from rich.live import Live
 
+from anysock.admin.query import MAX_FILTER, MAX_ROWS
 from anysock.cli.consoles import wide_console
 from anysock.cli.helping import Command
 from anysock.cli.keyboard import keys_at_once, wait_for_keys
 from anysock.cli.top_screen import draw, printed
-from anysock.cli.top_view import SORTS, View, Wish
+from anysock.cli.top_view import SORTS, TEXTS, View, Wish
 from anysock.clients.live import LiveSource, NoAnswer
 from anysock.errors import UsageError
 from anysock.machine.process import sigterm_interrupts
@@ -25,9 +26,6 @@ from anysock.net.addresses import Address
 # Seconds between two questions, and until a terminal of another size is drawn anew.
 EVERY_SECONDS = 1.0
 _LOOK_SECONDS = 0.25
-
-# Rows that --once prints: the most that an endpoint gives at once.
-_ROWS = 500
 
 
 @click.command("top", cls=Command, short_help="Watch a server's connections in the terminal.")
@@ -49,11 +47,11 @@ def command(address: str, sort: str, text: str, once: bool) -> None:
     Press ? for the keys.
     """
     source = LiveSource(_parsed(address))
-    if len(text) > 100:
-        raise UsageError("--filter: expected at most 100 characters")
-    view = View(sort=sort, filter=text, descending=sort not in ("peer", "via", "tls", "waits_for"))
+    if len(text) > MAX_FILTER:
+        raise UsageError(f"--filter: expected at most {MAX_FILTER} characters")
+    view = View(sort=sort, filter=text, descending=sort not in TEXTS)
     if once:
-        view.room = _ROWS
+        view.room = MAX_ROWS  # the most that an endpoint gives at once
         view.told(source.document(view.query()))
         wide_console().print(printed(view))
         return

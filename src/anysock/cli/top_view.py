@@ -7,6 +7,8 @@ import enum
 from dataclasses import dataclass, field
 from typing import Any
 
+from anysock.admin.query import MAX_FILTER, MAX_ROWS
+
 #: What can be sorted by, in the order of the columns; and what a heading says.
 SORTS = {
     "peer": "PEER",
@@ -19,7 +21,7 @@ SORTS = {
     "rate_out": "OUT/S",
     "waits_for": "WAITS FOR",
 }
-_TEXTS = ("peer", "via", "tls", "waits_for")
+TEXTS = ("peer", "via", "tls", "waits_for")
 
 # Samples that are kept for the curves: ten minutes.
 _KEPT = 600
@@ -82,7 +84,7 @@ class View:
             "order": "desc" if self.descending else "asc",
             "filter": self.filter,
             "first": self.first,
-            "most": min(self.room, 500),
+            "most": min(self.room, MAX_ROWS),
             "since": self.samples[-1]["time"] if self.samples else 0,
         }
 
@@ -132,7 +134,7 @@ class View:
             self.filter = ""
         elif key == "backspace":
             self.filter = self.filter[:-1]
-        elif len(key) == 1 and key.isprintable() and len(self.filter) < 100:
+        elif len(key) == 1 and key.isprintable() and len(self.filter) < MAX_FILTER:
             self.filter += key
         else:
             return Wish.NOTHING
@@ -149,7 +151,7 @@ class View:
                 names = list(SORTS)
                 step = -1 if key == "<" else 1
                 self.sort = names[(names.index(self.sort) + step) % len(names)]
-                self.descending = self.sort not in _TEXTS
+                self.descending = self.sort not in TEXTS
                 self.first = self.place = 0
                 self.chosen = None
                 return self._ask()
