@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import email.message
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
+import urllib.parse
+from importlib import metadata
+from pathlib import Path
 
 import pytest
 
@@ -14,9 +19,11 @@ from anysock.engines import ENGINES
 from anysock.lab import models, ring, stage
 from anysock.lab.catalogue import CLAIMS, chosen
 from anysock.lab.claims import Claim, Finding, NotMeasured, Result, Verdict
-from anysock.lab.pages import lab_page
+from anysock.lab.pages import Docs, lab_page
+from tests import prepared
 from tests.io_uring import needs_io_uring
 
+ROOT = Path(__file__).parents[2]
 LAB = [sys.executable, "-m", "anysock", "lab"]
 
 YES = Finding.judge("a", "1 µs", holds=True, value=1.0)
@@ -48,9 +55,7 @@ OF_POLLING = ("polling-burns-a-core", "a-selector-sleeps-in-the-kernel")
 
 
 def lab(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [*LAB, *arguments], capture_output=True, text=True, timeout=90, check=False
-    )
+    done = prepared.run([*LAB, *arguments], capture_output=True, text=True, timeout=90, check=False)
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done
@@ -184,3 +189,84 @@ def test_the_page_escapes_what_it_shows():
     assert "<is>" not in page
     for verdict in Verdict:
         assert verdict.value in page
+    assert 'class="bars"' not in page  # one of them was not measured
+
+
+def test_the_page_has_its_summary_on_top_and_bars_where_there_are_figures():
+    page = lab_page([Result(claim(list), [YES, NO])])
+    assert page.index("Of 1 claims") < page.index("<h2")
+    assert f'href="#{claim(list).name}"' in page
+    assert page.count('class="bar"') == 2
+    assert "1 µs: confirmed" in page
+    assert len(page) < 500_000
+
+
+LINK = re.compile(r'<a href="([^"#]+)">([^<]+)</a>')
+
+
+def links(docs: Docs | None) -> list[tuple[str, str]]:
+    """Those of a page of all claims, which leave it: where they lead, and their words."""
+    return LINK.findall(lab_page([Result(each, [YES]) for each in CLAIMS.values()], docs))
+
+
+@pytest.mark.parametrize("ending", [".md", ".html"])
+def test_every_page_that_a_claim_names_is_a_link_that_leads_there(tmp_path, ending):
+    docs = ROOT / "docs"
+    if ending == ".html":  # as it is built, in a folder with a space
+        docs = tmp_path / "built docs"
+        for source in (ROOT / "docs").rglob("*.md"):
+            page = docs / source.relative_to(ROOT / "docs").with_suffix(".html")
+            page.parent.mkdir(parents=True, exist_ok=True)
+            page.touch()
+    report = tmp_path / "reports" / "lab.html"
+    found = links(Docs.at(str(docs), report))
+    named = [each.read_on for each in CLAIMS.values() if "docs" in each.read_on]
+    assert len(found) >= len(named) > 10
+    for way, words in found:
+        page = Path(os.path.normpath(report.parent / urllib.parse.unquote(way)))
+        assert page.is_file(), words
+        assert way.startswith("../"), "it is lost where both are moved"
+        if words.startswith("S"):
+            assert page.stem == f"s{int(words[1:]):02}"
+    assert {words for _, words in found} >= {"S5", "S6", "docs/performance.md"}
+
+
+def test_a_url_is_linked_to_as_it_is():
+    found = links(Docs.at("https://docs.example/anysock/", Path("lab.html")))
+    assert ("https://docs.example/anysock/tutorial/s04.html", "S4") in found
+    [first, *_] = links(Docs.at('https://docs.example/"><script>', Path("lab.html")))
+    assert first[0].startswith("https://docs.example/&quot;&gt;&lt;script&gt;/")
+
+
+@pytest.mark.parametrize(
+    ("urls", "leads"),
+    [
+        (["Source, https://a.example", "Documentation, https://b.example/"], "https://b.example"),
+        (["Source, https://a.example"], None),
+        ([], None),
+    ],
+)
+def test_without_being_told_it_links_to_where_the_distribution_says(monkeypatch, urls, leads):
+    told = email.message.Message()
+    for each in urls:
+        told["Project-URL"] = each
+    monkeypatch.setattr(metadata, "metadata", lambda name: told)
+    docs = Docs.of_distribution()
+    assert docs == (None if leads is None else Docs(leads))
+    assert bool(links(docs)) == bool(leads)
+
+
+def test_where_no_documentation_is_nothing_is_measured(tmp_path):
+    done = lab("reuseaddr", "--html", str(tmp_path / "lab.html"), "--docs", str(tmp_path), code=2)
+    assert "no index.html, and no index.md" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "lab.html").exists()
+    assert "for the page of --html" in lab("reuseaddr", "--docs", str(tmp_path), code=2).stderr
+
+
+def test_the_command_writes_a_page_with_links(tmp_path):
+    file = tmp_path / "lab.html"
+    lab("crlf-may-be-split", "--html", str(file), "--docs", str(ROOT / "docs"))
+    [(way, words)] = LINK.findall(file.read_text(encoding="utf-8"))
+    assert words == "S2"
+    assert (tmp_path / way).resolve() == ROOT / "docs" / "tutorial" / "s02.md"

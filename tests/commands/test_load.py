@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import math
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ from anysock.bench.processes import Cpu, listeners_at
 from anysock.bench.servers import c_tools
 from anysock.errors import UsageError
 from anysock.net.addresses import Address
-from tests import bad_servers
+from tests import bad_servers, prepared
 from tests.bad_servers import bad_server
 from tests.commands.running import refused
 from tests.harness import ENGINES, PATIENCE, free_port, wait_until
@@ -36,7 +38,7 @@ SHORT = ("--duration", "200ms", "--warmup", "50ms")
 
 
 def run(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
+    done = prepared.run(
         [*LOAD, *arguments], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == code, done.stdout + done.stderr
@@ -285,7 +287,7 @@ def test_bad_usage(arguments, says):
 
 def test_ctrl_c_shows_what_was_measured(start_server):
     server = start_server()
-    process = subprocess.Popen(
+    process = prepared.Popen(
         [*LOAD, f":{server.port}", "-c", "3", "--duration", "60s", "--warmup", "0", "--json", "-"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -302,7 +304,7 @@ def test_ctrl_c_shows_what_was_measured(start_server):
 
 def test_workers_end_with_whoever_started_them(start_server):
     server = start_server()
-    with subprocess.Popen(
+    with prepared.Popen(
         [*LOAD, f":{server.port}", "-c", "3", "--duration", "60s"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -354,7 +356,7 @@ def test_workers_end_while_they_connect(by):
             full = stack.enter_context(socket.socket())
             full.setblocking(False)
             full.connect_ex(("127.0.0.1", port))
-        process = subprocess.Popen(
+        process = prepared.Popen(
             [*LOAD, f":{port}", "-c", "500", "--timeout", "5m", "--warmup", "0"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -436,16 +438,53 @@ def test_the_worker_in_c_says_the_same(start_server, churn, form):
         duration=0.3,
         warmup=0.1,
         churn=churn,
+        interval=0.1,
         **form,
     )
     with c_tools() as tools:
         assert tools is not None
         outcome = load(plan, worker=c_worker(tools / "load"))
+        untold = load(plan, worker=c_worker(tools / "load", ticks=False))
     assert outcome.ok
     assert len(outcome.echo) == outcome.messages
     assert 0 < outcome.echo.percentile(50) < 0.1
+    # One that the machine has held up is longer, and there is one less.
+    late = any(each.end - each.begin > 0.15 for each in outcome.intervals)
+    for told in (outcome.intervals, outcome.to_dict()["intervals"]):
+        assert len(told) == 3 or (late and 0 < len(told) < 3)
+    assert sum(each.messages for each in outcome.intervals) == outcome.messages
+    cells = sum((each.cells for each in outcome.intervals), Counter())
+    assert cells.total() == outcome.messages
+    assert all(one.end == two.begin for one, two in itertools.pairwise(outcome.intervals))
+    assert untold.messages > 0
+    assert not untold.intervals
     assert outcome.opened == (outcome.messages if churn else 5)
     server.expected_errors.append("reset")
+
+
+def test_the_worker_in_c_tells_of_intervals_in_which_nothing_came():
+    if shutil.which("cc") is None:
+        pytest.skip("there is no C compiler")
+
+    def stall(client):
+        """Answer, but once, 0.3 s after a client has come, not for half a second."""
+        at = time.monotonic() + 0.3
+        while data := client.recv(65536):
+            if time.monotonic() > at:
+                time.sleep(0.5)
+                at = math.inf
+            client.sendall(data)
+
+    with bad_server(stall) as port, c_tools() as tools:
+        assert tools is not None
+        plan = Plan(
+            Address("127.0.0.1", port), connections=1, duration=1.2, warmup=0.0, interval=0.1
+        )
+        outcome = load(plan, worker=c_worker(tools / "load"))
+    silent = [each for each in outcome.intervals if not each.messages]
+    assert 3 <= len(silent) <= 5
+    assert sum(each.messages for each in outcome.intervals) == outcome.messages
+    assert max(each.echo.get("max") or 0 for each in outcome.intervals) >= 0.5
 
 
 def test_the_server_is_found_by_its_port(start_server):

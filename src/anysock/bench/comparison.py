@@ -115,7 +115,9 @@ class Comparison:
         self._worker: Callable[[Plan, int], list[str]] = python_worker
         if results.settings.generator == "c":
             assert tools is not None
-            self._worker = c_worker(tools / "load")
+            # Nobody looks at intervals here, and to put them together takes time of a processor
+            # that may be the server's.
+            self._worker = c_worker(tools / "load", ticks=False)
         places = cores() if hasattr(os, "sched_setaffinity") else []
         # A core each, so that the two never compete; with one core, as the system likes.
         self._server_core: int | None = None

@@ -16,6 +16,7 @@ from typing import Any
 from anysock.bench.generator.latencies import Latencies
 from anysock.bench.generator.plan import Plan
 from anysock.bench.processes import Cpu, cpu_of, listeners_at, max_descriptors
+from anysock.bench.series import Interval, Series
 from anysock.engines.current import current_engine
 from anysock.engines.posix.machine import MACHINE
 from anysock.errors import Cancelled, StartError, UsageError
@@ -54,11 +55,14 @@ class Outcome:
     late: Latencies = field(default_factory=Latencies)
     #: The share of a core that each worker process used.
     load_cpu: list[float] = field(default_factory=list)
-    #: How many bytes have come, where the driver counts them.
+    #: How many bytes have come, where the driver counts them; and were sent, by a one-way load.
     bytes_received: int | None = None
+    bytes_sent: int = 0
     #: The CPU time of the server, where it is a process of this machine.
     server_cpu: Cpu | None = None
     interrupted: bool = False
+    #: The same, interval by interval; none where the worker was asked for no ticks.
+    intervals: list[Interval] = field(default_factory=list)
 
     @property
     def rate(self) -> float:
@@ -66,9 +70,16 @@ class Outcome:
         return self.messages / self.seconds if self.seconds else 0.0
 
     @property
+    def flows(self) -> dict[str, float]:
+        """Of a one-way load: bytes a second, by what happened to them."""
+        whole = Interval(0.0, self.seconds, 0, self.bytes_sent, self.bytes_received or 0)
+        return whole.flows(self.plan)
+
+    @property
     def ok(self) -> bool:
         """Whether something was measured, and nothing went wrong."""
-        return self.messages > 0 and not self.errors and not self.unanswered
+        moved = self.bytes_sent or self.bytes_received if self.plan.one_way else self.messages
+        return bool(moved) and not self.errors and not self.unanswered
 
     @property
     def bottleneck(self) -> str | None:
@@ -94,6 +105,9 @@ class Outcome:
         self.seconds = max(self.seconds, end["end"])
         self.messages += end["messages"]
         self.opened += end["opened"]
+        if self.plan.one_way:
+            self.bytes_sent += end["sent"]
+            self.bytes_received = (self.bytes_received or 0) + end["received"]
         self.errors.update(end["errors"])
         self.unanswered += end["unanswered"]
         for name in ("echo", "connect", "first_byte", "late"):
@@ -118,18 +132,28 @@ class Outcome:
             "interrupted": self.interrupted,
         }
         if self.server_cpu is not None:
-            each = 1 / self.messages if self.messages else 0.0
-            told["server_cpu"] = {
-                "share": self.server_cpu.total / self.seconds if self.seconds else 0.0,
-                "seconds_a_message": self.server_cpu.total * each,
-                "user": self.server_cpu.user * each,
-                "system": self.server_cpu.system * each,
-            }
+            told["server_cpu"] = self._server_to_dict(self.server_cpu)
+        if self.plan.one_way:
+            told |= {f"{name}_a_second": flow for name, flow in self.flows.items()}
+            told |= {"bytes_sent": self.bytes_sent, "bytes_received": self.bytes_received}
         for name in ("echo", "connect", "first_byte", "late"):
             latencies: Latencies = getattr(self, name)
             if len(latencies):
                 told[name] = latencies.summary() | {"hdr": latencies.encode()}
+        told["intervals"] = [each.to_dict(self.plan) for each in self.intervals]
         return told
+
+    def _server_to_dict(self, cpu: Cpu) -> dict[str, float]:
+        told = {"share": cpu.total / self.seconds if self.seconds else 0.0}
+        if self.plan.one_way:
+            moved = self.bytes_sent + (self.bytes_received or 0)
+            return told | {"seconds_a_byte": cpu.total / moved if moved else 0.0}
+        each = 1 / self.messages if self.messages else 0.0
+        return told | {
+            "seconds_a_message": cpu.total * each,
+            "user": cpu.user * each,
+            "system": cpu.system * each,
+        }
 
 
 class Progress:
@@ -138,9 +162,12 @@ class Progress:
     def measuring(self) -> None:
         """The warm-up is over."""
 
-    def tick(self, messages: int, echo: Latencies) -> None:
+    def tick(self, messages: int, echo: Latencies, moved: int = 0) -> None:
         """`messages` were answered since the last tick of the same worker; `echo` are their
-        latencies."""
+        latencies. Of a one-way load, `moved` bytes were sent and received."""
+
+    def interval(self, interval: Interval) -> None:
+        """An interval of the measurement is over."""
 
 
 def python_worker(plan: Plan, number: int) -> list[str]:
@@ -148,15 +175,17 @@ def python_worker(plan: Plan, number: int) -> list[str]:
     return [sys.executable, "-m", "anysock.bench.generator.worker", plan.to_json(), str(number)]
 
 
-def c_worker(program: Path) -> Callable[[Plan, int], list[str]]:
-    """The command of a worker in C, for what that can do: see ``reference/load.c``."""
+def c_worker(program: Path, *, ticks: bool = True) -> Callable[[Plan, int], list[str]]:
+    """The command of a worker in C, for what that can do: see ``reference/load.c``. Without
+    `ticks`, it says nothing until the end; then there are no intervals."""
 
     def command(plan: Plan, number: int) -> list[str]:
         share = plan.share(number)
         depth = 0 if plan.churn else plan.depth
         numbers = (share.connections, plan.size, depth, plan.warmup, plan.duration)
         form = "lines" if plan.lines else "frames" if plan.frames else "bytes"
-        return [str(program), str(plan.address.port), *map(str, numbers), form]
+        tick = plan.tick if ticks else 0
+        return [str(program), str(plan.address.port), *map(str, numbers), form, str(tick)]
 
     return command
 
@@ -214,7 +243,8 @@ class _Load:
         self._worker = worker
         self._server = server
         self._core = core
-        self._outcome = Outcome(plan)
+        self._series = Series(plan)
+        self._outcome = Outcome(plan, intervals=self._series.intervals)
         self._before: Cpu | None = None
         self._errors: Counter[str] = Counter()
 
@@ -283,8 +313,8 @@ class _Load:
         self._check(ready)
         _tell(workers)
         async with groups.task_group() as group:
-            for worker in workers:
-                group.spawn(self._follow(worker))
+            for number, worker in enumerate(workers):
+                group.spawn(self._follow(number, worker))
         # The workers still hold their connections.
         after = cpu_of(self._server) if self._server else None
         if self._before is not None and after is not None:
@@ -302,15 +332,25 @@ class _Load:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 await current_engine().to_thread(worker.wait, _CLOSING_SECONDS)
 
-    async def _follow(self, worker: subprocess.Popen[str]) -> None:
+    async def _follow(self, number: int, worker: subprocess.Popen[str]) -> None:
+        measuring = False
         while "end" not in (said := await self._next_line(worker)):
             if "begin" in said:
                 if self._before is None and self._server:
                     self._before = cpu_of(self._server)
                 self._progress.measuring()
+                measuring = True
             else:
-                self._progress.tick(said["tick"], Latencies.of(said["echo"]))
+                moved = said.get("sent", 0) + said.get("received", 0)
+                self._progress.tick(said["tick"], Latencies.of(said["echo"]), moved)
+                if measuring:
+                    self._report(self._series.add(number, said))
         self._outcome.add(said)
+        self._report(self._series.end(number))
+
+    def _report(self, intervals: list[Interval]) -> None:
+        for each in intervals:
+            self._progress.interval(each)
 
 
 def _tell(workers: list[subprocess.Popen[str]]) -> None:

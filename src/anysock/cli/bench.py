@@ -150,9 +150,6 @@ def command(
         from anysock.bench.results import Results
         from anysock.bench.servers import all_servers, c_tools
         from anysock.bench.work.kinds import KINDS
-    if html_file is not None:
-        with needs("report"):
-            pass
     from rich.console import Console
 
     if resume and json_file is None:

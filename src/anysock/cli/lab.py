@@ -13,6 +13,7 @@ from anysock.cli.consoles import wide_console
 from anysock.cli.helping import Command
 from anysock.cli.reporting import is_stdout, with_reports, write_json
 from anysock.cli.values import write_file
+from anysock.errors import UsageError
 from anysock.extras import needs
 from anysock.machine.process import sigterm_interrupts
 
@@ -29,8 +30,17 @@ def _claims() -> Choices:
 @click.argument("claims", nargs=-1, metavar="[CLAIM]...", shell_complete=completing(_claims))
 @click.option("--list", "only_list", is_flag=True, help="List the claims, and measure nothing.")
 @with_reports
+@click.option(
+    "--docs",
+    metavar="URL|FOLDER",
+    help="Where the documentation is: the page of --html links to it.",
+)
 def command(
-    claims: tuple[str, ...], only_list: bool, json_file: Path | None, html_file: Path | None
+    claims: tuple[str, ...],
+    only_list: bool,
+    json_file: Path | None,
+    html_file: Path | None,
+    docs: str | None,
 ) -> None:
     """Test claims about I/O models, on this machine.
 
@@ -43,12 +53,15 @@ def command(
         from anysock.lab import text
         from anysock.lab.catalogue import chosen
         from anysock.lab.claims import Result, Verdict
-    if html_file is not None:
-        with needs("report"):
-            from anysock.lab.pages import lab_page
     from rich.console import Console
 
     wanted = chosen(claims)
+    if docs is not None and html_file is None:
+        raise UsageError("--docs is for the page of --html")
+    if html_file is not None:
+        from anysock.lab.pages import Docs, lab_page
+
+        place = Docs.of_distribution() if docs is None else Docs.at(docs, html_file)
     console = wide_console(stderr=is_stdout(json_file))
     if only_list:
         console.print(text.claims_table(wanted))
@@ -66,7 +79,7 @@ def command(
     console.print(text.report(results, explained=bool(claims)))
     write_json(json_file, [result.to_dict() for result in results])
     if html_file is not None:
-        write_file(html_file, lab_page(results))
+        write_file(html_file, lab_page(results, place))
     if interrupted:
         sys.exit(128 + signal.SIGINT)
     sys.exit(1 if any(result.verdict is Verdict.REFUTED for result in results) else 0)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
+from anysock.bench.generator.plan import MODES
 from anysock.cli.consoles import wide_console
 from anysock.cli.helping import Command
 from anysock.cli.reporting import is_stdout, with_reports, write_json
+from anysock.cli.speaking_for import with_proxy_header
 from anysock.cli.trust import with_trust
 from anysock.cli.values import (
     AT_ONCE,
@@ -27,6 +30,9 @@ from anysock.net.addresses import Address
 from anysock.options.values import number, whole
 
 MAX_PROCESSES = 1024
+
+# How many intervals there are where none was asked for, at most.
+_MOST_TOLD = 600
 
 
 def _bound(text: Any) -> Any:
@@ -46,7 +52,20 @@ def _bound(text: Any) -> Any:
     metavar="N",
     help="Number of connections.",
 )
-@click.option("-s", "--size", type=SIZE, default="64", show_default=True, help="Size of a message.")
+@click.option(
+    "--mode",
+    type=click.Choice(MODES),
+    default="echo",
+    show_default=True,
+    help="Throughput one way, as iperf3 measures it: to a server that answers nothing (sink: such "
+    "as discard), from one that sends without end (source: such as chargen), or both at once.",
+)
+@click.option(
+    "-s",
+    "--size",
+    type=SIZE,
+    help="Size of a message; of a one-way --mode, what is sent at once.  [default: 64; 128KiB]",
+)
 @click.option(
     "--depth",
     type=AT_ONCE,
@@ -69,6 +88,13 @@ def _bound(text: Any) -> Any:
     "--warmup",
     type=DURATION,
     help="Duration of the load before the measurement.  [default: 1s; 0 with --messages]",
+)
+@click.option(
+    "-i",
+    "--interval",
+    type=DURATION,
+    help="Print a line after each interval, such as 1s: messages, bytes, errors, percentiles. The "
+    "report as JSON and as a page has the same, without it of each second.",
 )
 @click.option(
     "--rate",
@@ -111,6 +137,7 @@ def _bound(text: Any) -> Any:
     help="Give up a connection that has had no answer for this time.",
 )
 @with_trust
+@with_proxy_header
 @with_reports
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
 def command(
@@ -128,38 +155,43 @@ def command(
     the time when the message was due. So a stall of the server is not hidden by sending less during
     the stall (coordinated omission). Without --rate, the report says that the loop was closed.
 
+    With --mode sink, source or both, data flow as fast as they can, and nothing is checked.
+
     Exit code 0 when every message was answered as sent, 1 when something went wrong.
     """
     with needs("load"):
-        from anysock.bench.load import load
+        from anysock.bench.load import Outcome, load
+        from anysock.bench.reports.lines import Lines
         from anysock.bench.reports.text import outcome_report, search_report, step_text
         from anysock.bench.search import Search, find_rate
-    if html_file is not None:
-        with needs("report"):
-            from anysock.bench.reports.pages import load_page
     from rich.console import Console
 
     from anysock.cli.progress import LoadProgress
 
+    by_interval = asked["interval"] is not None
     plan = _plan(address, bound, asked)
     console = wide_console(stderr=is_stdout(json_file))
     terminal = Console(stderr=True)
 
     def run(plan: Any) -> Any:
+        if by_interval:
+            return load(plan, Lines(plan, console))
         with LoadProgress(terminal, plan, quiet=quiet) as progress:
             return load(plan, progress)
 
     if bound is None:
-        found = outcome = run(plan)
-        console.print(outcome_report(outcome))
+        found: Any = run(plan)
+        console.print(outcome_report(found))
     else:
         steps = find_rate(plan, bound, run, lambda step: console.print(step_text(step)))
         found = Search(bound, steps)
-        outcome = found.outcome
         console.print(search_report(found))
     write_json(json_file, found.to_dict())
-    if html_file is not None and outcome is not None:
-        write_file(html_file, load_page(outcome))
+    if html_file is not None:
+        from anysock.bench.reports.load_pages import load_page, search_page
+
+        page = load_page(found) if isinstance(found, Outcome) else search_page(found)
+        write_file(html_file, page)
     sys.exit(0 if found.ok else 1)
 
 
@@ -172,6 +204,8 @@ def _plan(address: Address, bound: Any, asked: dict[str, Any]) -> Any:
     elif asked["warmup"] and asked["messages"]:
         raise UsageError("with --messages, exactly that number is sent: no --warmup")
     if bound is not None:
+        if asked["mode"] != "echo":
+            raise UsageError(f"--mode {asked['mode']} has no latencies: no --find-rate")
         if asked["rate"] is not None or asked["messages"] is not None:
             raise UsageError(
                 "--find-rate chooses the rate, for a --duration: no --rate, --messages"
@@ -179,4 +213,9 @@ def _plan(address: Address, bound: Any, asked: dict[str, Any]) -> Any:
         source = click.get_current_context().get_parameter_source("duration")
         if source == click.core.ParameterSource.DEFAULT:
             asked["duration"] = 2.0
+    if asked["size"] is None:
+        asked["size"] = 64 if asked["mode"] == "echo" else 128 * 1024
+    if asked["interval"] is None:
+        # Of a long load not each second, which a page could not show.
+        asked["interval"] = max(1.0, math.ceil(asked["duration"] / _MOST_TOLD))
     return Plan(address=address, **asked).check()

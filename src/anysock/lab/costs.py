@@ -25,7 +25,7 @@ _CONNECTIONS = 500
     how=f"{_CONNECTIONS} clients connect, and send one message each; the growth of the server's "
     "memory, divided by their number.",
     threshold="threads: over 10,000 bytes each; tasks: under 10,000",
-    read_on="docs/performance.md; docs: which I/O model",
+    read_on="docs/performance.md; docs/explanation/which-model.md",
 )
 @on_each_engine(concurrent)
 def _connection(engine: EngineEntry) -> Finding:

@@ -11,6 +11,7 @@ from anysock.bench.generator.faults import Fault
 from anysock.bench.generator.plan import Plan
 from anysock.bench.generator.stream_conversation import StreamConversation
 from anysock.bench.generator.tally import Tally
+from anysock.clients.speaking_for import proxy_header
 from anysock.engines.base import Stream
 from anysock.engines.nonblocking.streams import NonblockingStream
 from anysock.errors import TlsError
@@ -37,24 +38,31 @@ class Connector:
         self._addresses = resolve(plan.address, engine.machine, passive=False)
         #: The address that has answered.
         self._answered: ResolvedAddress | None = None
+        self._preface = proxy_header(plan.send_proxy)
         self._context: ssl.SSLContext | None = None
         if plan.address.tls:
             from anysock.net.certificates import client_context
 
             self._context = client_context(plan.tls_ca, plan.insecure, plan.tls_cert, plan.tls_key)
 
-    async def open_stream(self, place: int) -> Conversation | StreamConversation:
-        """Connect for slot `place`; with TLS, until the handshake is done. Raises `Fault` and
-        OSError."""
+    async def connected(self) -> Stream:
+        """Connect; with TLS, until the handshake is done. Raises `Fault` and OSError."""
         begun = self._engine.kernel.clock()
         async with self._engine.scope(self._plan.timeout) as scope:
             stream = await self._connect()
+            if self._preface is not None:
+                await stream.send_all(self._preface(stream))
             if self._context is not None:
                 stream = await self._start_tls(stream)
         if scope.fired:
             raise Fault("no connection in time")
         self._tally.connects.add(self._engine.kernel.clock() - begun)
         self._tally.opened += 1
+        return stream
+
+    async def open_stream(self, place: int) -> Conversation | StreamConversation:
+        """Connect for slot `place`, as `connected` does, for messages and their echoes."""
+        stream = await self.connected()
         size = self._plan.size
         number = self._pattern_number(place)
         if number not in self._patterns:

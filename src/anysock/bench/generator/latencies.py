@@ -69,6 +69,12 @@ def bucket_middle(bucket: int) -> float:
     return float(seconds)
 
 
+def bucket_edge(bucket: int) -> float:
+    """The lowest seconds that `bucket` counts."""
+    (seconds,) = struct.unpack("=f", struct.pack("=I", bucket << 16))
+    return float(seconds)
+
+
 class Latencies:
     """A histogram of durations that can be merged, asked for percentiles, and sent elsewhere."""
 

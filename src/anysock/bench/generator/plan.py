@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from typing import Self
 
@@ -14,8 +15,19 @@ from anysock.net.addresses import Address
 #: Bytes in flight on each connection.
 MAX_IN_FLIGHT = 1 << 30
 
+#: The shortest interval whose figures are told alone, and the most that there may be of them.
+SHORTEST_INTERVAL = 0.1
+MAX_INTERVALS = 10_000
+
+# How often a worker reports, at least. Seconds.
+_TICK = 0.25
+
 #: How many bytes hold the length of a frame.
 FRAME_PREFIX = 4
+
+
+#: What a load may do; all but the first are one-way: nothing is answered.
+MODES = ("echo", "sink", "source", "both")
 
 
 @dataclass(frozen=True)
@@ -27,9 +39,14 @@ class Plan:
     counted once. With a rate the loop is open: messages are sent on schedule, whatever the server
     does, and a latency counts from the time when the message was due (coordinated omission:
     HdrHistogram issue 148).
+
+    All that is of the mode ``echo``. In the others data flow as fast as they can: to the server
+    (``sink``), from it (``source``), or both ways at once. `size` is then what is sent at once.
     """
 
     address: Address
+    #: One of `MODES`.
+    mode: str = "echo"
     connections: int = 50
     size: int = 64
     #: Messages in flight on each connection, in a closed loop.
@@ -39,6 +56,8 @@ class Plan:
     messages: int | None = None
     #: Seconds of load before the measurement.
     warmup: float = 1.0
+    #: Seconds of load whose figures are told together.
+    interval: float = 1.0
     #: Messages a second, of all connections together; None: a closed loop.
     rate: float | None = None
     processes: int = 1
@@ -57,6 +76,8 @@ class Plan:
     insecure: bool = False
     tls_cert: str | None = None
     tls_key: str | None = None
+    #: Begin each connection with a header of the PROXY protocol, in version 1 or 2.
+    send_proxy: int | None = None
     #: How long an answer may take before its connection is given up.
     timeout: float = 5.0
 
@@ -66,6 +87,15 @@ class Plan:
             raise UsageError(
                 f"{self.processes} processes for {self.connections} connections: each needs one"
             )
+        if self.interval < SHORTEST_INTERVAL:
+            raise UsageError("--interval is 100ms at least")
+        if self.messages is None and self.duration > MAX_INTERVALS * self.interval:
+            raise UsageError(
+                f"--interval: there would be more than {MAX_INTERVALS:,} of them; choose a longer "
+                "one, or a shorter --duration"
+            )
+        if self.one_way:
+            self._check_one_way()
         if self.lines and self.size < 2:
             raise UsageError("a line has at least 2 bytes, CR and LF")
         if self.frames and self.size < FRAME_PREFIX:
@@ -105,6 +135,18 @@ class Plan:
             )
         return self
 
+    def _check_one_way(self) -> None:
+        if self.address.kind == "udp":
+            raise UsageError(f"--mode {self.mode} is for connections, which UDP has not")
+        for name, given in (
+            ("rate", self.rate), ("messages", self.messages), ("churn", self.churn),
+            ("lines", self.lines), ("frames", self.frames), ("depth", self.depth != 1),
+        ):  # fmt: skip
+            if given:
+                raise UsageError(
+                    f"--mode {self.mode} has no messages that are answered: no --{name}"
+                )
+
     def share(self, number: int) -> Plan:
         """What worker `number`, from 0, of `processes` does of it."""
 
@@ -118,8 +160,30 @@ class Plan:
         )
 
     @property
+    def one_way(self) -> bool:
+        """Whether nothing is answered."""
+        return self.mode != "echo"
+
+    @property
+    def sends(self) -> bool:
+        """Of a one-way load: whether it sends."""
+        return self.mode in ("sink", "both")
+
+    @property
+    def receives(self) -> bool:
+        """Of a one-way load: whether it receives."""
+        return self.mode in ("source", "both")
+
+    @property
+    def tick(self) -> float:
+        """How often a worker reports. A whole number of ticks make an interval."""
+        return self.interval / math.ceil(self.interval / _TICK)
+
+    @property
     def loop(self) -> str:
-        """``closed`` or ``open``."""
+        """``closed`` or ``open``; ``none`` where nothing is answered."""
+        if self.one_way:
+            return "none"
         return "closed" if self.rate is None else "open"
 
     def to_json(self) -> str:

@@ -30,6 +30,8 @@ class Tally:
         self.opened = 0
         #: How many messages were sent, or due, and never answered.
         self.unanswered = 0
+        #: Of a one-way load.
+        self.bytes_sent = self.bytes_received = 0
         #: When the first message that counts was due, in an open loop. In a closed loop all count.
         self.counts_from = -math.inf
         #: The load has come to its end.
@@ -38,6 +40,8 @@ class Tally:
         self._remaining = messages
         self._settled = 0
         self._totals: dict[str, collections.Counter[int]] = {}
+        self._told: collections.Counter[str] = collections.Counter()
+        self._bytes_told = (0, 0)
 
     def allow(self, count: int) -> int:
         """How many of `count` more messages may be sent. They count as sent."""
@@ -77,6 +81,17 @@ class Tally:
             self._totals.setdefault(name, collections.Counter()).update(counts)
         return echo
 
+    def new_errors(self) -> dict[str, int]:
+        """The errors since the last call, by kind."""
+        new, self._told = self.errors - self._told, collections.Counter(self.errors)
+        return dict(new)
+
+    def new_bytes(self) -> tuple[int, int]:
+        """The bytes that were sent since the last call, and received."""
+        now, told = (self.bytes_sent, self.bytes_received), self._bytes_told
+        self._bytes_told = now
+        return now[0] - told[0], now[1] - told[1]
+
     def start_anew(self, connected: int, *, keep_connects: bool) -> None:
         """Forget what was measured during the warm-up, when `connected` connections are open;
         except for the time that connecting took, with `keep_connects`."""
@@ -84,6 +99,9 @@ class Tally:
         connects = self._totals["connect"]
         self._totals = {"connect": connects} if keep_connects else {}
         self.errors.clear()
+        self._told.clear()
+        self.bytes_sent = self.bytes_received = 0
+        self._bytes_told = (0, 0)
         self.unanswered = 0
         self.opened = connected
 
@@ -100,5 +118,7 @@ class Tally:
             "opened": self.opened,
             "errors": self.errors,
             "unanswered": self.unanswered,
+            "sent": self.bytes_sent,
+            "received": self.bytes_received,
             **self._totals,
         }

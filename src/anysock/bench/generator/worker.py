@@ -7,7 +7,9 @@ ends it early. At the end of standard input it exits, which closes its connectio
 meanwhile:
 
     {"begin": 12.5}                           the warm-up is over; by the monotonic clock
-    {"tick": 5210, "echo": {"14743": 17, …}}  messages since the last tick, and their latencies
+    {"tick": 5210, "echo": {"14743": 17, …},  messages since the last tick, and their latencies;
+     "at": 1.25, "errors": {"reset": 1},      seconds since the begin; errors since the last tick,
+     "sent": 0, "received": 0}                and bytes of a one-way load
     {"end": …, …}                             all that was measured; see `Tally.result`
 
 Latencies are counted by the buckets of `anysock.bench.generator.latencies`. The worker in C
@@ -17,6 +19,7 @@ Latencies are counted by the buckets of `anysock.bench.generator.latencies`. The
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
 import sys
@@ -32,8 +35,6 @@ from anysock.engines.base import Scope
 from anysock.errors import StartError
 from anysock.loop.tasks import suspend
 from anysock.loop.waits import Descriptor, Event, ReadWait
-
-TICK_SECONDS = 0.25
 
 # How many messages of an open loop may wait for their answers before the load is given up: the
 # server is that far behind, and the worker's memory is bounded.
@@ -54,6 +55,8 @@ class _Worker:
         self._connector = Connector(engine, self._plan, number, self._tally)
         self._model = model_of(plan)(engine, self._plan, self._tally, self._connector)
         self._ready = False
+        #: From when on the ticks count that are said; NaN: no more are.
+        self._ticks_since = math.nan
         self._started = Event(self._kernel)
         self._dismissed = Event(self._kernel)
 
@@ -63,7 +66,8 @@ class _Worker:
         async with self._engine.scope() as preparing:
             self._kernel.spawn(self._watch(preparing), "stdin")
             # Over UDP there is no connection that could teach the server anything.
-            if plan.warmup and self._number == 0 and plan.address.kind != "udp":
+            echoes = plan.address.kind != "udp" and not plan.one_way
+            if plan.warmup and self._number == 0 and echoes:
                 await self._teach()
             ready = await self._model.prepare()
         if self._dismissed.is_set():
@@ -75,7 +79,7 @@ class _Worker:
             return
         for place in range(plan.connections):
             self._kernel.spawn(self._model.run_slot(place), f"slot-{place}")
-        self._kernel.spawn(self._tick(), "ticker")
+        self._start_ticking()
         await self._load()
         # Until then the connections stay: with them threads of the server may end, and the CPU
         # time that they used would no longer be known.
@@ -91,10 +95,13 @@ class _Worker:
         if plan.rate is not None:
             tally.counts_from = begun
         say(begin=begun)
+        self._start_ticking(begun)  # anew, so that a tick ends with each interval
         await self._phase(plan.duration if plan.messages is None else None, begun)
         seconds, cpu = self._clock() - begun, _cpu_seconds() - cpu
         if plan.rate is not None:
             await self._wait_for_the_rest()
+        self._ticks_since = math.nan
+        self._say_tick(begun)
         say(**tally.result(seconds, cpu))
 
     async def _teach(self) -> None:
@@ -173,15 +180,22 @@ class _Worker:
                 await self._engine.sleep(0.001)  # between two checks
         self._tally.unanswered += self._model.waiting()
 
-    async def _tick(self) -> None:
-        """Report progress; give up connections that do not answer, and a server that is lost."""
-        tally, model = self._tally, self._model
-        last_connected = self._clock()
+    def _start_ticking(self, begun: float | None = None) -> None:
+        self._ticks_since = self._clock() if begun is None else begun
+        self._kernel.spawn(self._tick(self._ticks_since), "ticker")
+
+    async def _tick(self, begun: float) -> None:
+        """Report progress, at times that count from `begun`, until another does; give up
+        connections that do not answer, and a server that is lost."""
+        tally, model, every = self._tally, self._model, self._plan.tick
+        last_connected = now = self._clock()
         while True:
-            await self._engine.sleep(TICK_SECONDS)
-            echo = tally.collect()
-            say(tick=sum(echo.values()), echo=echo)
-            now = self._clock()
+            due = begun + every * (int((now - begun) / every) + 1)
+            while (now := self._clock()) < due:
+                await self._engine.sleep(due - now)
+            if self._ticks_since != begun:
+                return
+            self._say_tick(begun)
             long_ago = now - self._plan.timeout
             if model.connected:
                 last_connected = now
@@ -193,6 +207,18 @@ class _Worker:
             if model.waiting() > _MAX_WAITING:
                 tally.errors["given up: a million messages behind"] += 1
                 tally.over.set()
+
+    def _say_tick(self, begun: float) -> None:
+        echo, errors = self._tally.collect(), self._tally.new_errors()
+        sent, received = self._tally.new_bytes()
+        say(
+            tick=sum(echo.values()),
+            echo=echo,
+            at=self._clock() - begun,
+            errors=errors,
+            sent=sent,
+            received=received,
+        )
 
 
 def say(**what: Any) -> None:

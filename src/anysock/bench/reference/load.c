@@ -1,14 +1,15 @@
 /* The load generator in C: a closed loop over many connections, every byte verified.
  *
- *     load PORT CONNECTIONS SIZE DEPTH WARMUP SECONDS FORM    DEPTH messages in flight on each
- *     load PORT 1 SIZE 0 WARMUP SECONDS FORM                  connect, echo once, close, and again
+ *     load PORT CONNECTIONS SIZE DEPTH WARMUP SECONDS FORM TICK    DEPTH messages in flight on each
+ *     load PORT 1 SIZE 0 WARMUP SECONDS FORM TICK                  connect, echo once, close, again
  *
  * FORM is bytes, lines (a message ends with CRLF, and has no other) or frames (it begins with its
- * length, without these 4 bytes, in big endian).
+ * length, without these 4 bytes, in big endian). TICK is how often it tells what has come, in
+ * seconds; 0: at the end only.
  *
  * It says what anysock/bench/generator/worker.py says, in lines of JSON: "ready", and when a byte
- * has come on standard input, "begin" (the warm-up is over) and "end", with latencies counted by
- * the upper half of a float, as in anysock/bench/generator/latencies.py. A connection is opened and
+ * has come on standard input, "begin" (the warm-up is over), "tick" and "end", with latencies counted
+ * by the upper half of a float, as in anysock/bench/generator/latencies.py. A connection is opened and
  * closed before anything else: the first that closes teaches a server's malloc to keep memory.
  */
 #define _GNU_SOURCE
@@ -25,7 +26,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CHUNK = 256 * 1024, EVENTS = 512 };
+enum { CHUNK = 256 * 1024, EVENTS = 512, PATIENCE = 5 /* seconds without any answer */ };
 
 struct client {
     int fd, writing;
@@ -38,8 +39,9 @@ struct client {
 static int poller, port, depth;
 static size_t size;
 static char *message, *chunk;
-static unsigned long messages, buckets[1 << 16];
-static double cpu_begun, begun;
+static unsigned long messages, told;              /* of messages: those that a tick has told */
+static unsigned long fresh[1 << 16], all[1 << 16]; /* latencies since the last tick, and before */
+static double cpu_begun, begun, tick, due;         /* due: when the next tick is */
 
 static void fail(const char *what) {
     perror(what);
@@ -64,7 +66,7 @@ static void count(double seconds) {
         float seconds;
         unsigned bits;
     } sample = {.seconds = (float)seconds};
-    buckets[sample.bits >> 16]++;
+    fresh[sample.bits >> 16]++;
     messages++;
 }
 
@@ -77,19 +79,18 @@ static void ready(int connections) {
 }
 
 static void begin(void) {
-    messages = 0;
-    memset(buckets, 0, sizeof buckets);
+    messages = told = 0;
+    memset(fresh, 0, sizeof fresh);
     begun = now();
+    due = begun + tick;
     cpu_begun = cpu_seconds();
     printf("{\"begin\": %.6f}\n", begun);
     fflush(stdout);
 }
 
-static void end(double time, unsigned long opened) {
+static void say_latencies(const unsigned long *buckets) {
     const char *comma = "";
-    printf("{\"end\": %.6f, \"cpu\": %.6f, \"messages\": %lu, \"opened\": %lu, "
-           "\"errors\": {}, \"unanswered\": 0, \"echo\": {",
-           time - begun, cpu_seconds() - cpu_begun, messages, opened);
+    printf("\"echo\": {");
     for (unsigned i = 0; i < 1 << 16; i++)
         if (buckets[i]) {
             printf("%s\"%u\": %lu", comma, i, buckets[i]);
@@ -97,6 +98,30 @@ static void end(double time, unsigned long opened) {
         }
     puts("}}");
     fflush(stdout);
+}
+
+static void fold(void) {
+    for (unsigned i = 0; i < 1 << 16; i++) all[i] += fresh[i];
+    memset(fresh, 0, sizeof fresh);
+}
+
+static void say_tick(double time) {
+    printf("{\"tick\": %lu, \"at\": %.6f, \"errors\": {}, \"sent\": 0, \"received\": 0, ",
+           messages - told, time - begun);
+    say_latencies(fresh);
+    fold();
+    told = messages;
+    /* Counted from the begin, so that a tick ends with each interval, also after a late one. */
+    due = begun + tick * (double)((long)((time - begun) / tick) + 1);
+}
+
+static void end(double time, unsigned long opened) {
+    if (tick) say_tick(time);
+    fold();
+    printf("{\"end\": %.6f, \"cpu\": %.6f, \"messages\": %lu, \"opened\": %lu, "
+           "\"errors\": {}, \"unanswered\": 0, ",
+           time - begun, cpu_seconds() - cpu_begun, messages, opened);
+    say_latencies(all);
     /* Stay until dismissed: with our connections, threads of the server may end, and the CPU time
      * that they used would no longer be told. */
     char byte;
@@ -186,6 +211,7 @@ static void one_by_one(double warmup, double seconds) {
         }
         close(client.fd);
         double time = now();
+        if (measuring && tick && time >= due) say_tick(time);
         if (time < limit) continue;
         if (measuring) {
             end(time, messages);
@@ -220,8 +246,8 @@ static void teach(int lines, int frames) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 8) {
-        fprintf(stderr, "usage: load PORT CONNECTIONS SIZE DEPTH WARMUP SECONDS FORM\n");
+    if (argc != 9) {
+        fprintf(stderr, "usage: load PORT CONNECTIONS SIZE DEPTH WARMUP SECONDS FORM TICK\n");
         return 2;
     }
     int lines = !strcmp(argv[7], "lines"), frames = !strcmp(argv[7], "frames");
@@ -230,6 +256,7 @@ int main(int argc, char **argv) {
     depth = atoi(argv[4]);
     size = (size_t)atol(argv[3]);
     double warmup = atof(argv[5]), seconds = atof(argv[6]);
+    tick = atof(argv[8]);
     message = malloc(size);
     chunk = malloc(CHUNK);
     struct client *clients = calloc((size_t)connections, sizeof *clients);
@@ -257,14 +284,12 @@ int main(int argc, char **argv) {
         for (int k = 0; k < depth; k++) clients[i].times[k] = now();
         push(&clients[i]);
     }
-    double limit = now() + warmup;
+    double time = now(), answered = time, limit = time + warmup;
     for (;;) {
-        int events_ready = epoll_wait(poller, events, EVENTS, 5000);
+        double before = measuring && tick ? due : answered + PATIENCE;
+        int wait = (int)((before - time) * 1e3) + 1;
+        int events_ready = epoll_wait(poller, events, EVENTS, wait > 0 ? wait : 0);
         if (events_ready < 0 && errno != EINTR) fail("epoll_wait");
-        if (events_ready == 0) {
-            fprintf(stderr, "load: no answer for 5 s\n");
-            return 4;
-        }
         for (int i = 0; i < events_ready; i++) {
             struct client *client = events[i].data.ptr;
             if (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)) {
@@ -274,8 +299,15 @@ int main(int argc, char **argv) {
             }
             push(client);
         }
-        double time = now();
-        if (time < limit) continue;
+        time = now();
+        if (events_ready > 0) answered = time;
+        if (time - answered >= PATIENCE) {
+            fprintf(stderr, "load: no answer for %d s\n", PATIENCE);
+            return 4;
+        }
+        if (measuring && tick && time >= due) say_tick(time);
+        /* It ends with an answer: of what was on its way for long, the latency counts. */
+        if (time < limit || events_ready <= 0) continue;
         if (measuring) {
             end(time, (unsigned long)connections);
             return 0;

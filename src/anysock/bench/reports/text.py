@@ -12,9 +12,11 @@ from anysock.bench.load import Outcome
 from anysock.bench.reports.sheets import Sheet, facts
 from anysock.bench.reports.wording import (
     LATENCY_HEADER,
+    ONE_WAY,
     TOO_FEW,
     TOO_FEW_MEANS,
     bytes_text,
+    flow_text,
     latency_row,
     percentile_text,
     rate_text,
@@ -31,18 +33,25 @@ def outcome_report(outcome: Outcome) -> RenderableType:
     """What a load has found."""
     plan = outcome.plan
     told = facts()
-    if plan.rate is None:
+    if plan.one_way:
+        loop = ONE_WAY[plan.mode]
+    elif plan.rate is None:
         loop = f"closed, {plan.depth} in flight on each connection"
     else:
         loop = "open: sent on schedule, latencies count from when a message was due"
-    told.add_row("loop", loop)
-    achieved = rate_text(outcome.rate)
-    if plan.rate is not None:
-        achieved += f" of {rate_text(plan.rate)} asked"
-    sent = bytes_text(outcome.rate * plan.size)
-    told.add_row("rate", f"{achieved}, {sent}/s each way")
-    length = f"{outcome.messages:,} of {plan.size:,} bytes in {outcome.seconds:.3g} s"
-    told.add_row("messages", f"{length}{' (interrupted)' if outcome.interrupted else ''}")
+    told.add_row("load" if plan.one_way else "loop", loop)
+    ended = f"in {outcome.seconds:.3g} s{' (interrupted)' if outcome.interrupted else ''}"
+    if plan.one_way:
+        for name, flow in outcome.flows.items():
+            whole = bytes_text(flow * outcome.seconds)
+            told.add_row(name, f"{flow_text(flow)}; {whole} {ended}")
+    else:
+        achieved = rate_text(outcome.rate)
+        if plan.rate is not None:
+            achieved += f" of {rate_text(plan.rate)} asked"
+        sent = bytes_text(outcome.rate * plan.size)
+        told.add_row("rate", f"{achieved}, {sent}/s each way")
+        told.add_row("messages", f"{outcome.messages:,} of {plan.size:,} bytes {ended}")
     asked = "" if plan.churn else f" ({plan.connections:,} for a run without errors)"
     told.add_row("connections", f"{outcome.opened:,} opened{asked}")
     load_cpu = ", ".join(f"{share:.0%}" for share in outcome.load_cpu)
@@ -55,6 +64,9 @@ def outcome_report(outcome: Outcome) -> RenderableType:
             f"{cpu.total / outcome.seconds:.0%} of a core; {cpu.total * each:.3g} µs a message, "
             f"{cpu.user * each:.3g} user and {cpu.system * each:.3g} system",
         )
+    elif outcome.server_cpu is not None and (moved := sum(outcome.flows.values())):
+        share = outcome.server_cpu.total / outcome.seconds
+        told.add_row("server", f"{share:.0%} of a core; {share / moved * 1e9:.3g} ns a byte")
     for kind, count in sorted(outcome.errors.items()):
         told.add_row("[red]error[/red]", f"{count:,} × {escape(kind)}")
     if outcome.unanswered:

@@ -50,5 +50,23 @@ def bytes_text(number: float) -> str:
     return f"{_three_digits(number)} GB"
 
 
+def flow_text(bytes_a_second: float) -> str:
+    """Throughput one way, as disks count it and as networks do."""
+    bits = 8 * bytes_a_second
+    for unit in ("bit", "kbit", "Mbit"):
+        if bits < 1000:
+            return f"{bytes_text(bytes_a_second)}/s, {_three_digits(bits)} {unit}/s"
+        bits /= 1000
+    return f"{bytes_text(bytes_a_second)}/s, {_three_digits(bits)} Gbit/s"
+
+
+#: What a one-way load does, by its mode.
+ONE_WAY = {
+    "sink": "one way: data to the server",
+    "source": "one way: data from the server",
+    "both": "both ways at once; nothing is answered",
+}
+
+
 def _three_digits(number: float) -> str:
     return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
