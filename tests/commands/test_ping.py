@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ import pytest
 from anysock.clients.echo_check import payload_of
 from anysock.clients.ping.output import summary_lines
 from anysock.clients.ping.statistics import MAX_SAMPLES, Summary, Times
-from tests import bad_servers
+from tests import bad_servers, prepared
 from tests.bad_servers import bad_server
 from tests.harness import ENGINES, PATIENCE, free_port, receive_exactly, wait_until
 
@@ -26,7 +27,7 @@ QUICK = ("-i", "20ms")
 
 def ping(*arguments: str, code: int = 0) -> list[str]:
     """The lines that it prints."""
-    done = subprocess.run(
+    done: subprocess.CompletedProcess[str] = prepared.run(
         [*PING, *arguments], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == code, done.stdout + done.stderr
@@ -175,7 +176,7 @@ def test_nobody_there(more):
 
 
 def test_an_unknown_name_is_one_line():
-    done = subprocess.run(
+    done = prepared.run(
         [*PING, "no-such-host.invalid:7"], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 1
@@ -186,7 +187,7 @@ def test_an_unknown_name_is_one_line():
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_prints_the_summary(start_server, signum):
-    process = subprocess.Popen(
+    process = prepared.Popen(
         [*PING, f":{start_server().port}", "-i", "50ms"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -203,7 +204,7 @@ def test_a_signal_prints_the_summary(start_server, signum):
 
 
 def test_sigquit_prints_how_it_stands(start_server):
-    process = subprocess.Popen(
+    process = prepared.Popen(
         [*PING, f":{start_server().port}", "-i", "50ms", "-q"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -211,8 +212,6 @@ def test_sigquit_prints_how_it_stands(start_server):
     )
     assert process.stdout is not None
     assert process.stderr is not None
-    # With -q nothing is printed that would say so.
-    wait_until_caught(process.pid, signal.SIGQUIT)
     told = []
 
     def answers_told() -> bool:
@@ -221,9 +220,14 @@ def test_sigquit_prints_how_it_stands(start_server):
         told.append(process.stderr.readline())
         return int(told[-1].partition("/")[0]) >= 2
 
-    wait_until(answers_told, "two answers")
-    process.send_signal(signal.SIGINT)
-    out, error = process.communicate(timeout=PATIENCE)
+    try:
+        # With -q nothing is printed that would say so.
+        wait_until_caught(process.pid, signal.SIGQUIT)
+        wait_until(answers_told, "two answers")
+        process.send_signal(signal.SIGINT)
+        out, error = process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()  # where one of these has failed: it would go on for ever
     assert process.returncode == 0, out + error
     for line in told:
         assert re.match(r"\d+/\d+ answered(, rtt min/avg/max/mdev = .* ms)?$", line), line
@@ -235,8 +239,9 @@ def wait_until_caught(pid: int, signum: int) -> None:
     """Until the process has a handler for the signal."""
 
     def caught() -> bool:
-        with open(f"/proc/{pid}/status") as status:
-            [line] = [line for line in status if line.startswith("SigCgt:")]
+        status = Path(f"/proc/{pid}/status").read_text()
+        assert "\nState:\tZ" not in status, "it has ended"
+        [line] = [line for line in status.splitlines() if line.startswith("SigCgt:")]
         return bool(int(line.split()[1], 16) >> (signum - 1) & 1)
 
     wait_until(caught, "a handler for the signal")
@@ -276,7 +281,7 @@ def test_what_is_interrupted_before_its_answer_is_not_lost():
             asked.set()
 
     with bad_server(listen) as port:
-        process = subprocess.Popen(
+        process = prepared.Popen(
             [*PING, f":{port}", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         assert asked.wait(PATIENCE)
@@ -290,7 +295,7 @@ def test_what_is_interrupted_before_its_answer_is_not_lost():
 @pytest.mark.parametrize("more", [[], ["--connect"]], ids=str)
 def test_a_reader_that_leaves_ends_it(start_server, more):
     """``anysock ping :7 | head -2``"""
-    process = subprocess.Popen(
+    process = prepared.Popen(
         [*PING, f":{start_server().port}", *QUICK, *more],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -315,7 +320,7 @@ def test_a_reader_that_leaves_ends_it(start_server, more):
     ],
 )
 def test_bad_usage(arguments, says):
-    done = subprocess.run(
+    done = prepared.run(
         [*PING, ":1", *arguments], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 2

@@ -9,12 +9,13 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 import threading
 import time
 
 import pytest
 
-from tests import bad_servers
+from tests import bad_servers, prepared
 from tests.bad_servers import bad_server
 from tests.harness import PATIENCE, receive_all, reset
 
@@ -22,7 +23,7 @@ TALK = [sys.executable, "-m", "anysock", "talk"]
 
 
 def talk(*arguments: str, say: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
+    return prepared.run(
         [*TALK, *arguments], input=say, capture_output=True, timeout=30, check=False
     )
 
@@ -66,7 +67,7 @@ def test_10_mb_go_through_the_pipe(start_server):
 def test_what_comes_after_the_end_of_input_is_printed():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        process = subprocess.Popen(
+        process = prepared.Popen(
             [*TALK, f":{port}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -90,7 +91,7 @@ def test_what_comes_after_the_end_of_input_is_printed():
 def test_it_ends_when_the_server_does_though_nobody_types():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        process = subprocess.Popen(
+        process = prepared.Popen(
             [*TALK, f":{port}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -133,7 +134,7 @@ def test_bad_usage_is_one_line_and_exit_code_2(arguments):
 def test_a_lost_connection_is_one_line_and_exit_code_1():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        process = subprocess.Popen(
+        process = prepared.Popen(
             [*TALK, f":{port}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -153,7 +154,7 @@ def test_a_lost_connection_is_one_line_and_exit_code_1():
 
 def test_ctrl_c_ends_it_without_a_traceback(start_server):
     server = start_server()
-    process = subprocess.Popen(
+    process = prepared.Popen(
         [*TALK, f":{server.port}"], stdin=subprocess.PIPE, stderr=subprocess.PIPE
     )
     with process:
@@ -167,7 +168,7 @@ def test_ctrl_c_ends_it_without_a_traceback(start_server):
 def test_a_reader_that_leaves_is_no_bug(start_server):
     """``anysock talk :19 | head -c 10``"""
     server = start_server("chargen")
-    process = subprocess.Popen(
+    process = prepared.Popen(
         [*TALK, f":{server.port}"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -185,10 +186,13 @@ def test_a_reader_that_leaves_is_no_bug(start_server):
 class Terminal:
     """A talk at a terminal of its own, and a person who types there."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, term: str = "dumb", state: str = "/dev/null") -> None:
+        environment = {**os.environ, "TERM": term, "XDG_STATE_HOME": state}
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
-            os.execv(sys.executable, [*TALK, *arguments])
+            os.execve(sys.executable, [*TALK, *arguments], environment)
+        #: As the terminal is left: whether it hands over lines, and echoes.
+        self.modes = 0
         self.shown = b""
 
     def read_until(self, words: bytes) -> None:
@@ -209,6 +213,7 @@ class Terminal:
         _, status = os.waitpid(self.pid, 0)
         stop.set()
         reader.join()
+        self.modes = termios.tcgetattr(self.fd)[3]
         os.close(self.fd)
         return os.waitstatus_to_exitcode(status)
 

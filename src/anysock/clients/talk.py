@@ -13,16 +13,17 @@ import os
 import signal
 import sys
 import termios
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from anysock.clients import MAX_DATAGRAM
-from anysock.engines.base import Datagrams, SockAddr
+from anysock.clients.line_editing import editor
+from anysock.engines.base import Datagrams, SockAddr, Stream
 from anysock.errors import StartError, StreamClosed
 from anysock.net.addresses import Address, format_host
 from anysock.net.printable import printable
 from anysock.streams.connection import Connection
-from anysock.tasks.connecting import connect, connect_datagrams
+from anysock.tasks.connecting import connect_datagrams, connect_with
 from anysock.tasks.runtime import run, sleep, spawn
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 ESCAPE = b"\x1d"
 
 _STDIN = 0
+_PROMPT = "anysock> "
 
 # How long the answers to the last datagrams may take: nothing shows that none will come.
 _LAST_ANSWERS_SECONDS = 1.0
@@ -41,26 +43,38 @@ _MAX_READ = 65536
 _NO_ROOM_SECONDS = 0.01
 
 
-def talk(address: Address, line_ending: bytes = b"\r\n", tls: ssl.SSLContext | None = None) -> None:
+def talk(
+    address: Address,
+    line_ending: bytes = b"\r\n",
+    tls: ssl.SSLContext | None = None,
+    *,
+    preface: Callable[[Stream], bytes] | None = None,
+) -> None:
     """Connect to `address` and talk until the server, or the user, ends the conversation.
 
     What comes is written to standard output, everything else to standard error. At the end of
     standard input our end is half-closed, and what still comes is written.
 
     `tls` says which certificates to trust at a ``tls://`` address; see `anysock.connect`.
+    ``preface(stream)`` is sent before anything else, also before a handshake of TLS.
 
     Raises `StartError` when no server answers there, and when the connection breaks.
     """
     if address.kind == "udp":
         run(_talk_udp, address, line_ending, engine="threads")
     else:
-        run(_talk, address, line_ending, tls, engine="threads")
+        run(_talk, address, line_ending, tls, preface, engine="threads")
 
 
-async def _talk(address: Address, line_ending: bytes, tls: ssl.SSLContext | None) -> None:
+async def _talk(
+    address: Address,
+    line_ending: bytes,
+    tls: ssl.SSLContext | None,
+    preface: Callable[[Stream], bytes] | None,
+) -> None:
     host = address.host or address.path
     try:
-        connection = await connect(address, trying=_say_trying, tls=tls)
+        connection = await connect_with(address, trying=_say_trying, tls=tls, preface=preface)
     except OSError as error:
         if isinstance(error, StartError):
             raise
@@ -68,19 +82,22 @@ async def _talk(address: Address, line_ending: bytes, tls: ssl.SSLContext | None
         where = f"{host}:{address.port}" if address.host else str(address)
         raise StartError(f"can't connect to {where}: {reason}") from None
     _say(f"Connected to {host}.")
-    with _escape_ends_a_line():
+    screen = _Screen()
+    with screen.prepared():
         _say("Escape character is '^]'.")  # from now on
-        user = _User(connection, line_ending)
+        user = _User(connection, line_ending, screen)
         spawn(user.speak(), name="user")
         try:
             async with connection:
                 async for data in connection:
-                    _write(data)
+                    screen.write(data)
         except OSError as error:
             if error is not connection.stream.lost:
                 raise
             reason = error.strerror or str(error)
             raise StartError(f"the connection to {host} is lost: {reason}") from None
+        finally:
+            screen.leave()
     _say("Connection closed." if user.quit else "Connection closed by foreign host.")
 
 
@@ -91,9 +108,10 @@ async def _talk_udp(address: Address, line_ending: bytes) -> None:
         datagrams = await connect_datagrams(address)
     except OSError as error:
         raise StartError(f"can't send to {address}: {error.strerror or error}") from None
-    with _escape_ends_a_line():
+    screen = _Screen()
+    with screen.prepared():
         _say("Each line is a datagram. Escape character is '^]'.")
-        user = _UdpUser(address, datagrams, line_ending)
+        user = _UdpUser(address, datagrams, line_ending, screen)
         spawn(user.speak(), name="user")
         try:
             while not (user.ended and user.missing <= 0):
@@ -103,20 +121,65 @@ async def _talk_udp(address: Address, line_ending: bytes) -> None:
                     user.tell(error)
                 else:
                     user.answered += 1
-                    _write(data)
+                    screen.write(data)
         except StreamClosed:
             pass  # the user has ended it, or what was still missing has not come in time
         finally:
+            screen.leave()
             datagrams.close()
     if not user.quit and user.missing > 0:
         raise StartError(user.trouble or f"no answer to {user.missing} of {user.sent} datagrams")
 
 
+class _Screen:
+    """Standard input and output; at a terminal, lines are edited, and have a history."""
+
+    def __init__(self) -> None:
+        self._editor = editor(ESCAPE, _say)
+        self.editing = self._editor is not None
+
+    def read(self) -> bytes:
+        """What was typed, or piped: some lines, or pieces of them; ``b""`` at the end."""
+        return os.read(_STDIN, _MAX_READ) if self._editor is None else self._editor.read()
+
+    def ask(self) -> bytes:
+        """What is typed at our own prompt; ``b""`` at the end."""
+        if self._editor is not None:
+            return self._editor.ask(_PROMPT)
+        sys.stderr.write(_PROMPT)
+        sys.stderr.flush()
+        return os.read(_STDIN, _MAX_READ)
+
+    def prepared(self) -> contextlib.AbstractContextManager[None]:
+        """In the block, the terminal is as it has to be for what is typed."""
+        return _terminal(editing=self.editing)
+
+    def write(self, data: bytes) -> None:
+        """Show what the other side has sent."""
+        if self._editor is None:
+            _write(data)
+        else:
+            self._editor.show(data)
+
+    def say(self, text: str) -> None:
+        """Say something of our own, while lines are read."""
+        if self._editor is None:
+            _say(text)
+        else:
+            self._editor.show(printable(text).encode(errors="replace") + b"\n")
+
+    def leave(self) -> None:
+        """Nothing more is read: what is told next begins a line."""
+        if self._editor is not None:
+            self._editor.leave()
+
+
 class _User:
     """Sends what comes from standard input, a line at a time."""
 
-    def __init__(self, connection: Connection, line_ending: bytes) -> None:
+    def __init__(self, connection: Connection, line_ending: bytes, screen: _Screen) -> None:
         self.quit = False
+        self._screen = screen
         self._connection = connection
         self._line_ending = line_ending
 
@@ -133,7 +196,7 @@ class _User:
         # If the connection is lost, the receiver finds that out too, and reports it.
         with contextlib.suppress(OSError, StreamClosed):
             begun = b""
-            while typed := os.read(_STDIN, _MAX_READ):
+            while typed := self._screen.read():
                 if ESCAPE in typed and os.isatty(_STDIN):
                     typed = typed.replace(ESCAPE, b"")
                     if self._wants_to_quit():
@@ -152,11 +215,10 @@ class _User:
     def _wants_to_quit(self) -> bool:
         """Ask for commands until one says quit or go on. As in telnet(1), none of them is sent to
         the server."""
-        sys.stderr.write("\n")
+        if not self._screen.editing:
+            sys.stderr.write("\n")
         while True:
-            sys.stderr.write("anysock> ")
-            sys.stderr.flush()
-            typed = os.read(_STDIN, _MAX_READ)
+            typed = self._screen.ask()
             command = typed.replace(ESCAPE, b"").strip()
             if command in (b"c", b"q", b"close", b"quit") or not typed:  # ^D
                 return True
@@ -170,8 +232,11 @@ class _User:
 class _UdpUser(_User):
     """Sends each line as a datagram; after the last, waits a moment for what is missing."""
 
-    def __init__(self, address: Address, datagrams: Datagrams, line_ending: bytes) -> None:
+    def __init__(
+        self, address: Address, datagrams: Datagrams, line_ending: bytes, screen: _Screen
+    ) -> None:
         self.quit = False
+        self._screen = screen
         #: Whether there will be no more.
         self.ended = False
         #: How many datagrams were to be sent, and how many have come back.
@@ -198,7 +263,7 @@ class _UdpUser(_User):
             )
         else:
             self.trouble = f"can't send to {self._address}: {error.strerror or error}"
-        _say(self.trouble)
+        self._screen.say(self.trouble)
 
     async def _send(self, lines: list[bytes]) -> None:
         for line in lines:
@@ -227,14 +292,21 @@ class _UdpUser(_User):
 
 
 @contextlib.contextmanager
-def _escape_ends_a_line() -> Iterator[None]:
-    """Let the terminal hand a line over at ^], too, and not only at Return (termios(3), VEOL)."""
+def _terminal(*, editing: bool) -> Iterator[None]:
+    """Let the terminal hand a line over at ^], too, and not only at Return (termios(3), VEOL).
+
+    With `editing`, let it hand over all that is typed as it is: between two lines, when it is ours,
+    it would else make of a ^D something that readline, whose it is then, does not know."""
     if not os.isatty(_STDIN):
         yield
         return
     before = termios.tcgetattr(_STDIN)
     changed = termios.tcgetattr(_STDIN)
-    changed[6][termios.VEOL] = ESCAPE
+    if editing:
+        changed[3] &= ~termios.ICANON
+        changed[6][termios.VMIN], changed[6][termios.VTIME] = 1, 0
+    else:
+        changed[6][termios.VEOL] = ESCAPE
 
     def restore_and_end(signum: int, _frame: object) -> None:
         termios.tcsetattr(_STDIN, termios.TCSANOW, before)

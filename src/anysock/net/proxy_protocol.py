@@ -299,10 +299,22 @@ def crc32c(data: bytes) -> int:
 # -- the other way: headers to send --- -------------------------------------------------
 
 
+def encode(version: int, source: SockAddr, destination: SockAddr) -> bytes:
+    """The header of a connection in version 1 or 2. Of one over a Unix socket, version 1 says that
+    it does not know."""
+    if version == 2:
+        return encode_v2(source, destination)
+    if isinstance(source, str):
+        return b"PROXY UNKNOWN\r\n"
+    return encode_v1(source, destination)
+
+
 def encode_v1(source: SockAddr, destination: SockAddr) -> bytes:
     """The header of a TCP connection in version 1."""
     kind = "TCP6" if ":" in source[0] else "TCP4"
-    return f"PROXY {kind} {source[0]} {destination[0]} {source[1]} {destination[1]}\r\n".encode()
+    # RFC 4007 has scopes (fe80::1%eth0); the PROXY protocol has not.
+    hosts = [str(end[0]).partition("%")[0] for end in (source, destination)]
+    return f"PROXY {kind} {' '.join(hosts)} {source[1]} {destination[1]}\r\n".encode()
 
 
 def encode_v2(

@@ -8,6 +8,7 @@ from anysock.clients.echo_check import Answer, Verdict
 from anysock.clients.ping.plan import Plan
 from anysock.clients.ping.statistics import PERCENTILES, Summary
 from anysock.engines.current import current_engine
+from anysock.errors import AnysockError
 from anysock.net.printable import printable
 from anysock.options.units import format_duration
 
@@ -28,12 +29,19 @@ class Report:
     """
 
     def __init__(
-        self, plan: Plan, print: Callable[[str], object], stop: Callable[[], None]
+        self,
+        plan: Plan,
+        print: Callable[[str], object],
+        stop: Callable[[], None],
+        mark: Callable[[str], object] = lambda _: None,
     ) -> None:
         self.summary = Summary()
         self.failure: OSError | None = None
         self._plan = plan
+        #: The round trip that is usual, in seconds; None: there was none yet.
+        self.usual: float | None = None
         self._print = print
+        self._mark = mark
         self._stop = stop
         self._server = str(plan.address).removeprefix("tcp://")
 
@@ -45,10 +53,19 @@ class Report:
             "of data"
         )
 
+    def sent(self) -> None:
+        """One more probe is on its way. In a flood, each is a dot until it is answered, as of
+        ping(8): the dots that are left are what is lost."""
+        self.summary.sent += 1
+        self._show(".")
+
     def answered(self, number: int, took: float, connect_took: float) -> None:
         """Probe `number` was answered rightly, after `took` seconds."""
         self.summary.received += 1
         self.summary.rtt.add(took)
+        # As TCP does it (RFC 6298): an eighth of it is new.
+        self.usual = took if self.usual is None else self.usual + (took - self.usual) / 8
+        self._show("\b \b")
         connect = f" connect={connect_took * 1e3:.3f} ms" if self._plan.connect else ""
         self._say(
             f"{self._plan.size} bytes from {self._server}: seq={number}{connect} "
@@ -58,6 +75,7 @@ class Report:
     def bad_answer(self, answer: Answer) -> None:
         """An answer is wrong, or came at the wrong time."""
         self.summary.bad[answer.verdict.value] += 1
+        self._show("\bE")
         detail = f" ({answer.detail})" if answer.detail else ""
         self._say(f"{_NAMES[answer.verdict]} from {self._server}: seq={answer.number}{detail}")
 
@@ -66,23 +84,36 @@ class Report:
         within = format_duration(self._plan.timeout)
         self._say(f"no answer from {self._server}: seq={number} (within {within})")
 
-    def broken(self, error: OSError, number: int | None = None) -> None:
+    def broken(self, error: OSError | AnysockError, number: int | None = None) -> None:
         """A connection could not be opened, or broke; which cost probe `number`, if any."""
-        reason = printable(error.strerror or str(error))
+        reason = printable(getattr(error, "strerror", None) or str(error) or type(error).__name__)
         self.summary.errors[reason] += 1
+        if number is not None:
+            self._show("\bE")
         self._say(f"{reason}: {self._server}{'' if number is None else f': seq={number}'}")
 
     def end(self) -> None:
         """After the last probe: the statistics."""
+        if self._plan.flood:
+            self._mark("\n")
         for line in summary_lines(self.summary, self._server):
             self._print(line)
 
+    def _show(self, mark: str) -> None:
+        if self._plan.flood:
+            self._write(self._mark, mark)
+
     def _say(self, line: str) -> None:
+        if self._plan.flood:
+            return
         if self._plan.stamps:
             line = f"[{current_engine().time():.6f}] {line}"
+        self._write(self._print, line)
+
+    def _write(self, write: Callable[[str], object], text: str) -> None:
         if self.failure is None:
             try:
-                self._print(line)
+                write(text)
             except OSError as error:
                 # Raised here, it would be taken for an error of the connection.
                 self.failure = error

@@ -13,23 +13,46 @@ from anysock.clients.ping.links import DatagramLink, Link, StreamLink
 from anysock.clients.ping.output import Report, interim_line
 from anysock.clients.ping.plan import Plan
 from anysock.clients.ping.statistics import Summary
+from anysock.clients.speaking_for import proxy_header
 from anysock.engines.base import Event, Task
 from anysock.engines.current import current_engine
 from anysock.engines.posix.machine import MACHINE
-from anysock.errors import Cancelled
+from anysock.errors import AnysockError, Cancelled, StartError
 from anysock.net.addresses import resolve
 from anysock.tasks import connecting, runtime
 
+# While so many probes wait for their answers, none is sent: what a server that answers nothing
+# costs is bounded, also in a flood.
+_MAX_WAITING = 1000
 
-def ping(plan: Plan, print: Callable[[str], object], interim: Callable[[str], object]) -> Summary:
+# Of a flood, in seconds: how long an answer is waited for until the next is sent.
+_FLOOD = 0.01
+
+# Of an adaptive pace: the shortest time between two probes, and how many times the usual round trip
+# an answer is waited for until the next is sent.
+_ADAPTIVE_LEAST = 0.002
+_ADAPTIVE_TIMES = 2
+
+
+def ping(
+    plan: Plan,
+    print: Callable[[str], object],
+    interim: Callable[[str], object],
+    mark: Callable[[str], object] = lambda _: None,
+) -> Summary:
     """Send the probes of `plan`; ``print(line)`` is called with each line of output, and
-    ``interim(line)`` with how it stands, at each SIGQUIT.
+    ``interim(line)`` with how it stands, at each SIGQUIT. Of a flood, ``mark(text)`` is called with
+    what goes on at the end of the line.
 
-    SIGINT and SIGTERM end it early. Raises `StartError` for an unknown host name, and what `print`
-    raises, such as BrokenPipeError.
+    SIGINT and SIGTERM end it early. Raises `StartError` for an unknown host name, or one that has
+    no address of the family that is asked for, and what `print` raises, such as BrokenPipeError.
     """
-    resolve(plan.address, MACHINE, passive=False)
-    return runtime.run(_Pinger(plan, print, interim).run)
+    found = resolve(plan.address, MACHINE, passive=False)
+    try:
+        connecting.of_family(found, plan.family, plan.address)
+    except OSError as error:
+        raise StartError(f"{plan.address}: {error.strerror}") from None
+    return runtime.run(_Pinger(plan, print, interim, mark).run)
 
 
 class _Pinger:
@@ -38,9 +61,10 @@ class _Pinger:
         plan: Plan,
         print: Callable[[str], object],
         interim: Callable[[str], object],
+        mark: Callable[[str], object],
     ) -> None:
         self._plan = plan
-        self._report = Report(plan, print, self._stop)
+        self._report = Report(plan, print, self._stop, mark)
         self._interim = interim
         #: The link of all probes, and, while it is opened, what the others wait for.
         self._link: Link | None = None
@@ -93,18 +117,43 @@ class _Pinger:
         """Send each probe when it is due: slow answers do not delay the next."""
         plan = self._plan
         numbers = itertools.count(1) if plan.count is None else range(1, plan.count + 1)
+        by_interval = plan.interval if plan.pace is None else 0.0
         for number in numbers:
-            if plan.interval:
-                await runtime.sleep(max(begun + (number - 1) * plan.interval - self._now(), 0.0))
+            if by_interval:
+                await runtime.sleep(max(begun + (number - 1) * by_interval - self._now(), 0.0))
             for done in [probe for probe in probes if probe.done]:
                 del probes[done]
-            self._report.summary.sent += 1
+            if len(probes) >= _MAX_WAITING:
+                await next(iter(probes)).join()  # the oldest
+            self._report.sent()
             probe = runtime.spawn(self._probe(number), name=f"probe-{number}")
             probes[probe] = None
-            if not plan.interval:
+            if plan.flood:
+                await self._flood(probe)
+            elif plan.pace is not None:
+                await self._adapt(probe)
+            elif not by_interval:
                 await probe.join()
         for probe in list(probes):
             await probe.join()
+
+    async def _flood(self, probe: Task[Any]) -> None:
+        """Wait until the next probe of a flood is due. One that fails at once, as where nobody
+        listens, is not followed at once."""
+        sent, received = self._now(), self._report.summary.received
+        async with current_engine().scope(_FLOOD):
+            await probe.join()
+        if self._report.summary.received == received:
+            await runtime.sleep(max(sent + _FLOOD - self._now(), 0.0))
+
+    async def _adapt(self, probe: Task[Any]) -> None:
+        """Wait until the next probe is due, by the round trips so far: while there are none, for
+        the answer."""
+        sent, usual = self._now(), self._report.usual
+        patience = None if usual is None else max(_ADAPTIVE_TIMES * usual, _ADAPTIVE_LEAST)
+        async with current_engine().scope(patience):
+            await probe.join()
+        await runtime.sleep(max(sent + _ADAPTIVE_LEAST - self._now(), 0.0))
 
     async def _probe(self, number: int) -> None:
         link = None
@@ -116,7 +165,8 @@ class _Pinger:
             self._report.not_answered(number)
             if link is not None:
                 link.give_up(number)
-        except OSError as error:
+        except (OSError, AnysockError) as error:
+            # An AnysockError is as much of this probe: such as a stream that we had closed.
             self._report.broken(error, number)
             if link is not None:
                 link.give_up(number)
@@ -128,9 +178,15 @@ class _Pinger:
         plan, report = self._plan, self._report
         begun = self._now()
         if plan.address.kind == "udp":
-            datagrams = await connecting.connect_datagrams(plan.address)
+            datagrams = await connecting.connect_datagrams(plan.address, family=plan.family)
             return DatagramLink(report, plan.size, self._now() - begun, datagrams)
-        connection = await connecting.connect(plan.address, tls=plan.tls)
+        connection = await connecting.connect_with(
+            plan.address,
+            local=plan.source,
+            family=plan.family,
+            tls=plan.tls,
+            preface=proxy_header(plan.send_proxy),
+        )
         took = self._now() - begun
         report.summary.connect.add(took)
         return StreamLink(report, plan.size, took, connection, not plan.connect)
