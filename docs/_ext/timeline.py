@@ -87,11 +87,15 @@ def svg(lines: list[str]) -> str:
 def legend(lines: list[str]) -> str:
     """What the colours of these lanes say."""
     used = {part.split()[0] for line in lines for part in line.partition(":")[2].split(";")}
+    return keys({kind: text for kind, text in _LEGEND.items() if kind in used})
+
+
+def keys(says: dict[str, str]) -> str:
+    """A legend: what each colour, by its class, says."""
     items = [
         f'<span class="key"><svg viewBox="0 0 12 12" aria-hidden="true">'
         f'<rect class="{kind}" width="12" height="12" rx="2"/></svg> {text}</span>'
-        for kind, text in _LEGEND.items()
-        if kind in used
+        for kind, text in says.items()
     ]
     return f'<p class="legend">{" ".join(items)}</p>'
 
