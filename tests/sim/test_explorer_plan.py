@@ -77,6 +77,19 @@ def test_a_swarm_has_each_fault_and_each_way_of_a_client_on_and_off():
     assert len({client.host for plan in plans for client in plan.clients}) > 3
 
 
+@pytest.mark.parametrize(("recv_size", "most"), [(1, 1000), ("1kB", 60_000)])
+def test_no_message_takes_a_server_thousands_of_receives(recv_size, most):
+    """Of those who read nothing, whose messages are large."""
+    largest = max(
+        message.size
+        for seed in range(100)
+        for client in Plan.draw(seed, options={"recv_size": recv_size}).clients
+        if client.reading == "never"
+        for message in client.messages
+    )
+    assert 0.9 * most < largest <= most
+
+
 def test_without_a_swarm_all_is_on_and_plain():
     plan = Plan.draw(3, clients=2, messages=4, size=10, faults=FAULTS, swarm=False)
     assert plan.faults == FAULTS

@@ -312,6 +312,56 @@ FALSE_ALARMS: dict[str, tuple[str, dict[str, Any]]] = {
             ],
         },
     ),
+    # What completes a connection was held up by a partition, and found the backlog full that had
+    # room when the client was connected.
+    "echo_8011485_a_backlog_was_full_when_the_last_segment_of_a_handshake_came": (
+        "echo",
+        {
+            "seed": 8011485,
+            "options": {"max_connections": 4, "backlog": 1, "socket_buffer": 657},
+            "faults": {
+                "latency": {},
+                "jitter": {},
+                "split": {},
+                "partition": {},
+                "partial": {},
+                "small-buffers": {},
+            },
+            "clients": [
+                {
+                    "number": 5,
+                    "messages": [[785, 0.3282]],
+                    "starts": 1.1617,
+                    "host": 7,
+                    "turns": False,
+                },
+                {
+                    "number": 6,
+                    "messages": [[294, 0.3307], [555, 0.5623]],
+                    "starts": 1.2244,
+                    "host": 1,
+                },
+                {
+                    "number": 8,
+                    "messages": [361, 557, 448, 925, 759, 780, 910],
+                    "starts": 1.2099,
+                    "host": 3,
+                    "turns": False,
+                    "reading": "slowly",
+                },
+                {"number": 9, "starts": 1.6821, "host": 8},
+                {
+                    "number": 10,
+                    "messages": [[20, 0.511], [20, 0.3718], [16, 0.3662], [18, 0.6708]],
+                    "starts": 0.3132,
+                    "host": 9,
+                },
+                {"number": 15, "starts": 0.0145, "host": 4, "ends": "stay"},
+                {"number": 16, "starts": 0.0159, "host": 5},
+                {"number": 17, "starts": 1.5576, "host": 2},
+            ],
+        },
+    ),
 }
 
 

@@ -62,7 +62,8 @@ REFUSED = {
     "subprocess.run": lambda: subprocess.run(["true"], check=False),
     "os.fork": lambda: os.fork(),
     "open": lambda: open(__file__),
-    "pathlib.Path.read_text": lambda: pathlib.Path(__file__).read_text(),
+    # (Python 3.13 has it in `pathlib._local`.)
+    f"{pathlib.Path.__module__}.Path.read_text": lambda: pathlib.Path(__file__).read_text(),
     "os.listdir": lambda: os.listdir("/"),
     "os.kill": lambda: os.kill(os.getpid(), 0),
     "anysock.tasks.runtime.run": lambda: anysock.run(do_nothing, engine="selector"),

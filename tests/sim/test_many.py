@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
+
+import pytest
 
 import anysock
 from anysock import sim
@@ -38,3 +42,55 @@ def test_who_has_turned_collecting_off_keeps_it_so():
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+def test_what_a_program_has_frozen_stays_frozen():
+    gc.freeze()
+    before = gc.get_freeze_count()
+    with many():
+        sim.World(1).run(scenario)
+    assert gc.get_freeze_count() > before / 2
+
+
+def test_what_there_is_before_is_not_looked_through():
+    """Python 3.12 begins with some objects that are frozen already, which the program has not."""
+    program = (
+        "import gc\n"
+        "from anysock.sim.many import many\n"
+        "with many():\n"
+        "    print(len(gc.get_objects()))\n"
+        "print(len(gc.get_objects()))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    within, after = map(int, done.stdout.split())
+    assert within < 100 < 10_000 < after
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        "explorer.block(range(seed, seed + 1))",
+        "with many(): last = explorer.run(explorer.asked.plan(seed))",
+    ],
+    ids=["by itself", "that is held"],
+)
+def test_blocks_of_one_history_leave_nothing_behind(one):
+    """As of twenty clients on a slow machine. (In a process of its own: this one has frozen what it
+    has, which changes what is collected.)"""
+    program = (
+        "import gc\n"
+        "from anysock.sim.explore import Asked, Explorer\n"
+        "from anysock.sim.many import many\n"
+        "explorer = Explorer(Asked(clients=1))\n"
+        "for seed in range(48):\n"
+        f"    {one}\n"
+        "    print(len(gc.get_objects()))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    living = list(map(int, done.stdout.split()))
+    # (One history has some hundred.)
+    assert min(living[32:]) < min(living[16:32]) + 100

@@ -250,6 +250,10 @@ BAD: list[tuple[str, str, Callable[[], History]]] = [
         {"received": bytearray(b"012345678"), "ended": 5.0, "half_closed": None},
         options={"idle_timeout": 2},
         disturbances=[Disturbance("hold", ("client", "server"), 3.1, 4.9)])),
+    ("an_abort_is_no_good_end", "good end of the stream after 4", lambda: history(
+        told_as(CloseReason.IDLE, received=5, sent=5, aborted=True, closed=3.2),
+        {"received": bytearray(b"0123"), "ended": 3.4, "half_closed": None, "closed": 3.4},
+        options={"idle_timeout": 2, "bind": "tls://:7", "tls_cert": sim.CERTIFICATE})),
     ("resets_are_explained", "sent nothing that the server did not receive", lambda: history(
         client={"end": RESET})),
     ("resets_are_explained", "sent nothing that the server did not receive", lambda: history(

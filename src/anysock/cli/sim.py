@@ -145,6 +145,12 @@ def _known_checks() -> Choices:
     "--trace", is_flag=True, help="Print all that has happened in the history that fails."
 )
 @click.option(
+    "--trace-file",
+    type=OWN_FILE,
+    metavar="FILE",
+    help="Write the history that fails as a trace, for `anysock trace view`.",
+)
+@click.option(
     "--html",
     "html_file",
     type=OWN_FILE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import signal
 from collections import Counter
 from collections.abc import Iterator
@@ -30,8 +31,11 @@ from anysock.sim.finding import Finding
 from anysock.sim.guards import RealWorld
 from anysock.sim.jobs import explored
 from anysock.sim.page import history_page, repeats
+from anysock.sim.plan import Plan
 from anysock.sim.replay import Replay
+from anysock.sim.scenario import Outcome
 from anysock.sim.story import all_lines, story
+from anysock.sim.traced import nearest, write_trace
 
 # More than anybody will wait for.
 _NO_LIMIT = 2**52
@@ -40,7 +44,8 @@ _NO_LIMIT = 2**52
 _NOT_FOR_PLANS = {
     "bind", "port", "host", "engine", "workers", "admin", "tls_cert", "tls_key", "tls_client_ca",
     "tls_alpn", "proxy_protocol", "proxy_from", "access_log", "log_level", "log_format",
-    "log_time", "verbose", "slow_step", "production", "reload_timeout", "seed",
+    "log_time", "verbose", "slow_step", "trace", "trace_size", "production",
+    "reload_timeout", "seed",
 }  # fmt: skip
 
 
@@ -87,7 +92,7 @@ def explore(handler: str, given: dict[str, Any]) -> int:
         for line in words.summary(asked, run.tally, run.seconds, inert):
             click.echo(line)
         for seed, finding in run.first_of_each.values():
-            _tell(diagnose(explorer, seed, finding), given)
+            _tell(diagnose(explorer, seed, finding), given, explorer)
         if len(run.failures) > len(run.first_of_each):
             click.echo(f"fail: {words.listed(Counter(each.kind for _, each in run.failures))}")
     if run.failures:
@@ -177,7 +182,8 @@ def replay(path: Path, handler: str | None, given: dict[str, Any]) -> int:
         real_world=tuple(given["real_world"].split(",")),
     ).check_all()
     with _refusals():
-        outcome = Explorer(asked).run(found.plan)
+        explorer = Explorer(asked)
+        outcome = explorer.run(found.plan)
     if given["trace"]:
         for line in all_lines(outcome.network.trace):
             click.echo(line)
@@ -185,16 +191,32 @@ def replay(path: Path, handler: str | None, given: dict[str, Any]) -> int:
         for line in story(outcome.network.trace, outcome.finding):
             click.echo(line)
     click.echo(found.compared(outcome.finding, outcome.trace_hash))
-    if given["html_file"] is not None:
-        repeat = repeats(asked.handler, path)
-        page = history_page(found.plan, outcome.network.trace, outcome.finding, repeat)
-        write_file(given["html_file"], page)
+    title, repeat = f"{asked.handler}, {path.name}", repeats(asked.handler, path)
+    _write_files(given, found.plan, outcome, explorer, title=title, repeat=repeat)
     if outcome.finding is not None and outcome.finding.kind != found.finding.kind:
         click.echo(f"it is now: {outcome.finding.text}")
     return 0 if outcome.finding is None else 1
 
 
-def _tell(found: Diagnosis, given: dict[str, Any]) -> None:
+def _write_files(
+    given: dict[str, Any],
+    plan: Plan,
+    outcome: Outcome,
+    explorer: Explorer,
+    *,
+    title: str,
+    repeat: str,
+) -> None:
+    """Write the history of `plan` as it was asked for: as a page, and as a trace."""
+    trace, finding = outcome.network.trace, outcome.finding
+    if given["html_file"] is not None:
+        write_file(given["html_file"], history_page(plan, trace, finding, repeat))
+    if given["trace_file"] is not None:
+        near = None if finding is None else nearest(plan, outcome, explorer.run)
+        write_trace(given["trace_file"], title, trace, finding, near)
+
+
+def _tell(found: Diagnosis, given: dict[str, Any], explorer: Explorer) -> None:
     click.echo(f"\nseed {found.seed} fails: {found.finding.text}")
     if found.outcome is None:
         click.echo(
@@ -212,10 +234,10 @@ def _tell(found: Diagnosis, given: dict[str, Any]) -> None:
     replay_of.write(found.file)
     repeat = repeats(found.handler, found.file)
     click.echo(f"repeat: {repeat}")
-    if given["html_file"] is not None:
-        trace = found.outcome.network.trace
-        page = history_page(found.plan, trace, found.outcome.finding, repeat)
-        write_file(given["html_file"], page)
+    title = f"{found.handler}, seed {found.seed}"
+    _write_files(given, found.plan, found.outcome, explorer, title=title, repeat=repeat)
+    if given["trace_file"] is not None:
+        click.echo(f"see it: anysock trace view {shlex.quote(str(given['trace_file']))}")
     for engine in given["confirm"]:
         click.echo(confirmed(replay_of, engine))
 

@@ -78,7 +78,12 @@ def replaced_dates(ask: Ask) -> dict[int, Any]:
             __tracebackhide__ = True
             clock = ask("datetime.datetime.utcnow")
             found = dt.datetime
-            return found.utcfromtimestamp(clock()) if clock else found.utcnow()
+            # (Its like, utcfromtimestamp, warns from Python 3.12 on, and of another name.)
+            return (
+                found.fromtimestamp(clock(), dt.UTC).replace(tzinfo=None)
+                if clock
+                else found.utcnow()
+            )
 
     for each in (Date, DateTime):
         each.__name__ = each.__qualname__ = each.real.__name__

@@ -146,13 +146,18 @@ class Explorer:
         block = Block()
         with many():
             for seed in seeds:
-                outcome = self.run(self.asked.plan(seed))
-                block.tally.add(outcome)
-                if outcome.finding is not None:
-                    block.failures.append((seed, outcome.finding))
-                    if not self.asked.keep_going:
-                        break
+                if self._fails(seed, block) and not self.asked.keep_going:
+                    break
         return block
+
+    def _fails(self, seed: int, block: Block) -> bool:
+        """Add the history of that seed, of which nothing else is kept."""
+        outcome = self.run(self.asked.plan(seed))
+        block.tally.add(outcome)
+        if outcome.finding is None:
+            return False
+        block.failures.append((seed, outcome.finding))
+        return True
 
 
 def _one(several: tuple[str, ...]) -> Any:

@@ -3,13 +3,14 @@ how many there are: results are put together in the order of the seeds."""
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import json
 import os
 import selectors
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from types import TracebackType
 from typing import IO, Any, Self
 
@@ -23,6 +24,9 @@ _BLOCK_SECONDS = 0.2
 
 # Blocks are at most so large, and begin with one history: nobody knows yet how long one takes.
 _MAX_BLOCK = 1000
+
+# How many blocks a process has been asked for, so that it need not wait for the next.
+_AHEAD = 2
 
 
 class Sizes:
@@ -76,12 +80,14 @@ def _in_processes(asked: Asked, jobs: int) -> Generator[Block, None, None]:
         def give(process: WorkerProcess) -> None:
             nonlocal first
             if first < end:
-                seeds = range(first, min(first + sizes.next(), end))
+                # The last are small: nobody is to wait long for the one who has the last of all.
+                share = -(-(end - first) // (jobs * _AHEAD))
+                seeds = range(first, first + min(sizes.next(), share))
                 order.append(first)
                 process.ask(seeds)
                 first = seeds.stop
 
-        for key in list(selector.get_map().values()):
+        for key in list(selector.get_map().values()) * _AHEAD:
             give(key.data)
         while order:
             while order and order[0] in waiting:
@@ -92,12 +98,12 @@ def _in_processes(asked: Asked, jobs: int) -> Generator[Block, None, None]:
             if not order:
                 return
             for key, _ in selector.select():
-                seeds, block, seconds = key.data.answer()
-                waiting[seeds.start] = block
-                sizes.took(len(seeds), seconds)
-                if block.failures and not asked.keep_going:
-                    end = first  # the blocks before it are awaited, and no others begin
-                give(key.data)
+                for seeds, block, seconds in key.data.answers_there():
+                    waiting[seeds.start] = block
+                    sizes.took(len(seeds), seconds)
+                    if block.failures and not asked.keep_going:
+                        end = first  # the blocks before it are awaited, and no others begin
+                    give(key.data)
 
 
 class WorkerProcess:
@@ -113,8 +119,11 @@ class WorkerProcess:
             # A Ctrl-C is for us.
             start_new_session=True,
         )
-        self._seeds = range(0)
+        # The blocks that it was asked for, and since when it is at the first of them.
+        self._asked: collections.deque[range] = collections.deque()
         self._began = 0.0
+        # Of its answers, what was not looked at yet.
+        self._received = b""
         self._send(asked.to_dict())
 
     @property
@@ -123,14 +132,21 @@ class WorkerProcess:
         return self._process.stdout
 
     def ask(self, seeds: range) -> None:
-        """Let it run the histories of these seeds, as a block."""
-        self._seeds, self._began = seeds, wall.seconds()
+        """Let it run the histories of these seeds, as a block, after those before."""
+        if not self._asked:
+            self._began = wall.seconds()
+        self._asked.append(seeds)
         self._send({"what": "block", "seeds": [seeds.start, seeds.stop]})
 
-    def answer(self) -> tuple[range, Block, float]:
-        """The block that it was asked for; to be called when it has one."""
-        block = Block.from_dict(self._receive())
-        return self._seeds, block, wall.seconds() - self._began
+    def answers_there(self) -> Iterator[tuple[range, Block, float]]:
+        """The blocks that have come of those that it was asked for, in that order, and how long
+        each took; to be called when there is one."""
+        while True:
+            block = Block.from_dict(self._receive())
+            began, self._began = self._began, wall.seconds()
+            yield self._asked.popleft(), block, self._began - began
+            if b"\n" not in self._received:
+                return
 
     def ask_hashes(self, seeds: range) -> None:
         """Let it run the histories of these seeds, in this order, and keep their traces."""
@@ -152,13 +168,13 @@ class WorkerProcess:
             self._process.stdin.write(json.dumps(data).encode() + b"\n")
 
     def _receive(self) -> Any:
-        line = bytearray()
-        while not line.endswith(b"\n"):
+        while b"\n" not in self._received:
             chunk = self.answers.read(1 << 16)
             if not chunk:
                 code = self._process.wait()
                 raise StartError(f"a process that ran histories has ended, with exit code {code}")
-            line += chunk
+            self._received += chunk
+        line, _, self._received = self._received.partition(b"\n")
         data = json.loads(line)
         if "error" in data:
             raise (UsageError if data["error"] == "UsageError" else StartError)(data["text"])

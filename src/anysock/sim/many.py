@@ -12,6 +12,15 @@ from anysock.sim import guards, runaway
 # lives; more, and the caches of the processor are too small for it.
 _TOGETHER = 4
 
+# Fewer objects than these are frozen when an interpreter starts: none, but some hundred in Python
+# 3.12. Where there are more, the program has done it.
+_FROZEN_AT_START = 1000
+
+# After so many blocks of many, whatever there is is looked through: what was still held as one
+# ended, and was frozen by the next, say.
+_BLOCKS_TOGETHER = 16
+_blocks = 0
+
 # How many are left until then; None: it is not ours to do.
 _left: int | None = None
 
@@ -26,20 +35,30 @@ def many() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _collecting_between() -> Iterator[None]:
-    global _left
+    global _left, _blocks
     if not gc.isenabled():
         yield
         return
-    # What there is already is not looked through each time.
-    gc.freeze()
+    # What there is already is not looked through each time. (A program that has seen to that itself
+    # has it stay so: to unfreeze is to unfreeze all.)
+    ours = gc.get_freeze_count() < _FROZEN_AT_START
+    if ours:
+        _blocks += 1
+        if _blocks % _BLOCKS_TOGETHER == 0:
+            gc.collect()
+        gc.freeze()
     gc.disable()
     _left = _TOGETHER
     try:
         yield
     finally:
         _left = None
+        if ours:
+            # What is left of the last ones: to freeze it would begin its count anew each time, and
+            # the interpreter would never get so far as to look through it.
+            gc.collect()
+            gc.unfreeze()
         gc.enable()
-        gc.unfreeze()
 
 
 def one_begins() -> None:

@@ -17,6 +17,7 @@ from typing import Any, Self, TypeAlias
 from anysock.engines.sim.dice import Dice, hash_of
 from anysock.errors import UsageError
 from anysock.options.serve import OPTIONS, ServeOptions
+from anysock.options.units import parse_size
 from anysock.sim import knobs, reading
 
 #: The version of the form in which plans are written.
@@ -171,14 +172,23 @@ class Plan:
             on["schedule"] = {"changes": changes}
         hosts = 1 + int(clients * chance.random() ** 2)
         within = 2 * chance.random()
-        drawn = knobs.draw(chance, clients, size)
+        turned = knobs.together(knobs.draw(chance, clients, size), options)
+        unread = min(_UNREAD, _MAX_RECEIVES * parse_size(turned.get("recv_size") or _UNREAD))
         return cls(
             seed,
             tuple(
-                _draw_client(seed, number, hosts=hosts, within=within, messages=messages, size=size)
+                _draw_client(
+                    seed,
+                    number,
+                    hosts=hosts,
+                    within=within,
+                    messages=messages,
+                    size=size,
+                    unread=unread,
+                )
                 for number in range(clients)
             ),
-            knobs.together(drawn, options),
+            turned,
             on,
             drain_at=round(3 * chance.random(), 4) if chance.random() < 0.5 else None,
             tls=tls,
@@ -187,10 +197,20 @@ class Plan:
 
 # How large the messages may be of a client that reads nothing, in bytes: a line may have that size.
 _UNREAD = 60_000
+# Where a server takes a byte at a time, one such message would last as long as a hundred other
+# histories: one of theirs takes no more receives than this.
+_MAX_RECEIVES = 1000
 
 
 def _draw_client(
-    seed: int, number: int, *, hosts: int, within: float, messages: int, size: int
+    seed: int,
+    number: int,
+    *,
+    hosts: int,
+    within: float,
+    messages: int,
+    size: int,
+    unread: int,
 ) -> Client:
     draw = Dice(hash_of("client", seed, number)).random
     reading = "at once" if draw() < 0.8 else READING[1 + (draw() < 0.4)]
@@ -198,7 +218,7 @@ def _draw_client(
     largest = size if draw() < 0.5 else min(size, 40)
     if reading == "never":
         # What all buffers together can't hold: else nobody would notice.
-        largest = max(_UNREAD, size)
+        largest = max(unread, size)
     longest = 0.0 if draw() < 0.5 else draw()
     return Client(
         number,

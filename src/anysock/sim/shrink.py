@@ -68,7 +68,7 @@ def shrink(
     progress = True
     while progress:
         progress = False
-        for smaller in _SHRINKERS:
+        for smaller in SHRINKERS:
             while improve(smaller):
                 progress = True
     return Shrunk(best.plan, best.finding, done)
@@ -187,7 +187,7 @@ def _fewer_strikes(plan: Plan, finding: Finding) -> Iterator[Plan]:
 
 _MANY_STRIKES = 64
 
-_SHRINKERS: tuple[Smaller, ...] = (
+SHRINKERS: tuple[Smaller, ...] = (
     _calm,
     _fewer_clients,
     _fewer_faults,

@@ -77,11 +77,12 @@ def _entry(entry: Sequence[Any]) -> tuple[bool, str]:
     if what in _SENT and len(details) == 2:
         return what == "rst", _line(when, host, f"> {details[0]}  {_SENT[what]}")
     is_fault = what in FAULTS
-    text = " ".join([what.upper() if is_fault else what, *map(_detail, details)])
+    text = " ".join([what.upper() if is_fault else what, *map(in_words, details)])
     return is_fault, _line(when, host, text)
 
 
-def _detail(detail: Any) -> str:
+def in_words(detail: Any) -> str:
+    """A detail of an entry."""
     if isinstance(detail, tuple) and len(detail) >= 2:
         return f"{detail[0]}:{detail[1]}"
     return f"{detail:g}" if isinstance(detail, float) else str(detail)

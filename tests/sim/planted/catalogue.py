@@ -65,9 +65,9 @@ LIMITS = (
         "a_lost_peer_is_still_counted",
         "the count of a source is not given back after a reset",
         _SESSION,
-        "        self._give_back()\n        self._tell_opened()\n",
-        "        self._counted = self._counted and reason is not CloseReason.LOST\n"
-        "        self._give_back()\n        self._tell_opened()\n",
+        "            self._give_back()\n            if not self._told_opened:\n",
+        "            self._counted = self._counted and reason is not CloseReason.LOST\n"
+        "            self._give_back()\n            if not self._told_opened:\n",
     ),
     _limit(
         "one_byte_more_than_max_bytes",

@@ -81,13 +81,13 @@ class SimEngine(Base):
             if collecting:
                 gc.enable()
 
-    def spawn(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> Any:
+    def spawn(self, coro: Coroutine[Any, Any, Any], name: object = None) -> Any:
         self.network.busy(self.host)
         return super().spawn(coro, name)
 
     spawn_background = spawn
 
-    def spawn_here(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> Any:
+    def spawn_here(self, coro: Coroutine[Any, Any, Any], name: object = None) -> Any:
         """`spawn`, called by what runs on another host."""
         with self.host.entered():
             return self.spawn(coro, name)

@@ -198,15 +198,25 @@ class History:
     def backlog_was_full(self, server: ServerRecord, client: ClientRecord) -> bool:
         """Whether so many others waited to be accepted when the client was connected that the last
         of its three segments may have been dropped (listen(2)): the server knows of it a second
-        later, or never."""
-        at = client.connected or 0.0
+        later, or never. Where something held that segment up, it may have come at any later time.
+        """
         accepted = {id(each): served.accepted for of, served, each in self.pairs if of is server}
-        waiting = 0
-        for other in self.clients:
-            if other is not client and other.connected is not None:
-                over = accepted.get(id(other), other.ended or self.ended)
-                waiting += other.connected <= at + self.latency and at < over
-        return waiting >= server.options.backlog
+        at = client.connected or 0.0
+        moments = [at]
+        if self.held_up(server, client, since=at, until=at + self.latency):
+            until = accepted.get(id(client), self.ended)
+            came = (each.connected for each in self.clients if each.connected is not None)
+            moments += [each for each in came if at < each <= until]
+        waits = [
+            (each.connected, accepted.get(id(each), each.ended or self.ended))
+            for each in self.clients
+            if each is not client and each.connected is not None
+        ]
+        return any(
+            sum(begins <= at + self.latency and at < over for begins, over in waits)
+            >= server.options.backlog
+            for at in moments
+        )
 
     def done_to(
         self, server: ServerRecord, client: ClientRecord | None = None
