@@ -1,19 +1,28 @@
 /* The path that each message takes, compiled: the Python of it stays beside it, as its reference.
  *
- * Two things are here, and nothing else:
+ * Five things are here, and nothing else (a trace of them is in `_recording.h`):
  *
  * - `receive` and `send_all`: what `NonblockingStream.recv` and `.send_all` do where nothing is out
  *   of the ordinary; whatever is goes to the methods of the class, which know the rest;
  * - `turn`: one look of the kernel at its epoll, and a step of each task whose descriptor is
- *   readable; all other events go to `Kernel.process_events`.
+ *   readable; all other events go to `Kernel.process_events`;
+ * - `recv` and `send_all` of a connection, which are its stream's (`_connection.h`);
+ * - `accept`: what `socket.accept` does, for peers of IPv4 (`_accepting.h`);
+ * - `one_line`: what `_Lines.__anext__` does where one line comes, and all of it (`_lines.h`).
  *
  * The objects are the Python ones: their slots are read and written where the class has put them.
  * So a stream may be used by either path at any time, and by both in turn.
  */
 
+#include "_accepting.h"
+#include "_connection.h"
+#include "_fields.h"
+#include "_lines.h"
 #include "_receiving.h"
+#include "_recording.h"
 #include <errno.h>
 #include <sys/epoll.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* So much is received on the stack first: then the bytes object is made in the size that it has. */
@@ -23,12 +32,28 @@
 static struct {
     PyObject *finished;
     long not_now, not_yet;
-    Py_ssize_t fd, write_fd, more, readable, recv_size, budget, received, sent;
+    Py_ssize_t readable, state;
 } stream;
+
+#define NUMBER(name, kind) ((Number){offsetof(Fields, name), kind})
 
 static PyObject *str_grow, *str_send_pieces, *str_send_in_turn, *str_send_rest;
 
 /* -- receiving ----------------------------------------------------------------------------------- */
+
+/* read(2) and write(2), where they can't block. Those of glibc may be cancelled by pthread_cancel(3),
+   and what they do for that takes them longer than all else on this side of the system call. */
+static inline ssize_t
+read_now(int fd, void *data, size_t size)
+{
+    return syscall(SYS_read, fd, data, size);
+}
+
+static inline ssize_t
+write_now(int fd, const void *data, size_t size)
+{
+    return syscall(SYS_write, fd, data, size);
+}
 
 /* read(2), into a bytes object of the size that came. NULL with errno 0: an exception is set. */
 static PyObject *
@@ -37,7 +62,7 @@ read_some(int fd, Py_ssize_t asked, Py_ssize_t *size)
     char scratch[SCRATCH];
     if (asked <= SCRATCH) {
         do {
-            *size = read(fd, scratch, (size_t)asked);
+            *size = read_now(fd, scratch, (size_t)asked);
         } while (*size < 0 && errno == EINTR && PyErr_CheckSignals() == 0);
         if (*size < 0) {
             return NULL;
@@ -71,38 +96,36 @@ read_some(int fd, Py_ssize_t asked, Py_ssize_t *size)
 static PySendResult
 receive_from(Receiving *self, PyObject *owner, PyObject **result)
 {
+    Fields *fields = (Fields *)owner;
     if (!self->waited) {
         self->waited = 1;
-        *result = get(owner, stream.readable);
-        return *result == NULL ? PYGEN_ERROR : PYGEN_NEXT;
+        if (!fields->more) {
+            *result = get(owner, stream.readable);
+            return *result == NULL ? PYGEN_ERROR : PYGEN_NEXT;
+        }
     }
-    Py_ssize_t asked = self->most ? self->most : get_long(owner, stream.recv_size), size = 0;
-    int fd = (int)get_long(owner, stream.fd);
-    if ((asked < 0 || fd < 0) && PyErr_Occurred()) { /* a slot holds what is no number */
-        return PYGEN_ERROR;
-    }
+    Py_ssize_t asked = self->most ? self->most : fields->recv_size, size = 0;
     if (asked < 0) {
         PyErr_SetString(PyExc_ValueError, "recv() takes a number of bytes from 0 up");
         return PYGEN_ERROR;
     }
-    PyObject *data = read_some(fd, asked, &size);
+    PyObject *data = read_some(fields->fd, asked, &size);
     if (data == NULL) {
         if (errno == EAGAIN && !PyErr_Occurred()) {
+            fields->more = 0; /* a second task must not try, but meet the first one that waits */
             *result = get(owner, stream.readable);
             return *result == NULL ? PYGEN_ERROR : PYGEN_NEXT;
         }
         if (!PyErr_Occurred()) {
             raise_explained(owner, errno);
         }
+        fields->more = 1;
         Py_CLEAR(self->stream);
         return PYGEN_ERROR;
     }
-    if (add(owner, stream.received, size) < 0) {
-        Py_DECREF(data);
-        return PYGEN_ERROR;
-    }
-    if (size == 0 || size == asked) {
-        put(owner, stream.more, Py_NewRef(Py_True));
+    fields->received += size;
+    fields->more = size == 0 || size == asked;
+    if (fields->more) {
         PyObject *told;
         if (size == 0) {
             told = PyObject_CallMethodNoArgs(owner, str_received_nothing);
@@ -124,81 +147,70 @@ receive_from(Receiving *self, PyObject *owner, PyObject **result)
     return PYGEN_RETURN;
 }
 
+/* Whether a receive may try first, where there may be data that was not waited for: no end of the
+   stream was told of, and it is not the others' turn. Then it counts. */
+static int
+may_try(PyObject *self, Py_ssize_t most)
+{
+    Fields *fields = (Fields *)self;
+    PyObject *state = SLOT(self, stream.state);
+    Py_ssize_t cost = 1 + ((most ? most : fields->recv_size) >> 16);
+    if (state == NULL || !PyObject_TypeCheck(state, &Flags_Type) ||
+        ((Flags *)state)->receiving_over || fields->budget <= cost) {
+        return 0;
+    }
+    fields->budget -= (int)cost;
+    return 1;
+}
+
 static PyObject *
-recv(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
+recv_(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
 {
     PyObject *max_bytes = max_bytes_of(args, count, names);
     if (max_bytes == NULL) {
         return NULL;
     }
-    if (SLOT(self, stream.more) != Py_False) {
+    Py_ssize_t most = number_of_bytes(max_bytes);
+    if (most < 0) {
+        return NULL;
+    }
+    if (((Fields *)self)->more && !may_try(self, most)) {
         return PyObject_CallMethodOneArg(self, str_recv_more, max_bytes);
     }
-    Py_ssize_t most = number_of_bytes(max_bytes);
-    return most < 0 ? NULL : new_receiving(self, most);
+    return new_receiving(self, most);
 }
 
 /* -- sending ------------------------------------------------------------------------------------- */
 
-static PyObject *
-send_all(PyObject *self, PyObject *data)
+/* write(2), of bytes that are the caller's; -1 with errno 0: an exception is set. */
+static Py_ssize_t
+write_some(int fd, const char *bytes, Py_ssize_t size)
 {
-    if (PyList_Check(data) || PyTuple_Check(data)) {
-        return PyObject_CallMethodOneArg(self, str_send_pieces, data);
-    }
-    Py_buffer view;
-    if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
-        return NULL;
-    }
-    int fd = (int)get_long(self, stream.write_fd), code = 0;
-    if (fd < 0 && PyErr_Occurred()) {
-        PyBuffer_Release(&view);
-        return NULL;
-    }
-    Py_ssize_t size = view.len, sent;
     for (;;) {
+        Py_ssize_t sent;
         if (size <= SCRATCH) {
-            sent = write(fd, view.buf, (size_t)size);
+            sent = write_now(fd, bytes, (size_t)size);
         }
         else {
             Py_BEGIN_ALLOW_THREADS
-            sent = write(fd, view.buf, (size_t)size);
+            sent = write(fd, bytes, (size_t)size);
             Py_END_ALLOW_THREADS
         }
-        code = errno;
-        if (sent >= 0 || code != EINTR) {
-            break;
+        if (sent >= 0 || errno != EINTR) {
+            return sent;
         }
         if (PyErr_CheckSignals() < 0) {
-            PyBuffer_Release(&view);
-            return NULL;
+            errno = 0;
+            return -1;
         }
     }
-    PyBuffer_Release(&view);
-    if (sent < 0) {
-        if (code == EAGAIN) {
-            sent = 0;
-        }
-        else if (fd == stream.not_yet) {
-            return PyObject_CallMethodOneArg(self, str_send_in_turn, data);
-        }
-        else {
-            raise_explained(self, code);
-            return NULL;
-        }
-    }
-    if (add(self, stream.sent, sent) < 0) {
-        return NULL;
-    }
-    if (sent == size) {
-        if (count_send(self, stream.budget, stream.write_fd, stream.not_yet) < 0) {
-            return NULL;
-        }
-        return Py_NewRef(stream.finished);
-    }
-    if (put(self, stream.write_fd, PyLong_FromLong(stream.not_now)) < 0) {
-        return NULL;
-    }
+}
+
+/* The rest of a send of `size` bytes, of which `sent` have gone. */
+static PyObject *
+send_rest(PyObject *self, PyObject *data, Py_ssize_t sent, Py_ssize_t size)
+{
+    ((Fields *)self)->write_fd = (int)stream.not_now;
     PyObject *whole = PyMemoryView_FromObject(data), *rest = NULL, *gone = NULL, *result = NULL;
     if (whole != NULL) {
         rest = PySequence_GetSlice(whole, sent, size);
@@ -213,12 +225,61 @@ send_all(PyObject *self, PyObject *data)
     return result;
 }
 
+static PyObject *
+send_all(PyObject *self, PyObject *data)
+{
+    Fields *fields = (Fields *)self;
+    int fd = fields->write_fd, code;
+    Py_ssize_t size, sent;
+    if (PyBytes_CheckExact(data)) {
+        size = PyBytes_GET_SIZE(data);
+        sent = write_some(fd, PyBytes_AS_STRING(data), size);
+        code = errno;
+    }
+    else if (PyList_Check(data) || PyTuple_Check(data)) {
+        return PyObject_CallMethodOneArg(self, str_send_pieces, data);
+    }
+    else {
+        Py_buffer view;
+        if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
+            return NULL;
+        }
+        size = view.len;
+        sent = write_some(fd, view.buf, size);
+        code = errno;
+        PyBuffer_Release(&view);
+    }
+    if (sent < 0) {
+        if (code == EAGAIN) {
+            sent = 0;
+        }
+        else if (code == 0) {
+            return NULL;
+        }
+        else if (fd == stream.not_yet) {
+            return PyObject_CallMethodOneArg(self, str_send_in_turn, data);
+        }
+        else {
+            raise_explained(self, code);
+            return NULL;
+        }
+    }
+    fields->sent += sent;
+    if (sent < size) {
+        return send_rest(self, data, sent, size);
+    }
+    if (count_send(self, NUMBER(budget, T_INT), NUMBER(write_fd, T_INT), stream.not_yet) < 0) {
+        return NULL;
+    }
+    return Py_NewRef(stream.finished);
+}
+
 /* -- a turn of the loop ---------------------------------------------------------------------------- */
 
+/* The arguments of `turn`: a kernel, an epoll, seconds. `recorder` is told of it, if there is one. */
 static PyObject *
-turn(PyObject *module, PyObject *const *args, Py_ssize_t count)
+take_a_turn(Recorder *recorder, PyObject *const *args, Py_ssize_t count)
 {
-    (void)module;
     if (count != 3) {
         PyErr_SetString(PyExc_TypeError, "turn() takes a kernel, an epoll and seconds");
         return NULL;
@@ -226,25 +287,25 @@ turn(PyObject *module, PyObject *const *args, Py_ssize_t count)
     PyObject *kernel = args[0];
     int epoll = (int)PyLong_AsLong(args[1]);
     double seconds = PyFloat_AsDouble(args[2]);
-    if (PyErr_Occurred()) {
+    if (PyErr_Occurred() || check_kernel(kernel) < 0) {
         return NULL;
     }
     /* As select.epoll: rounded up, so that no deadline is met early. */
     int milliseconds = seconds <= 0 ? 0 : (int)(seconds * 1e3 + 0.999999);
     struct epoll_event events[MAX_EVENTS];
     int ready;
+    long long began = recorder == NULL ? 0 : clock_now();
     if (milliseconds == 0) {
         ready = epoll_wait(epoll, events, MAX_EVENTS, 0);
     }
     else {
-        if (PyObject_SetAttr(kernel, str_asleep, Py_True) < 0) {
-            return NULL;
-        }
+        set_asleep(kernel, Py_True);
         Py_BEGIN_ALLOW_THREADS
         ready = epoll_wait(epoll, events, MAX_EVENTS, milliseconds);
         Py_END_ALLOW_THREADS
         int code = errno;
-        if (PyObject_SetAttr(kernel, str_asleep, Py_False) < 0 || wake_watchdog(kernel) < 0) {
+        set_asleep(kernel, Py_False);
+        if (wake_watchdog(kernel) < 0) {
             return NULL;
         }
         errno = code;
@@ -258,6 +319,9 @@ turn(PyObject *module, PyObject *const *args, Py_ssize_t count)
         }
         ready = 0;
     }
+    if (recorder != NULL && tell_turn(recorder, began, ready) < 0) {
+        return NULL;
+    }
     PyObject *readers = readers_of(kernel);
     if (readers == NULL) {
         return NULL;
@@ -269,44 +333,41 @@ turn(PyObject *module, PyObject *const *args, Py_ssize_t count)
         }
     }
     Py_DECREF(readers);
-    if (PyObject_SetAttr(kernel, str_current, Py_None) < 0) {
-        return NULL;
-    }
+    put(kernel, loop.current, Py_NewRef(Py_None));
     Py_RETURN_NONE;
 }
 
 /* -- the module ------------------------------------------------------------------------------------ */
 
-static PyMethodDef recv_method = {"recv", (PyCFunction)(void (*)(void))recv,
+static PyMethodDef recv_method = {"recv", (PyCFunction)(void (*)(void))recv_,
                                   METH_FASTCALL | METH_KEYWORDS, NULL};
 static PyMethodDef send_all_method = {"send_all", send_all, METH_O, NULL};
 
-/* bind(stream class, task class, FINISHED, not now, not yet): `recv` and `send_all`, methods of that
-   class. For one class in a process. */
+/* bind(stream class, task class, kernel class, FINISHED, not now, not yet): `recv` and `send_all`,
+   methods of that class. For one class in a process. */
 static PyObject *
-bind(PyObject *module, PyObject *args)
+bind_stream(PyObject *module, PyObject *args)
 {
     (void)module;
-    PyTypeObject *streams, *tasks;
+    PyTypeObject *streams, *tasks, *kernels;
     PyObject *finished;
     long not_now, not_yet;
-    if (!PyArg_ParseTuple(args, "O!O!Oll", &PyType_Type, &streams, &PyType_Type, &tasks, &finished,
-                          &not_now, &not_yet)) {
+    if (!PyArg_ParseTuple(args, "O!O!O!Oll", &PyType_Type, &streams, &PyType_Type, &tasks,
+                          &PyType_Type, &kernels, &finished, &not_now, &not_yet)) {
+        return NULL;
+    }
+    if (!PyType_IsSubtype(streams, &Fields_Type)) {
+        PyErr_Format(PyExc_TypeError, "%s has no Fields", streams->tp_name);
         return NULL;
     }
     const Slot slots[] = {
-        {&stream.fd, streams, "_fd"},
-        {&stream.write_fd, streams, "_write_fd"},
-        {&stream.more, streams, "_more"},
         {&stream.readable, streams, "_readable"},
-        {&stream.recv_size, streams, "_recv_size"},
-        {&stream.budget, streams, "_budget"},
-        {&stream.received, streams, "bytes_received"},
-        {&stream.sent, streams, "bytes_sent"},
+        {&stream.state, streams, "_state"},
     };
-    if (find_slots(slots, sizeof slots / sizeof *slots) < 0 || step_bind(tasks) < 0) {
+    if (find_slots(slots, sizeof slots / sizeof *slots) < 0 || step_bind(tasks, kernels) < 0) {
         return NULL;
     }
+    recording_bind(streams, NUMBER(received, T_LONGLONG), NUMBER(sent, T_LONGLONG));
     stream.not_now = not_now;
     stream.not_yet = not_yet;
     Py_XSETREF(stream.finished, Py_NewRef(finished));
@@ -315,7 +376,11 @@ bind(PyObject *module, PyObject *args)
 }
 
 static PyMethodDef methods[] = {
-    {"bind", bind, METH_VARARGS, NULL},
+    {"accept", accept_, METH_VARARGS, NULL},
+    {"bind", bind_stream, METH_VARARGS, NULL},
+    {"bind_connection", bind_connection, METH_VARARGS, NULL},
+    {"one_line", (PyCFunction)(void (*)(void))one_line, METH_FASTCALL, NULL},
+    {"record", record, METH_VARARGS, NULL},
     {"turn", (PyCFunction)(void (*)(void))turn, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };
@@ -337,8 +402,16 @@ PyInit__fast(void)
         {&str_send_in_turn, "_send_in_turn"},
         {&str_send_rest, "_send_rest"},
     };
-    if (intern(names, sizeof names / sizeof *names) < 0 || receiving_init() < 0) {
+    if (intern(names, sizeof names / sizeof *names) < 0 || receiving_init() < 0 ||
+        lines_init() < 0 || connection_init() < 0 || accepting_init() < 0 ||
+        PyType_Ready(&Fields_Type) < 0 || PyType_Ready(&Flags_Type) < 0) {
         return NULL;
     }
-    return PyModule_Create(&definition);
+    PyObject *module = PyModule_Create(&definition);
+    if (module != NULL &&
+        (recording_init(module) < 0 || PyModule_AddType(module, &Fields_Type) < 0 ||
+         PyModule_AddType(module, &Flags_Type) < 0)) {
+        Py_CLEAR(module);
+    }
+    return module;
 }

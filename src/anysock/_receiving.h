@@ -18,6 +18,11 @@ typedef struct {
 
 static PyTypeObject Receiving_Type;
 
+/* Those that are over, to be used again: each message needs one. */
+#define MAX_SPARE 64
+static Receiving *spare[MAX_SPARE];
+static int spares;
+
 static PyObject *str_explain, *str_received_nothing, *str_recv_more, *str_may_go_on, *zero;
 
 /* How it goes on with its stream: each module's own. */
@@ -77,29 +82,20 @@ receiving_dealloc(Receiving *self)
 {
     PyObject_GC_UnTrack(self);
     Py_CLEAR(self->stream);
-    PyObject_GC_Del(self);
+    if (spares < MAX_SPARE) {
+        spare[spares++] = self;
+    }
+    else {
+        PyObject_GC_Del(self);
+    }
 }
 
 static PyObject *
 receiving_step(Receiving *self, PyObject *value)
 {
     PyObject *result;
-    switch (receiving_send(self, value, &result)) {
-    case PYGEN_RETURN:
-    {
-        PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, result);
-        if (stop != NULL) {
-            PyErr_SetObject(PyExc_StopIteration, stop);
-            Py_DECREF(stop);
-        }
-        Py_DECREF(result);
-        return NULL;
-    }
-    case PYGEN_NEXT:
-        return result;
-    default:
-        return NULL;
-    }
+    PySendResult how = receiving_send(self, value, &result);
+    return as_generator(how, result);
 }
 
 static PyObject *
@@ -166,8 +162,12 @@ static PyTypeObject Receiving_Type = {
 static PyObject *
 new_receiving(PyObject *stream, Py_ssize_t most)
 {
-    Receiving *self = PyObject_GC_New(Receiving, &Receiving_Type);
-    if (self == NULL) {
+    Receiving *self;
+    if (spares) {
+        self = spare[--spares];
+        PyObject_Init((PyObject *)self, &Receiving_Type);
+    }
+    else if ((self = PyObject_GC_New(Receiving, &Receiving_Type)) == NULL) {
         return NULL;
     }
     self->stream = Py_NewRef(stream);
@@ -201,18 +201,17 @@ number_of_bytes(PyObject *max_bytes)
     return most < 0 ? -1 : most;
 }
 
-/* A send has returned at once: it counts, and the next may have to let others run first. Slots of
+/* A send has returned at once: it counts, and the next may have to let others run first. Numbers of
    the stream: its budget, and where the descriptor stands that it writes to. */
 static int
-count_send(PyObject *stream, Py_ssize_t budget_at, Py_ssize_t write_fd_at, long not_yet)
+count_send(PyObject *stream, Number budget, Number write_fd, long not_yet)
 {
-    long budget = get_long(stream, budget_at) - 1;
-    if ((budget < 0 && PyErr_Occurred()) ||
-        put(stream, budget_at, PyLong_FromLong(budget)) < 0) {
-        return -1;
-    }
-    if (budget) {
+    long long left = add(stream, budget, -1);
+    if (left > 0) {
         return 0;
+    }
+    if (left < 0) {
+        return PyErr_Occurred() ? -1 : 0;
     }
     PyObject *may = PyObject_CallMethodOneArg(stream, str_may_go_on, zero);
     if (may == NULL) {
@@ -220,7 +219,7 @@ count_send(PyObject *stream, Py_ssize_t budget_at, Py_ssize_t write_fd_at, long 
     }
     int others_first = may == Py_False;
     Py_DECREF(may);
-    return others_first ? put(stream, write_fd_at, PyLong_FromLong(not_yet)) : 0;
+    return others_first ? put_number(stream, write_fd, not_yet) : 0;
 }
 
 static int

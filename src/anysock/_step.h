@@ -13,32 +13,38 @@
 
 /* -- slots ----------------------------------------------------------------------------------- */
 
-/* Where a class with `__slots__` keeps one of them. */
-static Py_ssize_t
-offset_of(PyTypeObject *type, const char *name)
+/* Where an object has a number: in a slot, as an object of Python, or in a field of `_fields.h`. */
+typedef struct {
+    Py_ssize_t at;
+    int kind; /* as in PyMemberDef */
+} Number;
+
+/* Where a class keeps one of its `__slots__`, or a field. `kind` as in PyMemberDef; 0: of a number,
+   any of those that `Number` knows. */
+static int
+find_member(PyTypeObject *type, const char *name, int kind, Number *place)
 {
     PyObject *found = PyObject_GetAttrString((PyObject *)type, name);
     if (found == NULL) {
         return -1;
     }
-    if (!Py_IS_TYPE(found, &PyMemberDescr_Type)) {
+    int has = 0;
+    if (Py_IS_TYPE(found, &PyMemberDescr_Type)) {
+        PyMemberDef *member = ((PyMemberDescrObject *)found)->d_member;
+        *place = (Number){member->offset, member->type};
+        has = kind ? member->type == kind
+                   : member->type == T_OBJECT_EX || member->type == T_LONGLONG ||
+                         member->type == T_PYSSIZET || member->type == T_INT;
+    }
+    Py_DECREF(found);
+    if (!has) {
         PyErr_Format(PyExc_TypeError, "%s.%s is no slot", type->tp_name, name);
-        Py_DECREF(found);
         return -1;
     }
-    Py_ssize_t offset = ((PyMemberDescrObject *)found)->d_member->offset;
-    Py_DECREF(found);
-    return offset;
+    return 0;
 }
 
 #define SLOT(object, offset) (*(PyObject **)((char *)(object) + (offset)))
-
-static inline long
-get_long(PyObject *object, Py_ssize_t offset)
-{
-    PyObject *value = SLOT(object, offset);
-    return value == NULL ? -1 : PyLong_AsLong(value);
-}
 
 static inline PyObject *
 get(PyObject *object, Py_ssize_t offset)
@@ -63,19 +69,64 @@ put(PyObject *object, Py_ssize_t offset, PyObject *value /* stolen */)
     return 0;
 }
 
-static inline int
-add(PyObject *object, Py_ssize_t offset, Py_ssize_t size)
+static inline long long
+get_number(PyObject *object, Number number)
 {
-    PyObject *value = SLOT(object, offset);
-    if (value == NULL) {
-        PyErr_SetString(PyExc_AttributeError, "a slot of the stream was deleted");
+    char *place = (char *)object + number.at;
+    switch (number.kind) {
+    case T_LONGLONG:
+        return *(long long *)place;
+    case T_PYSSIZET:
+        return *(Py_ssize_t *)place;
+    case T_INT:
+        return *(int *)place;
+    default: {
+        PyObject *value = *(PyObject **)place;
+        if (value == NULL) {
+            PyErr_SetString(PyExc_AttributeError, "a slot of the stream was deleted");
+            return -1;
+        }
+        return PyLong_AsLongLong(value);
+    }
+    }
+}
+
+static inline int
+put_number(PyObject *object, Number number, long long value)
+{
+    char *place = (char *)object + number.at;
+    switch (number.kind) {
+    case T_LONGLONG:
+        *(long long *)place = value;
+        return 0;
+    case T_PYSSIZET:
+        *(Py_ssize_t *)place = (Py_ssize_t)value;
+        return 0;
+    case T_INT:
+        *(int *)place = (int)value;
+        return 0;
+    default:
+        return put(object, number.at, PyLong_FromLongLong(value));
+    }
+}
+
+/* Let a number be more by `more`; return what it is then. -1: perhaps an exception is set. */
+static inline long long
+add(PyObject *object, Number number, Py_ssize_t more)
+{
+    long long now = get_number(object, number);
+    if (now == -1 && PyErr_Occurred()) {
         return -1;
     }
-    long long before = PyLong_AsLongLong(value);
-    if (before == -1 && PyErr_Occurred()) {
-        return -1;
-    }
-    return put(object, offset, PyLong_FromLongLong(before + size));
+    now += more;
+    return put_number(object, number, now) < 0 ? -1 : now;
+}
+
+/* The same, of a number that only rises. -1: an exception is set. */
+static inline int
+count(PyObject *object, Number number, Py_ssize_t more)
+{
+    return add(object, number, more) == -1 && PyErr_Occurred() ? -1 : 0;
 }
 
 static struct {
@@ -83,8 +134,12 @@ static struct {
     Py_ssize_t coro, context, wait;
 } task;
 
-static PyObject *str_pause, *str_end, *str_resume, *str_current, *str_watchdog_wakeup, *str_set,
-    *str_asleep, *str_readers, *str_process_events;
+static struct {
+    PyTypeObject *type;
+    Py_ssize_t current, asleep, watchdog_wakeup, readers;
+} loop;
+
+static PyObject *str_pause, *str_end, *str_resume, *str_set, *str_process_events;
 
 /* -- a step of a task ------------------------------------------------------------------------- */
 
@@ -115,23 +170,18 @@ end_task(PyObject *kernel, PyObject *running, PyObject *value /* stolen; NULL: i
     return done == NULL ? -1 : 0;
 }
 
-/* Run a task until it pauses again, or ends: `Kernel._resume`. */
-static int
-resume(PyObject *kernel, PyObject *running)
+/* A step of a task in its context. */
+static inline PySendResult
+send_to(PyObject *kernel, PyObject *running, PyObject *context, PyObject **result)
 {
-    PyObject *context = Py_IS_TYPE(running, task.type) ? SLOT(running, task.context) : NULL;
-    if (context == NULL || !PyContext_CheckExact(context) /* an observer's */
-        || SLOT(running, task.coro) == NULL) {
-        PyObject *done = PyObject_CallMethodOneArg(kernel, str_resume, running);
-        Py_XDECREF(done);
-        return done == NULL ? -1 : 0;
+    *result = NULL;
+    put(kernel, loop.current, Py_NewRef(running));
+    if (PyContext_Enter(context) < 0) {
+        return PYGEN_ERROR;
     }
-    if (PyObject_SetAttr(kernel, str_current, running) < 0 || PyContext_Enter(context) < 0) {
-        return -1;
-    }
-    PyObject *result, *coro = Py_NewRef(SLOT(running, task.coro));
+    PyObject *coro = Py_NewRef(SLOT(running, task.coro));
     Py_INCREF(context);
-    PySendResult how = PyIter_Send(coro, Py_None, &result);
+    PySendResult how = PyIter_Send(coro, Py_None, result);
     Py_DECREF(coro);
     if (how == PYGEN_ERROR) {
         PyObject *kind, *error, *trace;
@@ -140,11 +190,17 @@ resume(PyObject *kernel, PyObject *running)
         PyErr_Restore(kind, error, trace);
     }
     else if (PyContext_Exit(context) < 0) {
-        Py_DECREF(context);
-        Py_DECREF(result);
-        return -1;
+        Py_CLEAR(*result);
+        how = PYGEN_ERROR;
     }
     Py_DECREF(context);
+    return how;
+}
+
+/* What follows a step: the task waits again, for the same or for something else, or has ended. */
+static inline int
+after_step(PyObject *kernel, PyObject *running, PySendResult how, PyObject *result /* stolen */)
+{
     if (how != PYGEN_NEXT) {
         return end_task(kernel, running, result);
     }
@@ -158,18 +214,60 @@ resume(PyObject *kernel, PyObject *running)
     return done == NULL ? -1 : 0;
 }
 
+/* A step of a task whose context is an observer's. 1: it is to be made in Python. */
+static int (*step_of_observed)(PyObject *kernel, PyObject *running, PyObject *context);
+
+/* Run a task until it pauses again, or ends: `Kernel._resume`. */
+static int
+resume(PyObject *kernel, PyObject *running)
+{
+    PyObject *context = Py_IS_TYPE(running, task.type) ? SLOT(running, task.context) : NULL;
+    if (context == NULL || !PyContext_CheckExact(context) || SLOT(running, task.coro) == NULL) {
+        int failed = 1;
+        if (step_of_observed != NULL && context != NULL && SLOT(running, task.coro) != NULL) {
+            failed = step_of_observed(kernel, running, context);
+        }
+        if (failed <= 0) {
+            return failed;
+        }
+        PyObject *done = PyObject_CallMethodOneArg(kernel, str_resume, running);
+        Py_XDECREF(done);
+        return done == NULL ? -1 : 0;
+    }
+    PyObject *result;
+    PySendResult how = send_to(kernel, running, context, &result);
+    return after_step(kernel, running, how, result);
+}
+
+/* Whether this is a kernel: its slots are where they were found. -1: an exception is set. */
+static int
+check_kernel(PyObject *kernel)
+{
+    if (loop.type == NULL || !PyObject_TypeCheck(kernel, loop.type)) {
+        PyErr_SetString(PyExc_TypeError, "turn() takes a kernel");
+        return -1;
+    }
+    return 0;
+}
+
+static void
+set_asleep(PyObject *kernel, PyObject *asleep)
+{
+    put(kernel, loop.asleep, Py_NewRef(asleep));
+}
+
 /* The watchdog sleeps as long as the loop does. */
 static int
 wake_watchdog(PyObject *kernel)
 {
-    PyObject *event = PyObject_GetAttr(kernel, str_watchdog_wakeup), *done = Py_None;
-    if (event == NULL) {
-        return -1;
+    PyObject *event = SLOT(kernel, loop.watchdog_wakeup);
+    if (event == NULL || event == Py_None) {
+        return 0;
     }
-    if (event != Py_None && (done = PyObject_CallMethodNoArgs(event, str_set)) != NULL) {
-        Py_DECREF(done);
-    }
+    Py_INCREF(event);
+    PyObject *done = PyObject_CallMethodNoArgs(event, str_set);
     Py_DECREF(event);
+    Py_XDECREF(done);
     return done == NULL ? -1 : 0;
 }
 
@@ -177,12 +275,12 @@ wake_watchdog(PyObject *kernel)
 static PyObject *
 readers_of(PyObject *kernel)
 {
-    PyObject *readers = PyObject_GetAttr(kernel, str_readers);
-    if (readers != NULL && !PyDict_Check(readers)) {
+    PyObject *readers = SLOT(kernel, loop.readers);
+    if (readers == NULL || !PyDict_Check(readers)) {
         PyErr_SetString(PyExc_TypeError, "a kernel's readers are a dict");
-        Py_CLEAR(readers);
+        return NULL;
     }
-    return readers;
+    return Py_NewRef(readers);
 }
 
 /* An event of a descriptor, of which poll(2) says `mask`: `Kernel.process_events`. */
@@ -212,6 +310,22 @@ process_event(PyObject *kernel, PyObject *readers, int fd, unsigned mask)
     return failed;
 }
 
+/* What a step has come to, as a generator's `send` says it. */
+static PyObject *
+as_generator(PySendResult how, PyObject *result /* stolen */)
+{
+    if (how != PYGEN_RETURN) {
+        return result;
+    }
+    PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, result);
+    Py_DECREF(result);
+    if (stop != NULL) {
+        PyErr_SetObject(PyExc_StopIteration, stop);
+        Py_DECREF(stop);
+    }
+    return NULL;
+}
+
 /* Intern names. -1: an exception is set. */
 typedef struct {
     PyObject **name;
@@ -233,50 +347,59 @@ static int
 step_init(void)
 {
     static const Name names[] = {
-        {&str_pause, "_pause"},     {&str_end, "_end"},       {&str_resume, "_resume"},
-        {&str_current, "current"},  {&str_asleep, "asleep"},  {&str_set, "set"},
-        {&str_watchdog_wakeup, "watchdog_wakeup"},
-        {&str_readers, "readers"},  {&str_process_events, "process_events"},
+        {&str_pause, "_pause"}, {&str_end, "_end"}, {&str_resume, "_resume"},
+        {&str_set, "set"},      {&str_process_events, "process_events"},
     };
     return intern(names, sizeof names / sizeof *names);
 }
 
-/* Where slots are: all of them are found, or none is changed. */
+/* Where slots, and numbers, are: all of them are found, or none is changed. */
 typedef struct {
     Py_ssize_t *offset;
     PyTypeObject *type;
     const char *name;
+    Number *number; /* in the place of `offset` */
 } Slot;
 
 static int
 find_slots(const Slot *slots, size_t count)
 {
-    Py_ssize_t found[32];
+    Number found[32];
     for (size_t i = 0; i < count; i++) {
-        found[i] = offset_of(slots[i].type, slots[i].name);
-        if (found[i] < 0) {
+        int kind = slots[i].number == NULL ? T_OBJECT_EX : 0;
+        if (find_member(slots[i].type, slots[i].name, kind, &found[i]) < 0) {
             return -1;
         }
     }
     for (size_t i = 0; i < count; i++) {
-        *slots[i].offset = found[i];
+        if (slots[i].number != NULL) {
+            *slots[i].number = found[i];
+        }
+        else {
+            *slots[i].offset = found[i].at;
+        }
     }
     return 0;
 }
 
-/* The class of tasks. */
+/* The classes of tasks, and of the kernel that runs them. */
 static int
-step_bind(PyTypeObject *tasks)
+step_bind(PyTypeObject *tasks, PyTypeObject *kernels)
 {
     const Slot slots[] = {
         {&task.coro, tasks, "coro"},
         {&task.context, tasks, "context"},
         {&task.wait, tasks, "wait"},
+        {&loop.current, kernels, "current"},
+        {&loop.asleep, kernels, "asleep"},
+        {&loop.watchdog_wakeup, kernels, "watchdog_wakeup"},
+        {&loop.readers, kernels, "readers"},
     };
     if (find_slots(slots, sizeof slots / sizeof *slots) < 0) {
         return -1;
     }
     Py_XSETREF(task.type, (PyTypeObject *)Py_NewRef(tasks));
+    Py_XSETREF(loop.type, (PyTypeObject *)Py_NewRef(kernels));
     return 0;
 }
 

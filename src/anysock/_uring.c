@@ -10,7 +10,8 @@
  *
  * Who owns what: an operation in flight holds a reference to its conduit, and a send to its bytes,
  * until its completion has been taken. So nothing is freed that the system may still read, whatever
- * becomes of the stream. What was received is copied out of the shared buffers when it is taken.
+ * becomes of the stream. What was received is copied out of the shared buffers when it is taken; in
+ * bulk, word that something is there is waited for in the place of it, and no memory is.
  *
  * `_uring_rings.h` has the system calls, `_uring_flight.h` what is in flight and what comes of it,
  * `_uring_objects.h` the objects; here are the methods of a stream, and the module.
@@ -44,7 +45,7 @@ receive_from(Receiving *self, PyObject *owner, PyObject **result)
     }
     else if (self->waited && unread(conduit)) {
         data = take(conduit, (size_t)self->most);
-        if (data != NULL && add(owner, stream.received, PyBytes_GET_SIZE(data)) < 0) {
+        if (data != NULL && count(owner, stream.received, PyBytes_GET_SIZE(data)) < 0) {
             Py_CLEAR(data);
         }
     }
@@ -58,6 +59,7 @@ receive_from(Receiving *self, PyObject *owner, PyObject **result)
     }
     else {
         self->waited = 1;
+        conduit->wanted = self->most;
         if (arm(conduit) < 0) {
             return PYGEN_ERROR;
         }
@@ -88,7 +90,7 @@ recv_(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
     if (most < 0) {
         return NULL;
     }
-    return new_receiving(self, most ? most : get_long(self, stream.most));
+    return new_receiving(self, most ? most : (Py_ssize_t)get_number(self, stream.most));
 }
 
 static PyObject *
@@ -99,11 +101,15 @@ send_all(PyObject *self, PyObject *data)
         return NULL;
     }
     if (!PyBytes_CheckExact(data) || conduit->sending != NULL || conduit->send_error ||
-        conduit->fd < 0 || PyBytes_GET_SIZE(data) > MAX_QUEUED || !PyBytes_GET_SIZE(data) ||
-        get_long(self, stream.write_fd) < 0) {
+        conduit->fd < 0 || PyBytes_GET_SIZE(data) > MAX_IN_FLIGHT || !PyBytes_GET_SIZE(data) ||
+        get_number(self, stream.write_fd) < 0) {
         return PyObject_CallMethodOneArg(self, str_send_more, data);
     }
-    if (begin_sending(conduit, data) < 0 || add(self, stream.sent, PyBytes_GET_SIZE(data)) < 0) {
+    if (begin_sending(conduit, data) < 0 || count(self, stream.sent, PyBytes_GET_SIZE(data)) < 0) {
+        return NULL;
+    }
+    /* A lot is handed over now, while it is in the processor's cache. */
+    if (PyBytes_GET_SIZE(data) >= BULK && hand_over(conduit->ring) < 0) {
         return NULL;
     }
     if (count_send(self, stream.budget, stream.write_fd, stream.not_yet) < 0) {
@@ -118,29 +124,31 @@ static PyMethodDef recv_method = {"recv", (PyCFunction)(void (*)(void))recv_,
                                   METH_FASTCALL | METH_KEYWORDS, NULL};
 static PyMethodDef send_all_method = {"send_all", send_all, METH_O, NULL};
 
-/* bind(stream class, task class, FINISHED, not yet): `recv` and `send_all`, methods of that class. */
+/* bind(stream class, task class, kernel class, FINISHED, not yet): `recv` and `send_all`, methods of
+   that class. */
 static PyObject *
 bind_stream(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    PyTypeObject *streams, *tasks;
+    PyTypeObject *streams, *tasks, *kernels;
     PyObject *finished;
     long not_yet;
-    if (!PyArg_ParseTuple(args, "O!O!Ol", &PyType_Type, &streams, &PyType_Type, &tasks, &finished,
-                          &not_yet)) {
+    if (!PyArg_ParseTuple(args, "O!O!O!Ol", &PyType_Type, &streams, &PyType_Type, &tasks,
+                          &PyType_Type, &kernels, &finished, &not_yet)) {
         return NULL;
     }
     const Slot slots[] = {
         {&stream.conduit, streams, "conduit"},
-        {&stream.write_fd, streams, "_write_fd"},
         {&stream.readable, streams, "_readable"},
-        {&stream.most, streams, "_max_recv_size"},
-        {&stream.budget, streams, "_budget"},
-        {&stream.received, streams, "bytes_received"},
-        {&stream.sent, streams, "bytes_sent"},
+        {.type = streams, .name = "_write_fd", .number = &stream.write_fd},
+        {.type = streams, .name = "_max_recv_size", .number = &stream.most},
+        {.type = streams, .name = "_budget", .number = &stream.budget},
+        {.type = streams, .name = "bytes_received", .number = &stream.received},
+        {.type = streams, .name = "bytes_sent", .number = &stream.sent},
     };
-    if (find_slots(slots, sizeof slots / sizeof *slots) < 0 || step_bind(tasks) < 0) {
+    if (find_slots(slots, sizeof slots / sizeof *slots) < 0 || step_bind(tasks, kernels) < 0) {
         return NULL;
     }
+    recording_bind(streams, stream.received, stream.sent);
     stream.not_yet = not_yet;
     Py_XSETREF(stream.finished, Py_NewRef(finished));
     return Py_BuildValue("(NN)", PyDescr_NewMethod(streams, &recv_method),
@@ -149,6 +157,9 @@ bind_stream(PyObject *Py_UNUSED(module), PyObject *args)
 
 static PyMethodDef methods[] = {
     {"bind", bind_stream, METH_VARARGS, NULL},
+    {"record", record, METH_VARARGS, NULL},
+    {"turn", (PyCFunction)(void (*)(void))turn, METH_FASTCALL,
+     "Sleep, and resume whose descriptors are ready and whose operations are complete."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -169,7 +180,8 @@ PyInit__uring(void)
         return NULL;
     }
     PyObject *module = PyModule_Create(&definition);
-    if (module == NULL || PyModule_AddType(module, &Ring_Type) < 0 ||
+    if (module == NULL || recording_init(module) < 0 ||
+        PyModule_AddType(module, &Ring_Type) < 0 ||
         PyModule_AddType(module, &Conduit_Type) < 0) {
         Py_XDECREF(module);
         return NULL;

@@ -13,16 +13,24 @@ arm(Conduit *self)
     if (self->armed || self->ended || self->fd < 0) {
         return 0;
     }
+    int polled = self->bulk;
     struct io_uring_sqe *operation =
-        ask(self->ring, IORING_OP_RECV, self->fd, (unsigned long)self | RECEIVED);
+        ask(self->ring, polled ? IORING_OP_POLL_ADD : IORING_OP_RECV, self->fd,
+            (unsigned long)self | (polled ? READABLE : RECEIVED));
     if (operation == NULL) {
         return -1;
     }
-    operation->flags = IOSQE_BUFFER_SELECT;
-    operation->ioprio = self->bulk ? 0 : RECV_MULTISHOT;
-    operation->buf_group = 0;
+    if (polled) {
+        operation->poll32_events = POLLIN;
+    }
+    else {
+        operation->flags = IOSQE_BUFFER_SELECT;
+        operation->ioprio = RECV_MULTISHOT;
+        operation->buf_group = 0;
+    }
     Py_INCREF(self);
     self->armed = 1;
+    self->polled = (char)polled;
     self->cancelling = 0;
     return 0;
 }
@@ -34,7 +42,13 @@ cancel(Conduit *self, int kind)
     if (operation == NULL) {
         return -1;
     }
-    operation->addr = (unsigned long)self | (unsigned)(kind == SENT && self->full ? WRITABLE : kind);
+    if (kind == SENT && self->full) {
+        kind = WRITABLE;
+    }
+    else if (kind == RECEIVED && self->polled) {
+        kind = READABLE;
+    }
+    operation->addr = (unsigned long)self | (unsigned)kind;
     return 0;
 }
 
@@ -265,6 +279,71 @@ received(Ring *self, Conduit *conduit, int result, unsigned flags, PyObject *ker
     return go_on(kernel, &conduit->reader, direct);
 }
 
+/* The system tells of a reset once. A send that was told of it may be complete, and not be taken
+   yet: what is received from then on looks like a good end. */
+static void
+look_for_failed_send(Conduit *self)
+{
+    Ring *ring = self->ring;
+    unsigned end = __atomic_load_n(ring->cq_tail, __ATOMIC_ACQUIRE);
+    for (unsigned at = *ring->cq_head; self->sending != NULL && at != end; at++) {
+        const struct io_uring_cqe *done = &ring->cqes[at & ring->cq_mask];
+        if (done->user_data == ((unsigned long)self | SENT) && done->res < 0 &&
+            done->res != -EAGAIN) {
+            self->send_error = -done->res;
+        }
+    }
+}
+
+/* Of a lot there is more, or nothing more comes: `result` is of the poll. */
+static int
+readable(Conduit *self, int result, PyObject *kernel, int direct)
+{
+    self->armed = self->polled = 0;
+    if (self->reader == NULL) {
+        return 0; /* it stays where it is */
+    }
+    if (result < 0 && result != -ECANCELED) {
+        self->ended = 1;
+        self->error = -result;
+    }
+    if (result > 0 && !self->unusual && !self->ended) {
+        Py_ssize_t most = self->wanted > 0 && self->wanted < MAX_BULK ? self->wanted : MAX_BULK;
+        PyObject *data = PyBytes_FromStringAndSize(NULL, most);
+        if (data == NULL) {
+            return -1;
+        }
+        ssize_t size;
+        int code;
+        Py_BEGIN_ALLOW_THREADS
+        size = recv(self->fd, PyBytes_AS_STRING(data), (size_t)most, MSG_DONTWAIT);
+        code = errno;
+        Py_END_ALLOW_THREADS
+        if (size > 0 && !self->unusual /* it may have been aborted meanwhile */) {
+            self->bulk = size >= BULK;
+            if (size < most && _PyBytes_Resize(&data, size) < 0) {
+                return -1;
+            }
+            self->head = data;
+        }
+        else {
+            Py_DECREF(data);
+            if (size == 0) {
+                self->ended = 1;
+                look_for_failed_send(self);
+            }
+            else if (size < 0 && code != EAGAIN && code != EINTR) {
+                self->ended = 1;
+                self->error = code;
+            }
+        }
+    }
+    if (self->head == NULL && !unread(self) && !self->ended && !self->unusual) {
+        return arm(self);
+    }
+    return go_on(kernel, &self->reader, direct);
+}
+
 static int
 sent(Conduit *self, int result, PyObject *kernel, int direct)
 {
@@ -281,7 +360,7 @@ sent(Conduit *self, int result, PyObject *kernel, int direct)
     else {
         self->at += result; /* past its end, if it was cancelled */
         if (self->at < self->view.len) {
-            return send_on(self); /* there was room for a part of it */
+            return send_when_writable(self); /* there was room for a part of it */
         }
         PyBuffer_Release(&self->view);
         Py_CLEAR(self->sending);
@@ -368,6 +447,10 @@ take_completions(Ring *self, PyObject *kernel, PyObject *events)
         if (kind == POLLED) {
             failed = polled(self, done.user_data, done.res, kernel, events);
         }
+        else if (kind == READABLE) {
+            failed = readable(conduit, done.res, kernel, events == NULL);
+            Py_DECREF(conduit);
+        }
         else if (kind == WRITABLE && done.res >= 0 && conduit->at < conduit->view.len) {
             failed = send_on(conduit);
             Py_DECREF(conduit);
@@ -441,23 +524,25 @@ sleep_on(Ring *self, PyObject *kernel, double seconds)
     if (set_up(self) < 0 || poll_again(self) < 0) {
         return -1;
     }
-    int sleeps = seconds > 0 && self->ready == NULL && !is_complete(self);
+    int sleeps = seconds > 0 && self->ready == NULL && !complete(self);
     int result, code;
     if (!sleeps) {
         result = enter(self, 0, IORING_ENTER_GETEVENTS, NULL, 0);
         code = errno;
     }
     else {
-        if (kernel != NULL && PyObject_SetAttr(kernel, str_asleep, Py_True) < 0) {
-            return -1;
+        if (kernel != NULL) {
+            set_asleep(kernel, Py_True);
         }
         Py_BEGIN_ALLOW_THREADS
         result = enter_and_wait(self, seconds);
         code = errno;
         Py_END_ALLOW_THREADS
-        if (kernel != NULL &&
-            (PyObject_SetAttr(kernel, str_asleep, Py_False) < 0 || wake_watchdog(kernel) < 0)) {
-            return -1;
+        if (kernel != NULL) {
+            set_asleep(kernel, Py_False);
+            if (wake_watchdog(kernel) < 0) {
+                return -1;
+            }
         }
     }
     if (result < 0 && code != ETIME && code != EBUSY && code != EAGAIN) {

@@ -123,19 +123,31 @@ ring_poll(Ring *self, PyObject *const *args, Py_ssize_t count)
     return events;
 }
 
+/* The arguments of `turn`: a kernel, a ring, seconds. */
 static PyObject *
-ring_turn(Ring *self, PyObject *const *args, Py_ssize_t count)
+take_a_turn(Recorder *recorder, PyObject *const *args, Py_ssize_t count)
 {
-    if (count != 3) {
-        PyErr_SetString(PyExc_TypeError, "turn() takes a kernel, nothing and seconds");
+    if (count != 3 || !Py_IS_TYPE(args[1], &Ring_Type)) {
+        PyErr_SetString(PyExc_TypeError, "turn() takes a kernel, a ring and seconds");
         return NULL;
     }
+    PyObject *kernel = args[0];
+    Ring *self = (Ring *)args[1];
     double seconds = PyFloat_AsDouble(args[2]);
-    if (PyErr_Occurred() || sleep_on(self, args[0], seconds) < 0 ||
-        take_completions(self, args[0], NULL) < 0 || let_ready_go_on(self, args[0], 1) < 0 ||
-        PyObject_SetAttr(args[0], str_current, Py_None) < 0) {
+    if (PyErr_Occurred() || check_kernel(kernel) < 0) {
         return NULL;
     }
+    long long began = recorder == NULL ? 0 : clock_now();
+    if (sleep_on(self, kernel, seconds) < 0) {
+        return NULL;
+    }
+    if (recorder != NULL && tell_turn(recorder, began, complete(self)) < 0) {
+        return NULL;
+    }
+    if (take_completions(self, kernel, NULL) < 0 || let_ready_go_on(self, kernel, 1) < 0) {
+        return NULL;
+    }
+    put(kernel, loop.current, Py_NewRef(Py_None));
     Py_RETURN_NONE;
 }
 
@@ -165,7 +177,7 @@ end_all(Ring *self)
             errno != EAGAIN) {
             break; /* ETIME: what can't be cancelled is kept, and never freed */
         }
-        while (is_complete(self)) {
+        while (complete(self)) {
             struct io_uring_cqe done;
             take_completion(self, &done);
             int kind = KIND(done.user_data);
@@ -174,7 +186,7 @@ end_all(Ring *self)
             }
             if (kind != POLLED && kind != NO_MATTER) {
                 Conduit *conduit = (Conduit *)(unsigned long)(done.user_data & ~7ULL);
-                if (kind == RECEIVED) {
+                if (kind == RECEIVED || kind == READABLE) {
                     conduit->armed = 0;
                 }
                 else {
@@ -217,8 +229,6 @@ static PyMethodDef ring_methods[] = {
     {"unregister", (PyCFunction)ring_unregister, METH_O, "Report it no more."},
     {"poll", (PyCFunction)(void (*)(void))ring_poll, METH_FASTCALL,
      "Sleep, and return what is ready; wake whose operations are complete."},
-    {"turn", (PyCFunction)(void (*)(void))ring_turn, METH_FASTCALL,
-     "Sleep, and resume whose descriptors are ready and whose operations are complete."},
     {"set_up", (PyCFunction)ring_set_up, METH_NOARGS, "Raises OSError where there is no io_uring."},
     {"close", (PyCFunction)ring_close, METH_NOARGS, "Cancel what is in flight, and give all back."},
     {NULL, NULL, 0, NULL},
@@ -300,9 +310,10 @@ conduit_dealloc(Conduit *self)
 }
 
 static PyObject *
-conduit_arm(Conduit *self, PyObject *Py_UNUSED(ignored))
+conduit_arm(Conduit *self, PyObject *wanted)
 {
-    if (arm(self) < 0) {
+    self->wanted = PyNumber_AsSsize_t(wanted, NULL);
+    if (PyErr_Occurred() || arm(self) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -461,7 +472,8 @@ conduit_set_task(Conduit *self, PyObject *value, void *offset)
 }
 
 static PyMethodDef conduit_methods[] = {
-    {"arm", (PyCFunction)conduit_arm, METH_NOARGS, "Ask for what comes, unless it is asked for."},
+    {"arm", (PyCFunction)conduit_arm, METH_O,
+     "Ask for what comes, unless it is asked for; so many bytes are wanted of it."},
     {"hand_over", (PyCFunction)conduit_hand_over, METH_NOARGS,
      "Hand over what was asked for, here and elsewhere, now."},
     {"take", (PyCFunction)conduit_take, METH_O, "Up to so many bytes of what has come."},

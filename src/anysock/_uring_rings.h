@@ -4,6 +4,7 @@
 #define ANYSOCK_URING_RINGS_H
 
 #include "_receiving.h"
+#include "_recording.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -34,15 +35,18 @@
 
 /* What is received ahead of who receives, for one connection: then the receive is taken back. */
 #define MAX_UNREAD 65536
-/* A receive that brings so much is one of many: then each is asked for when it is wanted. One that
-   stays would bring all that is there, piece after piece, before it could be taken back. */
+/* A receive that brings so much is one of many: then it is asked for word that something is there,
+   which is received straight into bytes of their own, by recv(2). So it is copied once, and is in
+   the processor's cache when it is sent on; and no memory waits for it. */
 #define BULK 16384
+#define MAX_BULK 262144
 
-/* What is sent at once, without waiting for its completion. */
+/* What is in flight without being waited for; and what is kept to follow it. */
+#define MAX_IN_FLIGHT 262144
 #define MAX_QUEUED 65536
 
 /* Kinds of operations: the lowest bits of what a completion is known by. */
-enum { POLLED = 1, RECEIVED = 2, SENT = 3, NO_MATTER = 4, WRITABLE = 5 };
+enum { POLLED = 1, RECEIVED = 2, SENT = 3, NO_MATTER = 4, WRITABLE = 5, READABLE = 6 };
 #define KIND(user_data) ((int)((user_data) & 7))
 
 typedef struct conduit Conduit;
@@ -83,7 +87,9 @@ struct conduit {
     int fd;
     /* Receiving. */
     char armed, cancelling, ended, unusual, is_ready, bulk;
+    char polled; /* it is armed with a poll */
     int error;
+    Py_ssize_t wanted; /* bytes, by who waits */
     PyObject *head;       /* bytes that came while the reader waited */
     char *unread;         /* what came before anybody wanted it */
     size_t begin, end, room;
@@ -105,7 +111,8 @@ static PyTypeObject Ring_Type, Conduit_Type;
 static struct {
     PyObject *finished;
     long not_yet;
-    Py_ssize_t conduit, write_fd, readable, most, budget, received, sent;
+    Py_ssize_t conduit, readable;
+    Number write_fd, most, budget, received, sent;
 } stream;
 
 static PyObject *str_send_more, *str_wake;
@@ -137,11 +144,11 @@ enter_and_wait(Ring *self, double seconds)
                  sizeof argument);
 }
 
-/* Whether something is complete that was not taken yet. */
+/* How many operations are complete whose completions were not taken yet. */
 static int
-is_complete(Ring *self)
+complete(Ring *self)
 {
-    return *self->cq_head != __atomic_load_n(self->cq_tail, __ATOMIC_ACQUIRE);
+    return (int)(__atomic_load_n(self->cq_tail, __ATOMIC_ACQUIRE) - *self->cq_head);
 }
 
 /* Take the next completion. An operation that goes on is still in flight. */

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+import select
 import shutil
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -238,3 +240,170 @@ def test_pure_python_is_chosen_by_the_environment():
         [sys.executable, "-c", program], env={**os.environ, "ANYSOCK_PURE": "1"}, text=True
     )
     assert told == "None pure Python (ANYSOCK_PURE is set)\n"
+
+
+def test_a_connection_hands_out_what_its_stream_does_now():
+    """Also when that is another than before, or something is buffered."""
+
+    class Other:
+        vectored = False
+
+        def __init__(self, name: bytes) -> None:
+            self.name = name
+            self.sent: list[bytes] = []
+
+        def around(self, _: Any) -> Any:
+            return self
+
+        async def recv(self, max_bytes: int | None = None) -> bytes:
+            return self.name[:max_bytes]
+
+        async def send_all(self, data: bytes) -> None:
+            self.sent.append(data)
+
+    class Another(Other):
+        async def recv(self, max_bytes: int | None = None) -> bytes:
+            return b"another"
+
+    async def test(near, far):
+        connection: Any = anysock.Connection(near)
+        assert not vars(connection)  # two bound methods would cost 144 bytes
+        await far.send_all(b"hello\nrest")
+        assert await connection.recv(max_bytes=3) == b"hel"
+        assert await connection.recv_line() == b"lo\n"
+        assert await connection.recv(2) == b"re"
+        assert await connection.recv() == b"st"
+        await connection.send_all([b"a", b"b"])
+        assert await far.recv() == b"ab"
+        with pytest.raises(TypeError):
+            connection.recv(1, 2)
+        with pytest.raises(TypeError):
+            connection.recv(no_such=1)
+        stand_in: Any
+        for stand_in, received in ((Other(b"other"), b"ot"), (Another(b"x"), b"another")):
+            connection.wrap(stand_in.around)
+            assert await connection.recv(2) == received
+            await connection.send_all(b"one")
+            await connection.send_all((b"t", b"wo"))
+            assert stand_in.sent == [b"one", b"two"]
+        stand_in.recv = Other(b"its own").recv
+        assert await connection.recv(3) == b"its"
+        original, Another.recv = Another.recv, Other.recv  # type: ignore[method-assign]
+        del stand_in.recv
+        assert await connection.recv() == b"x"
+        Another.recv = original  # type: ignore[method-assign]
+        assert await connection.recv() == b"another"
+
+    with_streams(test)
+
+
+def test_the_numbers_of_a_message_are_fields_and_its_receive_is_used_again():
+    async def test(near, far):
+        assert compiled.fast is not None
+        assert isinstance(near, compiled.fast.Fields)
+        await near.send_all(b"1")
+        assert await far.recv() == b"1"
+        made = set()
+        for _ in range(100):
+            receive = far.recv()
+            made.add(id(receive))
+            await near.send_all(b"2")
+            assert await receive == b"2"
+            del receive
+        assert len(made) == 1
+        assert (near.bytes_sent, far.bytes_received) == (101, 101)
+
+    with_streams(test)
+
+
+def accepted_socket(blocking: bool = False) -> tuple[Any, socket.socket, Any]:
+    """What the compiled accept gives, with its peer, and the address that it tells."""
+    assert compiled.fast is not None
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        peer = socket.create_connection(listener.getsockname())
+        accepted = compiled.fast.accept(listener.fileno(), blocking)
+    return accepted, peer, accepted.peer()
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+def test_what_is_accepted_becomes_a_socket_when_it_is_asked_for_more(blocking):
+    accepted, peer, address = accepted_socket(blocking)
+    with peer:
+        assert address == peer.getsockname()
+        fd = accepted.fileno()
+        assert os.get_blocking(fd) == blocking
+        assert not os.get_inheritable(fd)
+        assert accepted.getpeername() == address
+        assert (accepted.family, accepted.type) == (socket.AF_INET, socket.SOCK_STREAM)
+        assert accepted.fileno() == fd
+        assert os.get_blocking(fd) == blocking
+        peer.sendall(b"x")
+        assert accepted.recv(1) == b"x" if blocking else select.select([accepted], [], [], 5)[0]
+        accepted.close()
+        accepted.close()
+        assert accepted.fileno() == -1
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            accepted.getpeername()
+
+
+def test_what_is_accepted_has_what_a_socket_has_and_nothing_else():
+    accepted, peer, _ = accepted_socket()
+    with peer:
+        assert not hasattr(accepted, "taken_at")
+        accepted.close()
+        assert not hasattr(accepted, "taken_at")
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            accepted.getsockname()
+
+
+def test_what_is_accepted_is_closed_once_and_can_be_given_away():
+    accepted, peer, address = accepted_socket()
+    with peer:
+        accepted.close()
+        assert accepted.fileno() == -1
+        accepted.close()
+        assert peer.recv(1) == b""
+        assert accepted.peer() == address
+    accepted, peer, _ = accepted_socket()
+    with peer:
+        fd = accepted.fileno()
+        assert accepted.detach() == fd
+        assert accepted.fileno() == -1
+        accepted.close()
+        os.close(fd)
+    accepted, peer, _ = accepted_socket()
+    held = [accepted]
+    del accepted
+    with peer, pytest.warns(ResourceWarning, match="unclosed"):
+        held.clear()
+
+
+def test_accept_raises_what_the_system_says():
+    assert compiled.fast is not None
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            compiled.fast.accept(listener.fileno(), False)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        compiled.fast.accept(-1, False)
+    with pytest.raises(TypeError):
+        compiled.fast.accept("x", False)
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6")
+def test_only_ipv4_is_accepted_so():
+    """Others have addresses that Python's own `accept` knows how to tell."""
+    from anysock.machine.listening_socket import compiled_accept, quick_to_accept
+
+    assert compiled.fast is not None
+    try:
+        listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    except OSError:
+        pytest.skip("no ::1 here")
+    with quick_to_accept(listener) as listener:
+        assert compiled_accept(listener, blocking=False) is None
+        with (
+            socket.create_connection(listener.getsockname()[:2]),
+            pytest.raises(ValueError, match="IPv4"),
+        ):
+            compiled.fast.accept(listener.fileno(), False)

@@ -15,9 +15,9 @@ pytestmark = pytest.mark.skipif(
     compiled.fast is None, reason=f"there is no compiled path: {compiled.why_not}"
 )
 
-# Each does what a random number says: slots are damaged or deleted, receives are begun, gone on
-# with from within and from without, thrown into, closed and dropped, in any order, by streams that
-# are open, aborted, closed or forgotten.
+# Each does what a random number says: slots are damaged or deleted, receives, and looks for lines,
+# are begun, gone on with from within and from without, thrown into, closed and dropped, in any
+# order, by streams that are open, aborted, closed or forgotten.
 COMMON = """
 import contextlib, faulthandler, gc, random, socket, sys
 faulthandler.enable()
@@ -62,6 +62,7 @@ STREAMS = (
     + """
 SLOTS = [slot for each in _STREAM.__mro__ for slot in getattr(each, "__slots__", ())
          if slot not in ("_sock", "descriptor", "_watch", "_engine")]
+SLOTS += [name for name in vars(_fast.Fields) if name not in ("_begin", "__new__", "__doc__")]
 
 
 async def main():
@@ -71,6 +72,7 @@ async def main():
         near.setblocking(False)
         far.setblocking(False)
         stream = _STREAM(engine, kernel, near, "unix")
+        connection = anysock.Connection(stream)
         descriptor = stream.descriptor
         receives = []
 
@@ -82,14 +84,27 @@ async def main():
                     attempt(rng.choice(receives).close)
                 return 5
 
+        class Lines:
+            # Of an iterator over lines, this takes what is no line.
+            def _otherwise(self, data):
+                if receives:
+                    attempt(rng.choice(receives).close)
+                return rng.choice([stream.recv(), *receives, *ODD])
+
         for _ in range(rng.randrange(40)):
-            match rng.randrange(11):
+            match rng.randrange(12):
                 case 0:
                     with contextlib.suppress(OSError):
                         far.send(rng.randbytes(rng.choice([1, 100, 20_000, 90_000])))
                 case 1 | 2:
                     asked = rng.choice([None, None, 1, 5, 0, 70_000, Hostile(), *ODD])
-                    if (made := attempt(stream.recv, asked)) is not None:
+                    of = rng.choice([stream, connection])
+                    if (made := attempt(of.recv, asked)) is not None:
+                        receives.append(made)
+                case 11:
+                    awaited = rng.choice([*receives, *ODD]), rng.choice([5, 100, -1, *ODD])
+                    made = attempt(_fast.one_line, *awaited, rng.choice([Lines(), *ODD]))
+                    if made is not None:
                         receives.append(made)
                 case 3 | 4 if receives:
                     attempt(rng.choice(receives).send, rng.choice([None, 1]))
@@ -102,18 +117,20 @@ async def main():
                 case 8:
                     data = rng.choice([b"", b"x", bytearray(9), memoryview(b"abc")[::2],
                                        bytes(300_000), [b"a", b"b"], *ODD])
-                    made = attempt(stream.send_all, data)
+                    made = attempt(rng.choice([stream, connection]).send_all, data)
                     if hasattr(made, "close"):
                         attempt(made.close)
                 case 9 if rng.random() < 0.4:
                     damage(stream, SLOTS)
+                    if rng.random() < 0.1:
+                        damage(connection, ["_stream", "_buffer"])
                 case 10 if rng.random() < 0.1:
                     attempt(stream.abort)
         order = [lambda: receives.clear(), far.close, gc.collect, descriptor.close, near.close]
         rng.shuffle(order)
         for each in order:
             each()
-        del stream, descriptor
+        del stream, descriptor, connection
 
 
 anysock.run(main, engine="selector")

@@ -243,8 +243,9 @@ class Engine(Protocol):
         """The UDP socket behind an inherited descriptor. Raises OSError when it is none."""
         ...
 
-    def spawn(self, coro: Coroutine[Any, Any, T], name: str | None = None) -> Task[T]:
-        """Run `coro` as a task of its own; where the engine is not `concurrent`, now and to its
+    def spawn(self, coro: Coroutine[Any, Any, T], name: object = None) -> Task[T]:
+        """Run `coro` as a task of its own; `name` is known by what `str` makes of it, when it is
+        asked for. Where the engine is not `concurrent`, now and to its
         end. What it raises is logged, unless a task joins it; but SystemExit and
         KeyboardInterrupt end `run`, which raises them. Raises OSError when the machine has no room
         for another (then `coro` is closed).
@@ -253,7 +254,7 @@ class Engine(Protocol):
         what it sets itself no other task sees. So do what `run` and `to_thread` are given."""
         ...
 
-    def spawn_background(self, coro: Coroutine[Any, Any, T], name: str | None = None) -> Task[T]:
+    def spawn_background(self, coro: Coroutine[Any, Any, T], name: object = None) -> Task[T]:
         """As `spawn`; but where the engine is not `concurrent`, on a thread of its own, so that it
         runs beside the handlers. For the server's housekeeping."""
         ...

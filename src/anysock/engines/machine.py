@@ -5,7 +5,10 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from anysock.machine.descriptors import ReserveDescriptor
 
 #: What the socket module calls an address: ``(host, port)``, ``(host, port, flow, scope)``, and
 #: the path of a Unix socket. A peer on a Unix socket, which has no address, is ``"unix"``.
@@ -71,6 +74,10 @@ class Machine(Protocol):
 
     def free_descriptors(self) -> int | None:
         """How many more descriptors may be opened; None: without limit."""
+        ...
+
+    def reserve_descriptor(self) -> ReserveDescriptor:
+        """A descriptor that is kept back from now on."""
         ...
 
     def memory(self) -> int:

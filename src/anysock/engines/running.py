@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from anysock.engines.base import Engine
 
@@ -27,7 +27,24 @@ def engine_is(engine: Engine) -> Iterator[None]:
     """Within the block, `engine` is this thread's engine."""
     previous: Engine | None = getattr(_thread, "engine", None)
     _thread.engine = engine
+    waiting: list[Callable[[Engine], object]] = getattr(_thread, "waiting", [])
+    while waiting:
+        waiting.pop(0)(engine)
     try:
         yield
     finally:
         _thread.engine = previous
+
+
+@contextlib.contextmanager
+def told_of_next(waiting: Callable[[Engine], object]) -> Iterator[None]:
+    """Within the block, `waiting` is called with the next engine that is started on this thread,
+    before that runs."""
+    if not hasattr(_thread, "waiting"):
+        _thread.waiting = []
+    _thread.waiting.append(waiting)
+    try:
+        yield
+    finally:
+        if waiting in _thread.waiting:
+            _thread.waiting.remove(waiting)

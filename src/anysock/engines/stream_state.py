@@ -38,8 +38,10 @@ from __future__ import annotations
 import enum
 import errno
 import os
+from typing import TYPE_CHECKING
 
 from anysock.errors import StreamAborted, StreamClosed, stream_broken, stream_closed
+from anysock.machine.compiled import fast
 
 # The peer, or the network between, is gone: the normal end of a connection. From the errors
 # of recv(2), send(2) and tcp(7).
@@ -73,41 +75,54 @@ class State(enum.IntEnum):
     CLOSED = 5
 
 
-class StreamState:
+if TYPE_CHECKING or fast is None:
+
+    class _Happened:
+        """What has happened to a stream. Where the path of a message is compiled, these are fields
+        of C, which take a byte each."""
+
+        __slots__ = (
+            "aborted",
+            "closed",
+            "cut_short",
+            "end_received",
+            "end_sent",
+            "letting_go",
+            "lost",
+            "receiving_ended",
+            "receiving_over",
+        )
+
+        def __init__(self) -> None:
+            self.closed = False
+            self.aborted = False
+            self.cut_short = False
+            self.end_sent = False
+            #: The peer's end of the stream has come.
+            self.end_received = False
+            #: We want to hear no more: an end of the stream that comes then says nothing of the
+            #: peer.
+            self.receiving_ended = False
+            #: A receive has told so. On Linux, what comes after a shutdown for receiving is
+            #: received all the same; but who was told of the end has done with the stream.
+            self.receiving_over = False
+            #: Our owner closes, and the peer has its time to take what it was sent. What comes
+            #: until then is thrown away.
+            self.letting_go = False
+            #: Why the connection is gone: the first reason, which stays.
+            self.lost: OSError | None = None
+
+else:
+    _Happened = fast.Flags
+
+
+class StreamState(_Happened):
     """What has happened to one stream. The attributes may be read; events change them.
 
     Without a lock: under `threads` an event takes effect with the assignment of one attribute.
     """
 
-    __slots__ = (
-        "aborted",
-        "closed",
-        "cut_short",
-        "end_received",
-        "end_sent",
-        "letting_go",
-        "lost",
-        "receiving_ended",
-        "receiving_over",
-    )
-
-    def __init__(self) -> None:
-        self.closed = False
-        self.aborted = False
-        self.cut_short = False
-        self.end_sent = False
-        #: The peer's end of the stream has come.
-        self.end_received = False
-        #: We want to hear no more: an end of the stream that comes then says nothing of the peer.
-        self.receiving_ended = False
-        #: A receive has told so. On Linux, what comes after a shutdown for receiving is received
-        #: all the same; but who was told of the end has done with the stream.
-        self.receiving_over = False
-        #: Our owner closes, and the peer has its time to take what it was sent. What comes until
-        #: then is thrown away.
-        self.letting_go = False
-        #: Why the connection is gone: the first reason, which stays.
-        self.lost: OSError | None = None
+    __slots__ = ()
 
     @property
     def state(self) -> State:

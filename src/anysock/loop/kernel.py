@@ -58,19 +58,29 @@ class Kernel:
     `poller` and `clock` (seconds, monotonic) default to the machine's own.
     """
 
+    # What each step and each turn reads or writes has a place of its own, where compiled code finds
+    # it; the rest is in the dict.
+    __slots__ = ("__dict__", "__weakref__", "asleep", "current", "readers", "watchdog_wakeup")
+
     def __init__(
         self, poller: Poller | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.poller = poller or default_poller()
         self.clock = clock
-        # Where there is a compiled `_poll` for it, of its own or of `machine.compiled`. What an
-        # observer has put in the poller's place goes the other way.
-        self._own_poller = self.poller
-        self._turn: Callable[[Kernel, int, float], None] | None = getattr(poller, "turn", None)
-        self._epoll = -1
+        #: Whether that is the machine's own.
+        self.monotonic = clock is time.monotonic
+        #: The module that has a compiled turn for the poller: the poller's own, or that of
+        #: `machine.compiled`. None: there is none.
+        self.compiled: Any = getattr(poller, "compiled", None)
+        self._sleeps_on: Any = getattr(poller, "sleeps_on", None)
         if compiled.fast is not None and type(self.poller) is getattr(select, "epoll", None):
             epoll: Any = self.poller
-            self._turn, self._epoll = compiled.fast.turn, epoll.fileno()
+            self.compiled, self._sleeps_on = compiled.fast, epoll.fileno()
+        #: What takes the place of `_poll`. None: there is no compiled one, or an observer stands
+        #: before the poller.
+        self.turn: Callable[[Kernel, Any, float], None] | None = None
+        if self.compiled is not None:
+            self.turn = self.compiled.turn
         self.timers = Timers()
         self.current: Task | None = None
         self.descriptors: dict[int, Descriptor] = {}
@@ -87,6 +97,7 @@ class Kernel:
         self.tasks: dict[Task, None] = {}
         self._spawned = 0
         self._main: Task | None = None
+        self._outside: Task | None = None
         #: The thread that runs it; 0: none does yet.
         self.thread = 0
         #: The names of the tasks that did not end when `run` had cancelled them.
@@ -104,7 +115,7 @@ class Kernel:
 
     # -- what tasks and engines call ---------------------------------------------------------
 
-    def spawn(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> Task:
+    def spawn(self, coro: Coroutine[Any, Any, Any], name: object = None) -> Task:
         """Make a task of `coro`, in a copy of the caller's context; it first runs in the
         coming iteration."""
         self._spawned += 1
@@ -150,7 +161,7 @@ class Kernel:
         if self._main is not None:
             raise UsageError("this engine has run already, and is made for one run: make another")
         self.thread = threading.get_ident()
-        outside = self.spawn(self._run_calls_from_outside(), "wakeups")
+        outside = self._outside = self.spawn(self._run_calls_from_outside(), "wakeups")
         task = self._main = self.spawn(main, "main")
         task.owned = True
         try:
@@ -164,6 +175,12 @@ class Kernel:
             outside.coro.close()
             self.tasks.pop(outside, None)
             self.close()
+
+    def alone(self, task: Task) -> bool:
+        """Whether there is no other task than that, so that it holds up nobody."""
+        # Asked by another thread: only the number of tasks can't change under its hands. One of
+        # them waits for calls from outside, and has nothing to be held up but these.
+        return len(self.tasks) <= 2 and task is not self._outside
 
     def interrupt(self) -> None:
         """Cancel `main`, and with it all the rest. For `call_from_outside`."""
@@ -179,13 +196,14 @@ class Kernel:
     def iterate(self) -> None:
         """One iteration of the loop."""
         self.iterations += 1
-        timeout = self.calculate_timeout()
-        if self._turn is not None and self.poller is self._own_poller:
-            self._turn(self, self._epoll, timeout)
+        timeout = 0.0 if self._ready else self.calculate_timeout()
+        if self.turn is not None:
+            self.turn(self, self._sleeps_on, timeout)
         else:
             self._poll(timeout)
         self.timers.run_due(self.clock())
-        self.run_ready_tasks()
+        if self._ready:
+            self.run_ready_tasks()
 
     def _poll(self, timeout: float) -> None:
         """Sleep at most that long, in seconds, and process the events that the poller brings."""
@@ -206,10 +224,11 @@ class Kernel:
             try:
                 outcome = task.outcome
                 if outcome is None:
-                    wait = task.context.run(task.send, None)
+                    wait = task.context.run(task.coro.send, None)
                 else:
                     task.outcome = None
-                    resume = task.coro.throw if isinstance(outcome, BaseException) else task.send
+                    coro = task.coro
+                    resume = coro.throw if isinstance(outcome, BaseException) else coro.send
                     wait = task.context.run(resume, outcome)
             except BaseException as ended:  # noqa: BLE001
                 self._end(task, ended)
@@ -224,7 +243,10 @@ class Kernel:
         deadline = self.timers.next_deadline()
         if deadline is None:
             return LONGEST_SLEEP
-        return min(max(deadline - self.clock(), 0.0), LONGEST_SLEEP)
+        seconds = deadline - self.clock()
+        if seconds <= 0.0:
+            return 0.0
+        return min(LONGEST_SLEEP, seconds)
 
     def process_events(self, events: list[tuple[int, int]]) -> None:
         """Resume the tasks whose descriptors are ready."""
@@ -234,7 +256,7 @@ class Kernel:
                 # `_resume`, written out: each message of a busy server passes here.
                 self.current = task = readers[fd]
                 try:
-                    wait = task.context.run(task.send, None)
+                    wait = task.context.run(task.coro.send, None)
                 except BaseException as ended:  # noqa: BLE001
                     self._end(task, ended)
                 else:
@@ -274,7 +296,7 @@ class Kernel:
         """Run `task`, whose descriptor is ready, until it pauses again or ends."""
         self.current = task
         try:
-            wait = task.context.run(task.send, None)
+            wait = task.context.run(task.coro.send, None)
         except BaseException as ended:  # noqa: BLE001
             self._end(task, ended)
         else:

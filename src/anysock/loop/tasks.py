@@ -17,8 +17,8 @@ from __future__ import annotations
 import contextvars
 import logging
 import types
-from collections.abc import Callable, Coroutine, Generator
-from typing import Any, Protocol
+from collections.abc import Coroutine, Generator
+from typing import Any, ClassVar, Protocol
 
 from anysock.errors import Cancelled
 from anysock.hints import report_failed
@@ -30,6 +30,9 @@ class Wait:
     """What a task can pause on: two methods."""
 
     __slots__ = ()
+
+    #: What it waits for, in a word, for observers: see `anysock.traces.format.WAITS`.
+    kind: ClassVar[str] = "event"
 
     def enter(self, task: Task) -> None:
         """`task` pauses on this. What is raised here is raised at the task's await."""
@@ -79,6 +82,7 @@ class Task:
     __slots__ = (
         "_exception",
         "_kernel",
+        "_name",
         "_result",
         "cancellations",
         "cancelling",
@@ -86,25 +90,21 @@ class Task:
         "coro",
         "done",
         "joiners",
-        "name",
         "outcome",
         "owned",
-        "send",
         "shields",
         "wait",
     )
 
-    def __init__(self, kernel: TaskKernel, coro: Coroutine[Any, Any, Any], name: str) -> None:
+    def __init__(self, kernel: TaskKernel, coro: Coroutine[Any, Any, Any], name: object) -> None:
         self._kernel = kernel
         self.coro = coro
-        # Looked up once, not at each of a million steps.
-        self.send: Callable[[Any], Any] = coro.send
         # What the task sets (`ContextVar.set`, ``decimal.localcontext``) is its own, and what was
         # set where it was spawned is there: a copy, which shares its values with the original until
         # one of them changes, and so costs an object and no more. Each step is run by its `run`,
         # and so an observer may stand in its place.
         self.context = contextvars.copy_context()
-        self.name = name
+        self._name = name
         self.wait: Wait | None = None
         # What the task is resumed with when the ready queue reaches it: an exception is raised at
         # its await, anything else is what the await returns.
@@ -122,6 +122,10 @@ class Task:
         self.shields: Shields | None = None
         self._result: Any = None
         self._exception: BaseException | None = None
+
+    @property
+    def name(self) -> str:
+        return str(self._name)
 
     def __repr__(self) -> str:
         state = "done" if self.done else f"paused on {self.wait}" if self.wait else "ready"
@@ -206,11 +210,11 @@ class Task:
         self.done = True
         self._result = result
         self._exception = exception
-        unwatched = not (self.owned or self.joiners)
-        for joiner in self.joiners or ():
-            self._kernel.wake(joiner)
-        self.joiners = None
-        if unwatched and exception is not None:
+        if self.joiners:
+            for joiner in self.joiners:
+                self._kernel.wake(joiner)
+            self.joiners = None
+        elif exception is not None and not self.owned:
             # In the task's context, whose values tell a filter of the log whose failure it is.
             self.context.copy().run(report_failed, _log, self.name, exception)
 
@@ -218,16 +222,18 @@ class Task:
 class _Join(Wait):
     """Pause until another task is done."""
 
-    __slots__ = ("_target",)
+    __slots__ = ("target",)
+
+    kind = "join"
 
     def __init__(self, target: Task) -> None:
-        self._target = target
+        self.target = target
 
     def enter(self, task: Task) -> None:
-        if self._target.joiners is None:
-            self._target.joiners = {}
-        self._target.joiners[task] = None
+        if self.target.joiners is None:
+            self.target.joiners = {}
+        self.target.joiners[task] = None
 
     def leave(self, task: Task) -> None:
-        assert self._target.joiners is not None
-        del self._target.joiners[task]
+        assert self.target.joiners is not None
+        del self.target.joiners[task]

@@ -57,6 +57,10 @@ class Timers:
             heapq.heapify(self._heap)
             self._cancelled = 0
 
+    def living(self) -> list[Timer]:
+        """Those that are set, the earliest first."""
+        return [timer for _, _, timer in sorted(self._heap) if timer.action is not None]
+
     def next_deadline(self) -> float | None:
         """When the earliest living timer is due, or None when there is none."""
         heap = self._heap

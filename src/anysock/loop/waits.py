@@ -25,25 +25,31 @@ class WaitKernel(TaskKernel, Protocol):
 class Sleep(Wait):
     """Pause for some seconds. No seconds at all is a place at the end of the ready queue."""
 
-    __slots__ = ("_kernel", "_seconds", "_timer")
+    __slots__ = ("_kernel", "_timer", "seconds")
+
+    kind = "sleep"
 
     def __init__(self, kernel: WaitKernel, seconds: float) -> None:
         self._kernel = kernel
-        self._seconds = seconds
+        self.seconds = seconds
         self._timer: Timer | None = None
 
     def enter(self, task: Task) -> None:
         kernel = self._kernel
-        if self._seconds <= 0:
+        if self.seconds <= 0:
             kernel.wake(task)
         else:
             self._timer = kernel.timers.add(
-                kernel.clock() + self._seconds, lambda: kernel.wake(task)
+                kernel.clock() + self.seconds, lambda: kernel.wake(task)
             )
 
     def leave(self, task: Task) -> None:
         if self._timer is not None:
             self._kernel.timers.cancel(self._timer)
+
+    def due(self, now: float) -> float:
+        """When it is over; if it has not begun, it does so `now`."""
+        return now + self.seconds if self._timer is None else self._timer.when
 
 
 class Event(Wait):
@@ -149,14 +155,20 @@ class Descriptor:
         if self.interest:
             kernel.poller.unregister(self.fd)
             self.interest = 0
-        for waiting in (kernel.readers, kernel.writers):
-            task = waiting.pop(self.fd, None)
-            if task is kernel.current:
-                # From here on it waits for nothing, or else its end would forget the wait again.
-                if task is not None:
-                    task.wait = None
-            elif task is not None:
-                kernel.wake(task, StreamClosed("closed while a task waited on it"))
+        reader = kernel.readers.pop(self.fd, None)
+        if reader is not None:
+            self._forget(reader)
+        if kernel.writers:
+            writer = kernel.writers.pop(self.fd, None)
+            if writer is not None:
+                self._forget(writer)
+
+    def _forget(self, task: Task) -> None:
+        if task is self.kernel.current:
+            # From here on it waits for nothing, or else its end would forget the wait again.
+            task.wait = None
+        else:
+            self.kernel.wake(task, StreamClosed("closed while a task waited on it"))
 
 
 class ReadWait(Wait):
@@ -164,17 +176,19 @@ class ReadWait(Wait):
 
     __slots__ = ("descriptor",)
 
+    kind = "read"
+
     def __init__(self, descriptor: Descriptor) -> None:
         self.descriptor = descriptor
 
     def enter(self, task: Task) -> None:
         descriptor = self.descriptor
-        waiting = descriptor.kernel.readers
-        if descriptor.fd in waiting and descriptor.kernel.descriptors[descriptor.fd] is descriptor:
+        kernel, fd = descriptor.kernel, descriptor.fd
+        if fd in kernel.readers and kernel.descriptors[fd] is descriptor:
             raise StreamBusy("another task is already waiting to receive here")
         if not descriptor.interest & READABLE:  # a closed one has none, so it is set, and raises
             descriptor.set_interest(descriptor.interest | READABLE)
-        waiting[descriptor.fd] = task
+        kernel.readers[fd] = task
 
     def leave(self, task: Task) -> None:
         del self.descriptor.kernel.readers[self.descriptor.fd]
@@ -184,6 +198,8 @@ class WriteWait(Wait):
     """Pause until a descriptor is writable."""
 
     __slots__ = ("descriptor",)
+
+    kind = "write"
 
     def __init__(self, descriptor: Descriptor) -> None:
         self.descriptor = descriptor

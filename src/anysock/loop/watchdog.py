@@ -1,10 +1,10 @@
 """The watchdog: it warns when one step of a task, or one iteration of the loop, holds up the rest.
 
 A thread that checks the loop now and then. When several checks find the same step of the same task,
-it logs where that task is, while it is there. When they find the same iteration, but other tasks,
-it logs which these are: many steps, none of them long, hold up the others as one does. When the
-loop sleeps, so does the thread, so that a server without clients uses no CPU; the loop wakes it
-when it goes on.
+it logs where that task is, while it is there; but not of one that is alone, as a server is that
+starts: it holds up nobody. When they find the same iteration, but other tasks, it logs which these
+are: many steps, none of them long, hold up the others as one does. When the loop sleeps, so does
+the thread, so that a server without clients uses no CPU; the loop wakes it when it goes on.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Watchdog:
             else:
                 steps.append((task, now))
                 checks_of_step = 0
-            if checks_of_step == CHECKS and task is not None:
+            if checks_of_step == CHECKS and task is not None and not loop.alone(task):
                 warned = True
                 # In the task's context, whose values tell a filter of the log whose step it is.
                 context = task.context.copy()
@@ -111,6 +111,8 @@ class Watchdog:
         self._kernel.watchdog_wakeup = None
 
     def _warn(self, what: str, seconds: float) -> None:
+        if not _log.isEnabledFor(logging.WARNING):
+            return
         stack = stack_of_step(self._loop_thread)
         warning = "%s holds up the loop, for %.2f s now, at\n%s"
         _log.warning(warning, what, seconds, stack, extra={"of_lines": True})
@@ -121,6 +123,9 @@ def stack_of_step(thread: int) -> str:
     only the task's own frames, since the loop's, which lie below, say nothing about it. Nothing,
     where the thread has ended."""
     frame = sys._current_frames().get(thread)
-    frames = traceback.extract_stack(frame) if frame is not None else []
-    ours = [number for number, each in enumerate(frames) if each.filename.endswith(_BELOW)]
-    return "".join(traceback.format_list(frames[ours[-1] + 1 if ours else 0 :])).rstrip()
+    step = []
+    # Not the whole stack: the sources of all that is below would be read, and kept (0.5 MB).
+    while frame is not None and not frame.f_code.co_filename.endswith(_BELOW):
+        step.append((frame, frame.f_lineno))
+        frame = frame.f_back
+    return "".join(traceback.StackSummary.extract(reversed(step)).format()).rstrip()

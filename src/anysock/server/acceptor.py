@@ -7,7 +7,6 @@ from typing import Any
 
 from anysock.engines.base import Binding, Engine, Listener, Stream, Task
 from anysock.errors import ListenerClosed
-from anysock.machine.descriptors import ReserveDescriptor
 from anysock.server.accept_policy import (
     BACK_OFF_SECONDS,
     LOG_INTERVAL_SECONDS,
@@ -31,7 +30,7 @@ class AcceptFailures:
         self._engine = engine
         self._events = events
         self._log = OncePer(LOG_INTERVAL_SECONDS)
-        self._reserve = ReserveDescriptor()
+        self._reserve = engine.machine.reserve_descriptor()
 
     def report(self, error: Exception) -> None:
         left_out = self._log.allow(self._engine.now())
@@ -58,21 +57,33 @@ class Acceptor:
         self._desk = desk
         self._failures = failures
         self._stop = stop
+        self._began = False
+        # Where the engine does one thing at a time, there is none before all is over.
         self._task: Task[Any] | None = None
         self._ended = desk.engine.event()
 
     def start(self) -> None:
         """Accept from now on. Where the engine does one thing at a time, this returns when the
         listener is closed."""
+        self._began = True
         self._task = self._desk.engine.spawn(self.run(), name="accept")
 
     @property
     def done(self) -> bool:
         """Whether it accepts nobody any more, or has not begun."""
-        return self._task is None or self._task.done
+        if self._task is None:
+            return not self._began or self._ended.is_set()
+        return self._task.done
 
     async def join(self) -> None:
-        """Wait until the backlog of a closed listener is accepted."""
+        """Wait until the backlog of a closed listener is accepted; but not where the engine does
+        one thing at a time: there, this is what has called the handler that runs."""
+        if self._task is not None:
+            await self.until_done()
+
+    async def until_done(self) -> None:
+        """Wait until it accepts nobody any more; and where the engine does one thing at a time,
+        until the connection that it serves has ended."""
         if not self.done:
             await self._ended.wait()
 
@@ -88,7 +99,7 @@ class Acceptor:
         accepted = 0
         while True:
             try:
-                waited = await gate.has_room(listener)
+                waited = not gate.has_room and await gate.until_room(listener)
                 stream = await engine.accept(listener)
             except ListenerClosed:
                 return

@@ -97,7 +97,7 @@ class TokenBucket:
         """Let `amount` through; return how many seconds it has to wait from `now` on."""
         self._fill(now)
         self._level -= amount
-        return max(-self._level / self.rate, 0.0)
+        return -self._level / self.rate if self._level < 0 else 0.0
 
     def may(self, now: float, amount: float = 1.0) -> bool:
         """Whether `amount` may pass at time `now`; if so, it has."""
@@ -111,7 +111,8 @@ class TokenBucket:
         # One thread may have read the clock before another, and come here after it.
         if self._at is None or now > self._at:
             if self._at is not None:
-                self._level = min(self._level + (now - self._at) * self.rate, self.burst)
+                level = self._level + (now - self._at) * self.rate
+                self._level = min(self.burst, level)
             self._at = now
 
 
@@ -126,6 +127,8 @@ class Admission:
         self._counting = self._per_source < most
         self._sources: Counter[str] = Counter()
         self._lock = threading.Lock()
+        #: Whether there is anything to judge.
+        self.judges = bool(self._allow or self._deny or self._counting)
         self._rate = None if options.accept_rate is None else TokenBucket(options.accept_rate)
 
     @property

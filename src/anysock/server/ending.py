@@ -154,6 +154,7 @@ class Ending:
         # called the handler that runs.)
         async with engine.scope(min(seconds, CHECK_SECONDS)):
             await traffic.until_accepted()
+        traffic.tell_of_drain()
         self.events.drain_begun(len(traffic.sessions), seconds)
         await traffic.end_idle(engine, self.events, began, seconds)
         # Now the peers that still wait for room are let go, and nobody comes in any more.

@@ -42,13 +42,28 @@ class AdmissionGate:
         if self._room is not None:
             self._room.set()
 
-    async def has_room(self, listener: Listener) -> bool:
-        """Leave peers in the backlog while there is no room for them. True if one has waited."""
-        if self._stopped or (
-            not self._life.paused and (not self._slots.full or self._options.overflow == "close")
-        ):
-            return False
+    @property
+    def has_room(self) -> bool:
+        """Whether no peer need wait in the backlog."""
+        life = self._life
+        return life.stopped_listening or (
+            not life.paused and (not self._slots.full or self._options.overflow == "close")
+        )
+
+    async def until_room(self, listener: Listener) -> bool:
+        """Leave peers in the backlog until there is room for them. True if one has waited."""
         return await self._until_room(listening=True) and listener.has_waiting()
+
+    def take_at_once(self, now: float) -> bool:
+        """Take a slot for a peer that was accepted `now`, if it need not wait; else `take_slot`
+        says more."""
+        life = self._life
+        if life.paused or life.stopped_listening or not self._slots.take():
+            return False
+        if self._admission.in_time(now):
+            return True
+        self._slots.give_back()
+        return False
 
     async def take_slot(self, waited: bool) -> CloseReason | None:
         """Wait until an accepted peer may be served, and take a slot for it; or return why it is
@@ -86,6 +101,11 @@ class AdmissionGate:
         """Why a peer may not come in; None: it may, and its source is counted until `leave`."""
         return self._admission.judge(peer)
 
+    @property
+    def judges(self) -> bool:
+        """Whether there is any peer that may not come in, or anything to count."""
+        return self._admission.judges
+
     def leave(self, peer: SockAddr) -> None:
         """A peer whose source is counted has left."""
         self._admission.leave(peer)
@@ -97,7 +117,7 @@ class AdmissionGate:
 
     @property
     def _stopped(self) -> bool:
-        return self._life.phase.stopped_listening
+        return self._life.stopped_listening
 
     @property
     def _is_open(self) -> bool:

@@ -33,7 +33,7 @@ from anysock.server.traffic import Traffic
 from anysock.streams.connection import Connection
 from anysock.streams.running import State_co
 from anysock.telemetry.counters import Counters
-from anysock.telemetry.events import EventGroup, Events, check_events
+from anysock.telemetry.events import EventGroup, Events, check_events, with_listeners
 from anysock.telemetry.logs import LogEvents
 
 # What the server's own tasks are called.
@@ -145,9 +145,10 @@ class Server(Ending, Generic[State_co]):
         await self._start()
 
     async def _start(self) -> None:
-        engine, events = self._enter_engine(), self.events
+        engine = self._enter_engine()
         if self._life.phase is not Phase.NEW:
             return  # a signal came before we had begun, or somebody has begun already
+        events = self.events = with_listeners(engine, self.events)
         most = self.traffic.open(engine, events, self._broken)
         self._most = most
         if not self._life.advance(Phase.STARTING):

@@ -2,7 +2,8 @@
 
     Session.enter             judged; waits for room; a task of its own is spawned
       └─ _run
-           ├─ _greet          PROXY header, TLS; then limits are put around its stream
+           ├─ _greet          PROXY header, TLS, where there are any; then limits are put around its
+           │                  stream
            ├─ the handler
            └─ part            closed, accounted for, forgotten: the one end of every session
 
@@ -12,9 +13,10 @@ Meanwhile the server may end it: its housekeeping calls `Session.check`, a drain
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
-from anysock.engines.base import Binding, Engine, Event, Task
+from anysock.engines.base import Binding, Engine, Event, Stream, Task
 from anysock.errors import AnysockError, NotServed
 from anysock.handlers import Handler
 from anysock.hints import add_hint
@@ -36,6 +38,8 @@ class Sessions:
         #: How many had to be aborted when the server drained.
         self.aborted = 0
         self._open: dict[Connection, Session] = {}
+        # A mark for each that is forgotten, and whose end is being told; perhaps on another thread.
+        self._told: dict[object, None] = {}
         self._all_gone: Event | None = None
 
     def __len__(self) -> int:
@@ -48,13 +52,26 @@ class Sessions:
     def add(self, session: Session) -> None:
         self._open[session.connection] = session
 
-    def remove(self, session: Session) -> bool:
-        """Forget a session; false if it is forgotten already, or was never added."""
-        return self._open.pop(session.connection, None) is not None
+    @property
+    def gone(self) -> bool:
+        """Whether none is left, and the end of each is told."""
+        # In this order: a session is always in one of the two.
+        return not self._open and not self._told
 
-    def notify(self) -> None:
+    def remove(self, session: Session) -> object | None:
+        """Forget a session; None if it is forgotten already, or was never added. Else, what
+        `notify` is to be called with when its end is told."""
+        mark = object()
+        self._told[mark] = None
+        if self._open.pop(session.connection, None) is not None:
+            return mark
+        del self._told[mark]
+        return None
+
+    def notify(self, mark: object) -> None:
         """One has ended, with all that belongs to it."""
-        if self._all_gone is not None and not self._open:
+        del self._told[mark]
+        if self._all_gone is not None and self.gone:
             self._all_gone.set()
 
     async def until_none(self, engine: Engine) -> None:
@@ -62,7 +79,7 @@ class Sessions:
         # A new event each time: there may have been none left before the last of the backlog was
         # accepted. It is made before the check, since the last may end at any moment.
         self._all_gone = engine.event()
-        if self._open:
+        if not self.gone:
             await self._all_gone.wait()
 
     def count_aborted(self) -> None:
@@ -71,19 +88,20 @@ class Sessions:
         self.aborted += 1
 
     def abort_late(self) -> bool:
-        """Abort all, at the end of a drain. True if there was any."""
+        """Abort all, at the end of a drain. True if any is not gone yet."""
         left = self.all()
         for session in left:
             if session.abort_late():
                 self.count_aborted()
-        return bool(left)
+        return not self.gone
 
     def is_handled_by(self, task: Task[object]) -> bool:
         """Whether `task` runs the handler of one of them."""
         return any(session.is_run_by(task) for session in self.all())
 
 
-class Desk(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Desk:
     """What all sessions of a server share."""
 
     server: RunningServer[Any]
@@ -94,6 +112,18 @@ class Desk(NamedTuple):
     handler: Handler
     sessions: Sessions
     process: OwnProcess
+
+
+class _Name:
+    """The name of a task that serves a client: seldom asked for, and costly to make."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    def __str__(self) -> str:
+        return f"client {self._stream.peer}"
 
 
 class Session:
@@ -139,8 +169,27 @@ class Session:
         Raises whatever goes wrong, such as `NotServed` when there is no room for one more task.
         Then it is closed, with a reset, since it can't be put back into the backlog.
         """
+        desk = self._desk
         try:
-            await self._enter(binding, waited)
+            # Before it waits for room: a peer that may not come in must not take another one's
+            # place.
+            refused, error = self._refusal()
+            if refused is None:
+                if waited or not desk.gate.take_at_once(self.activity.opened_at):
+                    refused = await desk.gate.take_slot(waited)
+                    self.activity.opened_at = desk.engine.now()
+                self._has_slot = refused is None
+                if refused is CloseReason.ABORTED:
+                    desk.sessions.count_aborted()
+            desk.sessions.add(self)
+            desk.events.connection_accepted(self.connection, self.activity.opened_at)
+            if refused is None:
+                self._begin(binding)
+            else:
+                self._tell_opened()
+                self.ended = refused
+                self.connection.abort()
+                await self.part(refused, error)
         except BaseException:
             # Nobody else would close it.
             self.connection.stream.abort()
@@ -148,36 +197,26 @@ class Session:
             self._give_back()  # where it had not come as far as to be told of
             raise
 
-    async def _enter(self, binding: Binding, waited: bool) -> None:
+    def _refusal(self) -> tuple[CloseReason | None, OSError | None]:
+        """Why its peer may not come in, if there were room; None: it may."""
+        handshake = self._desk.handshake
+        if not handshake.by_proxies:
+            return self._judge(), None
+        if handshake.may_be_a_proxy(self.connection):
+            return None, None
+        why = PermissionError("its sender is none of the proxies (--proxy-from)")
+        return CloseReason.PROXY_HEADER, why
+
+    def _begin(self, binding: Binding) -> None:
+        """It has come in: have a task serve it."""
         desk, connection = self._desk, self.connection
-        by_proxies = desk.handshake.by_proxies
-        refused: CloseReason | None = None
-        error: OSError | None = None
-        # Before it waits for room: a peer that may not come in must not take another one's place.
-        if not by_proxies:
-            refused = self._judge()
-        elif not desk.handshake.may_be_a_proxy(connection):
-            refused = CloseReason.PROXY_HEADER
-            error = PermissionError("its sender is none of the proxies (--proxy-from)")
-        if refused is None:
-            refused = await desk.gate.take_slot(waited)
-            self._has_slot = refused is None
-            if refused is CloseReason.ABORTED:
-                desk.sessions.count_aborted()
-        self.activity.opened_at = now = desk.engine.now()
-        desk.sessions.add(self)
-        desk.events.connection_accepted(connection, now)
-        connection.of_proxy = refused is None and by_proxies
-        if not connection.of_proxy:
+        if desk.handshake.by_proxies:
+            connection.of_proxy = True
+        else:
             self._tell_opened()
-        if refused is not None:
-            self.ended = refused
-            connection.abort()
-            await self.part(refused, error)
-            return
         running = self._run(binding)
         try:
-            desk.engine.spawn(running, name=f"client {connection.peer}")
+            desk.engine.spawn(running, name=_Name(connection.stream))
         except OSError as error:
             running.close()
             raise NotServed(error.errno, error.strerror) from error
@@ -187,7 +226,10 @@ class Session:
 
     def _judge(self) -> CloseReason | None:
         """Why its peer may not come in; None: it may, and its source is counted."""
-        refused = self._desk.gate.judge(self.connection.peer)
+        gate = self._desk.gate
+        if not gate.judges:
+            return None
+        refused = gate.judge(self.connection.peer)
         self._counted = refused is None
         return refused
 
@@ -212,7 +254,9 @@ class Session:
         reason = CloseReason.ABORTED
         lost: OSError | None = None
         try:
-            await self._greet(binding)
+            if binding.tls or desk.handshake.by_proxies:
+                await self._greet(binding)
+            desk.handshake.put_limits(connection)
             self.activity.begin(connection.stream, desk.engine.now())
             if desk.gate.draining:  # it came in late, and its handler is not to wait for a look
                 connection.draining = True
@@ -237,28 +281,26 @@ class Session:
             await self.part(reason, lost)
 
     async def _greet(self, binding: Binding) -> None:
-        """Prepare the connection for its handler. Raises `Refused` when it is not served."""
+        """Have the proxy's word, and TLS. Raises `Refused` when the connection is not served."""
         desk, connection = self._desk, self.connection
         handshake = desk.handshake
-        if handshake.by_proxies or binding.tls:
-            step = CloseReason.HANDSHAKE
-            async with desk.engine.scope(handshake.timeout) as scope:
-                if handshake.by_proxies:
-                    step = CloseReason.PROXY_HEADER
-                    try:
-                        itself = await handshake.read_proxy_header(connection)
-                    finally:
-                        self._tell_opened()
-                    # A proxy's own header is to be taken as valid (section 2.2), so that `allow`
-                    # and `deny` are not for it.
-                    if not itself and (refused := self._judge()) is not None:
-                        raise Refused(refused)
-                if binding.tls:
-                    step = CloseReason.HANDSHAKE
-                    await handshake.start_tls(connection)
-            if scope.fired:
-                raise Refused(step, TimeoutError("it took too long"))
-        handshake.put_limits(connection)
+        step = CloseReason.HANDSHAKE
+        async with desk.engine.scope(handshake.timeout) as scope:
+            if handshake.by_proxies:
+                step = CloseReason.PROXY_HEADER
+                try:
+                    itself = await handshake.read_proxy_header(connection)
+                finally:
+                    self._tell_opened()
+                # A proxy's own header is to be taken as valid (section 2.2), so that `allow`
+                # and `deny` are not for it.
+                if not itself and (refused := self._judge()) is not None:
+                    raise Refused(refused)
+            if binding.tls:
+                step = CloseReason.HANDSHAKE
+                await handshake.start_tls(connection)
+        if scope.fired:
+            raise Refused(step, TimeoutError("it took too long"))
 
     def reason(self) -> CloseReason:
         """Why the connection has ended, when its handler has returned."""
@@ -269,7 +311,7 @@ class Session:
     async def part(self, reason: CloseReason, lost: OSError | None) -> None:
         """Close the connection, and account for its end. The one place where that is done."""
         try:
-            await self.connection.close()
+            await self.connection.stream.close()
         except (OSError, AnysockError) as error:
             # The peer was gone already.
             lost = lost or (error if isinstance(error, OSError) else None)
@@ -279,17 +321,20 @@ class Session:
     def account_for(self, reason: CloseReason, lost: OSError | None) -> None:
         """Give back what it has held, and tell of its end; once."""
         desk, connection = self._desk, self.connection
-        if not desk.sessions.remove(self):
+        if (mark := desk.sessions.remove(self)) is None:
             return
         if self.ended is CloseReason.ABORTED or reason is CloseReason.ABORTED:
             reason = self.ended or reason
-        self._give_back()
-        self._tell_opened()
-        connection.lasted = desk.engine.now() - self.activity.opened_at
-        if reason is CloseReason.OUTBOX_FULL:
-            lost = connection.overrun
-        desk.events.connection_closed(connection, reason, lost)
-        desk.sessions.notify()
+        try:
+            self._give_back()
+            if not self._told_opened:
+                self._tell_opened()
+            connection.lasted = desk.engine.now() - self.activity.opened_at
+            if reason is CloseReason.OUTBOX_FULL:
+                lost = connection.overrun
+            desk.events.connection_closed(connection, reason, lost)
+        finally:
+            desk.sessions.notify(mark)
 
     def _give_back(self) -> None:
         if self._counted:

@@ -196,7 +196,7 @@ class Traffic:
     @property
     def busy(self) -> bool:
         """Whether there are connections, or some to come that were accepted."""
-        return bool(self.sessions) or not all(acceptor.done for acceptor in self._acceptors)
+        return not self.sessions.gone or not all(acceptor.done for acceptor in self._acceptors)
 
     async def until_accepted(self) -> None:
         """Wait until the backlog is accepted that there was when the listeners were closed."""
@@ -206,14 +206,20 @@ class Traffic:
     async def until_gone(self, engine: Engine, seconds: float) -> None:
         """Wait until no connection is left, but no longer than `seconds`."""
         async with engine.scope(seconds):
-            await self.until_accepted()
+            # Where the engine does one thing at a time, too: else whoever comes in right now would
+            # not be seen, neither here nor among the sessions.
+            for acceptor in self._acceptors:
+                await acceptor.until_done()
             await self.sessions.until_none(engine)
+
+    def tell_of_drain(self) -> None:
+        """Let handlers know that their connection is drained."""
+        for session in self.sessions.all():
+            session.connection.draining = True
 
     async def end_idle(self, engine: Engine, events: Events, began: float, seconds: float) -> None:
         """Until no connection is left, but no longer than `seconds` from the time `began`: end
         those at rest, and report how many are left."""
-        for session in self.sessions.all():
-            session.connection.draining = True
         punctuality, planned, reported = Punctuality(engine.now()), FIRST_CHECK_SECONDS, began
         # What has come while the process was stopped, say, may not have been received yet.
         await self.until_gone(engine, min(planned, seconds))

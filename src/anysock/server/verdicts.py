@@ -20,22 +20,35 @@ def how_it_ended(connection: Connection) -> CloseReason:
         return CloseReason.OUTBOX_FULL
     # A handler may have met the loss of the peer, and kept it to itself.
     lost = connection.stream.lost
+    if lost is None:
+        # (A lost connection can't be aborted any more, though a handler may well try.)
+        if connection.aborted:
+            return CloseReason.ABORTED
+        # A handler that has not read knows nothing of its peer, which may well be there, and about
+        # to speak.
+        if not _has_moved(connection) and connection.stream.end_received:
+            return CloseReason.NO_DATA
+        return CloseReason.DONE
+    return _how_it_was_lost(connection, lost)
+
+
+def _how_it_was_lost(connection: Connection, lost: OSError) -> CloseReason:
     if isinstance(lost, TooManyBytes):
         return CloseReason.MAX_BYTES
-    # A lost connection can't be aborted any more, though a handler may well try.
-    if isinstance(lost, StreamAborted) or (connection.aborted and lost is None):
+    if isinstance(lost, StreamAborted):
         return CloseReason.ABORTED
     tls = connection.tls
-    if lost is not None and tls is not None and not tls.established:
+    if tls is not None and not tls.established:
         return CloseReason.HANDSHAKE
-    nothing_moved = connection.bytes_received == connection.bytes_sent == 0
-    # Health checks reset, too: that leaves nothing in TIME_WAIT. But a handler that has not read
-    # knows nothing of its peer, which may well be there, and about to speak.
-    if nothing_moved and (
-        connection.stream.end_received if lost is None else isinstance(lost, ConnectionResetError)
-    ):
+    # Health checks reset, too: that leaves nothing in TIME_WAIT.
+    if not _has_moved(connection) and isinstance(lost, ConnectionResetError):
         return CloseReason.NO_DATA
-    return CloseReason.DONE if lost is None else CloseReason.LOST
+    return CloseReason.LOST
+
+
+def _has_moved(connection: Connection) -> bool:
+    """Whether a byte has come, or gone."""
+    return bool(connection.bytes_received or connection.bytes_sent)
 
 
 def is_cancellation(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Generic, Self
 
 from anysock.engines.base import PeerCredentials, SockAddr, Stream
 from anysock.errors import OutboxFull, UsageError
+from anysock.machine.compiled import fast
 from anysock.streams.receiving import Receiving
 from anysock.streams.running import RunningServer, State_co
 from anysock.streams.sending import Sending
@@ -58,6 +59,23 @@ class Connection(Receiving, Sending, Generic[State_co]):
     #: Why its `Outbox` has disconnected it, if it has.
     overrun: OutboxFull | None = None
 
+    # What few connections have, or not for long, is an attribute of the class until then: one of
+    # their own would cost each of them memory.
+
+    #: Whether the peer is a proxy that speaks for itself, as in a health check, or that has not
+    #: named its client yet.
+    of_proxy = False
+
+    #: True once the server has begun to drain, or the connection has had its time: a handler
+    #: that sends unasked should come to an end. (One that waits in `recv` need not check it:
+    #: see `Server.drain`.)
+    draining = False
+
+    _client: SockAddr | None = None
+
+    # What has come and gone that is not the conversation's: the header of a proxy.
+    _overhead = 0
+
     _log: ConnectionLog | None = None
 
     #: The host that `anysock.connect` was given, as TLS asks for it; None: it was not, or none.
@@ -68,27 +86,16 @@ class Connection(Receiving, Sending, Generic[State_co]):
     #: :meta private:
     tls_offer: TlsOffer | None = None
 
+    # What each has, and compiled code finds; the rest is in the dict, which few have.
+    __slots__ = ("_buffer", "_number", "_server", "_stream")
+
     def __init__(self, stream: Stream, server: RunningServer[State_co] | None = None) -> None:
         self._stream = stream
+        self._buffer = None
         self._number = next(_numbers)
         self._server = server
         if server is not None:
             self.state = server.state
-        self._client: SockAddr | None = None
-        # What has come and gone that is not the conversation's: the header of a proxy.
-        self._overhead = 0
-        #: Whether the peer is a proxy that speaks for itself, as in a health check, or that has not
-        #: named its client yet.
-        self.of_proxy = False
-        #: True once the server has begun to drain, or the connection has had its time: a handler
-        #: that sends unasked should come to an end. (One that waits in `recv` need not check it:
-        #: see `Server.drain`.)
-        self.draining = False
-        # The layers cost nothing while they have nothing to do: until a line is asked for,
-        # there is no buffer to look into, and these are the stream's own methods.
-        self.recv = stream.recv  # type: ignore[method-assign]
-        if stream.vectored:
-            self.send_all = stream.send_all  # type: ignore[method-assign,assignment]
 
     def wrap(self, make: Callable[[Stream], Stream]) -> None:
         """Put a stream around the one that the connection stands on: TLS, or a fault on purpose.
@@ -101,12 +108,8 @@ class Connection(Receiving, Sending, Generic[State_co]):
         """
         if self._buffer:
             raise RuntimeError(f"{self.buffered} bytes are buffered that came before the wrapping")
-        self._stream = stream = make(self._stream)
+        self._stream = make(self._stream)
         self._buffer = None
-        self.recv = stream.recv  # type: ignore[method-assign]
-        self.__dict__.pop("send_all", None)
-        if stream.vectored:
-            self.send_all = stream.send_all  # type: ignore[method-assign,assignment]
 
     def speaks_for(self, client: SockAddr | None, overhead: int, *, itself: bool) -> None:
         """The peer is a proxy that has said, in `overhead` bytes, that it
@@ -268,3 +271,8 @@ class Connection(Receiving, Sending, Generic[State_co]):
         trace: TracebackType | None,
     ) -> None:
         await self.close()
+
+
+if fast is not None:
+    _methods = fast.bind_connection(Connection, Receiving.recv.__doc__, Sending.send_all.__doc__)
+    Connection.recv, Connection.send_all = _methods  # type: ignore[method-assign]

@@ -41,3 +41,8 @@ class of_no_connection:  # noqa: N801
 
     def __exit__(self, *_: object) -> None:
         _current.reset(self._token)
+
+
+def connection_of(context: contextvars.Context) -> Connection | None:
+    """`current_connection` of a task that has this context."""
+    return context.get(_current)

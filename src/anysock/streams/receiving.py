@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Sequence
-from typing import TypeAlias
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Sequence
+from typing import Any, Self, TypeAlias
 
 from anysock.engines.base import Stream
 from anysock.engines.current import current_engine
 from anysock.engines.finished import FINISHED
 from anysock.errors import PEER_FAULTS, BadFrame, EndOfStream, MessageTooLong, UsageError
+from anysock.machine.compiled import fast
 from anysock.net.frames import MAX_FRAME, ByteOrder, Framing, Prefix, framing
 from anysock.net.receive_buffer import MAX_LINE, ReceiveBuffer
+
+one_line: Any = fast and fast.one_line
 
 #: What a peer may do wrong by what it sends, or does not send.
 Fault: TypeAlias = EndOfStream | MessageTooLong | BadFrame
@@ -54,6 +57,9 @@ class Receiving:
         was sent at once may come in pieces, and what was sent in pieces at once. None asks for
         what suits the traffic (little at first, up to 256 KiB while reads fill it).
         """
+        if self._buffer is None:
+            # The layers cost nothing while they have nothing to do.
+            return self._stream.recv(max_bytes)
         return self._recv_buffered(max_bytes)
 
     async def _recv_buffered(self, max_bytes: int | None) -> bytes:
@@ -119,7 +125,7 @@ class Receiving:
 
     def lines(self, max_bytes: int = MAX_LINE) -> AsyncIterator[bytes]:
         """Iterate over the lines, each as `recv_line` returns it, until the stream ends."""
-        return _Lines(self, max_bytes)
+        return (_Lines if fast is None else _CompiledLines)(self, max_bytes)
 
     async def recv_lines(self, max_bytes: int = MAX_LINE) -> list[bytes]:
         """Wait for a line, and return it with all the lines that have come behind it; at most 256.
@@ -312,8 +318,6 @@ class Receiving:
     def _own_buffer(self) -> ReceiveBuffer:
         if self._buffer is None:
             self._buffer = ReceiveBuffer()
-            # From now on `recv` must look there first: back to the method of the class.
-            del self.recv
         return self._buffer
 
 
@@ -326,7 +330,7 @@ class _Lines:
         self._connection = connection
         self._max_bytes = max_bytes
 
-    def __aiter__(self) -> _Lines:
+    def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> bytes:
@@ -335,23 +339,46 @@ class _Lines:
         buffer = connection._buffer
         if buffer is not None:
             if not buffer.data:
-                line: bytes | None = await connection._stream.recv()
-                assert line is not None
-                if line.find(b"\n") + 1 == len(line) <= max_bytes:
-                    if line:
-                        return line
-                    raise StopAsyncIteration
-                buffer.feed(line)
-            elif connection._left_in_a_row > 1:
+                data = await connection._stream.recv()
+                if data.find(b"\n") + 1 == len(data) <= max_bytes and data:
+                    return data
+                return await self._otherwise(data)
+            if connection._left_in_a_row > 1:
                 connection._left_in_a_row -= 1
                 try:
                     if (line := buffer.next_line(max_bytes)) is not None:
                         return line
                 except MessageTooLong:
                     pass  # `recv_line` meets it again, and notes it
-        line = await connection.recv_line(max_bytes)
+        return await self._line()
+
+    async def _otherwise(self, data: bytes) -> bytes:
+        """What has come into an empty buffer is no line, or more."""
+        if not data:
+            raise StopAsyncIteration
+        self._connection._own_buffer().feed(data)
+        return await self._line()
+
+    async def _line(self) -> bytes:
+        line = await self._connection.recv_line(self._max_bytes)
         if not line:
             raise StopAsyncIteration
+        return line
+
+
+class _CompiledLines(_Lines):
+    """The same, where the compiled path is in use: a line that comes alone needs no coroutine."""
+
+    __slots__ = ()
+
+    def __anext__(self) -> Coroutine[Any, Any, bytes]:
+        connection = self._connection
+        buffer = connection._buffer
+        if buffer is None or buffer.data:
+            return super().__anext__()
+        line: Coroutine[Any, Any, bytes] = one_line(
+            connection._stream.recv(), self._max_bytes, self
+        )
         return line
 
 

@@ -40,10 +40,16 @@ class Sending:
         copy of what is large.
         """
         if isinstance(data, (list, tuple)):
-            if sum(map(len, data)) > _MOST_JOINED:
-                return self._send_pieces(data)
-            data = b"".join(data)
+            return self._send_list(data)
         return self._stream.send_all(data)  # type: ignore[arg-type]
+
+    def _send_list(self, pieces: Sequence[Data]) -> Awaitable[None]:
+        """Send `pieces` as one."""
+        if self._stream.vectored:
+            return self._stream.send_all(pieces)  # type: ignore[arg-type]
+        if sum(map(len, pieces)) > _MOST_JOINED:
+            return self._send_pieces(pieces)
+        return self._stream.send_all(b"".join(pieces))
 
     async def _send_pieces(self, pieces: Sequence[Data]) -> None:
         """Send `pieces` by a stream that takes one at a time."""

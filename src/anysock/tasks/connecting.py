@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import socket
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from anysock.engines.base import Datagrams, Engine, Machine, SockAddr
+from anysock.engines.base import Datagrams, Engine, Machine, SockAddr, Stream
 from anysock.engines.current import current_engine
 from anysock.errors import TlsError, UsageError, WrongType
 from anysock.net.addresses import CONNECTABLE, REACHABLE, Address, ResolvedAddress, resolve
@@ -55,6 +56,25 @@ async def connect(
     A socket that connects to a local port where no program listens may get that very port for its
     own end, and so meet itself (RFC 9293, 3.5): that is a ConnectionRefusedError.
     """
+    return await connect_with(
+        address, local=local, timeout=timeout, trying=trying, tls=tls, alpn=alpn
+    )
+
+
+async def connect_with(
+    address: str | Address,
+    *,
+    local: str | Address | None = None,
+    timeout: float | None = None,
+    trying: Callable[[SockAddr], object] | None = None,
+    tls: ssl.SSLContext | None = None,
+    alpn: Sequence[str] | None = None,
+    family: int | None = None,
+    preface: Callable[[Stream], bytes] | None = None,
+) -> Connection:
+    """`connect`, with what a client of ours may ask for besides: to try addresses of one `family`
+    only (`socket.AF_INET`, `AF_INET6`), and to send ``preface(stream)`` before anything else, also
+    before a handshake of TLS. Raises what `connect` does."""
     engine = current_engine()
     address = Address.of(address, schemes=CONNECTABLE)
     if address.kind == "udp":
@@ -66,12 +86,15 @@ async def connect(
     source = None if local is None else _source(local, address, engine.machine)
     async with engine.scope(timeout):
         candidates = await _candidates(engine, address, source, bounded=timeout is not None)
+        candidates = of_family(candidates, family, address)
         if address.tls and tls is None:
             from anysock.net.certificates import default_client_context
 
             tls = default_client_context(tuple(alpn or ()))
         from_where = None if source is None else source.sockaddr
         _, stream = await connect_to_any(engine, candidates, trying=trying, local=from_where)
+        if preface is not None:
+            await _send_first(stream, preface(stream))
         connection = Connection(stream)
         if address.host:
             connection.server_name = address.server_name
@@ -98,15 +121,39 @@ async def _candidates(
     return found
 
 
-async def connect_datagrams(address: str | Address) -> Datagrams:
+def of_family(
+    found: list[ResolvedAddress], family: int | None, address: Address
+) -> list[ResolvedAddress]:
+    """Those of `found`, the addresses of `address`, that are of `family`; None: all. Raises OSError
+    when there is none."""
+    if family is None:
+        return found
+    kept = [each for each in found if each.family == family]
+    if not kept:
+        version = "IPv6" if family == socket.AF_INET6 else "IPv4"
+        raise OSError(errno.EAFNOSUPPORT, f"it has no address of {version}", address.short)
+    return kept
+
+
+async def _send_first(stream: Stream, data: bytes) -> None:
+    try:
+        await stream.send_all(data)
+    except BaseException:
+        stream.abort()
+        await stream.close()
+        raise
+
+
+async def connect_datagrams(address: str | Address, *, family: int | None = None) -> Datagrams:
     """A UDP socket whose peer is at `address`, such as ``"udp://example.com:7"``.
 
-    Nothing is sent, so that the peer may not be there: of several addresses of a name, the first
-    is taken that this machine has a route to. Raises `UsageError` for an address that makes no
-    sense, `StartError` for a name that is not known, and OSError when there is no route."""
+    Nothing is sent, so that the peer may not be there: of several addresses of a name, those of
+    `family` if there is one, the first is taken that this machine has a route to. Raises
+    `UsageError` for an address that makes no sense, `StartError` for a name that is not known, and
+    OSError when there is no route."""
     engine = current_engine()
     address = Address.of(address, schemes=REACHABLE)
-    return datagrams_to(engine, await _looked_up(engine, address))
+    return datagrams_to(engine, of_family(await _looked_up(engine, address), family, address))
 
 
 def datagrams_to(engine: Engine, candidates: Sequence[ResolvedAddress]) -> Datagrams:

@@ -76,11 +76,11 @@ class AsyncioBase(PosixEngine):
     async def accept(self, listener: Any) -> Stream:
         raise NotImplementedError
 
-    def spawn(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> AsyncioTask:
+    def spawn(self, coro: Coroutine[Any, Any, Any], name: object = None) -> AsyncioTask:
         if not isinstance(coro, types.CoroutineType):
             # From Python 3.12 on, asyncio takes no other: not that of `types.coroutine`.
             coro = _awaited(coro)
-        task = asyncio.get_running_loop().create_task(coro, name=name)
+        task = asyncio.get_running_loop().create_task(coro, name=name)  # type: ignore[arg-type]
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         ours = AsyncioTask(task)

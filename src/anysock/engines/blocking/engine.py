@@ -124,14 +124,12 @@ class BlockingEngine(PosixEngine):
     def _datagrams(self, sock: socket.socket) -> Datagrams:
         return BlockingDatagrams(sock)
 
-    def spawn(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> BlockingTask:
+    def spawn(self, coro: Coroutine[Any, Any, Any], name: object = None) -> BlockingTask:
         task = self._task(coro, name)
         self._start(task)
         return task
 
-    def spawn_background(
-        self, coro: Coroutine[Any, Any, Any], name: str | None = None
-    ) -> BlockingTask:
+    def spawn_background(self, coro: Coroutine[Any, Any, Any], name: object = None) -> BlockingTask:
         task = self._task(coro, name)
         self._start_thread(task)
         return task
@@ -139,9 +137,9 @@ class BlockingEngine(PosixEngine):
     def call_from_thread(self, func: Callable[[], object]) -> None:
         func()
 
-    def _task(self, coro: Coroutine[Any, Any, Any], name: str | None) -> BlockingTask:
+    def _task(self, coro: Coroutine[Any, Any, Any], name: object) -> BlockingTask:
         self._spawned += 1
-        return BlockingTask(coro, name or f"task-{self._spawned}")
+        return BlockingTask(coro, str(name or f"task-{self._spawned}"))
 
     def _start(self, task: BlockingTask) -> None:
         task.run()

@@ -56,7 +56,7 @@ class NonblockingEngine(SocketsEngine):
             if self._threads is not None:
                 self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def spawn(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> Task:
+    def spawn(self, coro: Coroutine[Any, Any, Any], name: object = None) -> Task:
         return self._kernel.spawn(coro, name)
 
     spawn_background = spawn

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import errno
-import socket
 from collections.abc import Awaitable
 
-from anysock.engines.base import Data, Engine, SockAddr
+from anysock.engines.base import Data
 from anysock.engines.nonblocking.watching import Watch
 from anysock.engines.posix.streams import OPS_BEFORE_YIELD, SocketStream, second_sender
 
@@ -20,16 +19,9 @@ NOT_YET = -2
 class PacedStream(SocketStream):
     """A stream whose operations are counted, for tasks of the loop of `watch`."""
 
-    __slots__ = ("_budget", "_counted_since", "_watch", "_write_fd")
+    __slots__ = ("_watch",)
 
-    def __init__(self, engine: Engine, watch: Watch, sock: socket.socket, peer: SockAddr) -> None:
-        super().__init__(engine, sock, peer)
-        self._watch = watch
-        self._write_fd = sock.fileno()
-        # The operations that are left before the other tasks must have run; and the iteration of
-        # the loop since which they are counted.
-        self._budget = OPS_BEFORE_YIELD
-        self._counted_since = 0
+    _watch: Watch
 
     @property
     def _in_send(self) -> bool:

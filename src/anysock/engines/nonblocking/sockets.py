@@ -22,18 +22,33 @@ from anysock.engines.posix.listening import ListeningSocket, SocketListener, acc
 from anysock.errors import StreamClosed
 from anysock.loop.tasks import suspend
 from anysock.machine.compiled import fast
+from anysock.machine.listening_socket import compiled_accept
 
 _STREAM = NonblockingStream if fast is None else compiled_stream(fast)
 
 
 class _Listener(SocketListener):
-    def __init__(self, watch: Watch, listening: ListeningSocket) -> None:
+    def __init__(self, watch: Watch, listening: ListeningSocket, *, blocking: bool) -> None:
         super().__init__(listening)
+        self._blocking = blocking
+        self.accept = compiled_accept(self.sock, blocking=blocking) or self._accept
         self._descriptor = watch.watch(self.sock.fileno())
         self.readable = self._descriptor.readable()
 
+    def _accept(self) -> tuple[socket.socket, SockAddr]:
+        """A peer, and its address."""
+        sock, peer = self.sock.accept()
+        accepted(sock, blocking=self._blocking)
+        return sock, peer
+
+    def next_waiting(self) -> tuple[socket.socket, SockAddr]:
+        sock, peer = super().next_waiting()
+        accepted(sock, blocking=self._blocking)
+        return sock, peer
+
     def close(self) -> None:
         self._descriptor.close()
+        self.accept = self._accept  # which knows that it is closed
         super().close()
 
 
@@ -49,17 +64,21 @@ class SocketsEngine(PosixEngine):
         raise NotImplementedError
 
     def _listeners(self, opened: list[ListeningSocket]) -> Sequence[_Listener]:
-        return [_Listener(self.watch, listening) for listening in opened]
+        return [
+            _Listener(self.watch, listening, blocking=self.blocking_sockets) for listening in opened
+        ]
 
     async def accept(self, listener: _Listener) -> Stream:
         # Waiting first, even if more are in the backlog: peers mostly come one by one, and then a
         # try more costs a system call and an exception; where they come in a crowd, the poller's
         # answer costs no more than these.
         while not listener.closed:
-            with contextlib.suppress(StreamClosed):
-                await suspend(listener.readable)
             try:
-                sock, peer = listener.sock.accept()
+                await suspend(listener.readable)
+            except StreamClosed:
+                continue
+            try:
+                sock, peer = listener.accept()
                 break
             except BlockingIOError:
                 continue
@@ -68,8 +87,7 @@ class SocketsEngine(PosixEngine):
                     raise
         else:
             sock, peer = listener.next_waiting()
-        accepted(sock, blocking=self.blocking_sockets)
-        return await self._stream(sock, peer)
+        return self._made(sock, peer)
 
     async def _connect(self, sock: socket.socket, address: SockAddr) -> None:
         code = sock.connect_ex(address)
@@ -80,6 +98,10 @@ class SocketsEngine(PosixEngine):
             raise OSError(code, os.strerror(code))
 
     async def _stream(self, sock: socket.socket, peer: SockAddr) -> Stream:
+        return self._made(sock, peer)
+
+    def _made(self, sock: socket.socket, peer: SockAddr) -> Stream:
+        """The stream over a connected socket."""
         return _STREAM(cast(Engine, self), self.watch, sock, peer)
 
     async def _connected(self, sock: socket.socket) -> None:

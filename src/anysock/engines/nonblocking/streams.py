@@ -20,6 +20,7 @@ from anysock.engines.posix.streams import (
     MAX_SEND_SIZE,
     whole,
 )
+from anysock.loop.kernel import Kernel
 from anysock.loop.tasks import Task, Wait, suspend
 
 # On a socket, read(2) and write(2) do what recv(2) and send(2) do (socket(7)). Python's functions
@@ -34,16 +35,16 @@ class NonblockingStream(PacedStream):
 
     vectored = True
 
-    __slots__ = ("_fd", "_more", "_readable", "descriptor")
+    __slots__ = ("_readable", "descriptor")
 
-    def __init__(self, engine: Engine, watch: Watch, sock: socket.socket, peer: SockAddr) -> None:
-        super().__init__(engine, watch, sock, peer)
-        self.descriptor = watch.watch(sock.fileno())
+    def __init__(
+        self, engine: Engine, watch: Watch, sock: socket.socket, peer: SockAddr | None
+    ) -> None:
+        super().__init__(engine, sock, peer)
+        self._watch = watch
+        self.descriptor = watch.watch(self._fd)
         # One wait for all receives: our kernel knows it again, and has nothing to do.
         self._readable = self.descriptor.readable()
-        #: Whether there may be data that was not waited for, so that it is worth a try.
-        self._more = True
-        self._fd = sock.fileno()
 
     @property
     def receiving(self) -> bool:
@@ -285,7 +286,8 @@ class NonblockingStream(PacedStream):
         # belongs to next: an error, EBADF.
         self._more = True
         self._fd = self._write_fd = NOT_NOW
-        await super()._release()
+        # (Whoever waited is woken: nobody sleeps in the system, who would have to be.)
+        self._sock.close()
 
 
 def compiled_stream(fast: Any) -> type[NonblockingStream]:
@@ -295,7 +297,7 @@ def compiled_stream(fast: Any) -> type[NonblockingStream]:
     class CompiledStream(NonblockingStream):
         __slots__ = ()
 
-    methods = fast.bind(CompiledStream, Task, FINISHED, NOT_NOW, NOT_YET)
+    methods = fast.bind(CompiledStream, Task, Kernel, FINISHED, NOT_NOW, NOT_YET)
     CompiledStream.recv, CompiledStream.send_all = methods  # type: ignore[method-assign]
     return CompiledStream
 

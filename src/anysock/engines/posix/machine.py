@@ -8,7 +8,7 @@ import os
 import socket
 
 from anysock.engines.base import Binding, Missing, ResolvedName, SockAddr
-from anysock.machine.descriptors import free_descriptors
+from anysock.machine.descriptors import ReserveDescriptor, free_descriptors
 from anysock.machine.memory import available, resident
 
 # What socket(2) and bind(2) say of a family that the kernel does not have, and of an address that
@@ -57,6 +57,9 @@ class RealMachine:
 
     def free_descriptors(self) -> int | None:
         return free_descriptors()
+
+    def reserve_descriptor(self) -> ReserveDescriptor:
+        return ReserveDescriptor()
 
     def memory(self) -> int:
         return available()

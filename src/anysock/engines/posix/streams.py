@@ -16,6 +16,7 @@ import termios
 from collections.abc import Awaitable
 
 from anysock.engines.base import Data, Engine, Keepalive, PeerCredentials, SockAddr
+from anysock.engines.posix.fields import Fields
 from anysock.engines.posix.listening import readable_name
 from anysock.engines.stream_state import StreamState
 from anysock.errors import AnysockError, StreamBusy, StreamClosed
@@ -127,7 +128,7 @@ def name_of_peer(sock: socket.socket, address: SockAddr) -> SockAddr:
     return readable_name(peer)
 
 
-class SocketStream:
+class SocketStream(Fields):
     """What every `Stream` over a socket does alike; `recv` and `send_all` are the engines' own."""
 
     vectored = False
@@ -136,28 +137,21 @@ class SocketStream:
     __slots__ = (
         "_engine",
         "_local",
-        "_max_recv_size",
         "_peer",
-        "_recv_size",
         "_sock",
         "_state",
-        "bytes_received",
-        "bytes_sent",
-        "unsent",
     )
 
-    def __init__(self, engine: Engine, sock: socket.socket, peer: SockAddr) -> None:
+    def __init__(self, engine: Engine, sock: socket.socket, peer: SockAddr | None) -> None:
+        """`peer` is None where `sock` has a method `peer` that tells it."""
         self._engine = engine
         self._sock = sock
-        self._peer = readable_name(peer) or "unix"
+        self._peer = peer
+        if isinstance(peer, str | bytes):
+            self._peer = readable_name(peer) or "unix"
         self._local: SockAddr | None = None
-        self._recv_size = FIRST_RECV_SIZE
-        self._max_recv_size = MAX_RECV_SIZE
         self._state = StreamState()
-        self.bytes_received = 0
-        self.bytes_sent = 0
-        #: While a `send_all` waits for its peer, how many bytes it was given.
-        self.unsent = 0
+        self._begin(sock.fileno(), FIRST_RECV_SIZE, MAX_RECV_SIZE, OPS_BEFORE_YIELD)
 
     @property
     def lost(self) -> OSError | None:
@@ -193,6 +187,8 @@ class SocketStream:
 
     @property
     def peer(self) -> SockAddr:
+        if self._peer is None:
+            self._peer = self._sock.peer()  # type: ignore[attr-defined]
         return self._peer
 
     @property

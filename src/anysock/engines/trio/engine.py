@@ -133,9 +133,10 @@ class TrioEngine(PosixEngine):
     def _datagrams(self, sock: socket.socket) -> Datagrams:
         return TrioDatagrams(sock)
 
-    def spawn(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> TrioTask:
+    def spawn(self, coro: Coroutine[Any, Any, Any], name: object = None) -> TrioTask:
         self._spawned += 1
-        task = TrioTask(coro, name or f"{getattr(coro, '__qualname__', 'task')}-{self._spawned}")
+        name = name or f"{getattr(coro, '__qualname__', 'task')}-{self._spawned}"
+        task = TrioTask(coro, str(name))
         if self._nursery is not None:
             self._nursery.start_soon(self._run_task, task, name=task.name)
         else:

@@ -21,8 +21,8 @@ class RingPoller:
         self.modify = self.ring.modify
         self.unregister = self.ring.unregister
         self.close = self.ring.close
-        #: A whole turn, with the steps of the tasks.
-        self.turn = self.ring.turn
+        #: What has a whole turn, with the steps of the tasks; and what that sleeps on.
+        self.compiled, self.sleeps_on = module(), self.ring
 
     def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
         """For who watches the loop: tasks whose operations are complete are made ready."""
@@ -47,5 +47,5 @@ class UringEngine(NonblockingEngine):
         await super()._connect(sock, address)
         sock.setblocking(True)
 
-    async def _stream(self, sock: socket.socket, peer: SockAddr) -> Stream:
+    def _made(self, sock: socket.socket, peer: SockAddr) -> Stream:
         return UringStream(cast(Engine, self), self._kernel, self._ring, sock, peer)

@@ -1,9 +1,12 @@
 """Connected sockets, by operations that the system completes.
 
 A receive is asked for once, and stays: what it brings lies in the `Conduit` until it is taken, and
-when 64 KiB lie there unread, the receive is taken back until they are. A send of up to 64 KiB is in
-flight when `send_all` returns, and up to 64 KiB more are kept to follow it; whoever sends more
-waits. So no more than 128 KiB of a connection are ours and not the system's.
+when 64 KiB lie there unread, the receive is taken back until they are. In bulk there is a poll in
+its place, and what has come is received straight into the bytes that are handed out.
+
+A send of up to 256 KiB is in flight when `send_all` returns, and up to 64 KiB more are kept to
+follow it; whoever sends more waits. So no more than 384 KiB of a connection are ours and not the
+system's.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ from anysock.errors import AnysockError, StreamBusy, StreamClosed
 from anysock.loop.kernel import Kernel
 from anysock.loop.tasks import Task, Wait, suspend
 
-# How long a peer may take, after the close, for what was sent before it: up to 128 KiB, and what
+# How long a peer may take, after the close, for what was sent before it: up to 320 KiB, and what
 # the systems of both have buffered.
 MAX_LINGER_SECONDS = 60.0
 
@@ -47,6 +50,8 @@ class _Received(Wait):
     """Pause until something has come."""
 
     __slots__ = ("conduit",)
+
+    kind = "read"
 
     def __init__(self, conduit: Any) -> None:
         self.conduit = conduit
@@ -64,6 +69,8 @@ class _Sent(Wait):
     """Pause until nothing is in flight any more."""
 
     __slots__ = ("conduit",)
+
+    kind = "write"
 
     def __init__(self, conduit: Any) -> None:
         self.conduit = conduit
@@ -89,7 +96,8 @@ class UringStream(PacedStream):
     def __init__(
         self, engine: Engine, kernel: Kernel, ring: Any, sock: socket.socket, peer: SockAddr
     ) -> None:
-        super().__init__(engine, kernel, sock, peer)
+        super().__init__(engine, sock, peer)
+        self._watch = kernel
         #: What is in flight.
         self.conduit = _uring.Conduit(ring, sock.fileno())
         # One wait for all receives: our kernel knows it again, and has nothing to do.
@@ -138,7 +146,7 @@ class UringStream(PacedStream):
                 if conduit.error:
                     raise self._explain(OSError(conduit.error, os.strerror(conduit.error)))
                 return self._received_nothing()
-            conduit.arm()
+            conduit.arm(asked)
             yield self._readable
 
     # -- sending: what the compiled `send_all` leaves over -----------------------------------------
@@ -319,5 +327,5 @@ class UringStream(PacedStream):
         return explained
 
 
-_methods = _uring.bind(UringStream, Task, FINISHED, NOT_YET)
+_methods = _uring.bind(UringStream, Task, Kernel, FINISHED, NOT_YET)
 UringStream.recv, UringStream.send_all = _methods  # type: ignore[method-assign]
