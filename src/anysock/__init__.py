@@ -64,6 +64,7 @@ from anysock.tasks.runtime import (
 from anysock.telemetry.counters import Counters
 from anysock.telemetry.events import CloseReason, EventGroup, Events
 from anysock.telemetry.logs import FloodLimit, LogEvents
+from anysock.traces.tracing import trace
 from anysock.workers.serving import serve
 
 __all__ = [
@@ -125,4 +126,5 @@ __all__ = [
     "task_group",
     "timeout",
     "to_thread",
+    "trace",
 ]

@@ -11,7 +11,7 @@ _TYPES = {
 }
 
 #: Each path of the page, and its file. uPlot 1.6.32 draws the charts (MIT; its licence lies beside
-#: it, and is shown at ``/uPlot.LICENSE``).
+#: it, and is shown at ``/uPlot.LICENSE``), also those of the pages of ``anysock load``.
 FILES = {
     "/live.js": "live.js",
     "/live.css": "live.css",

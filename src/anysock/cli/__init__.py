@@ -31,7 +31,7 @@ from anysock.machine import compiled
 from anysock.machine.process import prepare
 from anysock.net.printable import printable
 
-COMMANDS = ("serve", "talk", "ping", "load", "top", "bench", "lab", "sim", "engines")
+COMMANDS = ("serve", "talk", "ping", "load", "top", "bench", "lab", "sim", "trace", "engines")
 
 
 class _Commands(Commands):

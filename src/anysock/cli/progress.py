@@ -9,9 +9,8 @@ from rich.console import Console
 
 from anysock.bench.generator.latencies import Latencies
 from anysock.bench.generator.plan import Plan
-from anysock.bench.generator.worker import TICK_SECONDS
 from anysock.bench.load import Progress
-from anysock.bench.reports.wording import percentile_text, rate_text
+from anysock.bench.reports.wording import bytes_text, percentile_text, rate_text
 from anysock.cli.bars import bar_with_figures
 
 # What the line takes without its bar, "warming up   0:00:12 1,234,567/s  p99 1.23 ms".
@@ -28,7 +27,7 @@ class LoadProgress(Progress):
         self._measuring = False
         # What the processes have said since the display last changed.
         self._said = 0
-        self._messages = 0
+        self._messages = self._moved = 0
         self._echo = Latencies()
 
     def __enter__(self) -> Self:
@@ -49,21 +48,24 @@ class LoadProgress(Progress):
             total = self._plan.messages or self._plan.duration
             self._bar.update(self._task, description="measuring", total=total)
 
-    def tick(self, messages: int, echo: Latencies) -> None:
+    def tick(self, messages: int, echo: Latencies, moved: int = 0) -> None:
         self._said += 1
+        self._moved += moved
         self._messages += messages
         self._echo.merge(echo)
         if self._said < self._plan.processes:
             return
-        told = f"{rate_text(self._messages / TICK_SECONDS)}  "
+        told = f"{rate_text(self._messages / self._plan.tick)}  "
+        if self._plan.one_way:
+            told = f"{bytes_text(self._moved / self._plan.tick)}/s"
         shown = next((each for each in (99, 90, 50) if self._echo.told(each) is not None), None)
         if shown is not None:
             told += f"p{shown} {percentile_text(self._echo, shown)}"
-        elif not self._messages:
+        elif not self._messages and not self._plan.one_way:
             told += "no answers"
         done = 0.0
         if self._measuring:
-            done = self._messages if self._plan.messages else TICK_SECONDS
+            done = self._messages if self._plan.messages else self._plan.tick
         self._bar.update(self._task, advance=done, told=told)
-        self._said = self._messages = 0
+        self._said = self._messages = self._moved = 0
         self._echo = Latencies()

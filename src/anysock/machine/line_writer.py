@@ -114,9 +114,12 @@ class LineWriter:
         end = time.monotonic() + seconds
         while True:
             progress = self._progress
-            left = 0.0 if progress == self._stuck_at else min(stuck, end - time.monotonic())
+            held_up = progress == self._stuck_at and not self._is_heard()
+            left = 0.0 if held_up else min(stuck, end - time.monotonic())
             if written.acquire(timeout=max(left, 0.0)):
                 return True
+            if self._is_heard() and time.monotonic() < end:
+                continue  # on a busy machine, it is our thread that has not come to it
             if progress == self._progress:
                 self._stuck_at = progress  # the next flush need not wait as long again
                 return False
@@ -148,7 +151,11 @@ class LineWriter:
                 self._thread = None
 
     def _can_write_at_once(self) -> bool:
-        return self._fd < 0 or is_heard(self._fd)
+        return self._fd < 0 or self._is_heard()
+
+    def _is_heard(self) -> bool:
+        """Whether there is a descriptor, and it takes a line."""
+        return self._fd >= 0 and is_heard(self._fd)
 
     # -- on the thread ---------------------------------------------------------------------------
 

@@ -60,6 +60,8 @@ class ServeKeywords(TypedDict, total=False):
     log_time: bool | None
     verbose: bool
     slow_step: float | str
+    trace: str | None
+    trace_size: int | str
     production: bool
     delay: float | str
     jitter: float | str

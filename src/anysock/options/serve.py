@@ -348,8 +348,21 @@ class ServeOptions:
     slow_step: float = _duration(
         0.1,
         "Maximum time that one step of a handler, or one iteration of the event loop, may hold up "
-        "all others; a longer one is logged with its stack. 0 disables. Engines polling and "
-        "selector only.",
+        "all others; a longer one is logged with its stack. 0 disables. Engines "
+        "polling, selector and uring only.",
+    )
+    trace: str | None = option(
+        None,
+        "File for a trace of what the server does, for `anysock trace view`: each step of the "
+        "event loop (engines polling, selector, uring), and each connection. With --workers, each "
+        "worker has its own, FILE.PID.",
+        values.path,
+        metavar="FILE",
+    )
+    trace_size: int = _bytes(
+        2**26,
+        "Maximum size of that file; what would be more is left out.",
+        values.trace_size,
     )
     production: bool = option(
         False,

@@ -126,6 +126,18 @@ def positive_size(value: Any) -> int:
     return found
 
 
+#: The smallest size that a trace may have at most.
+MIN_TRACE = 4096
+
+
+def trace_size(value: Any) -> int:
+    """A size from `MIN_TRACE` bytes."""
+    found = parse_size(value)
+    if found < MIN_TRACE:
+        raise UsageError(f"expected at least {MIN_TRACE} bytes, not {value!r}")
+    return found
+
+
 def system_size(value: Any) -> int:
     """A size from 1 byte to `MAX_C_INT`, as system calls take it."""
     found = positive_size(value)

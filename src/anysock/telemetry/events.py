@@ -14,17 +14,18 @@ Each connection has exactly one `connection_opened` and one `connection_closed`.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import functools
 import inspect
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from anysock.errors import WrongType
 
 if TYPE_CHECKING:
-    from anysock.engines.base import SockAddr
+    from anysock.engines.base import Engine, SockAddr
     from anysock.streams.connection import Connection
 
 _log = logging.getLogger("anysock.events")
@@ -244,6 +245,28 @@ FOR_ALL_WORKERS = frozenset(
         "drained",
     }
 )
+
+
+# Who is told of all servers of an engine that are started from now on.
+_of_engines: dict[Engine, list[Events]] = {}
+
+
+@contextlib.contextmanager
+def listening_to(engine: Engine, events: Events) -> Iterator[None]:
+    """Within the block, `events` is told what happens in each server that starts under `engine`."""
+    _of_engines.setdefault(engine, []).append(events)
+    try:
+        yield
+    finally:
+        _of_engines[engine].remove(events)
+        if not _of_engines[engine]:
+            del _of_engines[engine]
+
+
+def with_listeners(engine: Engine, events: Events) -> Events:
+    """`events`, and who else is told of a server that starts under `engine` now."""
+    others = _of_engines.get(engine)
+    return EventGroup(events, *others) if others else events
 
 
 def check_events(events: object) -> None:

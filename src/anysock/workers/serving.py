@@ -27,6 +27,7 @@ from anysock.streams.running import State_co
 from anysock.systemd import Notifier, NotifyEvents, WatchdogEvents
 from anysock.telemetry.events import EventGroup, Events, check_events
 from anysock.telemetry.logs import configure_logging, flush_log, has_handlers
+from anysock.traces.tracing import traced_server
 
 _log = logging.getLogger("anysock")
 
@@ -104,7 +105,7 @@ def _serve(
     if notifier.anybody:
         server.events = EventGroup(server.events, NotifyEvents(notifier), WatchdogEvents(notifier))
     # The endpoint before the engine, which has descriptors to be closed.
-    with contextlib.closing(notifier), _admin(server):
+    with contextlib.closing(notifier), traced_server(server.options), _admin(server):
         engine: Engine = make_engine(server.options.engine)
         if server.options.slow_step:
             watch_steps(engine, server.options.slow_step)

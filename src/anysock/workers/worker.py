@@ -29,6 +29,7 @@ from anysock.server.server import Server
 from anysock.telemetry.events import FOR_ALL_WORKERS, EventGroup
 from anysock.telemetry.logs import LogEvents, configure_logging, flush_log
 from anysock.telemetry.metrics import Snapshot
+from anysock.traces.tracing import traced_server
 from anysock.workers.control import ToSupervisor
 from anysock.workers.slots import SharedSlots, SlotTable
 
@@ -97,7 +98,8 @@ class Worker:
         server.process.before_exit = lambda: self._control.send(
             drained=max(server.aborted, 1), figures=self.last_figures
         )
-        server.process.run(self.engine, self._serve())
+        with traced_server(server.options, f".{os.getpid()}"):
+            server.process.run(self.engine, self._serve())
 
     async def _serve(self) -> None:
         # Until then a SIGTERM ends it at once: it serves nobody yet.
