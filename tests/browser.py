@@ -18,6 +18,9 @@ from typing import Any
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
+# Where pictures go, to be looked at; none are taken without it.
+PICTURES = os.environ.get("ANYSOCK_TEST_PICTURES")
+
 # Seconds that a page may take for anything, on a machine that does much else.
 PATIENCE = 40.0
 
@@ -144,3 +147,9 @@ def browsing() -> Iterator[Page]:
         finally:
             process.terminate()
             process.wait(PATIENCE)
+
+
+def picture(page: Page, name: str) -> None:
+    """Take a picture, where they are wanted."""
+    if PICTURES:
+        page.shoot(Path(PICTURES, f"{name}.png"))

@@ -27,6 +27,7 @@ import pytest
 
 from anysock import engines
 from anysock.engines.base import Binding
+from tests import prepared
 
 ENGINES = tuple(engines.ENGINES)
 CONCURRENT_ENGINES = tuple(name for name, entry in engines.ENGINES.items() if entry.concurrent)
@@ -111,25 +112,29 @@ class ServerProcess:
         expected_code: int = 0,
         wrapper: Sequence[str] = (),
         pass_fds: Sequence[int] = (),
+        fresh: bool = False,
     ) -> None:
+        """With `fresh`, it is an interpreter of its own from the beginning, as for a user; else it
+        is forked, where it can be, by one that is prepared (`tests/prepared`)."""
         #: Patterns of ERROR and WARNING lines that the test has asked for.
         self.expected_errors: list[str] = []
         self.expected_code = expected_code
-        what = [str(handler)] if isinstance(handler, Path) else ["-m", "anysock", "serve", handler]
-        command = [*wrapper, sys.executable, *python_flags, *what]
         binds = [bind] if isinstance(bind, str) else bind
-        command += [word for each in binds for word in ("--bind", each)]
-        command += ["--engine", engine, *options]
+        arguments = [word for each in binds for word in ("--bind", each)]
+        arguments += ["--engine", engine, *options]
         clean = {
             key: value
             for key, value in os.environ.items()
-            if not key.startswith("ANYSOCK") or key in ("ANYSOCK_POLLER", "ANYSOCK_LOG_TIME")
+            if not key.startswith("ANYSOCK")
+            or key in ("ANYSOCK_PURE", "ANYSOCK_POLLER", "ANYSOCK_LOG_TIME")
         }
         # Under -X dev, asyncio debugs itself, and costs ten times as much. With this variable it
         # would do so without, whatever the value: "0" as well.
         clean.pop("PYTHONASYNCIODEBUG", None)
-        self.process = subprocess.Popen(
-            command,
+        what = [str(handler)] if isinstance(handler, Path) else ["-m", "anysock", "serve", handler]
+        start = subprocess.Popen if fresh else prepared.Popen
+        self.process = start(
+            [*wrapper, sys.executable, *python_flags, *what, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -340,11 +345,26 @@ def sleeps(pid: int) -> bool:
     return True
 
 
+def awake_seconds(pid: int) -> float:
+    """For how long the threads of a process have run, or would have if a core had been free: the
+    first two fields of /proc/PID/schedstat. In the rest of its time it has slept."""
+    total = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            ran, waited, _ = (task / "schedstat").read_text().split()
+            total += int(ran) + int(waited)
+    return total / 1e9
+
+
 # Where the system takes no port for what asks for any (ip(7), ip_local_port_range): one that it has
 # chosen once, and that is closed again, it may give to a server of another test at any moment. Each
-# process of pytest-xdist has a range of its own.
+# process of pytest-xdist has a range of its own, and begins somewhere in it: two runs of the tests
+# at the same time, on one machine, would else choose the same ports one after the other.
 _worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-_ports = itertools.cycle(range(10_000 + 1_000 * (_worker % 20), 11_000 + 1_000 * (_worker % 20)))
+_lowest = 10_000 + 1_000 * (_worker % 20)
+_ports = itertools.islice(
+    itertools.cycle(range(_lowest, _lowest + 1_000)), os.getpid() % 1_000, None
+)
 
 
 def free_port() -> int:

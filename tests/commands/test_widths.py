@@ -32,6 +32,7 @@ from anysock.lab.catalogue import chosen
 from anysock.lab.claims import Finding, Result, Verdict
 from anysock.net.addresses import Address
 from anysock.sim.explore import Asked, Tally
+from tests import prepared
 from tests.commands.test_bench import results, sweep
 from tests.harness import PATIENCE
 
@@ -237,7 +238,7 @@ def test_a_unit_is_told_in_every_encoding(encoding, start_server):
 
 @pytest.mark.parametrize("command", ["engines", "lab --list"])
 def test_a_pipe_gets_whole_tables_whatever_columns_says(command):
-    told = subprocess.run(
+    told = prepared.run(
         [sys.executable, "-m", "anysock", *command.split()],
         capture_output=True,
         text=True,

@@ -86,7 +86,8 @@ MODULES = [
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_the_examples_in_docstrings_run(name):
+def test_the_examples_in_docstrings_run(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # what they write is not for the checkout
     module = importlib.import_module(name)
     results = doctest.testmod(module, extraglobs=vars(anysock) | {"anysock": anysock})
     assert results.failed == 0

@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 import pytest
 
+import anysock as library
 from tests.documents.sessions import files
 from tests.documents.test_howto_sessions import PAGES as TYPED
 from tests.documents.test_howto_sessions import RACE
@@ -135,7 +136,8 @@ def test_every_command_that_is_shown_is_one_that_there_is():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
-def test_python_that_is_shown_runs(page):
+def test_python_that_is_shown_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # what it writes is not for the checkout
     # What a page that is typed has its reader save is run as a file.
     saved = set(files(page).values()) if page.stem in TYPED or page == RACE else set()
     for code in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
@@ -205,6 +207,12 @@ def test_the_reference_of_the_library_shows_what_is_for_users_and_not_what_is_fo
     )
     assert {"start", "serve_forever", "drain", "end", "pause", "unready", "connections"} <= shown
     assert not shown & {"process", "retire", "traffic"}
+
+
+def test_the_reference_of_the_library_has_each_public_name_once():
+    page = (DOCS / "reference" / "api.md").read_text()
+    named = re.findall(r"^\.\. auto(?:class|function):: (\w+)$", page, re.MULTILINE)
+    assert sorted(named) == sorted(set(library.__all__) - {"Handler", "Lifespan"})
 
 
 def test_the_reference_of_the_command_line_has_a_heading_for_each_command(site):

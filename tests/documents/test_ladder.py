@@ -19,6 +19,7 @@ import pytest
 from tests.documents.rungs import LADDER, Rung, rung
 from tests.harness import (
     PATIENCE,
+    awake_seconds,
     exchange,
     free_port,
     listens,
@@ -223,11 +224,12 @@ def test_s07_burns_a_core_and_s08_does_not():
     for name in ("s07_polling", "s08_selectors"):
         with rung(name) as program, program.connect() as client:
             exchange_one(client)
-            before, began = program.cpu_seconds(), time.monotonic()
+            pid = program.process.pid
+            before, began = awake_seconds(pid), time.monotonic()
             time.sleep(0.5)  # the span that is measured
-            share[name] = (program.cpu_seconds() - before) / (time.monotonic() - began)
-    # All of a core where nobody else wants it, and its share of one where others do.
-    assert share["s07_polling"] > 0.1
+            share[name] = (awake_seconds(pid) - before) / (time.monotonic() - began)
+    # All of a core, or it waits for one.
+    assert share["s07_polling"] > 0.5
     assert share["s08_selectors"] < 0.05
 
 

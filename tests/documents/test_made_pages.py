@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("name", ["events", "simulation"])
+@pytest.mark.parametrize("name", ["events", "simulation", "trace"])
 def test_the_page_is_up_to_date(name):
     made = subprocess.run(
         [sys.executable, ROOT / "docs" / "_ext" / f"{name}_page.py"],

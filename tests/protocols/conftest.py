@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import anysock
+from anysock.engines import DEFAULT
 from anysock.handlers import Handler
 from tests.harness import PATIENCE, ServerProcess, need
 
@@ -33,6 +34,8 @@ def serving(request: pytest.FixtureRequest) -> Serving:
     @contextlib.contextmanager
     def serving(name: str, engine: str, *options: str, **more: Any) -> Iterator[ServerProcess]:
         failed_before = request.session.testsfailed
+        # One of each as a user starts it, with nothing imported before.
+        more.setdefault("fresh", engine == DEFAULT)
         server = ServerProcess(PROTOCOLS / name, *options, engine=engine, **more)
         # Engines keep threads that have looked up a name, or sent a file, for the next.
         server.base_threads += 40

@@ -87,7 +87,10 @@ async def has_seat(address: str) -> bool:
 
 
 @every_concurrent_engine
-def test_a_feed_goes_on_and_its_seats_are_few(concurrent_engine):
+def test_a_feed_goes_on_and_its_seats_are_few(concurrent_engine, monkeypatch):
+    # Not so fast that the server would not come to rest.
+    monkeypatch.setattr("anysock.admin.http.EVERY_SECONDS", 0.3)
+
     async def main() -> None:
         server = anysock.Server("echo", bind="127.0.0.1:0")
         admin = admin_server("127.0.0.1:0", ServerFigures(server))
@@ -106,10 +109,11 @@ def test_a_feed_goes_on_and_its_seats_are_few(concurrent_engine):
             assert await ask(admin.addresses[0], "/events") == (503, "too many look already\n")
             assert (await ask(admin.addresses[0], "/readyz"))[0] == 200
             await viewers[0].close()
-            # Its seat is free within a second, when it can't be told any more.
+            # Its seat is free as soon as it can't be told any more.
             while not await has_seat(admin.addresses[0]):
                 await anysock.sleep(0.05)
             for viewer in viewers:
+                viewer.abort()  # else a close would wait for the end of what it is told
                 await viewer.close()
 
     anysock.run(main, engine=concurrent_engine)

@@ -559,3 +559,19 @@ def test_a_log_that_others_have_made_non_blocking_loses_no_line():
         assert [int(log.readline()) for _ in range(5000)] == list(range(5000))
         assert writer.flush()
     assert writer.lost == 0
+
+
+def test_a_thread_that_comes_late_is_waited_for_where_somebody_reads():
+    """On a very busy machine; and the line that says why a process exits is the last to be lost."""
+    read, write = os.pipe()
+    with open(read, "rb") as reader, open(write, "w") as stream:
+        writer = LineWriter(stream, "{} lines were lost".format)
+        go_on = threading.Event()
+        write_to = writer._write
+        writer._write = lambda data: (go_on.wait(5), write_to(data))[1]
+        timer = threading.Timer(0.3, go_on.set)
+        timer.start()
+        writer.put("the last word")
+        assert writer.flush(stuck=0.01, seconds=5)
+        timer.join()
+        assert reader.readline() == b"the last word\n"

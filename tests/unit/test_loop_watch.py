@@ -45,6 +45,10 @@ def run(request) -> Callable[[Coroutine[Any, Any, None]], None]:
     return run
 
 
+async def waits(watched: LoopDescriptor) -> None:
+    await suspend(watched.readable())
+
+
 async def bounded(main: Coroutine[Any, Any, None]) -> None:
     async with asyncio.timeout(20):
         await main
@@ -131,7 +135,7 @@ def test_a_descriptor_that_nobody_waits_for_does_not_keep_the_loop_busy(run):
         watch = LoopWatch(asyncio.get_running_loop(), hosted=True)
         with two_ends() as (near, far):
             watched = watch.watch(near.fileno())
-            waiting = asyncio.create_task(suspend(watched.readable()))
+            waiting = asyncio.create_task(waits(watched))
             await turns()
             far.send(b"this stays")
             await waiting
@@ -193,14 +197,14 @@ def test_a_close_ends_the_waits_and_a_later_one_is_refused(run):
         watch = LoopWatch(asyncio.get_running_loop(), hosted=True)
         with two_ends() as (near, _far):
             watched = watch.watch(near.fileno())
-            waiting = asyncio.create_task(suspend(watched.readable()))
+            waiting = asyncio.create_task(waits(watched))
             await turns()
             watched.close()
             watched.close()
             for _ in range(2):
                 with pytest.raises(anysock.StreamClosed):
                     await waiting
-                waiting = asyncio.create_task(suspend(watched.readable()))
+                waiting = asyncio.create_task(waits(watched))
             with pytest.raises(anysock.StreamClosed):
                 await waiting
 

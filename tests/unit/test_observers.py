@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextvars
+import linecache
 import logging
 import time
 from typing import Any
@@ -87,7 +89,7 @@ def test_an_observer_that_raises_is_taken_out_and_hurts_nothing(caplog):
 
     assert anysock.run(main) == "done"
     [record] = caplog.records
-    assert "failed in task_stepped, and is taken out" in record.getMessage()
+    assert "failed in step, and is taken out" in record.getMessage()
     assert record.exc_info is not None
     assert len(notes.of("main")) > 3
 
@@ -107,7 +109,7 @@ def test_the_last_observer_leaves_no_wrapper_behind():
         assert kernel.poller is poller
         assert kernel.on_spawn is None
         for task in kernel.tasks:
-            assert task.send == task.coro.send
+            assert isinstance(task.context, contextvars.Context)
         heard = len(notes.told)
         await anysock.sleep(0)
         await anysock.sleep(0.001)
@@ -141,12 +143,15 @@ def test_a_slow_step_is_told_with_its_stack(name, caplog):
 
     engine: Any = make_engine(name)
     engine.own_loop.watch_steps(0.05)
+    linecache.clearcache()
     with caplog.at_level(logging.WARNING):
         engine.run(main())
     mine = [record for record in caplog.records if "'sluggish'" in record.getMessage()]
     assert len(mine) == 1, "told once"
     assert "'sluggish' holds up the loop" in mine[0].getMessage()
     assert "time.sleep(0.3)" in mine[0].getMessage()
+    read = [file for file in linecache.cache if "/_pytest/" in file]
+    assert not read, "only the sources of the step are read"
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -167,6 +172,24 @@ def test_a_turn_of_many_short_steps_is_told(name, caplog):
     mine = [text for text in told if text.startswith("an iteration with many steps, of 'short-")]
     assert len(mine) == 1, "told once a turn"
     assert "among others, holds up the loop" in mine[0]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_who_is_alone_holds_up_nobody(name, caplog):
+    async def main():
+        time.sleep(0.3)  # as a server does that reads its certificates before it listens
+        await anysock.sleep(0)
+        held_up = anysock.spawn(anysock.sleep(0), name="held-up")
+        time.sleep(0.3)
+        await held_up.join()
+
+    engine: Any = make_engine(name)
+    engine.own_loop.watch_steps(0.05)
+    with caplog.at_level(logging.WARNING):
+        engine.run(main())
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 1, "of the step that has somebody to hold up"
+    assert "'main' holds up the loop" in told[0]
 
 
 def test_many_short_steps_and_long_sleeps_are_no_slow_step(caplog):

@@ -86,6 +86,8 @@ GIVEN: dict[str, tuple[Any, Any]] = {
     "half_open": ("1", 1.0),
     "seed": ("7", 7),
     "slow_step": ("50ms", 0.05),
+    "trace": ("t.jsonl", "t.jsonl"),
+    "trace_size": ("1MiB", 1 << 20),
     "production": ("1", True),
     "fail_on": ("boom", "boom"),
     "prefix": ("> ", "> "),

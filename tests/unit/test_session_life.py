@@ -225,10 +225,10 @@ def test_what_fails_before_it_is_let_in_is_closed_and_not_told_of():
     async def main():
         hall, wire = Hall(echo), Wire()
 
-        async def fail(waited):
+        def fail(now):
             raise MemoryError
 
-        hall.gate.take_slot = fail  # type: ignore[method-assign]
+        hall.gate.take_at_once = fail  # type: ignore[method-assign]
         with pytest.raises(MemoryError):
             await hall.visit(wire)
         assert wire.aborted

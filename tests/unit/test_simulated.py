@@ -18,8 +18,9 @@ _recording = False
 _doors: list[str] = []
 
 
-def _hook(event: str, arguments: tuple[Any, ...]) -> None:
-    door = event.startswith("socket.") or event in _DOORS
+def _hook(event: str, arguments: tuple[Any, ...], doors: set[str] = _DOORS) -> None:
+    # (It is called until the very end of the process, when our names are gone.)
+    door = event.startswith("socket.") or event in doors
     # (An import lists folders, too.)
     if _recording and (door or (event == "os.listdir" and arguments == ("/dev/fd",))):
         _doors.append(event)

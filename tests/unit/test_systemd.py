@@ -25,11 +25,10 @@ US = str(os.getpid())
 @pytest.fixture
 def fds(monkeypatch):
     """Three descriptors in a row, the first of which counts as the first of systemd's."""
-    files = [open(os.devnull) for _ in range(3)]  # only to find numbers that are free
-    first = max(file.fileno() for file in files) + 10
-    for place, file in enumerate(files):
-        os.dup2(file.fileno(), first + place)
-        file.close()
+    first = max(map(int, os.listdir("/proc/self/fd"))) + 10
+    with open(os.devnull) as file:
+        for place in range(3):
+            os.dup2(file.fileno(), first + place)
     monkeypatch.setattr(systemd, "FIRST_FD", first)
     yield [first, first + 1, first + 2]
     for place in range(3):

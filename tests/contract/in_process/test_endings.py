@@ -18,13 +18,15 @@ import pytest
 import anysock
 from anysock import CloseReason, Server
 from anysock.engines.base import Binding
+from anysock.engines.blocking.engine import BlockingEngine
 from anysock.engines.blocking.streams import BlockingStream
 from anysock.engines.current import current_engine
 from anysock.engines.posix.listening import open_sockets
 from anysock.net.addresses import binding_of
 from anysock.telemetry.events import EventGroup
-from tests.contract.in_process.test_streams import receive_all, two_ends
+from tests.contract.in_process.test_streams import receive, receive_all, two_ends
 from tests.harness import PATIENCE, wait_until
+from tests.harness import receive_all as receive_all_of
 from tests.told import Told
 
 MANY_BYTES = bytes(50_000_000)
@@ -64,13 +66,16 @@ def test_an_answer_reaches_a_client_that_speaks_on_when_the_server_hears_no_more
     async def main():
         async with Server(handler, bind="127.0.0.1:0", socket_buffer=20_000) as server:
             async with await anysock.connect(server.addresses[0]) as client:
-                # So that its system does not take all of the answer for it.
+                # So that its system does not take all of the answer for it. Through so little room
+                # data go slowly: at first there is more.
                 stream: Any = client.stream
-                stream._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8000)
+                stream._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 60_000)
                 await client.send_all(b"?")
                 received = bytearray()
                 while chunk := await client.recv(1000):
                     received += chunk
+                    if not answered and len(received) > 500_000:
+                        stream._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8000)
                     if len(answered) in (1, 2, 3):
                         # It does not read, but speak, while much of the answer is not sent yet.
                         answered.append(True)
@@ -358,6 +363,68 @@ def test_a_signal_while_the_server_starts_is_not_lost(name, monkeypatch):
     assert anysock.serve("echo", bind="127.0.0.1:0", engine=name) == 0
 
 
+def test_who_is_accepted_as_the_server_is_told_to_end_is_served(monkeypatch):
+    """Under `blocking`, between accept(2) and the handler, no connection is there to be seen."""
+    accept, draining, drained = BlockingEngine.accept, threading.Event(), threading.Event()
+
+    class Heard(anysock.Events):
+        def drain_begun(self, connections, seconds):
+            draining.set()
+
+        def drained(self, aborted, seconds):
+            drained.set()
+
+    async def slow(engine, listener):
+        stream = await accept(engine, listener)
+        server.request_end()
+        assert draining.wait(PATIENCE)
+        assert not drained.wait(0.1), "the server is over, and this one was not served"
+        return stream
+
+    async def main():
+        await server.start()
+        with client_of(server) as client:
+            client.sendall(b"hello")
+            client.shutdown(socket.SHUT_WR)
+            await server.serve_forever()
+            assert receive_all_of(client) == b"hello"
+
+    monkeypatch.setattr(BlockingEngine, "accept", slow)
+    server = Server("echo", bind="127.0.0.1:0", events=Heard())
+    anysock.run(main, engine="blocking")
+    assert server.aborted == 0
+
+
+def test_the_end_of_a_connection_is_told_before_that_of_the_server():
+    """Under `threads`, on another thread, which may be held up in between."""
+    told, closing, release = [], threading.Event(), threading.Event()
+    drained = threading.Event()
+
+    class Heard(anysock.Events):
+        def connection_closed(self, connection, reason, error):
+            closing.set()
+            assert release.wait(PATIENCE)
+            told.append(reason)
+
+        def drained(self, aborted, seconds):
+            told.append("drained")
+            drained.set()
+
+    async def main():
+        async with Server("echo", bind="127.0.0.1:0", events=Heard()) as server:
+            with client_of(server) as client:
+                client.sendall(b"x")
+                assert client.recv(1) == b"x"
+            assert await anysock.to_thread(closing.wait, PATIENCE)
+            draining = anysock.spawn(server.drain())
+            assert not await anysock.to_thread(drained.wait, 0.1)
+            release.set()
+            await draining.join()
+
+    anysock.run(main, engine="threads")
+    assert told == [CloseReason.DONE, "drained"]
+
+
 # -- a Unix socket --------------------------------------------------------------------------------
 
 
@@ -428,3 +495,30 @@ def test_a_reset_that_another_thread_is_told_of_is_no_end_of_the_stream(monkeypa
                 await sending.join()
 
     anysock.run(main, engine="threads")
+
+
+def test_a_reset_that_a_send_in_flight_is_told_of_is_no_end_of_the_stream(concurrent_engine):
+    """Nor where the send was told of it, and its completion was not taken yet."""
+
+    async def main():
+        async with two_ends(lambda stream: stream) as (near, far), anysock.task_group() as group:
+
+            async def send(stream, data):
+                with contextlib.suppress(ConnectionError):
+                    await stream.send_all(data)
+
+            group.spawn(send(far, MANY_BYTES))
+            await until(lambda: far.sending, "there is no room for all of it")
+            some = bytes(20_000)
+            sending = group.spawn(send(near, some))
+            await receive(far, len(some))  # a lot: more of the kind is expected
+            await sending.join()  # a thread may come later to where it returns
+            group.spawn(send(near, some))
+            await until(lambda: near.bytes_sent > len(some), "more has come")
+            near.abort()
+            await near.close()
+            with pytest.raises(ConnectionResetError):
+                while await far.recv():
+                    pass
+
+    anysock.run(main, engine=concurrent_engine)

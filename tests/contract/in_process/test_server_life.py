@@ -71,14 +71,14 @@ def test_what_fails_for_one_client_makes_no_address_deaf(concurrent_engine, whic
     async def main():
         told = Told()
         server = Server("echo", bind=["127.0.0.1:0", "127.0.0.1:0"], events=told)
-        enter = Session._enter
+        refusal = Session._refusal
 
-        async def scarce(session, binding, waited):
+        def scarce(session):
             if failures and server.addresses[which].endswith(f":{session.connection.local[1]}"):
                 raise failures.pop()
-            await enter(session, binding, waited)
+            return refusal(session)
 
-        monkeypatch.setattr(Session, "_enter", scarce)
+        monkeypatch.setattr(Session, "_refusal", scarce)
         async with server:
             while failures:
                 with pytest.raises(ConnectionResetError):  # by the connect already, perhaps
@@ -172,3 +172,21 @@ def test_faults_do_not_change_what_a_limit_of_bytes_lets_through(concurrent_engi
             return len(received)
 
     assert anysock.run(main, engine=concurrent_engine) == 300
+
+
+def test_when_it_is_told_that_a_drain_begins_handlers_know_it(concurrent_engine):
+    class Listener(anysock.Events):
+        def drain_begun(self, connections: int, seconds: float) -> None:
+            knew.extend(connection.draining for connection in server.connections)
+
+    knew: list[bool] = []
+    server = anysock.Server("echo", bind="127.0.0.1:0", events=Listener())
+
+    async def main():
+        async with server, await anysock.connect(server.addresses[0]) as client:
+            await client.send_all(b"x")
+            await client.recv_exactly(1)
+            await server.drain()
+
+    anysock.run(main, engine=concurrent_engine)
+    assert knew == [True]

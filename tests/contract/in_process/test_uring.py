@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
+import random
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +160,60 @@ def test_nothing_stays_in_flight_of_cancelled_operations():
     anysock.run(main, engine="uring")
 
 
+def test_in_bulk_nothing_is_lost_of_receives_that_are_given_up():
+    whole = random.Random(1).randbytes(6_000_000)
+
+    async def main() -> None:
+        received = bytearray()
+        given_up = 0
+
+        async def sip(connection: anysock.Connection) -> None:
+            nonlocal given_up
+            sizes = itertools.cycle([None, 100_000, 5, 300_000, 20_000])
+            while len(received) < len(whole):
+                async with anysock.move_on_after(0 if next(turns) % 3 else None) as scope:
+                    received.extend(await connection.recv(next(sizes)))
+                given_up += scope.fired
+
+        turns = itertools.count()
+        async with anysock.Server(sip, bind="127.0.0.1:0") as server:
+            async with await anysock.connect(server.addresses[0]) as connection:
+                for at in range(0, len(whole), 250_000):
+                    await connection.send_all(whole[at : at + 250_000])
+                assert await connection.recv() == b""
+        assert received == whole
+        assert given_up > 10
+
+    anysock.run(main, engine="uring")
+
+
+def test_after_bulk_no_memory_waits_with_a_receive():
+    async def main() -> None:
+        async def echo(connection: anysock.Connection) -> None:
+            while not connection.stream.end_received:
+                await connection.send_all(await connection.recv())  # and keep nothing of it
+
+        async with anysock.Server(echo, bind="127.0.0.1:0") as server:
+            connections = [await anysock.connect(server.addresses[0]) for _ in range(20)]
+            tracemalloc.start()
+            try:
+                before = tracemalloc.get_traced_memory()[0]
+                for connection in connections:
+                    await connection.send_all(b"x" * 1_000_000)
+                    left = 1_000_000
+                    while left:
+                        left -= len(await connection.recv())
+                # All of them wait for more, at both ends.
+                gc.collect()
+                assert tracemalloc.get_traced_memory()[0] - before < 200_000
+            finally:
+                tracemalloc.stop()
+            for connection in connections:
+                await connection.close()
+
+    anysock.run(main, engine="uring")
+
+
 def test_where_it_is_refused_one_line_says_so():
     without = [sys.executable, str(WITHOUT), sys.executable, "-m", "anysock"]
     done = subprocess.run(
@@ -181,3 +238,15 @@ def test_without_its_compiled_part_one_line_says_so(monkeypatch):
     why_not = ENGINES["uring"].why_not()
     assert why_not is not None
     assert why_not.startswith("needs its compiled part, which is not there")
+
+
+def test_a_turn_of_what_is_no_ring_is_refused():
+    async def main():
+        module = current_engine()._kernel.compiled  # type: ignore[attr-defined]
+        for wrong in ((), (None, 3, 0.0), (None, ring(), "x")):
+            with pytest.raises(TypeError):
+                module.turn(*wrong)
+            with pytest.raises(TypeError):
+                module.Recorder(0.0, lambda: None).turn(*wrong)
+
+    anysock.run(main, engine="uring")

@@ -232,11 +232,18 @@ def test_what_is_sent_is_bytes(concurrent_engine):
     assert wrongly.run(talk, engine=concurrent_engine) == (b"bytes", 5)
 
 
+@pytest.mark.parametrize("wrong", [7, None, b"file", ["file"]])
+def test_a_trace_is_written_to_a_path(wrong):
+    with pytest.raises(TypeError), wrongly.trace(wrong):
+        pass
+
+
 def test_every_public_function_is_looked_at():
     """Whoever adds one looks at what it does with what is wrong."""
     functions = {name for name in anysock.__all__ if name[0].islower()}
     assert functions == {
         "connect", "current_connection", "move_on_after", "now", "observe", "relay", "run", "serve",
         "shielded", "sleep", "spawn", "task_group", "timeout", "to_thread",
+        "trace",
     }  # fmt: skip
     assert set(ENGINES)

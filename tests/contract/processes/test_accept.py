@@ -166,7 +166,7 @@ def test_where_no_thread_can_be_started_the_peer_is_let_go_and_accepting_goes_on
         room = False
 
         def spawn(self, coro, name=None):
-            if name.startswith("client") and not self.room:
+            if str(name).startswith("client") and not self.room:
                 self.room = True
                 coro.close()
                 raise OSError(errno.ENOMEM, "can't start a thread for it")

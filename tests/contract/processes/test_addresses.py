@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import prepared
 from tests.harness import (
     CONCURRENT_ENGINES,
     STRICT,
@@ -40,7 +41,7 @@ def served(client: socket.socket) -> bool:
 
 def refused(*arguments: str, code: int = 1, environment: Mapping[str, str] = {}) -> str:
     """``anysock serve`` that does not start: its one line."""
-    done = subprocess.run(
+    done = prepared.run(
         [sys.executable, "-m", "anysock", "serve", *arguments],
         capture_output=True,
         text=True,
@@ -49,6 +50,7 @@ def refused(*arguments: str, code: int = 1, environment: Mapping[str, str] = {})
         env={**os.environ, **environment},
     )
     assert done.returncode == code, done.stderr
+    line: str
     [line] = done.stderr.splitlines()
     return line
 
@@ -176,7 +178,7 @@ def test_what_waits_in_the_backlog_is_left_to_others(engine, start_server):
 def test_what_can_not_be_served_is_one_line(tmp_path, make, says):
     fd = make(tmp_path)
     try:
-        done = subprocess.run(
+        done = prepared.run(
             [sys.executable, *STRICT, "-m", "anysock", "serve", "--bind", f"fd://{fd}"],
             capture_output=True,
             text=True,

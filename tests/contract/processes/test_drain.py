@@ -72,12 +72,12 @@ def test_everybody_ends_as_he_should(concurrent_engine, start_server, tmp_path):
     clients."""
     (tmp_path / "mine.py").write_text(KINDS)
     server = start_server(
-        *("mine:handler", "--drain-timeout", "3s"),
+        *("mine:handler", "--drain-timeout", "4s"),
         engine=concurrent_engine,
         cwd=tmp_path,
         expected_code=1,
     )
-    server.expected_errors += ["aborted the connection", "3 connections were aborted"]
+    server.expected_errors += ["aborted the connection", "[23] connections were aborted"]
     with ExitStack() as stack:
         kinds = ("echo", "lines", "echo", "echo", "chargen", "echo", "much", "sleeps")
         clients = [client_of_kind(server, kind, stack) for kind in kinds]
@@ -86,7 +86,8 @@ def test_everybody_ends_as_he_should(concurrent_engine, start_server, tmp_path):
         sent = send_until_stuck(paused, 32_000_000, quiet=0.1)
         stop = threading.Event()
         stack.callback(stop.set)
-        talker = threading.Thread(target=chatter, args=(endless, stop))
+        silences: list[float] = []
+        talker = threading.Thread(target=chatter, args=(endless, stop, silences))
         talker.start()
         began = time.monotonic()
         server.signal()
@@ -94,9 +95,14 @@ def test_everybody_ends_as_he_should(concurrent_engine, start_server, tmp_path):
         assert server.refuses()
         reader = threading.Thread(target=receive_all, args=(chargen,))
         reader.start()
+        spoke = time.monotonic()
         while time.monotonic() - began < 0.6:  # longer than one at rest is left in peace
             busy.sendall(b"busy")
-            assert receive_exactly(busy, 4) == b"busy"
+            if not busy.recv(4):
+                # On a busy machine we may be held up, and who is silent for so long is ended.
+                assert time.monotonic() - spoke > 0.24
+                break
+            spoke = time.monotonic()
             time.sleep(0.01)
         assert receive_all(quiet) == b""
         assert receive_all(half) == b"half a li"
@@ -104,21 +110,31 @@ def test_everybody_ends_as_he_should(concurrent_engine, start_server, tmp_path):
         assert receive_all(busy) == b""
         reader.join()
         assert server.wait() == 1
-        assert 3 <= time.monotonic() - began < 10
+        assert 4 <= time.monotonic() - began < 10
         with pytest.raises(ConnectionResetError):
             receive_all(stuck)
         talker.join()
-    server.wait_for("aborted the connection from", times=3)
+    # As above: who is held up for so long is ended, and not aborted.
+    assert all(each > 0.24 for each in silences)
+    server.wait_for("aborted the connection from", times=3 - len(silences))
     server.wait_for("cleaned up")
 
 
-def chatter(client: socket.socket, stop: threading.Event) -> None:
-    """Talk all the time; the abort arrives as a reset."""
+def chatter(
+    client: socket.socket, stop: threading.Event, silences: list[float] | None = None
+) -> None:
+    """Talk all the time; the abort arrives as a reset. If it is the end of the stream that comes,
+    for how long nothing had been said is added to `silences`."""
+    spoke = time.monotonic()
     with suppress(OSError):
         while not stop.is_set():
             client.sendall(b"x")
             if not client.recv(1):
+                if silences is not None:
+                    silences.append(time.monotonic() - spoke)
                 return
+            spoke = time.monotonic()
+            time.sleep(0.01)  # more would say no more, and cost the core of somebody else
 
 
 @pytest.mark.parametrize("engine", ["blocking"])

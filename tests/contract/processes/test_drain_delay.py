@@ -68,7 +68,8 @@ def test_first_the_delay_and_then_the_drain(engine, start_server):
         if engine == "blocking":
             assert server.wait() == 0
         else:
-            server.wait_for("draining: 1 connections left, 0 s left")
+            # (On a busy machine, the one that has seen its end is not accounted for yet.)
+            server.wait_for("draining: [12] connections left, 0 s left")
             assert server.wait() == 1
             assert 2.2 <= time.monotonic() - began < 8
 

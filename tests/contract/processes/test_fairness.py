@@ -106,10 +106,11 @@ async def handler(connection):
         late, steps, turns = [], [], Turns()
         turns.start()
         anysock.observe(turns)
-        for _ in range(100):
+        for _ in range(40):
             turns.start()
-            due = time.monotonic() + 0.010
             await anysock.sleep(0.010)
+            # It was asked for in the turn before the first of these.
+            due = turns.began[0] + 0.010
             late.append(sum(began > due for began in turns.began))
             steps.append(turns.steps)
         await connection.send_all(repr((sorted(late), sorted(steps))).encode() + b"\\n")
@@ -122,7 +123,7 @@ async def handler(connection):
 def test_a_ticker_is_not_late_beside_50_flooders(start_server, tmp_path):
     """Each iteration of our loop runs every ready task at most once, and then the timers. So a
     sleep ends in the first turn that begins after its time: however long a turn takes, since that
-    says more of the machine. (The deadline is a moment later than the handler's own `due`.)"""
+    says more of the machine."""
     (tmp_path / "mine.py").write_text(TICKER)
     # At debug, so that none of the 50 announcements is left out.
     server = start_server(
@@ -135,9 +136,10 @@ def test_a_ticker_is_not_late_beside_50_flooders(start_server, tmp_path):
         with server.connect() as client:
             client.sendall(b"?")
             late, steps = eval(receive_all(client))
-        assert late[50] <= 1
-        assert late[98] <= 2
-        assert steps[50] > 10, "the flooders have kept the loop busy"
+        assert late[20] <= 1
+        assert late[38] <= 2
+        # Most of the time; but where others want the cores, the flooders stand still, too.
+        assert steps[36] > 10, "the flooders have kept the loop busy"
     finally:
         flooder.kill()
         flooder.wait()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import socket
 import struct
-import subprocess
 import sys
 import threading
 import time
@@ -16,6 +15,7 @@ import time
 import pytest
 
 from anysock.net.certificates import client_context
+from tests import prepared
 from tests.harness import (
     ENGINES,
     PATIENCE,
@@ -194,7 +194,7 @@ def test_a_close_in_the_middle_of_an_answer(start_server, engine, delay):
 
 def ping(server: ServerProcess, *arguments: str) -> dict[str, object]:
     command = [sys.executable, "-m", "anysock", "ping", f":{server.port}", "-i", "0", *arguments]
-    done = subprocess.run(
+    done = prepared.run(
         [*command, "--json"], capture_output=True, text=True, timeout=60, check=False
     )
     report: dict[str, object] = json.loads(done.stdout)

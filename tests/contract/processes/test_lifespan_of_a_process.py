@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import prepared
 from tests.harness import (
     CONCURRENT_ENGINES,
     ENGINES,
@@ -120,7 +121,7 @@ def server(folder: Path, engine: str, *options: str, **more) -> ServerProcess:
 
 def begun(folder: Path, engine: str, lifespan: str, *options: str) -> subprocess.Popen[str]:
     """The command, whose server does not come as far as to listen."""
-    return subprocess.Popen(
+    return prepared.Popen(
         [
             *(sys.executable, *STRICT, "-m", "anysock", "serve", "app:handler"),
             *("--bind", "127.0.0.1:0", "--engine", engine, "--lifespan", f"app:{lifespan}"),

@@ -4,37 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.browser import Page, browsing
+from tests.browser import PICTURES, Page, picture
 from tests.contract.processes.test_admin import BLOCKS, Admin
 from tests.harness import ServerProcess, crowd_of, receive_exactly, wait_until
 
-# Where pictures go, to be looked at; none are taken without it.
-PICTURES = os.environ.get("ANYSOCK_TEST_PICTURES")
-
 TEXT_OF_ROWS = "[...document.querySelectorAll('#rows tr')].map(row => row.children[0].textContent)"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Page]:
-    """One for all tests; what it complains of fails the one that has made it complain."""
-    with browsing() as page:
-        yield page
-
-
-@pytest.fixture
-def page(browser: Page) -> Iterator[Page]:
-    browser.look(1280, 900)
-    browser.complaints.clear()
-    yield browser
-    assert browser.complaints == []
 
 
 @pytest.fixture
@@ -61,11 +41,6 @@ def shown(page: Page, admin: Admin) -> Iterator[None]:
 
 def peer(client: socket.socket) -> str:
     return f"127.0.0.1:{client.getsockname()[1]}"
-
-
-def picture(page: Page, name: str) -> None:
-    if PICTURES:
-        page.shoot(Path(PICTURES, f"{name}.png"))
 
 
 def test_connections_are_shown_sorted_filtered_and_ended(page, crowd):
@@ -103,6 +78,8 @@ def test_connections_are_shown_sorted_filtered_and_ended(page, crowd):
         page.click("#drain")
         page.until("document.getElementById('ask').open")
         page.click("#yes")
+        # A page that is left sends nothing more.
+        server.wait_for("draining")
     assert server.wait() == 0
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import prepared
 from tests.harness import (
     PATIENCE,
     cases_by_engine,
@@ -78,7 +79,7 @@ def started(
     command += options
     if stderr is None:
         command = ["sh", "-c", 'exec "$@" 2>&-', "sh", *command]
-    process = subprocess.Popen(
+    process = prepared.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr, cwd=cwd
     )
     try:

@@ -307,11 +307,13 @@ def test_it_is_told_of_the_drain_from_the_delay_on(systemd, engine, start_server
 
 def test_the_watchdog_hears_from_every_engine_to_the_end(systemd, engine, start_server):
     environment = {"WATCHDOG_USEC": "200000", **systemd.environment}
+    began = time.monotonic()
     server = start_server(engine=engine, environment=environment, wrapper=(*AS_SYSTEMD, ""))
     # Where tasks are threads, the watchdog's is one more.
     server.base_threads += engine in ("blocking", "threads")
     systemd.hear("READY=1")
-    assert 2 <= len(systemd.pings(0.5)) <= 6
+    # (On a busy machine several are heard at once, but no more than there was time for.)
+    assert 2 <= len(systemd.pings(0.5)) <= (time.monotonic() - began) / 0.1 + 1
     with server.connect() as busy:
         busy.sendall(b"x")
         receive_exactly(busy, 1)

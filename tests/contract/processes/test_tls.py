@@ -19,6 +19,7 @@ import trustme
 import anysock
 from anysock.errors import TlsError
 from anysock.net.certificates import client_context
+from tests import prepared
 from tests.harness import ENGINES, PATIENCE, ServerProcess, reset, send_until_stuck, wait_until
 from tests.pki import TLS12, TLS13, Identity, Pki
 from tests.soak import tls_fuzz
@@ -387,7 +388,7 @@ def test_sighup_to_several_processes(reloading_workers, pki):
 def test_a_server_without_a_good_certificate_does_not_start(pki, workers, cert, told, code):
     command = [sys.executable, "-m", "anysock", "serve", "--bind", "tls://127.0.0.1:0"]
     command += ["--workers", workers, *(("--tls-cert", cert) if cert else ())]
-    done = subprocess.run(
+    done = prepared.run(
         command, cwd=pki.folder, capture_output=True, text=True, timeout=30, check=False
     )
     assert (done.returncode, done.stderr.splitlines()[-1]) == (code, f"anysock: {told}")

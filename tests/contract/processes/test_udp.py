@@ -13,6 +13,7 @@ import time
 
 import pytest
 
+from tests import prepared
 from tests.contract.processes.test_workers import workers_of
 from tests.harness import ServerProcess, free_port, receive_exactly, wait_until
 
@@ -297,7 +298,7 @@ def test_a_very_low_rate_is_shared_too(udp):
 
 
 def serve(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    return prepared.run(
         [sys.executable, "-m", "anysock", "serve", *arguments],
         capture_output=True,
         text=True,
