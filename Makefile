@@ -36,14 +36,20 @@ serve: $(VENV)/ready-to-run
 	@# A server that had to abort connections, or was interrupted, is no failure of make's.
 	@exec $(BIN)/anysock serve $(ARGS)
 
-test: lint
-	@# More than there are cores, as many tests wait.
-	$(BIN)/python -m pytest -n 6 --dist worksteal $(ARGS)
-	@# Our own loop once more, on the poller that other platforms have,
-	# and in pure Python.
-	ANYSOCK_PURE=1 ANYSOCK_POLLER=selectors $(BIN)/python -m pytest -n 6 --dist worksteal \
-		-k 'selector and not leave_nothing' \
-		tests/contract/processes $(addprefix tests/contract/in_process/test_, library.py streams.py tasks.py)
+LINT := $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+# Our own loop once more, on the poller that other platforms have, and in pure Python.
+TEST_PURE := ANYSOCK_PURE=1 ANYSOCK_POLLER=selectors $(BIN)/python -m pytest -n 2 --dist worksteal \
+	-p no:cacheprovider -k 'selector and not leave_nothing' tests/contract/processes \
+	$(addprefix tests/contract/in_process/test_, library.py streams.py tasks.py)
+
+# mypy takes one core: it, and what follows it, goes on beside the tests, and what it has said comes
+# after what they say. These are more processes than there are cores, as many tests wait.
+test: $(VENV)/ready-to-test
+	@trap 'kill 0' INT; rm -f .beside.code; \
+	{ (set -x; $(LINT) && $(TEST_PURE)); echo $$? > .beside.code; } > .beside.log 2>&1 & \
+	(set -x; $(BIN)/python -m pytest -n 6 --dist worksteal $(ARGS)); code=$$?; \
+	wait; cat .beside.log; exit $$((code | $$(cat .beside.code)))
 
 # Of the tests that need no server as a process: these are a fifth of `make test`. (The random
 # cancellations would be the slowest, and add no line; three engines add hardly any to the others.)
@@ -83,9 +89,7 @@ docs/lab.json: $(VENV)/ready-to-test
 	$(BIN)/anysock lab --json $@
 
 lint: $(VENV)/ready-to-test
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(LINT)
 
 format: $(VENV)/ready-to-test
 	$(BIN)/ruff check --fix .
@@ -103,6 +107,24 @@ docs/reference/events.md: $(VENV)/ready-to-run docs/_ext/events_page.py $(wildca
 docs/reference/simulation.md: $(VENV)/ready-to-run docs/_ext/simulation_page.py $(wildcard src/anysock/engines/sim/*.py)
 	$(BIN)/python docs/_ext/simulation_page.py > $@
 
+docs/reference/trace.md: $(VENV)/ready-to-run docs/_ext/trace_page.py src/anysock/traces/format.py
+	$(BIN)/python docs/_ext/trace_page.py > $@
+
+# The examples of traces, recorded anew.
+.PHONY: docs/_static/traces
+docs/_static/traces: $(VENV)/ready-to-run
+	for name in blocking_step slow_reader lost_wake_up; do \
+		$(BIN)/python examples/traces/$$name.py $@/$$(echo $$name | tr _ -).jsonl || exit; \
+	done
+	$(BIN)/python examples/traces/three_clients.py selector $@/three-clients-selector.jsonl
+	for program in examples/ladder/s*.py examples/ladder/answers/s04_threads.py; do \
+		$(BIN)/python examples/traces/rung $$program $@/rungs/$$(basename $$program .py).jsonl >/dev/null 2>&1 || exit; \
+	done
+	for engine in blocking threads polling selector uring asyncio; do \
+		$(BIN)/python examples/traces/models.py $$engine $@/models/$$engine.jsonl || exit; \
+	done
+	chmod 644 $@/*.jsonl $@/*/*.jsonl
+
 # The map of the house, for the README. It is drawn anew each time: any file may change an import.
 .PHONY: docs/_static/house.svg
 docs/_static/house.svg: $(VENV)/ready-to-run
@@ -118,7 +140,7 @@ docs/_static/live.png: $(VENV)/ready-to-test
 	cp build/pictures/live-1280-light.png $@
 
 clean:
-	rm -rf $(VENV) dist build docs/_build .coverage .coverage.log .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist build docs/_build .coverage .coverage.log .beside.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find src tests -name __pycache__ -prune -exec rm -rf {} +
 
 # -- the environment ---------------------------------------------------------------------------

@@ -13,7 +13,8 @@ copyright = "2026, The Anysock authors"
 release = version = anysock.__version__
 
 extensions = [
-    "myst_parser", "sphinx.ext.autodoc", "sphinx_click", "claims", "house_map", "rung", "timeline",
+    "myst_parser", "sphinx.ext.autodoc", "sphinx_click", "bars", "claims", "house_map", "models",
+    "rung", "timeline", "trace",
 ]  # fmt: skip
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
