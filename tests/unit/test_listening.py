@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
+from anysock import ServeOptions
 from anysock.engines.base import Binding
 from anysock.engines.posix import listening
+from anysock.workers.sockets import SharedSockets
 
 V4 = (socket.AF_INET, ("127.0.0.1", 0))
 V6 = (socket.AF_INET6, ("::1", 0, 0, 0))
@@ -82,3 +88,76 @@ def test_socket_buffers_are_set_for_what_is_accepted():
             for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
                 # Linux doubles what was asked for, for its own bookkeeping (socket(7)).
                 assert accepted.getsockopt(socket.SOL_SOCKET, option) in (100_000, 200_000)
+
+
+@pytest.fixture(params=["tcp", "tcp6", "unix"])
+def listening_socket(request, tmp_path) -> Iterator[listening.ListeningSocket]:
+    name = {"tcp": V4, "tcp6": V6, "unix": (socket.AF_UNIX, str(tmp_path / "socket"))}
+    [opened] = listening.open_sockets([Binding("", (name[request.param],))], 5)
+    try:
+        yield opened
+    finally:
+        opened.sock.close()
+
+
+def client_of(server: listening.ListeningSocket, seconds: float = 5.0) -> socket.socket:
+    client = socket.socket(server.sock.family)
+    client.settimeout(seconds)
+    try:
+        client.connect(server.sock.getsockname())
+    except BaseException:
+        client.close()
+        raise
+    return client
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can do it")
+def test_nobody_comes_in_between_the_last_accept_and_the_close(listening_socket):
+    """Who did would be connected, and reset by the close."""
+    with ExitStack() as stack:
+        clients = [stack.enter_context(client_of(listening_socket)) for _ in range(3)]
+        waited = [
+            stack.enter_context(peer).getpeername() for peer, _ in listening_socket.accept_waiting()
+        ]
+        assert waited == [client.getsockname() for client in clients]
+        with pytest.raises((TimeoutError, ConnectionRefusedError)):
+            client_of(listening_socket, 0.2)
+        listening_socket.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can do it")
+def test_who_waits_is_accepted_though_nobody_else_may_come(listening_socket):
+    with ExitStack() as stack:
+        client = stack.enter_context(client_of(listening_socket))
+        listening_socket.let_in_no_other()
+        with pytest.raises((TimeoutError, ConnectionRefusedError)):
+            client_of(listening_socket, 0.2)
+        [(peer, _)] = listening_socket.accept_waiting()
+        stack.enter_context(peer).sendall(b"hello")
+        client.sendall(b"you")
+        assert (client.recv(9), peer.recv(9)) == (b"hello", b"you")
+
+
+def test_a_socket_that_others_listen_on_lets_everybody_in(listening_socket):
+    fd = os.dup(listening_socket.sock.fileno())
+    [shared] = listening.open_sockets([Binding("", (), fd=fd)], 5)
+    shared.serve_backlog()
+    assert not shared.accept_waiting()
+    shared.close()
+    with client_of(listening_socket) as client, listening_socket.sock.accept()[0] as peer:
+        client.sendall(b"still")
+        assert peer.recv(9) == b"still"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can do it")
+def test_what_a_supervisor_closes_lets_nobody_in_whom_its_workers_might_miss():
+    sockets = SharedSockets(ServeOptions(port=0), lambda *_: None)
+    [address] = sockets.inherited
+    with socket.socket(fileno=os.dup(address.fd)) as of_worker:
+        of_worker.settimeout(5)
+        name = of_worker.getsockname()
+        with socket.create_connection(name):
+            sockets.close()
+            with pytest.raises(TimeoutError):
+                socket.create_connection(name, 0.2)
+            of_worker.accept()[0].close()

@@ -9,6 +9,7 @@ import logging
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -575,3 +576,53 @@ def test_a_thread_that_comes_late_is_waited_for_where_somebody_reads():
         assert writer.flush(stuck=0.01, seconds=5)
         timer.join()
         assert reader.readline() == b"the last word\n"
+
+
+def test_a_signal_handler_that_interrupts_whoever_has_the_lock_has_its_line_written():
+    """As that of a second signal does: its line is the last, and the process ends after it."""
+    read, write = os.pipe()
+    with open(read, "rb") as reader, open(write, "w") as stream:
+        writer = LineWriter(stream, "{} lines were lost".format)
+        writer.put("before")
+        assert reader.readline() == b"before\n"
+
+        def handle(_signum: int, _frame: object) -> None:
+            writer.put("the last word", last=True)
+            written.append(writer.flush(stuck=5, seconds=5))
+
+        written: list[bool] = []
+        previous = signal.signal(signal.SIGUSR1, handle)
+        try:
+            with writer._lock:
+                signal.raise_signal(signal.SIGUSR1)
+        finally:
+            signal.signal(signal.SIGUSR1, previous)
+        assert written == [True]
+        assert reader.readline() == b"the last word\n"
+
+
+def test_a_signal_that_comes_while_the_thread_is_started_has_its_line_written(monkeypatch):
+    read, write = os.pipe()
+    with open(read, "rb") as reader, open(write, "w") as stream:
+        writer = LineWriter(stream, "{} lines were lost".format)
+        written: list[bool] = []
+
+        def handle(_signum: int, _frame: object) -> None:
+            writer.put("the last word", last=True)
+            written.append(writer.flush(stuck=5, seconds=5))
+
+        start = threading.Thread.start
+
+        def interrupted(thread: threading.Thread) -> None:
+            if not written and thread.name == "log":
+                signal.raise_signal(signal.SIGUSR1)
+            start(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", interrupted)
+        previous = signal.signal(signal.SIGUSR1, handle)
+        try:
+            writer.put("the first")
+        finally:
+            signal.signal(signal.SIGUSR1, previous)
+        assert written == [True]
+        assert (reader.readline(), reader.readline()) == (b"the first\n", b"the last word\n")

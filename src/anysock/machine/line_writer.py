@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, TextIO
 
-from anysock.machine.process import leave_signals_to_the_main_thread
+from anysock.machine.process import leave_signals_to_the_main_thread, signals_wait
 
 #: Maximum number of bytes that wait to be written: some 30,000 lines of an access log. A reader
 #: that reads on loses nothing, and one that does not costs no more memory than this.
@@ -73,9 +73,12 @@ class LineWriter:
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         # Nothing waits while it is held. It is re-entrant, as a signal handler that wants it may
-        # interrupt the code that holds it.
+        # interrupt the code that holds it; and waits for the thread then, which so never waits for
+        # it.
         self._lock = threading.RLock()
-        self._waiting = 0
+        # What was handed over, and what of it has been written, or lost: costs, in bytes.
+        self._handed_over = 0
+        self._done = 0
         self._dropped = 0
         # How often something was written; and how often it was when nothing more could be.
         self._progress = 0
@@ -91,19 +94,20 @@ class LineWriter:
         line = self._encoded(text)
         cost = len(line) + _COSTS
         with self._lock:
-            if self._waiting and self._waiting + cost > self._most and not last:
+            waiting = self._handed_over - self._done
+            if waiting and waiting + cost > self._most and not last:
                 self._dropped += 1
                 self.lost += 1
                 return
             self._tell_dropped()
-            self._waiting += cost
+            self._handed_over += cost
             self._queue.put(line)
         self._start()
 
     def flush(self, stuck: float = STUCK_SECONDS, seconds: float = FLUSH_SECONDS) -> bool:
         """Wait until all is written; true if it is. For at most `seconds`, and at most `stuck`
         seconds while nothing can be written: no reader holds up the end of a process for longer."""
-        if not self._waiting and not self._dropped:
+        if self._handed_over == self._done and not self._dropped:
             return True
         written = threading.Lock()
         written.acquire()
@@ -140,15 +144,16 @@ class LineWriter:
         with self._lock:
             if self._thread is not None:
                 return
-            self._thread = threading.Thread(target=self._run, name="log", daemon=True)
-            try:
-                self._thread.start()
-            except RuntimeError:
-                # There is no room for one more, or the interpreter is about to end. Then it is done
-                # here, as far as that can be done at once.
-                while self._can_write_at_once() and (item := self._taken()) is not None:
-                    self._do(item)
-                self._thread = None
+            with signals_wait():  # no handler may wait for a thread that this is about to start
+                self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+                try:
+                    self._thread.start()
+                except RuntimeError:
+                    # There is no room for one more, or the interpreter is about to end. Then it is
+                    # done here, as far as that can be done at once.
+                    while self._can_write_at_once() and (item := self._taken()) is not None:
+                        self._do(item)
+                    self._thread = None
 
     def _can_write_at_once(self) -> bool:
         return self._fd < 0 or self._is_heard()
@@ -169,10 +174,13 @@ class LineWriter:
                 try:
                     item = self._queue.get(timeout=_LINGER_SECONDS)
                 except queue.Empty:
-                    with self._lock:
-                        if self._queue.empty():
-                            self._thread = None
-                            return
+                    if self._lock.acquire(blocking=False):
+                        try:
+                            if self._queue.empty():
+                                self._thread = None
+                                return
+                        finally:
+                            self._lock.release()
                     continue
             self._do(item)
 
@@ -183,9 +191,13 @@ class LineWriter:
             return item
         with contextlib.suppress(queue.Empty):
             return self._queue.get_nowait()
-        with self._lock:
+        if not self._dropped or not self._lock.acquire(blocking=False):
+            return None
+        try:
             dropped, self._dropped = self._dropped, 0
-        return dropped or None
+            return dropped or None
+        finally:
+            self._lock.release()
 
     def _do(self, item: Any) -> None:
         if isinstance(item, int):
@@ -227,8 +239,7 @@ class LineWriter:
             self._unsaid = 0
         self._unsaid += missing
         self.lost += missing
-        with self._lock:
-            self._waiting -= sum(len(line) + _COSTS for line in lines)
+        self._done += sum(len(line) + _COSTS for line in lines)
 
 
 def write_if_heard(text: str) -> None:

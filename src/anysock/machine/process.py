@@ -8,6 +8,7 @@ import os
 import select
 import signal
 import sys
+from collections.abc import Iterator
 from types import FrameType
 from typing import NoReturn
 
@@ -47,6 +48,18 @@ def leave_signals_to_the_main_thread() -> None:
     does not wake the main thread from its sleep, and so it would wait for what that waits for.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+
+
+@contextlib.contextmanager
+def signals_wait() -> Iterator[None]:
+    """Within the block, no signal is handled by this thread; and so none of those that were handed
+    to it, where it is the main thread. (Those that have come are handled before: pthread_sigmask
+    of Python sees to that.)"""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def end_by_sigterm() -> None:

@@ -66,8 +66,12 @@ class SharedSockets:
         ] + [format_sockaddr(sock.getsockname(), "udp") for sock in self._datagrams]
 
     def close(self) -> None:
-        """Close our copies. Safe to call again."""
+        """Close our copies. Safe to call again.
+
+        Who waits in the backlog of those that we have opened is left to the workers, and they close
+        theirs: nobody else may come in."""
         for listening in self._listening:
+            listening.let_in_no_other()
             listening.close()
         for sock in self._datagrams:
             sock.close()

@@ -362,8 +362,8 @@ def test_sighup_to_several_processes(reloading_workers, pki):
         replace(live, second)
         server.signal(signal.SIGHUP)
         server.wait_for(r"takes the place of", times=2)
-        wait_until(is_new, "new clients see the new certificate")
-        assert all(is_new() for _ in range(10))
+        # An old worker hears after its successor that it is to accept nobody more.
+        wait_until(lambda: all(is_new() for _ in range(20)), "all see the new certificate")
         assert old.echo(b"I am still here") == b"I am still here"
         old.send_eof()
         assert old.receive_all() == b""

@@ -166,8 +166,8 @@ STREAMS = (
         "the_drain_resets_the_backlog",
         "who waits in the backlog is not served when the server drains",
         "engines/posix/listening.py",
-        "            while self.backlog is Backlog.SERVE:\n",
-        "            while self.backlog is Backlog.RESET:\n",
+        "        if self.backlog is not Backlog.SERVE:\n",
+        "        if self.backlog is Backlog.SERVE:\n",
     ),
     _stream(
         "a_loss_is_told_as_done",

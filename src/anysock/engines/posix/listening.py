@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import collections
 import contextlib
 import enum
@@ -11,6 +12,7 @@ import os
 import select
 import socket
 import stat
+import struct
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -31,6 +33,29 @@ _PORT_TRIES = 10
 
 # How long a server that may live on a Unix socket may take to answer, in seconds. Its kernel does.
 _KNOCK_SECONDS = 1.0
+
+# Of <asm-generic/socket.h>; the module `socket` has it not.
+_SO_ATTACH_FILTER = 26
+
+
+class _Filter:
+    """A filter of packets, of the instructions `code, jump if true, jump if false, value`."""
+
+    def __init__(self, *instructions: tuple[int, int, int, int]) -> None:
+        self._code = array.array("B", b"".join(struct.pack("HBBI", *each) for each in instructions))
+        #: A `struct sock_fprog`, for SO_ATTACH_FILTER (socket(7)).
+        self.program = struct.pack("HP", len(instructions), self._code.buffer_info()[0])
+
+
+# Of what comes to a TCP socket, all but who asks for a new connection: SYN without ACK, in the byte
+# of flags of the TCP header (RFC 9293, 3.1). What belongs to a handshake that has begun may pass.
+_NO_SYN = _Filter(
+    (0x30, 0, 0, 13),  # load byte 13
+    (0x54, 0, 0, 0x12),  # of it, SYN and ACK
+    (0x15, 0, 1, 0x02),  # is it SYN alone?
+    (0x06, 0, 0, 0),  # drop it
+    (0x06, 0, 0, 0xFFFFFFFF),  # all of it may pass
+)
 
 
 class Backlog(enum.Enum):
@@ -81,18 +106,40 @@ class ListeningSocket:
             self.shortage = None
             self.close()
 
+    def let_in_no_other(self) -> None:
+        """From now on nobody comes into the backlog, so that it can be emptied and the socket be
+        closed: who came in between would be connected, and then reset by the close.
+
+        On Linux, and unless other processes listen on the socket, too. Who tries over TCP is told
+        nothing: a client's kernel tries again after a second, and is refused, or finds who listens
+        there by then."""
+        if self.shared or sys.platform != "linux":
+            return
+        with contextlib.suppress(OSError):
+            if self.sock.family == socket.AF_UNIX:
+                # connect(2) is refused, and who waits can be accepted.
+                self.sock.shutdown(socket.SHUT_RD)
+            else:
+                self.sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, _NO_SYN.program)
+
+    def _accept_all(self, waiting: Waiting) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                waiting.append(self.sock.accept())
+
     def accept_waiting(self) -> Waiting:
         """Accept all peers that wait in the backlog, if they are to be served, and no later one."""
         waiting: Waiting = collections.deque()
         self.shortage = None
+        if self.backlog is not Backlog.SERVE:
+            return waiting
         try:
-            while self.backlog is Backlog.SERVE:
-                waiting.append(self.sock.accept())
-        except BlockingIOError:
-            pass  # that was the last
+            self._accept_all(waiting)
+            self.let_in_no_other()
+            self._accept_all(waiting)  # who has come meanwhile
         except OSError as error:
-            # With any other error, the rest can't be accepted. (Where there is no descriptor,
-            # accept(2) says so before it looks for a peer.)
+            # The rest can't be accepted. (Where there is no descriptor, accept(2) says so before it
+            # looks for a peer.)
             if error.errno in _SHORTAGES and has_waiting(self.sock):
                 self.shortage = error
                 # From here on the kernel lets in no other peer (listen(2)).

@@ -18,8 +18,9 @@ _log = logging.getLogger("anysock")
 # Programs that start the server wait for these lines, whatever the level of the rest.
 _ready_log = logging.getLogger("anysock.ready")
 
-# Seconds that the very last line may take.
-_LAST_SECONDS = 0.3
+# Seconds that the very last line may take: while nobody reads, and in all.
+_LAST_STUCK_SECONDS = 0.3
+_LAST_SECONDS = 2.0
 
 
 class LogHandler(logging.Handler):
@@ -219,7 +220,7 @@ def last_words(text: str, level: int = logging.INFO) -> None:
         return
     said = logging.LogRecord(_log.name, level, "", 0, text, (), None)
     _handler.writer.put(_handler.format(said), last=True)
-    _handler.writer.flush(_LAST_SECONDS, _LAST_SECONDS)
+    _handler.writer.flush(_LAST_STUCK_SECONDS, _LAST_SECONDS)
 
 
 def _lines_lost_record(number: int) -> logging.LogRecord:
