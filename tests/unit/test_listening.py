@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
@@ -92,7 +93,8 @@ def test_socket_buffers_are_set_for_what_is_accepted():
 
 @pytest.fixture(params=["tcp", "tcp6", "unix"])
 def listening_socket(request, tmp_path) -> Iterator[listening.ListeningSocket]:
-    name = {"tcp": V4, "tcp6": V6, "unix": (socket.AF_UNIX, str(tmp_path / "socket"))}
+    unix = str(tmp_path / "socket")
+    name: dict[str, Any] = {"tcp": V4, "tcp6": V6, "unix": (socket.AF_UNIX, unix)}
     [opened] = listening.open_sockets([Binding("", (name[request.param],))], 5)
     try:
         yield opened

@@ -586,18 +586,19 @@ def test_a_signal_handler_that_interrupts_whoever_has_the_lock_has_its_line_writ
         writer.put("before")
         assert reader.readline() == b"before\n"
 
+        flushed: list[bool] = []
+
         def handle(_signum: int, _frame: object) -> None:
             writer.put("the last word", last=True)
-            written.append(writer.flush(stuck=5, seconds=5))
+            flushed.append(writer.flush(stuck=5, seconds=5))
 
-        written: list[bool] = []
         previous = signal.signal(signal.SIGUSR1, handle)
         try:
             with writer._lock:
                 signal.raise_signal(signal.SIGUSR1)
         finally:
             signal.signal(signal.SIGUSR1, previous)
-        assert written == [True]
+        assert flushed == [True]
         assert reader.readline() == b"the last word\n"
 
 
@@ -605,16 +606,16 @@ def test_a_signal_that_comes_while_the_thread_is_started_has_its_line_written(mo
     read, write = os.pipe()
     with open(read, "rb") as reader, open(write, "w") as stream:
         writer = LineWriter(stream, "{} lines were lost".format)
-        written: list[bool] = []
+        flushed: list[bool] = []
 
         def handle(_signum: int, _frame: object) -> None:
             writer.put("the last word", last=True)
-            written.append(writer.flush(stuck=5, seconds=5))
+            flushed.append(writer.flush(stuck=5, seconds=5))
 
         start = threading.Thread.start
 
         def interrupted(thread: threading.Thread) -> None:
-            if not written and thread.name == "log":
+            if not flushed and thread.name == "log":
                 signal.raise_signal(signal.SIGUSR1)
             start(thread)
 
@@ -624,5 +625,5 @@ def test_a_signal_that_comes_while_the_thread_is_started_has_its_line_written(mo
             writer.put("the first")
         finally:
             signal.signal(signal.SIGUSR1, previous)
-        assert written == [True]
+        assert flushed == [True]
         assert (reader.readline(), reader.readline()) == (b"the first\n", b"the last word\n")
