@@ -8,7 +8,9 @@
 #include "_receiving.h"
 
 static struct {
+    PyTypeObject *type, *buffers;
     Py_ssize_t stream, buffer;
+    Py_ssize_t data; /* of a buffer */
 } connection;
 
 static PyObject *str_recv, *str_send_all, *str_recv_buffered, *str_send_list;
@@ -56,6 +58,24 @@ know_methods(PyTypeObject *type)
     return 1;
 }
 
+/* `recv` of the stream of a connection. */
+static inline PyObject *
+recv_of_stream(PyObject *self, PyObject *max_bytes)
+{
+    PyObject *owner = get(self, connection.stream);
+    if (owner == NULL) {
+        return NULL;
+    }
+    PyObject *both[] = {owner, max_bytes};
+    Py_ssize_t given = max_bytes == Py_None ? 1 : 2;
+    PyObject *result = !know_methods(Py_TYPE(owner))
+                           ? PyObject_VectorcallMethod(str_recv, both, (size_t)given, NULL)
+                       : known.ours ? recv_(owner, both + 1, given - 1, NULL)
+                                    : PyObject_Vectorcall(known.recv, both, (size_t)given, NULL);
+    Py_DECREF(owner);
+    return result;
+}
+
 static PyObject *
 connection_recv(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
 {
@@ -63,23 +83,10 @@ connection_recv(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObjec
     if (max_bytes == NULL) {
         return NULL;
     }
-    PyObject *owner = get(self, connection.stream), *result;
-    if (owner == NULL) {
-        return NULL;
-    }
     if (SLOT(self, connection.buffer) != Py_None) {
-        result = PyObject_CallMethodOneArg(self, str_recv_buffered, max_bytes);
+        return PyObject_CallMethodOneArg(self, str_recv_buffered, max_bytes);
     }
-    else {
-        PyObject *both[] = {owner, max_bytes};
-        size_t given = max_bytes == Py_None ? 1 : 2;
-        result = !know_methods(Py_TYPE(owner))
-                     ? PyObject_VectorcallMethod(str_recv, both, given, NULL)
-                 : known.ours ? recv_(owner, args, count, names)
-                              : PyObject_Vectorcall(known.recv, both, given, NULL);
-    }
-    Py_DECREF(owner);
-    return result;
+    return recv_of_stream(self, max_bytes);
 }
 
 static PyObject *
@@ -116,25 +123,29 @@ document(PyMethodDef *method, const char *signature, PyObject *text)
     return method->ml_doc == NULL ? -1 : 0;
 }
 
-/* bind_connection(connection class, what is said of recv, and of send_all): `recv` and `send_all`,
-   methods of that class. For one class in a process. */
+/* bind_connection(connection class, class of its buffers, what is said of recv, and of send_all):
+   `recv` and `send_all`, methods of that class. For one class in a process. */
 static PyObject *
 bind_connection(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    PyTypeObject *connections;
+    PyTypeObject *connections, *buffers;
     PyObject *of_recv, *of_send_all;
-    if (!PyArg_ParseTuple(args, "O!OO", &PyType_Type, &connections, &of_recv, &of_send_all)) {
+    if (!PyArg_ParseTuple(args, "O!O!OO", &PyType_Type, &connections, &PyType_Type, &buffers,
+                          &of_recv, &of_send_all)) {
         return NULL;
     }
     const Slot slots[] = {
         {&connection.stream, connections, "_stream"},
         {&connection.buffer, connections, "_buffer"},
+        {&connection.data, buffers, "data"},
     };
     if (find_slots(slots, sizeof slots / sizeof *slots) < 0 ||
         document(&connection_recv_method, "$self, max_bytes=None", of_recv) < 0 ||
         document(&connection_send_all_method, "$self, data, /", of_send_all) < 0) {
         return NULL;
     }
+    Py_XSETREF(connection.type, (PyTypeObject *)Py_NewRef(connections));
+    Py_XSETREF(connection.buffers, (PyTypeObject *)Py_NewRef(buffers));
     return Py_BuildValue("(NN)", PyDescr_NewMethod(connections, &connection_recv_method),
                          PyDescr_NewMethod(connections, &connection_send_all_method));
 }

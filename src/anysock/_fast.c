@@ -1,6 +1,6 @@
 /* The path that each message takes, compiled: the Python of it stays beside it, as its reference.
  *
- * Five things are here, and nothing else (a trace of them is in `_recording.h`):
+ * Six things are here, and nothing else (a trace of them is in `_recording.h`):
  *
  * - `receive` and `send_all`: what `NonblockingStream.recv` and `.send_all` do where nothing is out
  *   of the ordinary; whatever is goes to the methods of the class, which know the rest;
@@ -8,7 +8,8 @@
  *   readable; all other events go to `Kernel.process_events`;
  * - `recv` and `send_all` of a connection, which are its stream's (`_connection.h`);
  * - `accept`: what `socket.accept` does, for peers of IPv4 (`_accepting.h`);
- * - `one_line`: what `_Lines.__anext__` does where one line comes, and all of it (`_lines.h`).
+ * - `Lines`: what an iterator over lines does where one line comes, and all of it (`_lines.h`);
+ * - `Straight`: a step of a task goes to its handler, past the frames around that (`_straight.h`).
  *
  * The objects are the Python ones: their slots are read and written where the class has put them.
  * So a stream may be used by either path at any time, and by both in turn.
@@ -20,6 +21,7 @@
 #include "_lines.h"
 #include "_receiving.h"
 #include "_recording.h"
+#include "_straight.h"
 #include <errno.h>
 #include <sys/epoll.h>
 #include <sys/syscall.h>
@@ -379,8 +381,8 @@ static PyMethodDef methods[] = {
     {"accept", accept_, METH_VARARGS, NULL},
     {"bind", bind_stream, METH_VARARGS, NULL},
     {"bind_connection", bind_connection, METH_VARARGS, NULL},
-    {"one_line", (PyCFunction)(void (*)(void))one_line, METH_FASTCALL, NULL},
     {"record", record, METH_VARARGS, NULL},
+    {"straight", (PyCFunction)(void (*)(void))straight, METH_FASTCALL, NULL},
     {"turn", (PyCFunction)(void (*)(void))turn, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };
@@ -403,14 +405,18 @@ PyInit__fast(void)
         {&str_send_rest, "_send_rest"},
     };
     if (intern(names, sizeof names / sizeof *names) < 0 || receiving_init() < 0 ||
-        lines_init() < 0 || connection_init() < 0 || accepting_init() < 0 ||
-        PyType_Ready(&Fields_Type) < 0 || PyType_Ready(&Flags_Type) < 0) {
+        awaiting_init() < 0 || lines_init() < 0 || connection_init() < 0 || accepting_init() < 0 ||
+        PyType_Ready(&Fields_Type) < 0 || PyType_Ready(&Flags_Type) < 0 ||
+        PyType_Ready(&Straight_Type) < 0) {
         return NULL;
     }
+    straight_type = &Straight_Type;
     PyObject *module = PyModule_Create(&definition);
     if (module != NULL &&
         (recording_init(module) < 0 || PyModule_AddType(module, &Fields_Type) < 0 ||
-         PyModule_AddType(module, &Flags_Type) < 0)) {
+         PyModule_AddType(module, &Flags_Type) < 0 ||
+         PyModule_AddType(module, &Lines_Type) < 0 ||
+         PyModule_AddType(module, &Straight_Type) < 0)) {
         Py_CLEAR(module);
     }
     return module;

@@ -5,37 +5,31 @@
 #ifndef ANYSOCK_LINES_H
 #define ANYSOCK_LINES_H
 
-#include "_step.h"
+#include "_awaiting.h"
+#include "_connection.h"
 
 #include <string.h>
 
+/* The iterator; what is not of the ordinary, methods of its class know. */
 typedef struct {
     PyObject_HEAD
-    PyObject *inner;      /* what is awaited; NULL: it is over */
-    PyObject *lines;      /* whose `_otherwise` takes what is no such line; NULL: it has taken it */
-    Py_ssize_t max_bytes; /* with the end of the line */
+    PyObject *connection; /* NULL: it was not initialized */
+    Py_ssize_t max_bytes; /* of a line, with its end */
+} Lines;
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *inner; /* what is awaited; NULL: it is over */
+    Lines *lines;    /* whose `_otherwise` takes what is no such line; NULL: it has taken it */
 } Line;
 
 static PyTypeObject Line_Type;
 
-static PyObject *str_otherwise, *str_throw, *str_close, *str_value;
+/* Those that are over, to be used again: as those of `_receiving.h`. */
+static Line *spare_line[MAX_SPARE];
+static int spare_lines;
 
-/* What `await` goes through: a new reference. A coroutine is its own; so is a generator that
-   `types.coroutine` has marked. */
-static PyObject *
-iterator_of(PyObject *awaitable)
-{
-    if (PyCoro_CheckExact(awaitable) || PyGen_CheckExact(awaitable)) {
-        return Py_NewRef(awaitable);
-    }
-    PyAsyncMethods *methods = Py_TYPE(awaitable)->tp_as_async;
-    if (methods == NULL || methods->am_await == NULL) {
-        PyErr_Format(PyExc_TypeError, "a receive is to be awaited, and %.100s can't be",
-                     Py_TYPE(awaitable)->tp_name);
-        return NULL;
-    }
-    return methods->am_await(awaitable);
-}
+static PyObject *str_otherwise, *str_next;
 
 static int
 is_one_line(PyObject *data, Py_ssize_t max_bytes)
@@ -63,11 +57,11 @@ static PySendResult
 line_returned(Line *self, PyObject **result)
 {
     Py_CLEAR(self->inner);
-    if (self->lines == NULL || is_one_line(*result, self->max_bytes)) {
+    if (self->lines == NULL || is_one_line(*result, self->lines->max_bytes)) {
         Py_CLEAR(self->lines);
         return PYGEN_RETURN;
     }
-    PyObject *data = *result, *lines = self->lines;
+    PyObject *data = *result, *lines = (PyObject *)self->lines;
     *result = NULL;
     self->lines = NULL;
     PyObject *otherwise = PyObject_CallMethodOneArg(lines, str_otherwise, data);
@@ -86,17 +80,9 @@ line_send(Line *self, PyObject *value, PyObject **result)
 {
     *result = NULL;
     if (self->inner == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "this line was awaited already");
-        return PYGEN_ERROR;
+        return awaited_already();
     }
-    if (Py_EnterRecursiveCall(" in a line that awaits itself")) {
-        return PYGEN_ERROR;
-    }
-    /* Held: while Python runs, this may be closed. */
-    PyObject *inner = Py_NewRef(self->inner);
-    PySendResult how = PyIter_Send(inner, value, result);
-    Py_DECREF(inner);
-    Py_LeaveRecursiveCall();
+    PySendResult how = send_into(self->inner, value, result);
     if (how == PYGEN_RETURN) {
         return line_returned(self, result);
     }
@@ -125,16 +111,10 @@ static PyObject *
 line_throw(Line *self, PyObject *args)
 {
     if (self->inner == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "this line was awaited already");
+        awaited_already();
         return NULL;
     }
-    PyObject *inner = Py_NewRef(self->inner), *result = NULL;
-    PyObject *thrower = PyObject_GetAttr(inner, str_throw);
-    if (thrower != NULL) {
-        result = PyObject_CallObject(thrower, args);
-        Py_DECREF(thrower);
-    }
-    Py_DECREF(inner);
+    PyObject *result = throw_into(self->inner, args);
     if (result != NULL) {
         return result; /* it waits for something else */
     }
@@ -161,10 +141,7 @@ line_close(Line *self, PyObject *Py_UNUSED(ignored))
     PyObject *inner = self->inner;
     self->inner = NULL;
     Py_CLEAR(self->lines);
-    PyObject *closed =
-        inner == NULL ? Py_NewRef(Py_None) : PyObject_CallMethodNoArgs(inner, str_close);
-    Py_XDECREF(inner);
-    return closed;
+    return close_inner(inner);
 }
 
 static int
@@ -180,7 +157,12 @@ line_dealloc(Line *self)
 {
     PyObject_GC_UnTrack(self);
     line_clear(self);
-    PyObject_GC_Del(self);
+    if (spare_lines < MAX_SPARE) {
+        spare_line[spare_lines++] = self;
+    }
+    else {
+        PyObject_GC_Del(self);
+    }
 }
 
 static PyMethodDef line_methods[] = {
@@ -217,39 +199,126 @@ static PyTypeObject Line_Type = {
     .tp_as_async = &line_async,
 };
 
-/* one_line(receive, most bytes, lines): await `receive`; what it brings is returned if it is one
-   line, and nothing else, else what `lines._otherwise` makes of it is awaited. */
 static PyObject *
-one_line(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
+new_line(Lines *lines, PyObject *inner /* stolen */)
 {
-    if (count != 3) {
-        PyErr_SetString(PyExc_TypeError, "one_line() takes a receive, bytes and an iterator");
-        return NULL;
+    Line *self;
+    if (spare_lines) {
+        self = spare_line[--spare_lines];
+        PyObject_Init((PyObject *)self, &Line_Type);
     }
-    Py_ssize_t max_bytes = PyNumber_AsSsize_t(args[1], NULL);
-    if (max_bytes == -1 && PyErr_Occurred()) {
-        return NULL;
-    }
-    PyObject *inner = iterator_of(args[0]);
-    Line *self = inner == NULL ? NULL : PyObject_GC_New(Line, &Line_Type);
-    if (self == NULL) {
-        Py_XDECREF(inner);
+    else if ((self = PyObject_GC_New(Line, &Line_Type)) == NULL) {
+        Py_DECREF(inner);
         return NULL;
     }
     self->inner = inner;
-    self->lines = Py_NewRef(args[2]);
-    self->max_bytes = max_bytes;
+    self->lines = (Lines *)Py_NewRef(lines);
     PyObject_GC_Track(self);
     return (PyObject *)self;
 }
 
+/* -- the iterator -------------------------------------------------------------------------------- */
+
+/* Whether there is a buffer, and nothing in it. */
+static int
+buffer_is_empty(PyObject *buffer)
+{
+    if (buffer == NULL || !Py_IS_TYPE(buffer, connection.buffers)) {
+        return 0;
+    }
+    PyObject *data = SLOT(buffer, connection.data);
+    return data != NULL && PyBytes_CheckExact(data) && !PyBytes_GET_SIZE(data);
+}
+
+static PyObject *
+lines_anext(Lines *self)
+{
+    PyObject *owner = self->connection;
+    if (owner == NULL || connection.type == NULL || !PyObject_TypeCheck(owner, connection.type) ||
+        !buffer_is_empty(SLOT(owner, connection.buffer))) {
+        return PyObject_CallMethodNoArgs((PyObject *)self, str_next);
+    }
+    PyObject *receive = recv_of_stream(owner, Py_None);
+    PyObject *inner = receive == NULL ? NULL : iterator_of(receive);
+    Py_XDECREF(receive);
+    return inner == NULL ? NULL : new_line(self, inner);
+}
+
+/* Lines(connection, most bytes of a line) */
+static PyObject *
+lines_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
+{
+    PyObject *owner, *most;
+    if (!PyArg_ParseTuple(args, "OO", &owner, &most)) {
+        return NULL;
+    }
+    Py_ssize_t max_bytes = PyNumber_AsSsize_t(most, NULL);
+    if (max_bytes == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    Lines *self = (Lines *)type->tp_alloc(type, 0);
+    if (self != NULL) {
+        self->connection = Py_NewRef(owner);
+        self->max_bytes = max_bytes;
+    }
+    return (PyObject *)self;
+}
+
+static int
+lines_traverse(Lines *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->connection);
+    return 0;
+}
+
+static int
+lines_clear(Lines *self)
+{
+    Py_CLEAR(self->connection);
+    return 0;
+}
+
+static void
+lines_dealloc(Lines *self)
+{
+    PyObject_GC_UnTrack(self);
+    lines_clear(self);
+    Py_TYPE(self)->tp_free(self);
+}
+
+static PyMemberDef lines_members[] = {
+    {"_connection", T_OBJECT_EX, offsetof(Lines, connection), READONLY, NULL},
+    {"_max_bytes", T_PYSSIZET, offsetof(Lines, max_bytes), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyAsyncMethods lines_async = {
+    .am_aiter = PyObject_SelfIter,
+    .am_anext = (unaryfunc)lines_anext,
+};
+
+static PyTypeObject Lines_Type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "anysock.Lines",
+    .tp_doc = "Lines(connection, max_bytes): the base of the iterator over lines. Its class has the\n"
+              "coroutines `_next`, the next line, and `_otherwise`, the same where that has come.",
+    .tp_basicsize = sizeof(Lines),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE,
+    .tp_new = lines_new,
+    .tp_traverse = (traverseproc)lines_traverse,
+    .tp_clear = (inquiry)lines_clear,
+    .tp_dealloc = (destructor)lines_dealloc,
+    .tp_members = lines_members,
+    .tp_as_async = &lines_async,
+};
+
 static int
 lines_init(void)
 {
-    static const Name names[] = {
-        {&str_otherwise, "_otherwise"}, {&str_throw, "throw"}, {&str_close, "close"},
-        {&str_value, "value"}};
-    return intern(names, sizeof names / sizeof *names) < 0 ? -1 : PyType_Ready(&Line_Type);
+    static const Name names[] = {{&str_otherwise, "_otherwise"}, {&str_next, "_next"}};
+    return intern(names, sizeof names / sizeof *names) < 0 || PyType_Ready(&Line_Type) < 0
+               ? -1
+               : PyType_Ready(&Lines_Type);
 }
 
 #endif

@@ -131,7 +131,7 @@ count(PyObject *object, Number number, Py_ssize_t more)
 
 static struct {
     PyTypeObject *type;
-    Py_ssize_t coro, context, wait;
+    Py_ssize_t coro, context, wait, straight;
 } task;
 
 static struct {
@@ -143,24 +143,34 @@ static PyObject *str_pause, *str_end, *str_resume, *str_set, *str_process_events
 
 /* -- a step of a task ------------------------------------------------------------------------- */
 
+/* The exception that is set, as one object; it is set no more. */
+static PyObject *
+take_error(void)
+{
+    PyObject *kind, *error, *trace;
+    PyErr_Fetch(&kind, &error, &trace);
+    PyErr_NormalizeException(&kind, &error, &trace);
+    if (trace != NULL) {
+        PyException_SetTraceback(error, trace);
+    }
+    Py_XDECREF(kind);
+    Py_XDECREF(trace);
+    return error;
+}
+
+/* `StopIteration(value)`. NULL: an exception is set. */
+static PyObject *
+stop_iteration(PyObject *value /* stolen */)
+{
+    PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, value);
+    Py_DECREF(value);
+    return stop;
+}
+
 static int
 end_task(PyObject *kernel, PyObject *running, PyObject *value /* stolen; NULL: it has raised */)
 {
-    PyObject *ended;
-    if (value != NULL) {
-        ended = PyObject_CallOneArg(PyExc_StopIteration, value);
-        Py_DECREF(value);
-    }
-    else {
-        PyObject *kind, *trace;
-        PyErr_Fetch(&kind, &ended, &trace);
-        PyErr_NormalizeException(&kind, &ended, &trace);
-        if (trace != NULL) {
-            PyException_SetTraceback(ended, trace);
-        }
-        Py_XDECREF(kind);
-        Py_XDECREF(trace);
-    }
+    PyObject *ended = value != NULL ? stop_iteration(value) : take_error();
     if (ended == NULL) {
         return -1;
     }
@@ -168,6 +178,55 @@ end_task(PyObject *kernel, PyObject *running, PyObject *value /* stolen; NULL: i
     Py_DECREF(ended);
     Py_XDECREF(done);
     return done == NULL ? -1 : 0;
+}
+
+/* -- past the frames around a handler ------------------------------------------------------------ */
+
+/* What the frames around a handler await in its place: a step of `task` goes to `awaited` straight, and
+   only its end to those frames. `_straight.h` has the rest of it.
+
+   (Each idle connection has one: two pointers, and no more.) */
+typedef struct {
+    PyObject_HEAD
+    PyObject *awaited; /* once it is over: what it has raised, to be handed on; or NULL */
+    PyObject *task;    /* whose slot `straight` this is; NULL: it is over */
+} Straight;
+
+/* The one of `_fast`; NULL: there is none. */
+static PyTypeObject *straight_type;
+
+static void
+straight_over(Straight *self, PyObject *raised /* stolen; NULL: nothing is to be handed on */)
+{
+    PyObject *running = self->task;
+    self->task = NULL;
+    Py_XSETREF(self->awaited, raised);
+    if (running != NULL && SLOT(running, task.straight) == (PyObject *)self) {
+        put(running, task.straight, Py_NewRef(Py_None));
+    }
+    Py_XDECREF(running);
+}
+
+/* A step of `coro`, the coroutine of a task. */
+static inline PySendResult
+send_straight(PyObject *running, PyObject *coro, PyObject **result)
+{
+    Straight *straight = (Straight *)SLOT(running, task.straight);
+    if (straight != NULL && Py_IS_TYPE(straight, straight_type) && straight->task != NULL) {
+        Py_INCREF(straight); /* held: the step may end it */
+        PyObject *awaited = Py_NewRef(straight->awaited);
+        PySendResult how = PyIter_Send(awaited, Py_None, result);
+        Py_DECREF(awaited);
+        if (how == PYGEN_NEXT) {
+            Py_DECREF(straight);
+            return how;
+        }
+        PyObject *ended = how == PYGEN_RETURN ? stop_iteration(*result) : take_error();
+        *result = NULL;
+        straight_over(straight, ended);
+        Py_DECREF(straight);
+    }
+    return PyIter_Send(coro, Py_None, result);
 }
 
 /* A step of a task in its context. */
@@ -181,7 +240,7 @@ send_to(PyObject *kernel, PyObject *running, PyObject *context, PyObject **resul
     }
     PyObject *coro = Py_NewRef(SLOT(running, task.coro));
     Py_INCREF(context);
-    PySendResult how = PyIter_Send(coro, Py_None, result);
+    PySendResult how = send_straight(running, coro, result);
     Py_DECREF(coro);
     if (how == PYGEN_ERROR) {
         PyObject *kind, *error, *trace;
@@ -317,8 +376,7 @@ as_generator(PySendResult how, PyObject *result /* stolen */)
     if (how != PYGEN_RETURN) {
         return result;
     }
-    PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, result);
-    Py_DECREF(result);
+    PyObject *stop = stop_iteration(result);
     if (stop != NULL) {
         PyErr_SetObject(PyExc_StopIteration, stop);
         Py_DECREF(stop);
@@ -390,6 +448,7 @@ step_bind(PyTypeObject *tasks, PyTypeObject *kernels)
         {&task.coro, tasks, "coro"},
         {&task.context, tasks, "context"},
         {&task.wait, tasks, "wait"},
+        {&task.straight, tasks, "_result"},
         {&loop.current, kernels, "current"},
         {&loop.asleep, kernels, "asleep"},
         {&loop.watchdog_wakeup, kernels, "watchdog_wakeup"},

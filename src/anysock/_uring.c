@@ -124,16 +124,21 @@ static PyMethodDef recv_method = {"recv", (PyCFunction)(void (*)(void))recv_,
                                   METH_FASTCALL | METH_KEYWORDS, NULL};
 static PyMethodDef send_all_method = {"send_all", send_all, METH_O, NULL};
 
-/* bind(stream class, task class, kernel class, FINISHED, not yet): `recv` and `send_all`, methods of
-   that class. */
+/* bind(stream class, task class, kernel class, FINISHED, not yet, class Straight or None): `recv` and
+   `send_all`, methods of that class. */
 static PyObject *
 bind_stream(PyObject *Py_UNUSED(module), PyObject *args)
 {
     PyTypeObject *streams, *tasks, *kernels;
-    PyObject *finished;
+    PyObject *finished, *straight;
     long not_yet;
-    if (!PyArg_ParseTuple(args, "O!O!O!Ol", &PyType_Type, &streams, &PyType_Type, &tasks,
-                          &PyType_Type, &kernels, &finished, &not_yet)) {
+    if (!PyArg_ParseTuple(args, "O!O!O!OlO", &PyType_Type, &streams, &PyType_Type, &tasks,
+                          &PyType_Type, &kernels, &finished, &not_yet, &straight)) {
+        return NULL;
+    }
+    if (straight != Py_None &&
+        (!PyType_Check(straight) || ((PyTypeObject *)straight)->tp_basicsize != sizeof(Straight))) {
+        PyErr_SetString(PyExc_TypeError, "bind() takes the class Straight of _fast, or None");
         return NULL;
     }
     const Slot slots[] = {
@@ -149,6 +154,8 @@ bind_stream(PyObject *Py_UNUSED(module), PyObject *args)
         return NULL;
     }
     recording_bind(streams, stream.received, stream.sent);
+    Py_XSETREF(straight_type,
+               straight == Py_None ? NULL : (PyTypeObject *)Py_NewRef(straight));
     stream.not_yet = not_yet;
     Py_XSETREF(stream.finished, Py_NewRef(finished));
     return Py_BuildValue("(NN)", PyDescr_NewMethod(streams, &recv_method),

@@ -84,15 +84,19 @@ async def main():
                     attempt(rng.choice(receives).close)
                 return 5
 
-        class Lines:
-            # Of an iterator over lines, this takes what is no line.
-            def _otherwise(self, data):
+        class Lines(_fast.Lines):
+            # This takes what is no line, and goes on where something is buffered.
+            def _otherwise(self, data=None):
                 if receives:
                     attempt(rng.choice(receives).close)
                 return rng.choice([stream.recv(), *receives, *ODD])
 
+            _next = _otherwise
+
+        task = Task(kernel, stream.recv(), "never run")
+
         for _ in range(rng.randrange(40)):
-            match rng.randrange(12):
+            match rng.randrange(13):
                 case 0:
                     with contextlib.suppress(OSError):
                         far.send(rng.randbytes(rng.choice([1, 100, 20_000, 90_000])))
@@ -102,10 +106,18 @@ async def main():
                     if (made := attempt(of.recv, asked)) is not None:
                         receives.append(made)
                 case 11:
-                    awaited = rng.choice([*receives, *ODD]), rng.choice([5, 100, -1, *ODD])
-                    made = attempt(_fast.one_line, *awaited, rng.choice([Lines(), *ODD]))
-                    if made is not None:
+                    attempt(connection.unread, rng.choice([b"", b"", b"x\\n"]))
+                    of = rng.choice([connection, connection, *ODD])
+                    lines = attempt(Lines, of, rng.choice([5, 100, -1, *ODD]))
+                    if lines is not None and hasattr(made := attempt(lines.__anext__), "throw"):
                         receives.append(made)
+                case 12:
+                    awaited = rng.choice([*receives, stream.recv(), *ODD])
+                    made = attempt(_fast.straight, rng.choice([task, task, *ODD]), awaited)
+                    if hasattr(made, "throw"):
+                        receives.append(made)
+                    if rng.random() < 0.2:
+                        damage(task, ["_result"])
                 case 3 | 4 if receives:
                     attempt(rng.choice(receives).send, rng.choice([None, 1]))
                 case 5 if receives:

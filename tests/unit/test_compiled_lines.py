@@ -17,7 +17,7 @@ from anysock.errors import LineTooLong
 from anysock.machine import compiled
 from anysock.net.receive_buffer import ReceiveBuffer
 from anysock.streams.connection import Connection
-from anysock.streams.receiving import _CompiledLines, _Lines
+from anysock.streams.receiving import Lines, compiled_lines
 
 WAIT = object()
 
@@ -55,15 +55,15 @@ class Script:
 
 
 @pytest.fixture(params=["python", "compiled"])
-def iterator(request) -> type[_Lines]:
+def iterator(request) -> type[Lines]:
     if request.param == "python":
-        return _Lines
+        return Lines
     if compiled.fast is None:
         pytest.skip(f"there is no compiled path: {compiled.why_not}")
-    return _CompiledLines
+    return compiled_lines(compiled.fast)
 
 
-def begun(iterator: type[_Lines], *chunks: Any, max_bytes: int = 100) -> tuple[Any, Any]:
+def begun(iterator: type[Lines], *chunks: Any, max_bytes: int = 100) -> tuple[Any, Any]:
     """An iterator over the lines of `chunks`, with its buffer, as after the first line."""
     stream: Any = Script(*chunks)
     connection: Connection = Connection(stream)
@@ -226,12 +226,12 @@ def test_a_stream_may_give_any_awaitable(iterator):
 
 @pytest.mark.skipif(compiled.fast is None, reason=f"there is no compiled path: {compiled.why_not}")
 def test_one_that_awaits_itself_is_an_error():
-    class Itself:
+    class Itself(compiled_lines(compiled.fast)):  # type: ignore[misc]
         def _otherwise(self, data: bytes) -> Any:
             return line
 
-    assert compiled.fast is not None
-    line = compiled.fast.one_line(Script(b"no end").recv(), 5, Itself())
+    lines, _ = begun(Itself, b"no end")
+    line = lines.__anext__()
     assert line.send(None) is WAIT
     with pytest.raises(RecursionError):
         line.send(None)

@@ -120,6 +120,8 @@ class Task:
         self.joiners: dict[Task, None] | None = None
         # None while it is in no block that shields it.
         self.shields: Shields | None = None
+        # Until it is done, what its steps go to straight where the loop is compiled: `_straight.h`.
+        # (One slot for both: each idle connection has a task.)
         self._result: Any = None
         self._exception: BaseException | None = None
 

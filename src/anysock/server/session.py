@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from anysock.engines.base import Binding, Engine, Event, Stream, Task
+from anysock.engines.straight import straight
 from anysock.errors import AnysockError, NotServed
 from anysock.handlers import Handler
 from anysock.hints import add_hint
@@ -260,7 +261,7 @@ class Session:
             self.activity.begin(connection.stream, desk.engine.now())
             if desk.gate.draining:  # it came in late, and its handler is not to wait for a look
                 connection.draining = True
-            await desk.handler(connection)
+            await straight(task, desk.handler(connection))
             reason, lost = self.reason(), connection.stream.lost
         except Refused as refused:
             if not refused.politely:

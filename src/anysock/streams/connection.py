@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Generic, Self
 from anysock.engines.base import PeerCredentials, SockAddr, Stream
 from anysock.errors import OutboxFull, UsageError
 from anysock.machine.compiled import fast
+from anysock.net.receive_buffer import ReceiveBuffer
 from anysock.streams.receiving import Receiving
 from anysock.streams.running import RunningServer, State_co
 from anysock.streams.sending import Sending
@@ -274,5 +275,7 @@ class Connection(Receiving, Sending, Generic[State_co]):
 
 
 if fast is not None:
-    _methods = fast.bind_connection(Connection, Receiving.recv.__doc__, Sending.send_all.__doc__)
+    _methods = fast.bind_connection(
+        Connection, ReceiveBuffer, Receiving.recv.__doc__, Sending.send_all.__doc__
+    )
     Connection.recv, Connection.send_all = _methods  # type: ignore[method-assign]

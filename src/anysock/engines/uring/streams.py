@@ -34,6 +34,7 @@ from anysock.engines.uring.available import module
 from anysock.errors import AnysockError, StreamBusy, StreamClosed
 from anysock.loop.kernel import Kernel
 from anysock.loop.tasks import Task, Wait, suspend
+from anysock.machine.compiled import fast
 
 # How long a peer may take, after the close, for what was sent before it: up to 320 KiB, and what
 # the systems of both have buffered.
@@ -327,5 +328,5 @@ class UringStream(PacedStream):
         return explained
 
 
-_methods = _uring.bind(UringStream, Task, Kernel, FINISHED, NOT_YET)
+_methods = _uring.bind(UringStream, Task, Kernel, FINISHED, NOT_YET, fast and fast.Straight)
 UringStream.recv, UringStream.send_all = _methods  # type: ignore[method-assign]
