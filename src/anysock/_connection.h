@@ -15,24 +15,27 @@ static struct {
 
 static PyObject *str_recv, *str_send_all, *str_recv_buffered, *str_send_list;
 
-/* The methods of the class of streams that was met last: one server has one. */
+/* The methods of the class of streams that was met last: one server has one. Of those that are in C,
+   be it in the module of another engine, the function itself. */
 static struct {
     PyTypeObject *type;
     unsigned version;
     PyObject *recv, *send_all; /* borrowed: the class has them as long as it has that version */
-    int ours;                  /* whether they are those of this module */
+    _PyCFunctionFastWithKeywords recv_in_c;
+    PyCFunction send_all_in_c;
 } known;
 
-/* Those of this module. */
-static PyObject *recv_(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names);
-static PyObject *send_all(PyObject *self, PyObject *data);
-static PyMethodDef recv_method, send_all_method;
-
-static int
-is_ours(PyObject *method, PyMethodDef *definition)
+/* The function of `method`, a method in C of that type, which takes its arguments as `flags` say; NULL:
+   it is none. */
+static PyCFunction
+function_of(PyTypeObject *type, PyObject *method, int flags)
 {
-    return Py_IS_TYPE(method, &PyMethodDescr_Type) &&
-           ((PyMethodDescrObject *)method)->d_method == definition;
+    if (!Py_IS_TYPE(method, &PyMethodDescr_Type) ||
+        !PyType_IsSubtype(type, PyDescr_TYPE(method))) {
+        return NULL;
+    }
+    PyMethodDef *definition = ((PyMethodDescrObject *)method)->d_method;
+    return definition->ml_flags == flags ? definition->ml_meth : NULL;
 }
 
 static inline int
@@ -54,7 +57,9 @@ know_methods(PyTypeObject *type)
     known.version = type->tp_version_tag;
     known.recv = recv;
     known.send_all = send_all;
-    known.ours = is_ours(recv, &recv_method) && is_ours(send_all, &send_all_method);
+    known.recv_in_c = (_PyCFunctionFastWithKeywords)(void (*)(void))function_of(
+        type, recv, METH_FASTCALL | METH_KEYWORDS);
+    known.send_all_in_c = function_of(type, send_all, METH_O);
     return 1;
 }
 
@@ -70,8 +75,8 @@ recv_of_stream(PyObject *self, PyObject *max_bytes)
     Py_ssize_t given = max_bytes == Py_None ? 1 : 2;
     PyObject *result = !know_methods(Py_TYPE(owner))
                            ? PyObject_VectorcallMethod(str_recv, both, (size_t)given, NULL)
-                       : known.ours ? recv_(owner, both + 1, given - 1, NULL)
-                                    : PyObject_Vectorcall(known.recv, both, (size_t)given, NULL);
+                       : known.recv_in_c ? known.recv_in_c(owner, both + 1, given - 1, NULL)
+                                         : PyObject_Vectorcall(known.recv, both, (size_t)given, NULL);
     Py_DECREF(owner);
     return result;
 }
@@ -102,8 +107,8 @@ connection_send_all(PyObject *self, PyObject *data)
     PyObject *both[] = {owner, data};
     PyObject *result = !know_methods(Py_TYPE(owner))
                            ? PyObject_VectorcallMethod(str_send_all, both, 2, NULL)
-                       : known.ours ? send_all(owner, data)
-                                    : PyObject_Vectorcall(known.send_all, both, 2, NULL);
+                       : known.send_all_in_c ? known.send_all_in_c(owner, data)
+                                             : PyObject_Vectorcall(known.send_all, both, 2, NULL);
     Py_DECREF(owner);
     return result;
 }

@@ -297,6 +297,19 @@ def test_a_connection_hands_out_what_its_stream_does_now():
     with_streams(test)
 
 
+def test_methods_in_c_of_another_type_are_not_called_with_a_stream():
+    """As its function would take the stream for one of its own."""
+
+    class Stream:
+        vectored = False
+        recv = send_all = list.append
+
+    connection: Any = anysock.Connection(Stream())  # type: ignore[arg-type]
+    for call in (lambda: connection.recv(5), lambda: connection.send_all(b"x")):
+        with pytest.raises(TypeError, match="list"):
+            call()
+
+
 def test_the_numbers_of_a_message_are_fields_and_its_receive_is_used_again():
     async def test(near, far):
         assert compiled.fast is not None
