@@ -568,14 +568,26 @@ def test_s14_limit(start_server):
 
 
 def test_s14_drain(start_server):
-    server = start_server("echo", *options("s14_drain"))
-    with server.connect() as client:
-        assert echoes(client)
-        server.signal(signal.SIGTERM)
-        # Who says nothing for 0.25 s is not in the middle of something.
-        wait_until(lambda: echoes(client) and not listens(server.port), "it has stopped listening")
-        assert echoes(client)
-    assert server.wait() == 0
+    for _ in range(20):
+        server = start_server("echo", *options("s14_drain"))
+        with server.connect() as client:
+            assert echoes(client)
+            server.signal(signal.SIGTERM)
+            spoke = time.monotonic()
+            try:
+                while listens(server.port):
+                    assert echoes(client)
+                    spoke = time.monotonic()
+                assert echoes(client)
+            except (AssertionError, OSError):
+                # Who says nothing for 0.25 s is not in the middle of something; on a busy machine
+                # that may be this test.
+                if time.monotonic() - spoke < 0.2:
+                    raise
+                continue
+        assert server.wait() == 0
+        return
+    raise AssertionError("the machine is too busy to tell")
 
 
 # -- S15: completion ------------------------------------------------------------------------------

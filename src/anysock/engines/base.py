@@ -261,7 +261,8 @@ class Engine(Protocol):
 
     def call_from_thread(self, func: Callable[[], object]) -> None:
         """Let `func` be called where tasks run, soon. May be called from any thread. (Where tasks
-        sleep in system calls, it is called at once: what it may touch is made for that.)"""
+        sleep in system calls, it is called at once: what it may touch is made for that.) Once the
+        run has ended, it is called no more: a thread can't know when that is."""
         ...
 
     @property

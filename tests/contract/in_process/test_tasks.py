@@ -694,3 +694,16 @@ def test_a_task_that_only_lets_others_run_is_cancelled_too(concurrent_engine):
                 await task.join()
 
     anysock.run(main, engine=concurrent_engine)
+
+
+def test_a_thread_that_calls_after_the_end_is_told_nothing(engine):
+    """It can't know when that is; that of a worker's supervisor does not."""
+    engines: list[Any] = []
+
+    async def main():
+        engines.append(current_engine())
+
+    anysock.run(main, engine=engine)
+    called: list[bool] = []
+    engines[0].call_from_thread(lambda: called.append(True))
+    assert called == ([] if engines[0].one_thread else [True])

@@ -91,7 +91,11 @@ class AsyncioBase(PosixEngine):
 
     def call_from_thread(self, func: Callable[[], object]) -> None:
         assert self._loop is not None
-        self._loop.call_soon_threadsafe(func)
+        try:
+            self._loop.call_soon_threadsafe(func)
+        except RuntimeError:
+            if not self._loop.is_closed():
+                raise
 
     def living(self) -> Sequence[str]:
         return [task.get_name() for task in list(self._tasks)]

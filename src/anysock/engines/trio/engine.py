@@ -148,7 +148,8 @@ class TrioEngine(PosixEngine):
     spawn_background = spawn
 
     def call_from_thread(self, func: Callable[[], object]) -> None:
-        self._token.run_sync_soon(func)
+        with contextlib.suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(func)
 
     async def _run_task(self, task: TrioTask) -> None:
         try:
