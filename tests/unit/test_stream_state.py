@@ -177,3 +177,16 @@ def test_an_error_of_the_socket_in_the_words_of_the_contract(events, code, kind,
     state = after(*events)
     assert type(state.explain(OSError(code, "of the socket"))) is kind
     assert (state.lost is not None) is loses
+
+
+def test_a_broken_pipe_gives_way_to_what_says_why():
+    """Of two threads, who sends may hear of it before the one that was told of the reset."""
+    state = StreamState()
+    pipe, reset = (type(OSError(code, "")) for code in (errno.EPIPE, errno.ECONNRESET))
+    assert type(state.explain(OSError(errno.EPIPE, "broken"))) is pipe
+    told = OSError(errno.ECONNRESET, "reset")
+    assert state.explain(told) is told
+    assert type(told) is reset
+    for code in (errno.EPIPE, errno.ETIMEDOUT):
+        assert state.explain(OSError(code, "later")) is told
+    assert state.lost is told

@@ -109,7 +109,7 @@ if TYPE_CHECKING or fast is None:
             #: Our owner closes, and the peer has its time to take what it was sent. What comes
             #: until then is thrown away.
             self.letting_go = False
-            #: Why the connection is gone: the first reason, which stays.
+            #: Why the connection is gone: the first reason, which stays, unless it is EPIPE.
             self.lost: OSError | None = None
 
 else:
@@ -199,7 +199,7 @@ class StreamState(_Happened):
         peer is gone, the stream is lost."""
         if self.closed:
             return StreamClosed("used after close()")
-        if self.lost is not None:
+        if self.lost is not None and not self._says_more(error):
             return self.lost
         if self.cut_short and error.errno == errno.EBADF:
             return stream_broken()
@@ -211,6 +211,14 @@ class StreamState(_Happened):
         if error.errno in PEER_GONE:
             self.lost = error
         return error
+
+    def _says_more(self, error: OSError) -> bool:
+        """Whether `error` says why the connection is gone, where EPIPE has told that it is. (Of two
+        threads, the one that receives may be told of a reset by the kernel, and come after the one
+        that sends, and that heard of a broken pipe.)"""
+        lost = self.lost
+        told = error.errno in PEER_GONE and error.errno != errno.EPIPE
+        return told and lost is not None and lost.errno == errno.EPIPE
 
     # -- questions -------------------------------------------------------------------------------
 
