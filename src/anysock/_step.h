@@ -225,6 +225,9 @@ send_straight(PyObject *running, PyObject *coro, PyObject **result)
         *result = NULL;
         straight_over(straight, ended);
         Py_DECREF(straight);
+        if (ended == NULL) { /* there is no memory for it */
+            return PYGEN_ERROR;
+        }
     }
     return PyIter_Send(coro, Py_None, result);
 }
