@@ -15,13 +15,16 @@ static struct {
 
 static PyObject *str_recv, *str_send_all, *str_recv_buffered, *str_send_list;
 
+typedef PyObject *(*FunctionOfRecv)(PyObject *self, PyObject *const *args, Py_ssize_t count,
+                                    PyObject *names);
+
 /* The methods of the class of streams that was met last: one server has one. Of those that are in C,
    be it in the module of another engine, the function itself. */
 static struct {
     PyTypeObject *type;
     unsigned version;
     PyObject *recv, *send_all; /* borrowed: the class has them as long as it has that version */
-    _PyCFunctionFastWithKeywords recv_in_c;
+    FunctionOfRecv recv_in_c;
     PyCFunction send_all_in_c;
 } known;
 
@@ -57,7 +60,7 @@ know_methods(PyTypeObject *type)
     known.version = type->tp_version_tag;
     known.recv = recv;
     known.send_all = send_all;
-    known.recv_in_c = (_PyCFunctionFastWithKeywords)(void (*)(void))function_of(
+    known.recv_in_c = (FunctionOfRecv)(void (*)(void))function_of(
         type, recv, METH_FASTCALL | METH_KEYWORDS);
     known.send_all_in_c = function_of(type, send_all, METH_O);
     return 1;
