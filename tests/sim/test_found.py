@@ -77,6 +77,83 @@ FOUND: dict[str, tuple[str, dict[str, Any]]] = {
             ],
         },
     ),
+    # The process was stopped, a step was slow as it went on, and the drain looked in the turn in
+    # which the system told of what had come, before the handler had its part of that turn.
+    "echo_1795812097541_a_drain_looks_before_a_handler_has_heard": (
+        "echo",
+        {
+            "seed": 1795812097541,
+            "drain_at": 1.2687,
+            "options": {"per_source": 1},
+            "faults": {
+                "partial": {},
+                "short": {},
+                "stall": {},
+                "slow-step": {},
+                "schedule": {"changes": 3},
+            },
+            "clients": [
+                {
+                    "number": 1,
+                    "starts": 0.3152,
+                    "host": 6,
+                    "turns": False,
+                    "reading": "never",
+                    "ends": "reset",
+                },
+                {
+                    "number": 2,
+                    "messages": [[28, 0.1402]],
+                    "starts": 0.8284,
+                    "host": 2,
+                    "turns": False,
+                    "reading": "slowly",
+                },
+                {"number": 3, "starts": 0.2549, "host": 10, "turns": False, "reading": "slowly"},
+                {"number": 4, "messages": [2, 5, 17], "starts": 0.1575, "host": 2},
+                {
+                    "number": 5,
+                    "messages": [80, 80, 528, 345],
+                    "starts": 0.1993,
+                    "host": 10,
+                    "ends": "stay",
+                },
+                {
+                    "number": 12,
+                    "messages": [23, 17, 2],
+                    "starts": 0.6303,
+                    "host": 2,
+                    "turns": False,
+                },
+                {
+                    "number": 13,
+                    "messages": [620, 966, 251, 933, 445, 789],
+                    "starts": 0.3137,
+                    "turns": False,
+                },
+                {"number": 14, "messages": [915, 79, 868, 83], "starts": 0.95, "host": 5},
+                {
+                    "number": 18,
+                    "messages": [
+                        [1930, 0.3609],
+                        [23994, 0.1596],
+                        [47506, 0.7406],
+                        [11943, 0.4875],
+                        [27777, 0.2977],
+                        [7261, 0.213],
+                        [25334, 0.3039],
+                        [29464, 0.4107],
+                        [13246, 0.1259],
+                        [50617, 0.1074],
+                    ],
+                    "starts": 0.9189,
+                    "host": 6,
+                    "turns": False,
+                    "reading": "never",
+                },
+            ],
+        },
+    ),
 }
 
 # Each was an alarm that the network, or an oracle, was to blame for.
@@ -359,6 +436,22 @@ FALSE_ALARMS: dict[str, tuple[str, dict[str, Any]]] = {
                 {"number": 15, "starts": 0.0145, "host": 4, "ends": "stay"},
                 {"number": 16, "starts": 0.0159, "host": 5},
                 {"number": 17, "starts": 1.5576, "host": 2},
+            ],
+        },
+    ),
+    # What came to a client that was still sending waited in small buffers, on both sides, and came
+    # at once when it received.
+    "echo_1795812160246_what_waited_for_a_client_comes_at_once": (
+        "echo",
+        {
+            "seed": 1795812160246,
+            "options": {"rate_limit": 1254.2},
+            "faults": {"small-buffers": {}},
+            "only": {"small-buffers": ["client3.2>#0", "client3.2<#0"]},
+            "clients": [
+                {"number": 2, "host": 3},
+                {"number": 3, "host": 3},
+                {"number": 12, "messages": [855], "host": 3},
             ],
         },
     ),

@@ -78,7 +78,7 @@ def no_faster_than_allowed(history: History) -> Iterator[str]:
     """A client receives no more than ``rate_limit`` says, over any span of time.
 
     What was held up on its way comes faster, so that only those are judged with whom nothing was
-    done.
+    done; and what came while a client was sending, and did not receive, may come at once then.
     """
     for server, _, client in history.pairs:
         rate = server.options.rate_limit
@@ -87,6 +87,7 @@ def no_faster_than_allowed(history: History) -> Iterator[str]:
         since, until = client.began, client.receives[-1][0]
         if history.held_up(server, client, since=since, until=until):
             continue
+        unread = sum(end - began for began, end in client.unread)
         before, lowest = 0, float("inf")
         for when, total in client.receives:
             lowest = min(lowest, before - rate * when)
@@ -94,7 +95,7 @@ def no_faster_than_allowed(history: History) -> Iterator[str]:
                 total
                 - rate * when
                 - lowest
-                - rate * (0.1 + WINDOW_SECONDS + 3 * history.latency)
+                - rate * (0.1 + WINDOW_SECONDS + 3 * history.latency + unread)
                 - 1
             )
             if over > 1:
