@@ -62,6 +62,9 @@ class Wire(NoSocket):
         self.jam.set()
         self.unacknowledged = 0
 
+    def has_come(self) -> bool:
+        return False
+
     def __bytes__(self) -> bytes:
         return b"".join(data for _, data in self.sent)
 

@@ -38,6 +38,9 @@ class FakeStream(NoSocket):
         self.aborted = False
         self.peer = ("192.0.2.1", 5)
 
+    def has_come(self) -> bool:
+        return False
+
     def recv(self, max_bytes=None):
         raise NotImplementedError
 

@@ -71,6 +71,9 @@ class Wire(NoSocket):
         self.aborted = False
         self.closed = 0
 
+    def has_come(self) -> bool:
+        return False
+
     async def recv(self, max_bytes: int | None = None) -> bytes:
         data, self.data = self.data[:max_bytes], self.data[max_bytes or len(self.data) :]
         self.bytes_received += len(data)

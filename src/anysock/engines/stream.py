@@ -87,6 +87,11 @@ class Stream(Protocol):
         """Whether a `recv` has met the peer's end of the stream."""
         ...
 
+    def has_come(self) -> bool:
+        """Whether something has come that no `recv` has taken yet: data, the end of the stream, or
+        an error. It is looked for, which costs a system call."""
+        ...
+
     @property
     def peer(self) -> SockAddr:
         """The address of the other end."""

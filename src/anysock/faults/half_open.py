@@ -39,6 +39,9 @@ class HalfOpenStream(WrappedStream):
     def sending(self) -> bool:
         return False
 
+    def has_come(self) -> bool:
+        return False
+
     async def recv(self, max_bytes: int | None = None) -> bytes:
         self._check_receive()
         with self._one_receives:

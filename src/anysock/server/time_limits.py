@@ -132,12 +132,21 @@ class Activity:
 
     def is_at_rest(self, stream: Stream, now: float) -> bool:
         """Whether its handler waits in `recv`, and nothing has moved for `QUIET_SECONDS`. To be
-        asked again and again during a drain."""
+        asked again and again during a drain.
+
+        What has come, and the handler was not told of, has moved: after the process was stopped, or
+        a step was slow, it may lie there for longer than that.
+        """
         self._sample(stream, now)
         if stream.sending or not stream.receiving:
             self._busy_at = now
             return False
-        return now - max(self._moved_at, self._busy_at) >= QUIET_SECONDS
+        if now - max(self._moved_at, self._busy_at) < QUIET_SECONDS:
+            return False
+        if stream.has_come():
+            self._busy_at = now
+            return False
+        return True
 
     def _sample(self, stream: Stream, now: float) -> None:
         """See what has moved since the last sample. A send that has begun, or ended, counts too."""

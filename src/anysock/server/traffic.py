@@ -34,9 +34,6 @@ CHECK_SECONDS = 0.05
 FIRST_CHECK_SECONDS = 0.01
 REPORT_SECONDS = 1.0
 
-# Turns of the loop until whoever was told of something has received it.
-_TURNS_TO_HEAR = 2
-
 
 class Traffic:
     """What a server has once it listens. Before `open`, there is nothing in it."""
@@ -215,15 +212,6 @@ class Traffic:
                 await acceptor.until_done()
             await self.sessions.until_none(engine)
 
-    async def _until_heard(self, engine: Engine, seconds: float) -> None:
-        """Wait until no connection is left, or `seconds` are over and each handler has received
-        what had come by then: after the process was stopped, or a step was slow, it lies there
-        still. In the first turn after a stop the system may tell of nothing, and of two tasks that
-        go on in the same turn, this may be the first."""
-        await self.until_gone(engine, seconds)
-        for _ in range(_TURNS_TO_HEAR):
-            await engine.sleep(0)
-
     def tell_of_drain(self) -> None:
         """Let handlers know that their connection is drained."""
         for session in self.sessions.all():
@@ -233,13 +221,14 @@ class Traffic:
         """Until no connection is left, but no longer than `seconds` from the time `began`: end
         those at rest, and report how many are left."""
         punctuality, planned, reported = Punctuality(engine.now()), FIRST_CHECK_SECONDS, began
-        await self._until_heard(engine, min(planned, seconds))
+        # What has come while the process was stopped, say, may not have been received yet.
+        await self.until_gone(engine, min(planned, seconds))
         while self.busy and (left := began + seconds - engine.now()) > 0:
             held_up = punctuality.held_up(engine.now(), planned)
             planned = min(left, CHECK_SECONDS)
             for session in self.sessions.all():
                 session.end_if_idle(engine.now(), held_up)
-            await self._until_heard(engine, planned)
+            await self.until_gone(engine, planned)
             if self.sessions and engine.now() - reported >= REPORT_SECONDS:
                 reported = engine.now()
                 events.drain_left(len(self.sessions), max(began + seconds - reported, 0.0))

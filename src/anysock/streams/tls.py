@@ -103,6 +103,9 @@ class TlsStream(WrappedStream):
     def end_received(self) -> bool:
         return self._session.ended
 
+    def has_come(self) -> bool:
+        return self._inner.has_come()
+
     @property
     def held(self) -> int:
         return self._inner.held + self._session.held + self._unsent

@@ -42,6 +42,9 @@ class WrappedStream:
     def end_received(self) -> bool:
         return self._inner.end_received
 
+    def has_come(self) -> bool:
+        return self._inner.has_come()
+
     @property
     def peer(self) -> SockAddr:
         return self._inner.peer

@@ -153,6 +153,11 @@ class MemoryStream:
     def end_received(self) -> bool:
         return self._state.end_received
 
+    def has_come(self) -> bool:
+        incoming = self._incoming
+        ended = incoming.ended and not self._state.end_received
+        return bool(incoming.size or ended or incoming.reset)
+
     @property
     def receiving(self) -> bool:
         return self._in_recv.taken

@@ -522,3 +522,24 @@ def test_a_reset_that_a_send_in_flight_is_told_of_is_no_end_of_the_stream(concur
                     pass
 
     anysock.run(main, engine=concurrent_engine)
+
+
+def test_a_stream_knows_whether_something_has_come_that_was_not_received(concurrent_engine):
+    """So a drain ends nobody whose word lies there. The engine `uring` has received it by then."""
+
+    async def main():
+        async with two_ends(lambda stream: stream) as (near, far):
+            assert not far.has_come()
+            await near.send_all(b"hello")
+            if concurrent_engine != "uring":
+                await until(far.has_come, "it has come")
+            await receive(far, 5)
+            assert not far.has_come()
+            await near.send_eof()
+            await until(far.has_come, "the end of the stream has come")
+            assert await far.recv() == b""
+            assert not far.has_come()
+            await far.close()
+            assert not far.has_come()
+
+    anysock.run(main, engine=concurrent_engine)

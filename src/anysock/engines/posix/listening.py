@@ -363,7 +363,7 @@ def accepted(sock: socket.socket, *, blocking: bool) -> None:
 
 
 def has_waiting(sock: socket.socket) -> bool:
-    """Whether a peer waits in the backlog of `sock`."""
+    """Whether `sock` is readable: a peer waits in its backlog, or something has come."""
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     return bool(poll.poll(0))

@@ -17,7 +17,7 @@ from collections.abc import Awaitable
 
 from anysock.engines.base import Data, Engine, Keepalive, PeerCredentials, SockAddr
 from anysock.engines.posix.fields import Fields
-from anysock.engines.posix.listening import readable_name
+from anysock.engines.posix.listening import has_waiting, readable_name
 from anysock.engines.stream_state import StreamState
 from anysock.errors import AnysockError, StreamBusy, StreamClosed
 
@@ -160,6 +160,10 @@ class SocketStream(Fields):
     @property
     def end_received(self) -> bool:
         return self._state.end_received
+
+    def has_come(self) -> bool:
+        state = self._state
+        return not (state.closed or state.end_received) and has_waiting(self._sock)
 
     @property
     def held(self) -> int:
