@@ -258,22 +258,24 @@ class TcpEnd(TcpWay):
 
     def _meet_acks(self) -> None:
         self._ack_timer = None
-        was_full = not self._writable()
         self._take_acks()
         if self._out:
             self._push()
-        if was_full and self._writable():
-            self.changed()
         if self._acks and self._waits():
             self._await_acks()
 
     def _take_acks(self) -> None:
-        """Look at the acknowledgements that have arrived by now."""
+        """Look at the acknowledgements that have arrived by now. Whoever looks, a task that waits
+        for room to send is woken."""
         now, acks = self.network.now, self._acks
-        while acks and acks[0][0] <= now:
-            when, acked, self._room = acks.popleft()
-            if acked > self._acked:
-                self._acked, self._acknowledged_at = acked, when
+        if acks and acks[0][0] <= now:
+            was_full = not self._writable()
+            while acks and acks[0][0] <= now:
+                when, acked, self._room = acks.popleft()
+                if acked > self._acked:
+                    self._acked, self._acknowledged_at = acked, when
+            if was_full and self._writable():
+                self.changed()
         if self.ended and self._fin_sent and self._acked == self._sent and self.state == OPEN:
             self.state = CLOSED  # both have ended, and know it
 
