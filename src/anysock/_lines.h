@@ -119,13 +119,9 @@ line_throw(Line *self, PyObject *args)
         return result; /* it waits for something else */
     }
     if (PyErr_ExceptionMatches(PyExc_StopIteration)) { /* it has caught that, and returned */
-        PyObject *kind, *stop, *trace;
-        PyErr_Fetch(&kind, &stop, &trace);
-        PyErr_NormalizeException(&kind, &stop, &trace);
+        PyObject *stop = take_error();
         result = PyObject_GetAttr(stop, str_value);
-        Py_XDECREF(kind);
-        Py_XDECREF(stop);
-        Py_XDECREF(trace);
+        Py_DECREF(stop);
     }
     if (result == NULL) {
         line_clear(self);

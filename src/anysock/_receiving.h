@@ -34,13 +34,9 @@ raise_explained(PyObject *stream, int code)
 {
     errno = code;
     PyErr_SetFromErrno(PyExc_OSError);
-    PyObject *kind, *error, *trace;
-    PyErr_Fetch(&kind, &error, &trace);
-    PyErr_NormalizeException(&kind, &error, &trace);
+    PyObject *error = take_error();
     PyObject *explained = PyObject_CallMethodOneArg(stream, str_explain, error);
-    Py_XDECREF(kind);
-    Py_XDECREF(error);
-    Py_XDECREF(trace);
+    Py_DECREF(error);
     if (explained != NULL) {
         PyException_SetCause(explained, NULL); /* raise explained from None */
         PyErr_SetObject((PyObject *)Py_TYPE(explained), explained);

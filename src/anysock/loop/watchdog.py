@@ -10,7 +10,6 @@ the thread, so that a server without clients uses no CPU; the loop wakes it when
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 import threading
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anysock.loop import kernel
+from anysock.machine.process import leave_signals_to_the_main_thread
 
 if TYPE_CHECKING:
     from anysock.loop.kernel import Kernel
@@ -66,8 +66,7 @@ class Watchdog:
         self._thread.join()
 
     def _watch(self) -> None:
-        # Signals are the main thread's: one that arrives here would not wake it.
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        leave_signals_to_the_main_thread()
         loop = self._kernel
         iteration = -1
         # The tasks that the checks of this iteration have found, each with when it was first seen.
