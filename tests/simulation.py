@@ -29,16 +29,9 @@ T = TypeVar("T")
 # -- one host -------------------------------------------------------------------------------------
 
 
-class IdleClock(Network):
-    """A network in which only waiting takes time: neither a look at the clock does, nor a step."""
-
-    def look(self) -> float:
-        return self.now
-
-
 def exact_engine() -> SimEngine:
     """An engine on one host, by whose clock 0.1 s are 0.1 s, to the last digit."""
-    return SimEngine(host=Host(IdleClock(), "localhost"))
+    return SimEngine(host=Host(Network(look_seconds=0.0), "localhost"))
 
 
 def run_exactly(main: Coroutine[Any, Any, T]) -> T:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anysock.engines.sim.faults import parse
-from anysock.engines.sim.host import Host
+from anysock.engines.sim.host import Host, Looker
 from anysock.engines.sim.network import Network
 from anysock.engines.sim.tcp import TcpSocket
 
@@ -290,7 +290,7 @@ def test_a_socket_is_writable_while_a_third_of_its_buffer_is_free():
     assert client.send(bytes(BUFFER)) == BUFFER - 2 * BUFFER // 3 - 2
 
 
-class Looks:
+class Looks(Looker):
     """A poller that counts how often it is told to look."""
 
     def __init__(self) -> None:

@@ -6,13 +6,13 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Coroutine
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anysock
 from anysock.engines.running import engine_of_thread
 from anysock.engines.sim.chance import Chance
 from anysock.engines.sim.faults import FaultPlan
-from anysock.engines.sim.network import Member, Network
+from anysock.engines.sim.network import Network
 from anysock.errors import UsageError
 from anysock.sim import runaway
 from anysock.sim.asked import AskedFaults, faults_of
@@ -79,7 +79,7 @@ class World:
         self.plan = plan
         #: What chance comes from.
         self.seed = plan.seed
-        network = _Network(plan.seed, FaultPlan(plan.faults, plan.only))
+        network = Network(plan.seed, FaultPlan(plan.faults, plan.only))
         #: The simulated network.
         #:
         #: :meta private:
@@ -319,18 +319,3 @@ class World:
 
 # A name of DNS which is no address.
 _NAME = re.compile(r"[A-Za-z][\w.-]*", re.ASCII)
-
-
-class _Network(Network):
-    """A network that, when it is stuck, asks what to say; and whose steps include those of the
-    scenario."""
-
-    on_stuck: Callable[[], NoReturn]
-
-    def run_until(self, driver: Member, until: float) -> None:
-        super().run_until(driver, until)
-        if self.on_step is not None:
-            self.on_step()
-
-    def stuck(self) -> NoReturn:
-        self.on_stuck()

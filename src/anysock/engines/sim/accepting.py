@@ -6,12 +6,12 @@ import collections
 import errno
 from typing import Protocol, TypeVar
 
-from anysock.engines.sim import tcp_faults
+from anysock.engines.sim import end_faults
 from anysock.engines.sim.host import Host
 from anysock.engines.sim.sockets import fail
 
 
-class Peer(tcp_faults.End, Protocol):
+class Peer(end_faults.End, Protocol):
     """A connection that waits in the backlog."""
 
     fd: int
@@ -41,7 +41,7 @@ def accept(listener: Listening[PeerT], *, listens: bool) -> PeerT:
     if not listener.waiting:
         fail(errno.EAGAIN)
     child = listener.waiting[0]
-    if host.network.faults is not None and (short_of := tcp_faults.shortage(host, child)):
+    if host.network.faults is not None and (short_of := end_faults.shortage(host, child)):
         fail(short_of)
     listener.waiting.popleft()
     child.fd = host.open(child)

@@ -20,19 +20,24 @@ _FEW = 64
 class Agenda:
     """What is to be called, by the time. Of one instant, in the order in which it was put in."""
 
-    __slots__ = ("_number", "_unwanted", "entries")
-
     def __init__(self) -> None:
+        #: Seconds since the beginning.
+        self.now = 0.0
         #: A heap; the first entry may be one that is not wanted any more.
         self.entries: list[Due] = []
         self._number = 0
         self._unwanted = 0
 
-    def add(self, when: float, action: Callable[[], object]) -> Due:
+    def at(self, when: float, action: Callable[[], object]) -> Due:
+        """Call `action()` at the time `when`."""
         self._number += 1
         due = [when, self._number, action]
         heapq.heappush(self.entries, due)
         return due
+
+    def after(self, seconds: float, action: Callable[[], object]) -> Due:
+        """Call `action()` in so many seconds."""
+        return self.at(self.now + seconds, action)
 
     def cancel(self, due: Due) -> None:
         """Forget it. Nothing happens when it was called already."""
@@ -41,12 +46,12 @@ class Agenda:
         due[2] = None
         self._unwanted += 1
         if self._unwanted > _FEW and self._unwanted * 2 > len(self.entries):
-            # In place: `run` may be at it.
+            # In place: `run_due` may be at it.
             self.entries[:] = [each for each in self.entries if each[2] is not None]
             heapq.heapify(self.entries)
             self._unwanted = 0
 
-    def next(self) -> float | None:
+    def next_due(self) -> float | None:
         """When the next is due; None: there is none."""
         entries = self.entries
         while entries and entries[0][2] is None:
@@ -54,9 +59,9 @@ class Agenda:
             self._unwanted -= 1
         return entries[0][0] if entries else None
 
-    def run(self, now: float) -> None:
-        """Call what is due at the time `now`."""
-        entries = self.entries
+    def run_due(self) -> None:
+        """Call what is due now."""
+        entries, now = self.entries, self.now
         while entries and entries[0][0] <= now:
             due = heapq.heappop(entries)
             action, due[2] = due[2], None

@@ -209,7 +209,8 @@ class Fate:
     jitter: Jitter | None = None
     slow_reader: SlowReader | None = None
     #: The sizes of its buffers, in bytes; 0: as the program wants them.
-    sndbuf = rcvbuf = 0
+    sndbuf: int = 0
+    rcvbuf: int = 0
     #: Whether what is to be sent next has waited, and need not once more.
     waited = False
 

@@ -14,7 +14,7 @@ from anysock.engines.sim import here
 from anysock.engines.sim.agenda import Due
 from anysock.engines.sim.files import Files
 from anysock.engines.sim.host_faults import Process, faults_of_host
-from anysock.engines.sim.network import Network
+from anysock.engines.sim.network import Member, Network
 from anysock.engines.sim.ports import Ports
 
 # Numbers that no real descriptor has: should one get to the real system, it is EBADF there. Those
@@ -33,7 +33,32 @@ EPOCH = 1_577_836_800.0
 FIRST_PORT = 32_768
 
 
-class Host:
+class Looker:
+    """A poller, as hosts and sockets see it."""
+
+    #: Whether the sleep that is over was interrupted by a stop of the process.
+    interrupted: bool
+
+    def look(self, fd: int) -> None:
+        """Something has happened to a socket."""
+        raise NotImplementedError
+
+    def has_events(self) -> bool:
+        """Whether there is something to report."""
+        raise NotImplementedError
+
+
+class Opened:
+    """What a descriptor stands for: a `sockets.SimSocket`."""
+
+    __slots__ = ()
+
+    def mask(self) -> int:
+        """What poll(2) says of it."""
+        raise NotImplementedError
+
+
+class Host(Member):
     """One host. It is made by `Network` and its `SimEngine`."""
 
     def __init__(self, network: Network, name: str, descriptors: int = DESCRIPTORS) -> None:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from anysock.engines.sim.fates import Recurrence
 from anysock.engines.sim.faults import Faults
+from anysock.engines.sim.timeline import Timeline
 from anysock.engines.sim.troubles import Troubles
 
 
@@ -20,19 +21,10 @@ class Process(Protocol):
     def restart(self) -> None: ...
 
 
-class Surroundings(Protocol):
-    """What is needed of the network."""
-
-    now: float
-
-    def at(self, when: float, action: Callable[[], object], /) -> object: ...
-    def note(self, host: str, what: str, /, *details: object) -> None: ...
-
-
 class HostFaults:
     """What may go wrong on one host. Each is met when the host does something, and not before."""
 
-    def __init__(self, faults: Faults, network: Surroundings, host: str) -> None:
+    def __init__(self, faults: Faults, network: Timeline, host: str) -> None:
         self._network = network
         self._host = host
         self._crashes = Troubles(faults, ("crash",), host, network.now)
@@ -81,7 +73,7 @@ class HostFaults:
         return seconds
 
 
-def faults_of_host(faults: Faults | None, network: Surroundings, host: str) -> HostFaults | None:
+def faults_of_host(faults: Faults | None, network: Timeline, host: str) -> HostFaults | None:
     """What may go wrong on it; None: nothing, ever."""
     kinds = ("crash", "stall", "clock", "slow-step")
     if faults is None or not any(name in faults.kinds for name in kinds):

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from anysock.engines.sim.chance import Chance
 from anysock.engines.sim.dice import Dice, hash_of
-from anysock.engines.sim.faults import Faults
+from anysock.engines.sim.timeline import Timeline
 from anysock.engines.sim.troubles import Trouble, Troubles
 
 # How long a segment is on its way between two hosts, in seconds.
@@ -25,17 +24,6 @@ class Connection(Protocol):
     def watch_over(self) -> None:
         """Nothing gets through any more, in one direction at least."""
         ...
-
-
-class Surroundings(Protocol):
-    """What links need of the network."""
-
-    now: float
-    chance: Chance
-    faults: Faults | None
-
-    def at(self, when: float, action: Callable[[], object], /) -> object: ...
-    def note(self, host: str, what: str, /, *details: object) -> None: ...
 
 
 class Copies(Protocol):
@@ -146,7 +134,7 @@ class Link:
 class Pair:
     """The two ways between two hosts, or the one of a host to itself."""
 
-    def __init__(self, network: Surroundings, one: str, other: str) -> None:
+    def __init__(self, network: Timeline, one: str, other: str) -> None:
         self.network = network
         self.there = Link(self, one, other)
         self.back = Link(self, other, one) if one != other else self.there

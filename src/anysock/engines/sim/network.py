@@ -8,98 +8,78 @@ has, the clock jumps to whatever comes next.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
-from anysock.engines.sim.agenda import Agenda, Due
-from anysock.engines.sim.chance import Chance
-from anysock.engines.sim.faults import FaultPlan, Faults
+from anysock.engines.sim.faults import FaultPlan
 from anysock.engines.sim.links import Link, Pair
+from anysock.engines.sim.timeline import LOOK_SECONDS, Timeline
 from anysock.errors import AnysockError
 
-# What a look at the clock costs, and a turn of a host, in seconds. Who waits for time to pass
-# without letting it would otherwise wait for ever.
-LOOK_SECONDS = 1e-7
+# What a turn of a host costs, in seconds.
 TURN_SECONDS = 1e-6
 
 NEVER = float("inf")
 
 
-class Member(Protocol):
+class Member:
     """What the network asks of a host."""
 
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def addresses(self) -> Sequence[str]: ...
+    #: Its name, and its addresses as others see them.
+    name: str
+    addresses: Sequence[str]
 
     def owns(self, address: str) -> bool:
         """Whether `address` is one of its own, loopback's among them."""
-        ...
+        raise NotImplementedError
 
     def enter(self) -> None:
         """From now on, system calls are this host's."""
-        ...
+        raise NotImplementedError
 
     def has_events(self) -> bool:
         """Whether its loop has something to do."""
-        ...
+        raise NotImplementedError
 
     def turn(self) -> None:
         """Run one iteration of its loop."""
-        ...
+        raise NotImplementedError
 
     def waiting(self) -> list[str]:
         """The names of the tasks that have not ended."""
-        ...
+        raise NotImplementedError
 
 
 class Deadlock(AnysockError):
     """Nothing can ever happen again: every task waits for another, or for what will not come."""
 
 
-class Network:
+class Network(Timeline):
     """Hosts, the links between them, and their common time.
 
-    The same `seed`, with the same plan of `faults`, gives the same history.
+    The same `seed`, with the same plan of `faults`, gives the same history. A look at the clock
+    takes `look_seconds`.
     """
 
-    def __init__(self, seed: int = 0, faults: FaultPlan | None = None) -> None:
-        #: Seconds since the beginning.
-        self.now = 0.0
-        self.chance = Chance(seed)
-        #: What goes wrong; None: nothing that is not asked for by name.
-        self.faults = Faults(faults, self.chance) if faults is not None and faults.kinds else None
+    def __init__(
+        self,
+        seed: int = 0,
+        faults: FaultPlan | None = None,
+        *,
+        look_seconds: float = LOOK_SECONDS,
+    ) -> None:
+        super().__init__(seed, faults, look_seconds=look_seconds)
         self.hosts: dict[str, Any] = {}
         #: How many turns the loops of all hosts have taken.
         self.turns = 0
-        #: A checksum of all that was sent: the trace tells how many bytes, and with this, which.
-        self.carried = 0
-        #: Whether those bytes are the same each time: see `tls_chance`.
-        self.exact = True
-        #: What has happened: when, on which host, what, and details.
-        self.trace: list[tuple[Any, ...]] = []
         #: Called after each turn of a host, and each instant at which something has happened.
         self.on_step: Callable[[], object] | None = None
-        self._agenda = agenda = Agenda()
-        #: ``at(when, action)``: call `action()` at the time `when`; and forget what was told so.
-        self.at, self.cancel = agenda.add, agenda.cancel
+        #: Called when nothing can ever happen again; None: that is a `Deadlock`.
+        self.on_stuck: Callable[[], NoReturn] | None = None
         # The hosts that have something to do, in the order in which they are turned.
         self._busy: dict[Member, None] = {}
         self._links: dict[tuple[str, str], Link] = {}
         #: Connections of which one end has vanished for the other, without a word.
         self.severed: list[Any] = []
-
-    # -- time ------------------------------------------------------------------------------------
-
-    def look(self) -> float:
-        """What a clock shows that is looked at."""
-        self.now += LOOK_SECONDS
-        return self.now
-
-    def after(self, seconds: float, action: Callable[[], object]) -> Due:
-        """Call `action()` in so many seconds."""
-        return self.at(self.now + seconds, action)
 
     # -- hosts -----------------------------------------------------------------------------------
 
@@ -142,10 +122,6 @@ class Network:
         """`host` has something to do."""
         self._busy[host] = None
 
-    def note(self, host: str, what: str, *details: Any) -> None:
-        """Add a line to the trace."""
-        self.trace.append((self.now, host, what, *details))
-
     # -- running ---------------------------------------------------------------------------------
 
     def take_turns(self, driver: Member) -> None:
@@ -164,41 +140,46 @@ class Network:
 
         Raises `Deadlock` when neither will ever be.
         """
-        busy, agenda, on_step = self._busy, self._agenda, self.on_step
-        entries = agenda.entries
         try:
-            while True:
-                while busy:
-                    host = next(iter(busy))
-                    del busy[host]
-                    if host is driver:
-                        if driver.has_events():
-                            return
-                        continue
-                    self.now += TURN_SECONDS
-                    host.turn()
-                    if on_step is not None:
-                        on_step()
-                    if entries and entries[0][0] <= self.now:
-                        self._run_due()
-                when = agenda.next()
-                if when is None or when > until:
-                    if until == NEVER:
-                        self.stuck()
-                    self.now = max(self.now, until)
-                    return
-                self.now = max(self.now, when)
-                self._run_due()
+            self._run_until(driver, until)
         finally:
             driver.enter()
-
-    def _run_due(self) -> None:
-        self._agenda.run(self.now)
         if self.on_step is not None:
             self.on_step()
 
-    def stuck(self) -> NoReturn:
-        """Nothing can ever happen again."""
+    def _run_until(self, driver: Member, until: float) -> None:
+        busy, entries, on_step = self._busy, self.entries, self.on_step
+        while True:
+            while busy:
+                host = next(iter(busy))
+                del busy[host]
+                if host is driver:
+                    if driver.has_events():
+                        return
+                    continue
+                self.now += TURN_SECONDS
+                host.turn()
+                if on_step is not None:
+                    on_step()
+                if entries and entries[0][0] <= self.now:
+                    self._go_on()
+            when = self.next_due()
+            if when is None or when > until:
+                if until == NEVER:
+                    self._stuck()
+                self.now = max(self.now, until)
+                return
+            self.now = max(self.now, when)
+            self._go_on()
+
+    def _go_on(self) -> None:
+        self.run_due()
+        if self.on_step is not None:
+            self.on_step()
+
+    def _stuck(self) -> NoReturn:
+        if self.on_stuck is not None:
+            self.on_stuck()
         raise Deadlock(self.who_waits())
 
     def who_waits(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 
 from anysock.engines.sim import here
-from anysock.engines.sim.host import Host
+from anysock.engines.sim.host import Host, Looker, Opened
 from anysock.loop.pollers import FAILED
 
 # Python's `Kernel` asks for no longer sleep than this: then no timer is set.
@@ -15,7 +15,7 @@ FOREVER = 86_400.0
 COLLECT_TURNS = 50_000
 
 
-class SimPoller:
+class SimPoller(Looker):
     """Says which sockets of a host are ready. With `drives`, its sleep is what lets all other hosts
     run, and the clock go on."""
 
@@ -38,7 +38,8 @@ class SimPoller:
         self._host.sockets[fd].poller = self
         self.look(fd)
 
-    modify = register
+    def modify(self, fd: int, eventmask: int, /) -> None:
+        self.register(fd, eventmask)
 
     def unregister(self, fd: int, /) -> None:
         del self._interests[fd]
@@ -47,7 +48,10 @@ class SimPoller:
     def look(self, fd: int) -> None:
         """Something has happened to a socket."""
         interest = self._interests.get(fd)
-        if interest is not None and self._host.sockets[fd].mask() & (interest | FAILED):
+        if interest is None:
+            return
+        opened: Opened = self._host.sockets[fd]
+        if opened.mask() & (interest | FAILED):
             self._ready[fd] = None
             self._host.network.busy(self._host)
 
@@ -77,7 +81,8 @@ class SimPoller:
         found = []
         sockets, interests = self._host.sockets, self._interests
         for fd in list(self._ready):
-            mask = sockets[fd].mask() & (interests[fd] | FAILED)
+            opened: Opened = sockets[fd]
+            mask = opened.mask() & (interests[fd] | FAILED)
             if mask:
                 found.append((fd, mask))
             else:

@@ -7,9 +7,9 @@ import os
 import socket
 import struct
 from collections.abc import Sequence
-from typing import Any, NoReturn, Protocol, Self
+from typing import Any, NoReturn, Self
 
-from anysock.engines.sim.host import Host
+from anysock.engines.sim.host import Host, Looker, Opened
 
 SOCKET = socket.SOL_SOCKET
 
@@ -41,15 +41,7 @@ def fail(code: int) -> NoReturn:
     raise OSError(code, os.strerror(code))
 
 
-class Looker(Protocol):
-    """A poller, as a socket sees it."""
-
-    def look(self, fd: int) -> None:
-        """Something has happened to a socket."""
-        ...
-
-
-class SimSocket:
+class SimSocket(Opened):
     """One socket of a host. All are as if non-blocking."""
 
     # One of TCP has more attributes than the dicts of instances share keys for (30, in CPython):
@@ -123,10 +115,6 @@ class SimSocket:
         """There is no other process."""
 
     # -- readiness -------------------------------------------------------------------------------
-
-    def mask(self) -> int:
-        """What poll(2) says of it."""
-        raise NotImplementedError
 
     def changed(self) -> None:
         """Something has happened that a poller may have waited for."""

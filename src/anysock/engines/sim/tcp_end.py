@@ -9,10 +9,10 @@ import errno
 import socket
 from typing import Any
 
-from anysock.engines.sim import tcp_faults
 from anysock.engines.sim.agenda import Due
 from anysock.engines.sim.host import Host
 from anysock.engines.sim.sockets import ERROR, HANGUP, READABLE, WRITABLE, fail
+from anysock.engines.sim.tcp_faults import TcpFaults
 from anysock.engines.sim.tcp_way import (
     ACK,
     CLOSED,
@@ -25,7 +25,6 @@ from anysock.engines.sim.tcp_way import (
     NO_SEND,
     OPEN,
     RST,
-    TcpWay,
 )
 
 # The most that one segment carries, as on loopback.
@@ -35,7 +34,7 @@ MSS = 65_483
 PEEK = int(socket.MSG_PEEK)
 
 
-class TcpEnd(TcpWay):
+class TcpEnd(TcpFaults):
     """What a connected socket does; `tcp.TcpSocket` adds how it comes to be one."""
 
     __slots__ = (
@@ -52,21 +51,15 @@ class TcpEnd(TcpWay):
         "_sent",
         "_written",
         "came_at",
-        "corked",
         "ended",
         "ended_at",
-        "in_size",
         "lain",
         "put_at",
-        "reads_at",
-        "sends_at",
         "shut_at",
         "silence",
         "taken_at",
         "waiting",
     )
-
-    far: TcpEnd | None
 
     def __init__(self, host: Host, family: int) -> None:
         super().__init__(host, family)
@@ -80,10 +73,10 @@ class TcpEnd(TcpWay):
         self._out: collections.deque[bytes | memoryview] = collections.deque()
         self._written = self._sent = self._acked = self._room = 0
         self._fin_sent = False
-        # What has come and was not read, and how many bytes that is. Places in the stream that
-        # comes: up to where it has come, and may come.
+        # What has come and was not read. Places in the stream that comes: up to where it has come,
+        # and may come.
         self._in: collections.deque[bytes] = collections.deque()
-        self.in_size = self._received = self._allowed = 0
+        self._received = self._allowed = 0
         # Acknowledgements on their way to us: when they arrive, and what `_acked` and `_room` are
         # then. They are looked at when somebody wants to know, or waits for them.
         self._acks: collections.deque[tuple[float, int, int]] = collections.deque()
@@ -100,9 +93,6 @@ class TcpEnd(TcpWay):
         self.silence: float | None = None
         self.lain: float | None = None
         self._acknowledged_at: float | None = None
-        # From when on it sends, and reads, again; and whether the next send is waited for.
-        self.sends_at = self.reads_at = 0.0
-        self.corked = False
 
     # -- receiving -------------------------------------------------------------------------------
 
@@ -113,7 +103,7 @@ class TcpEnd(TcpWay):
             if self.reads_at > self.network.now and not self._error:
                 fail(errno.EAGAIN)
             if self._in and not flags:
-                size = tcp_faults.readable_part(self, self.fate, size)
+                size = self._readable_part(self.fate, size)
         if self._in:
             return b"".join(self._in)[:size] if flags & PEEK else self._take(size)
         if self.ended or not size:
@@ -154,7 +144,7 @@ class TcpEnd(TcpWay):
     def _acknowledge(self) -> None:
         """Tell the other end what has come, and up to where more may."""
         far, link = self.far, self.link
-        assert far is not None
+        assert isinstance(far, TcpEnd)
         assert link is not None
         if self.severed:
             return
@@ -190,7 +180,7 @@ class TcpEnd(TcpWay):
             fail(errno.EAGAIN)
         size = min(size, free)
         if self.fate is not None:
-            size = tcp_faults.sendable_part(self, self.fate, size)
+            size = self._sendable_part(self.fate, size)
         self._written += size
         self.put_at = self.network.now
         # Whatever the program does to its buffer now, this is what is sent.
@@ -221,7 +211,7 @@ class TcpEnd(TcpWay):
             size = min(len(piece), self._room - self._sent, MSS)
             gap = 0.0
             if size > 0 and fate is not None:
-                size, gap = tcp_faults.segment(self, fate, size)
+                size, gap = self._segment(fate, size)
             if size <= 0:
                 return
             if size == len(piece):
@@ -298,13 +288,7 @@ class TcpEnd(TcpWay):
         left = self.unacknowledged()
         return left - 1 if left and self.ended_at is not None else left  # its end counts as one
 
-    @property
-    def sending_over(self) -> bool:
-        """Whether it has ended its stream."""
-        return bool(self.shut & NO_SEND)
-
     def push_on(self) -> None:
-        """Send what was kept, if it is time."""
         if self.state == OPEN and self._out:
             self.corked = False
             self._push()

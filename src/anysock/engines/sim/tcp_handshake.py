@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from anysock.engines.sim import tcp_faults
+from anysock.engines.sim import end_faults
 from anysock.engines.sim.host import Host
 from anysock.engines.sim.ports import WILDCARDS
 from anysock.engines.sim.sockets import fail
@@ -28,8 +28,6 @@ class TcpHandshake(TcpEnd):
     """What a socket does before it is connected."""
 
     __slots__ = ("_answers", "_asked", "backlog", "connected_at", "listener")
-
-    far: TcpHandshake | None
 
     def __init__(self, host: Host, family: int) -> None:
         super().__init__(host, family)
@@ -102,7 +100,7 @@ class TcpHandshake(TcpEnd):
         self.state = CONNECTING
         self.link = self.network.link(self.host, target)
         if self.network.faults is not None:
-            tcp_faults.afflict(self, f"{self.host.name}.{self.host.connects}>", connects=True)
+            end_faults.afflict(self, f"{self.host.name}.{self.host.connects}>", connects=True)
             self.host.connects += 1
         self._send_syn(target, 0)
         return errno.EINPROGRESS
@@ -156,14 +154,14 @@ class TcpHandshake(TcpEnd):
             return
         fate = self.fate
         listener: TcpHandshake | None = target.ports.listener(*self.peer[:2])
-        if listener is not None and fate is not None and tcp_faults.refuses(fate):
+        if listener is not None and fate is not None and end_faults.refuses(fate):
             listener = None
         if listener is None and self.local == self.peer and target is self.host:
             self._meet_itself()
             return
         if listener is not None:
             full = len(listener.waiting) > listener.backlog
-            if full or (fate is not None and tcp_faults.drops_syn(fate)):
+            if full or (fate is not None and end_faults.drops_syn(fate)):
                 repeat()
                 return
             if self.far is None or self.far.state != OPEN:
@@ -192,7 +190,7 @@ class TcpHandshake(TcpEnd):
         child.link = self.network.link(target, self.host)
         child._take_name(*self.peer[:2])
         if self.fate is not None:
-            tcp_faults.afflict(child, f"{self.fate.subject[:-1]}<", connects=False)
+            end_faults.afflict(child, f"{self.fate.subject[:-1]}<", connects=False)
         child.state = OPEN
         child._room = self._allowed = self.rcvbuf >> 1
         self._room = child._allowed = child.rcvbuf >> 1
@@ -209,8 +207,10 @@ class TcpHandshake(TcpEnd):
             self.network.note(self.host.name, "connected", self.peer)
             self.changed()
             self._transmit(ACK)
-        elif self.state == CLOSED and self.far is not None and self.far.listener is not None:
-            self.far._vanish()  # it was given up meanwhile
+        elif self.state == CLOSED:
+            far = self.far
+            if isinstance(far, TcpHandshake) and far.listener is not None:
+                far._vanish()  # it was given up meanwhile
 
     def _meet_itself(self) -> None:
         """Two ends that open at once are a connection, even if they are one (RFC 9293, 3.5)."""
@@ -223,8 +223,9 @@ class TcpHandshake(TcpEnd):
         if self.state == CONNECTING:
             self._error = code
             self._be_over()
-            if self.far is not None:
-                self.far._vanish()
+            far = self.far
+            if isinstance(far, TcpHandshake):
+                far._vanish()
                 self.far = None
 
     # -- what comes ------------------------------------------------------------------------------

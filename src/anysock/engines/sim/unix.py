@@ -13,7 +13,7 @@ import struct
 from typing import Any
 from zlib import crc32
 
-from anysock.engines.sim import accepting, tcp_faults
+from anysock.engines.sim import accepting, end_faults
 from anysock.engines.sim.fates import Fate
 from anysock.engines.sim.files import bytes_of, readable
 from anysock.engines.sim.host import Host
@@ -124,7 +124,7 @@ class UnixSocket(SimSocket):
         child.name = listener.name
         child.sndbuf = listener.sndbuf
         if self.fate is not None:
-            tcp_faults.afflict(child, f"{self.fate.subject[:-1]}<", connects=False)
+            end_faults.afflict(child, f"{self.fate.subject[:-1]}<", connects=False)
         join(self, child)
         listener.waiting.append(child)
         self.network.note(self.host.name, "connected", os.fsdecode(name))
@@ -150,11 +150,11 @@ class UnixSocket(SimSocket):
         if self.backlog is not None:
             fail(errno.EINVAL)
         if self.network.faults is not None:
-            tcp_faults.afflict(self, f"{self.host.name}.{self.host.connects}>", connects=True)
+            end_faults.afflict(self, f"{self.host.name}.{self.host.connects}>", connects=True)
             self.host.connects += 1
-            if self.fate is not None and tcp_faults.refuses(self.fate):
+            if self.fate is not None and end_faults.refuses(self.fate):
                 fail(errno.ECONNREFUSED)
-            if self.fate is not None and tcp_faults.drops_syn(self.fate):
+            if self.fate is not None and end_faults.drops_syn(self.fate):
                 fail(errno.EAGAIN)
 
     # -- receiving -------------------------------------------------------------------------------
