@@ -1,11 +1,12 @@
 /* The path that each message takes, compiled: the Python of it stays beside it, as its reference.
  *
- * Six things are here, and nothing else (a trace of them is in `_recording.h`):
+ * Seven things are here, and nothing else (a trace of them is in `_recording.h`):
  *
  * - `receive` and `send_all`: what `NonblockingStream.recv` and `.send_all` do where nothing is out
  *   of the ordinary; whatever is goes to the methods of the class, which know the rest;
  * - `turn`: one look of the kernel at its epoll, and a step of each task whose descriptor is
- *   readable; all other events go to `Kernel.process_events`;
+ *   readable; all other events go to `Kernel._process_rare_event`;
+ * - `process_events` and `run_ready_tasks` of a kernel, whatever its poller is (`_running.h`);
  * - `recv` and `send_all` of a connection, which are its stream's (`_connection.h`);
  * - `accept`: what `socket.accept` does, for peers of IPv4 (`_accepting.h`);
  * - `Lines`: what an iterator over lines does where one line comes, and all of it (`_lines.h`);
@@ -21,6 +22,7 @@
 #include "_lines.h"
 #include "_receiving.h"
 #include "_recording.h"
+#include "_running.h"
 #include "_straight.h"
 #include <errno.h>
 #include <sys/epoll.h>
@@ -381,6 +383,7 @@ static PyMethodDef methods[] = {
     {"accept", accept_, METH_VARARGS, NULL},
     {"bind", bind_stream, METH_VARARGS, NULL},
     {"bind_connection", bind_connection, METH_VARARGS, NULL},
+    {"bind_kernel", bind_kernel, METH_VARARGS, NULL},
     {"record", record, METH_VARARGS, NULL},
     {"straight", (PyCFunction)(void (*)(void))straight, METH_FASTCALL, NULL},
     {"turn", (PyCFunction)(void (*)(void))turn, METH_FASTCALL, NULL},
@@ -405,7 +408,7 @@ PyInit__fast(void)
         {&str_send_rest, "_send_rest"},
     };
     if (intern(names, sizeof names / sizeof *names) < 0 || receiving_init() < 0 ||
-        awaiting_init() < 0 || lines_init() < 0 || connection_init() < 0 || accepting_init() < 0 ||
+        awaiting_init() < 0 || lines_init() < 0 || connection_init() < 0 || accepting_init() < 0 || running_init() < 0 ||
         PyType_Ready(&Fields_Type) < 0 || PyType_Ready(&Flags_Type) < 0 ||
         PyType_Ready(&Straight_Type) < 0) {
         return NULL;

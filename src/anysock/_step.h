@@ -131,7 +131,7 @@ count(PyObject *object, Number number, Py_ssize_t more)
 
 static struct {
     PyTypeObject *type;
-    Py_ssize_t coro, context, wait, straight;
+    Py_ssize_t coro, context, outcome, wait, straight;
 } task;
 
 static struct {
@@ -139,7 +139,7 @@ static struct {
     Py_ssize_t current, asleep, watchdog_wakeup, readers;
 } loop;
 
-static PyObject *str_pause, *str_end, *str_resume, *str_set, *str_process_events;
+static PyObject *str_pause, *str_end, *str_resume, *str_set, *str_rare_event;
 
 /* -- a step of a task ------------------------------------------------------------------------- */
 
@@ -232,6 +232,23 @@ send_straight(PyObject *running, PyObject *coro, PyObject **result)
     return PyIter_Send(coro, Py_None, result);
 }
 
+/* What follows a step in `context`, which was entered for it. */
+static inline PySendResult
+leave_context(PyObject *context, PySendResult how, PyObject **result)
+{
+    if (how == PYGEN_ERROR) {
+        PyObject *kind, *error, *trace;
+        PyErr_Fetch(&kind, &error, &trace);
+        PyContext_Exit(context);
+        PyErr_Restore(kind, error, trace);
+    }
+    else if (PyContext_Exit(context) < 0) {
+        Py_CLEAR(*result);
+        how = PYGEN_ERROR;
+    }
+    return how;
+}
+
 /* A step of a task in its context. */
 static inline PySendResult
 send_to(PyObject *kernel, PyObject *running, PyObject *context, PyObject **result)
@@ -245,18 +262,19 @@ send_to(PyObject *kernel, PyObject *running, PyObject *context, PyObject **resul
     Py_INCREF(context);
     PySendResult how = send_straight(running, coro, result);
     Py_DECREF(coro);
-    if (how == PYGEN_ERROR) {
-        PyObject *kind, *error, *trace;
-        PyErr_Fetch(&kind, &error, &trace);
-        PyContext_Exit(context);
-        PyErr_Restore(kind, error, trace);
-    }
-    else if (PyContext_Exit(context) < 0) {
-        Py_CLEAR(*result);
-        how = PYGEN_ERROR;
-    }
+    how = leave_context(context, how, result);
     Py_DECREF(context);
     return how;
+}
+
+/* A task has yielded `wait`, which is not the wait that it was on before. */
+static inline int
+pause_task(PyObject *kernel, PyObject *running, PyObject *wait /* stolen */)
+{
+    PyObject *done = PyObject_CallMethodObjArgs(kernel, str_pause, running, wait, NULL);
+    Py_DECREF(wait);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
 }
 
 /* What follows a step: the task waits again, for the same or for something else, or has ended. */
@@ -270,10 +288,7 @@ after_step(PyObject *kernel, PyObject *running, PySendResult how, PyObject *resu
         Py_DECREF(result);
         return 0;
     }
-    PyObject *done = PyObject_CallMethodObjArgs(kernel, str_pause, running, result, NULL);
-    Py_DECREF(result);
-    Py_XDECREF(done);
-    return done == NULL ? -1 : 0;
+    return pause_task(kernel, running, result);
 }
 
 /* A step of a task whose context is an observer's. 1: it is to be made in Python. */
@@ -361,10 +376,11 @@ process_event(PyObject *kernel, PyObject *readers, int fd, unsigned mask)
         Py_DECREF(running);
     }
     else if (!PyErr_Occurred()) {
-        PyObject *event = Py_BuildValue("[(OI)]", number, mask);
-        PyObject *done =
-            event == NULL ? NULL : PyObject_CallMethodOneArg(kernel, str_process_events, event);
-        Py_XDECREF(event);
+        PyObject *kind = PyLong_FromUnsignedLong(mask);
+        PyObject *done = kind == NULL ? NULL
+                                      : PyObject_CallMethodObjArgs(kernel, str_rare_event, number,
+                                                                   kind, NULL);
+        Py_XDECREF(kind);
         Py_XDECREF(done);
         failed = done == NULL ? -1 : 0;
     }
@@ -409,7 +425,7 @@ step_init(void)
 {
     static const Name names[] = {
         {&str_pause, "_pause"}, {&str_end, "_end"}, {&str_resume, "_resume"},
-        {&str_set, "set"},      {&str_process_events, "process_events"},
+        {&str_set, "set"},      {&str_rare_event, "_process_rare_event"},
     };
     return intern(names, sizeof names / sizeof *names);
 }
@@ -450,6 +466,7 @@ step_bind(PyTypeObject *tasks, PyTypeObject *kernels)
     const Slot slots[] = {
         {&task.coro, tasks, "coro"},
         {&task.context, tasks, "context"},
+        {&task.outcome, tasks, "outcome"},
         {&task.wait, tasks, "wait"},
         {&task.straight, tasks, "_result"},
         {&loop.current, kernels, "current"},

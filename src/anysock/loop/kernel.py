@@ -219,22 +219,25 @@ class Kernel:
         the next iteration."""
         ready = self._ready
         for _ in range(len(ready)):
-            task = ready.popleft()
-            self.current = task
-            try:
-                outcome = task.outcome
-                if outcome is None:
-                    wait = task.context.run(task.coro.send, None)
-                else:
-                    task.outcome = None
-                    coro = task.coro
-                    resume = coro.throw if isinstance(outcome, BaseException) else coro.send
-                    wait = task.context.run(resume, outcome)
-            except BaseException as ended:  # noqa: BLE001
-                self._end(task, ended)
-            else:
-                self._pause(task, wait)
+            self._run_ready(ready.popleft())
         self.current = None
+
+    def _run_ready(self, task: Task) -> None:
+        """Run `task`, which is ready, until it pauses or ends."""
+        self.current = task
+        try:
+            outcome = task.outcome
+            if outcome is None:
+                wait = task.context.run(task.coro.send, None)
+            else:
+                task.outcome = None
+                coro = task.coro
+                resume = coro.throw if isinstance(outcome, BaseException) else coro.send
+                wait = task.context.run(resume, outcome)
+        except BaseException as ended:  # noqa: BLE001
+            self._end(task, ended)
+        else:
+            self._pause(task, wait)
 
     def calculate_timeout(self) -> float:
         """How long the poller may sleep, in seconds: until the next timer, or not at all."""
@@ -373,3 +376,8 @@ class Kernel:
                     action()
                 except Exception:  # noqa: BLE001
                     _log.exception("%r, called from outside the loop, failed", action)
+
+
+if compiled.steps is not None:
+    _methods = compiled.steps.bind_kernel(Kernel, Task)
+    Kernel.process_events, Kernel.run_ready_tasks = _methods  # type: ignore[method-assign]

@@ -25,6 +25,11 @@ else:
         why_not = f"it is not there: {error}"
 
 
+#: The same, for what makes no system calls of it, and so may have it in a simulated network too,
+#: where `fast` is replaced.
+steps = fast
+
+
 def in_words() -> str:
     """For who asks which is in use."""
     return f"pure Python ({why_not})" if why_not else "compiled"
