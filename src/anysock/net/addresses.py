@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import re
 import socket
@@ -139,7 +140,7 @@ class Address:
         if isinstance(value, cls):
             return value
         if isinstance(value, str):
-            return cls.parse(value, schemes=schemes)
+            return _parsed(value, tuple(schemes))
         match value:
             case (str() as host, int() as port, *_):
                 hint = f'"{_bracketed(host)}:{port}"'
@@ -156,7 +157,7 @@ class Address:
         host it is localhost."""
         return self.host.partition("%")[0].removesuffix(".") or "localhost"
 
-    @property
+    @functools.cached_property
     def is_name(self) -> bool:
         """Whether the host is a name, so that resolving it may take the resolver some time."""
         if self.kind == "unix" or not self.host or _is_ipv6(self.host):
@@ -220,6 +221,12 @@ def _unix(text: str, rest: str) -> tuple[str, int | None]:
             f"bad address {text!r}: the path of a Unix socket has at most {_LONGEST_PATH} bytes"
         )
     return path, mode
+
+
+# Clients connect to the same address again and again.
+@functools.lru_cache(256)
+def _parsed(text: str, schemes: tuple[str, ...]) -> Address:
+    return Address.parse(text, schemes=schemes)
 
 
 class ResolvedAddress(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -20,16 +21,25 @@ def host_of(peer: SockAddr) -> ipaddress.IPv4Address | ipaddress.IPv6Address | N
     2.5.5.2: a socket that listens for both) is one of IPv4. None: a Unix socket has none."""
     if isinstance(peer, str):
         return None
-    host = ipaddress.ip_address(str(peer[0]).partition("%")[0])
+    return _host_of(str(peer[0]))
+
+
+# Peers come again, and to read the text of an address, and write it, takes 2 µs.
+@functools.lru_cache(1024)
+def _host_of(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    host = ipaddress.ip_address(text.partition("%")[0])
     return getattr(host, "ipv4_mapped", None) or host
 
 
 def source_of(peer: SockAddr) -> str:
     """What counts as one source: one IPv4 address, or one IPv6 network of 64 bits. All peers on
     Unix sockets are one source, since they can choose their names freely."""
-    host = host_of(peer)
-    if host is None:
-        return "unix"
+    return "unix" if isinstance(peer, str) else _source_of(str(peer[0]))
+
+
+@functools.lru_cache(1024)
+def _source_of(text: str) -> str:
+    host = _host_of(text)
     if host.version == 4:
         return str(host)
     return str(ipaddress.ip_network((host, _IPV6_SOURCE_BITS), strict=False))
