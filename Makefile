@@ -40,8 +40,9 @@ LINT := $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 # Our own loop once more, on the poller that other platforms have, and in pure Python.
 TEST_PURE := ANYSOCK_PURE=1 ANYSOCK_POLLER=selectors $(BIN)/python -m pytest -n 2 --dist worksteal \
-	-p no:cacheprovider -k 'selector and not leave_nothing' tests/contract/processes \
-	$(addprefix tests/contract/in_process/test_, library.py streams.py tasks.py)
+	-p no:cacheprovider -k '(selector and not leave_nothing) or kernel' tests/contract/processes \
+	$(addprefix tests/contract/in_process/test_, library.py streams.py tasks.py) \
+	$(addprefix tests/unit/test_, kernel.py kernel_model.py)
 
 # mypy takes one core: it, and what follows it, goes on beside the tests, and what it has said comes
 # after what they say. These are more processes than there are cores, as many tests wait.
@@ -64,7 +65,7 @@ coverage: $(VENV)/ready-to-test
 # milliseconds since 1970, so that two nights have none in common.
 TIME ?= 30m
 SEED ?= $(shell date +%s)000
-histories: $(VENV)/ready-to-run
+histories: $(VENV)/ready-to-simulate
 	@failed=0; \
 	for handler in echo lines; do \
 		$(BIN)/anysock sim $$handler --time $(TIME) --seed $(SEED) --keep-going \
@@ -140,7 +141,7 @@ docs/_static/live.png: $(VENV)/ready-to-test
 	cp build/pictures/live-1280-light.png $@
 
 clean:
-	rm -rf $(VENV) dist build docs/_build .coverage .coverage.log .beside.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist build docs/_build src/anysock/engines/sim/compiled .coverage .coverage.log .beside.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find src tests -name __pycache__ -prune -exec rm -rf {} +
 
 # -- the environment ---------------------------------------------------------------------------
@@ -161,6 +162,12 @@ $(VENV)/ready-to-run: constraints.txt pyproject.toml hatch_build.py $(wildcard s
 $(VENV)/ready-to-test: $(VENV)/ready-to-run
 	@echo 'adding the test tools to $(VENV) ...'
 	@$(PIP) install --require-hashes -r constraints.txt
+	@touch $@
+
+# For who runs it for an hour: the simulated network, compiled. It takes half a minute.
+$(VENV)/ready-to-simulate: $(VENV)/ready-to-test $(wildcard src/anysock/engines/sim/*.py)
+	@echo 'compiling the simulation ...'
+	@ANYSOCK_COMPILE_SIM=1 $(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
 # pip-tools, in an environment of its own; run it after a change to the dependencies.

@@ -101,6 +101,21 @@ def without_a_compiler(built, tmp_path_factory) -> tuple[Path, str]:
     return wheel_in(target), told
 
 
+@pytest.fixture(scope="module")
+def simulating(built, tmp_path_factory) -> Path:
+    """The sdist, installed in a folder with a compiled simulation."""
+    if importlib.util.find_spec("mypyc") is None:
+        assert not os.environ.get("CI"), "mypy is not installed"
+        pytest.skip("mypy is not installed")
+    target: Path = tmp_path_factory.mktemp("simulating")
+    run(
+        *(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"),
+        *("--target", target, sdist_in(built)),
+        environment={"ANYSOCK_COMPILE_SIM": "1"},
+    )
+    return target
+
+
 def test_an_index_takes_them(built, published):
     told = run(
         sys.executable, "-m", "twine", "--no-color", "check", "--strict",
@@ -142,7 +157,7 @@ def test_each_has_all_of_its_files_and_nothing_else(built):
     source = {
         path.relative_to(ROOT / "src").as_posix()
         for path in (ROOT / "src").rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.is_file() and not {"__pycache__", "compiled"} & set(path.parts)
     }
     assert in_wheel == source
     assert {f"src/{name}" for name in source if not name.endswith(".so")} <= in_sdist
@@ -160,6 +175,42 @@ def test_where_no_compiler_is_a_line_says_what_is_left_out(without_a_compiler):
     assert wheel.name.endswith("-py3-none-any.whl")
     with zipfile.ZipFile(wheel) as packed:
         assert not [name for name in packed.namelist() if name.endswith(".so")]
+
+
+# Hashes of the traces of some histories, and whether what made them was compiled.
+_HASHES = """
+import sys
+from anysock.engines.sim import is_compiled
+from anysock.engines.sim.faults import parse
+from anysock.sim.explore import Asked, Explorer
+faults = parse("hostile").kinds
+explorer = Explorer(Asked(clients=4, faults=faults, tls="tls" in sys.argv))
+print(is_compiled, *(explorer.run(explorer.asked.plan(seed)).trace_hash for seed in range(60)))
+"""
+
+
+@pytest.mark.parametrize("over", ["tcp", "tls"])
+def test_a_compiled_simulation_has_the_same_histories(simulating, over):
+    def told(**environment: str) -> list[str]:
+        where = {"PYTHONPATH": str(simulating)} | environment
+        return run(sys.executable, "-c", _HASHES, over, environment=where).split()
+
+    compiled_is, *compiled_has = told()
+    python_is, *python_has = told(ANYSOCK_PURE="1")
+    assert (compiled_is, python_is) == ("True", "False")
+    assert compiled_has == python_has
+    assert len(set(python_has)) == 60
+
+
+def test_a_compiled_simulation_is_what_linux_is(simulating):
+    told = run(
+        *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"),
+        *("tests/sim/parity", "tests/sim/test_tcp.py", "tests/sim/test_datagrams.py"),
+        *("tests/sim/test_local.py", "tests/sim/test_found.py"),
+        cwd=ROOT,
+        environment={"PYTHONPATH": str(simulating)},
+    )
+    assert " passed" in told
 
 
 def test_pytest_is_told_of_the_plugin(built):
@@ -214,6 +265,7 @@ def test_installed_where_nothing_else_is_it_runs(installed):
     assert told == [f"anysock, version {anysock.__version__}", f"the path of a message: {path}"]
     engines = " ".join(run(program, "engines").split())
     assert f"The path of a message under our own loop and asyncio's: {path}." in engines
+    assert "The simulated network of anysock sim: Python." in engines
     version, file = run(programs / "python", "-c", WITHOUT_THE_COMMAND).split()
     assert version == anysock.__version__
     assert Path(file).is_relative_to(programs.parent)

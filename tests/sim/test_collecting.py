@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import pytest
 
 import anysock
-from anysock.engines.sim import poller
 from anysock.engines.sim.engine import SimEngine
 
 
@@ -50,11 +49,10 @@ def test_within_a_history_nothing_is_collected(collections):
     assert gc.isenabled()
 
 
-def test_a_long_history_is_collected_at_the_same_turns(collections, monkeypatch):
-    monkeypatch.setattr(poller, "COLLECT_TURNS", 250)
-
+def test_a_long_history_is_collected_at_the_same_turns(collections):
     def history() -> list[int]:
         engine, at = SimEngine(), list[int]()
+        engine.network.collect_turns = 250
 
         async def main() -> None:
             gc.callbacks.append(lambda *_: at.append(engine.network.turns))

@@ -35,6 +35,7 @@ def command(as_json: bool) -> None:
 
     from anysock.bench.reports.sheets import Sheet
     from anysock.cli.consoles import wide_console
+    from anysock.engines.sim import is_compiled
 
     table = Sheet()
     table.column("engine")
@@ -56,3 +57,5 @@ def command(as_json: bool) -> None:
     console.print(table)
     console.print("* the default")
     console.print(f"The path of a message under our own loop and asyncio's: {compiled.in_words()}.")
+    of_sim = "compiled" if is_compiled else "Python"
+    console.print(f"The simulated network of anysock sim: {of_sim}.")

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 #: One entry: when, its number, and what to call; None once it was called, or is not wanted.
 Due: TypeAlias = list[Any]
 
 # Below this many entries that are not wanted any more, it is not worth its while to be rid of them.
-_FEW = 64
+_FEW: Final = 64
 
 
 class Agenda:

@@ -12,12 +12,12 @@ import functools
 import hashlib
 import math
 from collections.abc import MutableSequence
-from typing import Any
+from typing import Any, Final
 
-_MASK = (1 << 64) - 1
+_MASK: Final = (1 << 64) - 1
 
 # As many opportunities as no history has.
-NEVER = 1 << 62
+NEVER: Final = 1 << 62
 
 
 # Most names are the same in all histories: to remember them saves 4 % of a history's time.

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import errno
-from typing import Protocol
+from typing import Final, Protocol
 
 from anysock.engines.sim.fates import Fate
 from anysock.engines.sim.host import Host
 from anysock.engines.sim.network import Network
 
 # What accept(2) fails with, for want of what.
-_SHORTAGES = ("emfile", "enfile", "enobufs")
+_SHORTAGES: Final = ("emfile", "enfile", "enobufs")
 
 
 class End(Protocol):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from typing import Final
 
 from anysock.engines.sim.dice import NEVER, Dice, hash_of
 
 # What is there all of the time: it is counted, but its occurrences have no names.
-_STEADY = ("latency", "jitter")
+_STEADY: Final = ("latency", "jitter")
 
 
 class Ledger:
@@ -178,7 +179,7 @@ class SlowReader:
 
 
 # Which kinds are decided for an end of a connection; and for the end that connects, alone.
-_OF_ENDS = {
+_OF_ENDS: Final = {
     "split": "split",
     "merge": "merge",
     "reset": "reset",
@@ -187,7 +188,7 @@ _OF_ENDS = {
     "short": "short",
     "zero-window": "zero_window",
 }
-_OF_CLIENTS = {name: name for name in ("refuse", "backlog", "emfile", "enfile", "enobufs")}
+_OF_CLIENTS: Final = {name: name for name in ("refuse", "backlog", "emfile", "enfile", "enobufs")}
 
 
 class Fate:

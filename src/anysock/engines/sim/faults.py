@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Self
+from typing import Final, Self
 
 from anysock.engines.sim.chance import Chance
 from anysock.engines.sim.dice import Dice, hash_of
@@ -16,8 +16,8 @@ from anysock.errors import UsageError
 
 __all__ = ["FAULTS", "PRESETS", "FaultPlan", "Faults", "parse"]
 
-_NUMBER = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(us|ms|s|min|h|%|B|KiB|)")
-_UNITS = {
+_NUMBER: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(us|ms|s|min|h|%|B|KiB|)")
+_UNITS: Final = {
     "us": (1e-6, "seconds"),
     "ms": (1e-3, "seconds"),
     "s": (1.0, "seconds"),
@@ -28,10 +28,10 @@ _UNITS = {
     "KiB": (1024.0, "bytes"),
 }
 
-_SEEDS = {name: hash_of("fault", name) for name in FAULTS}
+_SEEDS: Final = {name: hash_of("fault", name) for name in FAULTS}
 
 # Of two figures with these names, the first is the lower.
-_ORDERED = ("least", "most")
+_ORDERED: Final = ("least", "most")
 
 
 @dataclass(frozen=True)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from anysock.engines.sim.dice import Dice, hash_of
 from anysock.engines.sim.timeline import Timeline
 from anysock.engines.sim.troubles import Trouble, Troubles
 
 # How long a segment is on its way between two hosts, in seconds.
-LATENCY = 0.0002
+LATENCY: Final = 0.0002
 
 # After how long TCP sends again what was not acknowledged, in seconds; then after twice as long,
 # and so on up to the last (RFC 6298; tcp(7), tcp_retries2).
-FIRST_RETRY = 0.2
-LAST_RETRY = 120.0
+FIRST_RETRY: Final = 0.2
+LAST_RETRY: Final = 120.0
 
 
 class Connection(Protocol):

@@ -3,17 +3,21 @@ that fills a buffer (socket(7))."""
 
 from __future__ import annotations
 
+from typing import Final
+
 # The buffers of all sockets but TCP's (socket(7), wmem_default).
-BUFFER = 212_992
+BUFFER: Final = 212_992
 
 #: The most that one piece holds.
-LARGEST = 36_544
+LARGEST: Final = 36_544
 
 # Of one piece: what is beside its data in its first page, what describes it, and the smallest
 # memory for it.
-_BESIDE, _HEADER, _SMALLEST = 320, 256, 512
-_PAGE = 4096
-_IN_PAGE = _PAGE - _BESIDE
+_BESIDE: Final = 320
+_HEADER: Final = 256
+_SMALLEST: Final = 512
+_PAGE: Final = 4096
+_IN_PAGE: Final = _PAGE - _BESIDE
 
 
 def charge(size: int) -> int:

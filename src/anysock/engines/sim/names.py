@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import socket
 from typing import Any
 
@@ -48,6 +49,7 @@ def look_up(
     ]
 
 
+@functools.lru_cache(1024)
 def _numeric(host: str) -> str:
     """The address that is written as `host`, in its usual form. Raises socket.gaierror for what is
     none; interfaces, as in ``fe80::1%eth0``, have no names here."""

@@ -8,7 +8,7 @@ has, the clock jumps to whatever comes next.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from anysock.engines.sim.faults import FaultPlan
 from anysock.engines.sim.links import Link, Pair
@@ -16,9 +16,9 @@ from anysock.engines.sim.timeline import LOOK_SECONDS, Timeline
 from anysock.errors import AnysockError
 
 # What a turn of a host costs, in seconds.
-TURN_SECONDS = 1e-6
+TURN_SECONDS: Final = 1e-6
 
-NEVER = float("inf")
+NEVER: Final = float("inf")
 
 
 class Member:
@@ -69,8 +69,10 @@ class Network(Timeline):
     ) -> None:
         super().__init__(seed, faults, look_seconds=look_seconds)
         self.hosts: dict[str, Any] = {}
-        #: How many turns the loops of all hosts have taken.
+        #: How many turns the loops of all hosts have taken; and after how many the garbage of the
+        #: history is collected: most have fewer.
         self.turns = 0
+        self.collect_turns = 50_000
         #: Called after each turn of a host, and each instant at which something has happened.
         self.on_step: Callable[[], object] | None = None
         #: Called when nothing can ever happen again; None: that is a `Deadlock`.

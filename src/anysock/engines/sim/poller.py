@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import gc
+from typing import Final
 
 from anysock.engines.sim import here
 from anysock.engines.sim.host import Host, Looker, Opened
 from anysock.loop.pollers import FAILED
 
 # Python's `Kernel` asks for no longer sleep than this: then no timer is set.
-FOREVER = 86_400.0
-
-# After how many turns of hosts the garbage of a history is collected: most have fewer.
-COLLECT_TURNS = 50_000
+FOREVER: Final = 86_400.0
 
 
 class SimPoller(Looker):
@@ -27,6 +25,7 @@ class SimPoller(Looker):
         #: look again when there is no time left, as PEP 475 has it.)
         self.interrupted = False
         self._host = host
+        # By descriptor, with what is reported in any case.
         self._interests: dict[int, int] = {}
         # Those that were ready when it was last looked, in that order.
         self._ready: dict[int, None] = {}
@@ -34,7 +33,7 @@ class SimPoller(Looker):
     def register(self, fd: int, eventmask: int, /) -> None:
         if here.current is not self._host:
             here.check_owner(fd)
-        self._interests[fd] = eventmask
+        self._interests[fd] = eventmask | FAILED
         self._host.sockets[fd].poller = self
         self.look(fd)
 
@@ -51,14 +50,14 @@ class SimPoller(Looker):
         if interest is None:
             return
         opened: Opened = self._host.sockets[fd]
-        if opened.mask() & (interest | FAILED):
+        if opened.mask() & interest:
             self._ready[fd] = None
             self._host.network.busy(self._host)
 
     def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
         network = self._host.network
         network.turns += 1
-        if network.turns % COLLECT_TURNS == 0:
+        if network.turns % network.collect_turns == 0:
             gc.collect()
         if self.drives:
             if timeout == 0:
@@ -82,7 +81,7 @@ class SimPoller(Looker):
         sockets, interests = self._host.sockets, self._interests
         for fd in list(self._ready):
             opened: Opened = sockets[fd]
-            mask = opened.mask() & (interests[fd] | FAILED)
+            mask = opened.mask() & interests[fd]
             if mask:
                 found.append((fd, mask))
             else:

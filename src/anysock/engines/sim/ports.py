@@ -5,15 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from typing import Any, NoReturn, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
 # Where ports begin that the system chooses (ip(7), ip_local_port_range).
-FIRST_PORT = 32_768
+FIRST_PORT: Final = 32_768
 
-WILDCARDS = ("0.0.0.0", "::")
+WILDCARDS: Final = ("0.0.0.0", "::")
 
-_REUSE = socket.SOL_SOCKET, socket.SO_REUSEADDR
-_V6ONLY = socket.IPPROTO_IPV6, socket.IPV6_V6ONLY
+_REUSE: Final = socket.SOL_SOCKET, socket.SO_REUSEADDR
+_V6ONLY: Final = socket.IPPROTO_IPV6, socket.IPV6_V6ONLY
 
 
 class Owner(Protocol):

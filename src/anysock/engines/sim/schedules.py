@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from anysock.engines.sim.dice import Dice, hash_of
 from anysock.engines.sim.fates import FaultKind
@@ -19,11 +19,11 @@ from anysock.engines.sim.fates import FaultKind
 Events = list[tuple[int, int]]
 
 # How often in a row events are left for later, at most.
-PATIENCE = 16
+PATIENCE: Final = 16
 
 # In which part of the iterations some of them are, where any order will do: in one of eight, by
 # what a logarithm becomes the distance to the next.
-_LATER = 1.0 / math.log1p(-0.125)
+_LATER: Final = 1.0 / math.log1p(-0.125)
 
 
 class Task(Protocol):

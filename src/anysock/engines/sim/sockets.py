@@ -7,38 +7,49 @@ import os
 import socket
 import struct
 from collections.abc import Sequence
-from typing import Any, NoReturn, Self
+from typing import Any, Final, NoReturn, Self
 
 from anysock.engines.sim.host import Host, Looker, Opened
 
-SOCKET = socket.SOL_SOCKET
+SOCKET: Final = socket.SOL_SOCKET
 
 # What setsockopt(2) takes at least, already doubled, as Linux has it (socket(7)).
-LEAST_RCVBUF = 2_304
-LEAST_SNDBUF = 4_608
-MOST_BUF = 425_984
+LEAST_RCVBUF: Final = 2_304
+LEAST_SNDBUF: Final = 4_608
+MOST_BUF: Final = 425_984
 
-AF, KIND = socket.AddressFamily, socket.SocketKind
+AF: Final = socket.AddressFamily
+KIND: Final = socket.SocketKind
 
 # Options of keepalive: idle time, interval, probes. (What macOS calls the first: tcp(4) there.)
-_IDLE: int = getattr(socket, "TCP_KEEPIDLE", 0) or getattr(socket, "TCP_KEEPALIVE", 4)
-KEEPIDLE = socket.IPPROTO_TCP, _IDLE
-KEEPINTVL = socket.IPPROTO_TCP, socket.TCP_KEEPINTVL
-KEEPCNT = socket.IPPROTO_TCP, socket.TCP_KEEPCNT
+_IDLE: Final[int] = getattr(socket, "TCP_KEEPIDLE", 0) or getattr(socket, "TCP_KEEPALIVE", 4)
+KEEPIDLE: Final = socket.IPPROTO_TCP, _IDLE
+KEEPINTVL: Final = socket.IPPROTO_TCP, socket.TCP_KEEPINTVL
+KEEPCNT: Final = socket.IPPROTO_TCP, socket.TCP_KEEPCNT
 
 # What getsockopt(2) finds before anything was set, and what may be set (tcp(7)).
-_DEFAULTS = {KEEPIDLE: 7200, KEEPINTVL: 75, KEEPCNT: 9}
-_MOST = {KEEPIDLE: 32_767, KEEPINTVL: 32_767, KEEPCNT: 127}
+_DEFAULTS: Final = {KEEPIDLE: 7200, KEEPINTVL: 75, KEEPCNT: 9}
+_MOST: Final = {KEEPIDLE: 32_767, KEEPINTVL: 32_767, KEEPCNT: 127}
 
 # How many pieces one writev(2) takes.
-_IOV_MAX = 1024
+_IOV_MAX: Final = 1024
 
-READABLE, WRITABLE, ERROR, HANGUP = 1, 4, 8, 16
+READABLE: Final = 1
+WRITABLE: Final = 4
+ERROR: Final = 8
+HANGUP: Final = 16
+
+
+# What was said of errors before: most are EAGAIN.
+_TEXTS: Final[dict[int, str]] = {}
 
 
 def fail(code: int) -> NoReturn:
     """Raise the OSError of a system call."""
-    raise OSError(code, os.strerror(code))
+    text = _TEXTS.get(code)
+    if text is None:
+        text = _TEXTS[code] = os.strerror(code)
+    raise OSError(code, text)
 
 
 class SimSocket(Opened):
@@ -62,9 +73,10 @@ class SimSocket(Opened):
 
     kind = ""
 
-    def __init__(self, host: Host, family: int, type_: int) -> None:
+    # (mypyc would make plain numbers of enums that are said to be ints.)
+    def __init__(self, host: Host, family: Any, type_: Any) -> None:
         self.host = host
-        # (To make what they are already would cost more than all the rest.)
+        # To make what they are already would cost more than all the rest.
         self.family = family if type(family) is AF else AF(family)
         self.type = type_ if type(type_) is KIND else KIND(type_)
         self.proto = 0
@@ -171,11 +183,7 @@ class SimSocket(Opened):
 
     # -- several pieces --------------------------------------------------------------------------
 
-    def send(self, data: Any, flags: int = 0) -> int:
-        raise NotImplementedError
-
     def writev(self, pieces: Sequence[Any]) -> int:
-        """Send several pieces as one."""
         if len(pieces) > _IOV_MAX:
             fail(errno.EINVAL)
         data = b"".join(bytes(piece) for piece in pieces)

@@ -14,11 +14,10 @@ import select as real_select
 import socket as real_socket
 import time as real_time
 import types
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from anysock.engines.sim import here as turn
-from anysock.engines.sim.here import check_owner, here
+from anysock.engines.sim import calls
+from anysock.engines.sim.here import here
 from anysock.engines.sim.names import look_up
 from anysock.engines.sim.sockets import READABLE, SimSocket, fail
 from anysock.engines.sim.tcp import TcpSocket
@@ -54,7 +53,8 @@ def make_socket(
     fileno: int | None = None,
 ) -> SimSocket:
     if fileno is not None:
-        adopted: SimSocket = _of(fileno)
+        adopted = calls.of(fileno)
+        assert isinstance(adopted, SimSocket)
         adopted.fd = fileno
         return adopted
     host = here()
@@ -86,35 +86,8 @@ socket = StandIn(real_socket, socket=make_socket, socketpair=make_pair, getaddri
 # -- os --------------------------------------------------------------------------------------------
 
 
-def _of(fd: int) -> Any:
-    try:
-        # `here()`, written out: each message passes here.
-        return turn.current.sockets[fd]
-    except KeyError:
-        check_owner(fd)
-        fail(errno.EBADF)
-    except AttributeError:
-        return here().sockets[fd]
-
-
-def _read(fd: int, size: int) -> bytes:
-    data: bytes = _of(fd).recv(size)
-    return data
-
-
-def _write(fd: int, data: Any) -> int:
-    sent: int = _of(fd).send(data)
-    return sent
-
-
-def _writev(fd: int, pieces: Sequence[Any]) -> int:
-    sent: int = _of(fd).writev(pieces)
-    return sent
-
-
 def _sendfile(fd: int, file: int, offset: int, count: int) -> int:
-    sent: int = _of(fd).send(real_os.pread(file, count, offset))
-    return sent
+    return calls.of(fd).send(real_os.pread(file, count, offset))
 
 
 def _open(*_: Any) -> int:
@@ -142,9 +115,9 @@ def _listdir(path: Any) -> list[str]:
 
 os = StandIn(
     real_os,
-    read=_read,
-    write=_write,
-    writev=_writev,
+    read=calls.read,
+    write=calls.write,
+    writev=calls.writev,
     sendfile=_sendfile,
     open=_open,
     stat=_stat,
@@ -168,12 +141,12 @@ class _Poll:
         self._wanted[sock if isinstance(sock, int) else sock.fileno()] = mask
 
     def poll(self, timeout: float | None = None) -> list[tuple[int, int]]:
-        found = ((fd, _of(fd).mask() & (wanted | 24)) for fd, wanted in self._wanted.items())
+        found = ((fd, calls.of(fd).mask() & (wanted | 24)) for fd, wanted in self._wanted.items())
         return [(fd, mask) for fd, mask in found if mask]
 
 
 def _ioctl(fd: int, _request: int, argument: Any) -> int:
-    argument[0] = _of(fd).unacknowledged()
+    argument[0] = calls.of(fd).unacknowledged()
     return 0
 
 

@@ -48,6 +48,7 @@ from __future__ import annotations
 import collections
 import errno
 import socket
+from typing import Final
 
 from anysock.engines.sim import accepting
 from anysock.engines.sim.ports import WILDCARDS
@@ -55,8 +56,8 @@ from anysock.engines.sim.sockets import SOCKET, fail
 from anysock.engines.sim.tcp_handshake import Address, TcpHandshake
 from anysock.engines.sim.tcp_way import CLOSED, CONNECTING, LISTENING, NO_RECEIVE, NO_SEND, OPEN
 
-_BIND_ADDRESS_NO_PORT = socket.IPPROTO_IP, 24
-_ACCEPTCONN = SOCKET, socket.SO_ACCEPTCONN
+_BIND_ADDRESS_NO_PORT: Final = socket.IPPROTO_IP, 24
+_ACCEPTCONN: Final = SOCKET, socket.SO_ACCEPTCONN
 
 
 class TcpSocket(TcpHandshake):

@@ -7,7 +7,7 @@ from __future__ import annotations
 import collections
 import errno
 import socket
-from typing import Any
+from typing import Any, Final
 
 from anysock.engines.sim.agenda import Due
 from anysock.engines.sim.host import Host
@@ -28,10 +28,10 @@ from anysock.engines.sim.tcp_way import (
 )
 
 # The most that one segment carries, as on loopback.
-MSS = 65_483
+MSS: Final = 65_483
 
 # As a plain number: an operation with an enum is a call of Python code.
-PEEK = int(socket.MSG_PEEK)
+PEEK: Final = int(socket.MSG_PEEK)
 
 
 class TcpEnd(TcpFaults):
@@ -61,7 +61,7 @@ class TcpEnd(TcpFaults):
         "waiting",
     )
 
-    def __init__(self, host: Host, family: int) -> None:
+    def __init__(self, host: Host, family: Any) -> None:
         super().__init__(host, family)
         #: Whether the other end's stream has ended (SOCK_DONE in Linux).
         self.ended = False

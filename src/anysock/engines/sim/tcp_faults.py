@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from anysock.engines.sim.fates import Fate
 from anysock.engines.sim.host import Host
 from anysock.engines.sim.tcp_way import NO_SEND, TcpWay
@@ -12,7 +14,7 @@ class TcpFaults(TcpWay):
 
     __slots__ = ("corked", "in_size", "reads_at", "sends_at")
 
-    def __init__(self, host: Host, family: int) -> None:
+    def __init__(self, host: Host, family: Any) -> None:
         super().__init__(host, family)
         #: How many bytes have come and were not read.
         self.in_size = 0

@@ -7,7 +7,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from anysock.engines.sim import end_faults
 from anysock.engines.sim.host import Host
@@ -18,8 +18,8 @@ from anysock.engines.sim.tcp_way import ACK, CLOSED, CONNECTING, LISTENING, OPEN
 
 # After how many seconds an unanswered SYN is repeated, and in the end given up; and how often the
 # answer is sent to it (tcp(7), tcp_syn_retries and tcp_synack_retries).
-SYN_RETRIES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
-ANSWERS = 6
+SYN_RETRIES: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+ANSWERS: Final = 6
 
 Address = tuple[Any, ...]
 
@@ -29,7 +29,7 @@ class TcpHandshake(TcpEnd):
 
     __slots__ = ("_answers", "_asked", "backlog", "connected_at", "listener")
 
-    def __init__(self, host: Host, family: int) -> None:
+    def __init__(self, host: Host, family: Any) -> None:
         super().__init__(host, family)
         #: When the answer to its SYN has come.
         self.connected_at: float | None = None

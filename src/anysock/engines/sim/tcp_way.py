@@ -7,7 +7,7 @@ from __future__ import annotations
 import collections
 import errno
 import socket
-from typing import Any
+from typing import Any, Final
 from zlib import crc32
 
 from anysock.engines.sim.agenda import Due
@@ -18,19 +18,26 @@ from anysock.engines.sim.sockets import KEEPCNT, KEEPIDLE, KEEPINTVL, SimSocket
 
 # States. Linux's have other names, and are more: which of FIN_WAIT1, CLOSE_WAIT and so on an open
 # connection is in, is what `shut`, `ended` and `_fin_sent` say.
-CLOSED, LISTENING, CONNECTING, OPEN = range(4)
+CLOSED: Final = 0
+LISTENING: Final = 1
+CONNECTING: Final = 2
+OPEN: Final = 3
 
 # Bits of `shut`.
-NO_RECEIVE, NO_SEND = 1, 2
-NEITHER = NO_RECEIVE | NO_SEND
+NO_RECEIVE: Final = 1
+NO_SEND: Final = 2
+NEITHER: Final = 3
 
 # Kinds of segments. A SYN is none of them: see `tcp`.
-DATA, FIN, RST, ACK = "data", "fin", "rst", "ack"
+DATA: Final = "data"
+FIN: Final = "fin"
+RST: Final = "rst"
+ACK: Final = "ack"
 
 # After how long what was sent and not acknowledged is given up (tcp(7), tcp_retries2).
-GIVES_UP_SECONDS = 924.6
+GIVES_UP_SECONDS: Final = 924.6
 
-_KEEPALIVE = socket.SOL_SOCKET, socket.SO_KEEPALIVE
+_KEEPALIVE: Final = socket.SOL_SOCKET, socket.SO_KEEPALIVE
 
 
 class TcpWay(SimSocket):
@@ -59,7 +66,7 @@ class TcpWay(SimSocket):
 
     kind = "tcp"
 
-    def __init__(self, host: Host, family: int) -> None:
+    def __init__(self, host: Host, family: Any) -> None:
         super().__init__(host, family, socket.SOCK_STREAM)
         self.network = host.network
         self.state = CLOSED

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from anysock.engines.sim.agenda import Agenda
 from anysock.engines.sim.chance import Chance
@@ -10,7 +10,7 @@ from anysock.engines.sim.faults import FaultPlan, Faults
 
 # What a look at the clock costs, in seconds. Who waits for time to pass without letting it would
 # otherwise wait for ever.
-LOOK_SECONDS = 1e-7
+LOOK_SECONDS: Final = 1e-7
 
 
 class Timeline(Agenda):

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from anysock.engines.sim.dice import Dice, hash_of
 from anysock.engines.sim.fates import FaultKind
 from anysock.engines.sim.faults import Faults
 
 #: Later than all that happens.
-NEVER = float("inf")
+NEVER: Final = float("inf")
 
 
 @dataclass(slots=True)

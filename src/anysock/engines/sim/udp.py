@@ -8,7 +8,7 @@ import socket
 import struct
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from zlib import crc32
 
 from anysock.engines.sim.host import Host
@@ -20,14 +20,14 @@ from anysock.engines.sim.unix import PEEK
 Address = tuple[Any, ...]
 
 # What a datagram holds at most, under the headers of each family, and what those take.
-_LARGEST = {socket.AF_INET: 65_507, socket.AF_INET6: 65_527}
-_HEADERS = 100
-_LEAST_CHARGE = 832
+_LARGEST: Final = {socket.AF_INET: 65_507, socket.AF_INET6: 65_527}
+_HEADERS: Final = 100
+_LEAST_CHARGE: Final = 832
 
 # As the engines ask for it (ip(7), ipv6(7)).
-_IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8 if sys.platform == "linux" else -1)
-_PKTINFO4 = struct.Struct("@I4s4s")
-_PKTINFO6 = struct.Struct("@16sI")
+_IP_PKTINFO: Final = getattr(socket, "IP_PKTINFO", 8 if sys.platform == "linux" else -1)
+_PKTINFO4: Final = struct.Struct("@I4s4s")
+_PKTINFO6: Final = struct.Struct("@16sI")
 
 Control = tuple[int, int, bytes]
 
@@ -48,7 +48,7 @@ class UdpSocket(SimSocket):
 
     kind = "udp"
 
-    def __init__(self, host: Host, family: int) -> None:
+    def __init__(self, host: Host, family: Any) -> None:
         super().__init__(host, family, socket.SOCK_DGRAM)
         self.sndbuf = self.rcvbuf = BUFFER
         self.local: Address | None = None

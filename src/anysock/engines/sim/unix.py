@@ -10,7 +10,7 @@ import errno
 import os
 import socket
 import struct
-from typing import Any
+from typing import Any, Final
 from zlib import crc32
 
 from anysock.engines.sim import accepting, end_faults
@@ -21,11 +21,12 @@ from anysock.engines.sim.memory import BUFFER, LARGEST, charge
 from anysock.engines.sim.sockets import ERROR, HANGUP, READABLE, SOCKET, WRITABLE, SimSocket, fail
 
 # As plain numbers: an operation with an enum is a call of Python code.
-PEEK, RD, WR, BOTH = (
-    int(each) for each in (socket.MSG_PEEK, socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR)
-)
+PEEK: Final = int(socket.MSG_PEEK)
+RD: Final = int(socket.SHUT_RD)
+WR: Final = int(socket.SHUT_WR)
+BOTH: Final = int(socket.SHUT_RDWR)
 
-_UCRED = struct.Struct("iII")
+_UCRED: Final = struct.Struct("iII")
 
 
 class UnixSocket(SimSocket):

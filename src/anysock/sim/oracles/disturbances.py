@@ -23,6 +23,16 @@ _ON_CONNECTION = {"reset", "half-open"}
 _BY_HAND = {"stalls": "goes on", "parts": "heals", "holds": "releases"}
 _KILLS = {"crashes", "loses power", "resets"}
 
+_TOLD = {
+    *_BETWEEN,
+    *_ON_HOST,
+    *_ON_CONNECTION,
+    *_KILLS,
+    *_BY_HAND,
+    *_BY_HAND.values(),
+    "zero-window",
+}
+
 # After what was lost, TCP sends again in ever longer intervals (`engines.sim.links`): until twice
 # as long after its beginning, and for the first time so many seconds after it.
 _FIRST_RETRY = 0.2
@@ -35,7 +45,8 @@ def disturbances(network: Network) -> list[Disturbance]:
 
 def _told(network: Network) -> Iterator[Disturbance]:
     begun: dict[tuple[str, tuple[str, ...]], float] = {}
-    for when, host, what, *details in network.trace:
+    # Nearly all of a trace is of segments, and is passed over first.
+    for when, host, what, *details in [each for each in network.trace if each[2] in _TOLD]:
         if what in _BETWEEN:
             to, seconds = details
             yield Disturbance(what, (host, to), when, _sent_again(when, when + seconds))

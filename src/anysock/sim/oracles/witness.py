@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from anysock.sim.oracles.below import socket_below
 from anysock.sim.oracles.records import ClientRecord
@@ -35,6 +35,8 @@ class Witness:
         self._local = local
         self.record = ClientRecord(name, host, now())
         self._connection: Connection | None = None
+        # The simulated socket below it.
+        self._socket: Any = None
 
     @property
     def connection(self) -> Connection:
@@ -51,7 +53,7 @@ class Witness:
             self.record.refused = error.with_traceback(None)
             return False
         # Its host may be held up before it knows.
-        sock = socket_below(self._connection)
+        sock = self._socket = socket_below(self._connection)
         self.record.connected = self._now() if sock is None else sock.connected_at
         self.record.local = self._connection.local
         return True
@@ -67,7 +69,7 @@ class Witness:
             self._not_sent(error)
             return False
         finally:
-            sock = socket_below(self.connection)
+            sock = self._socket
             if sock is not None and sock.in_size:
                 record.unread.append((max(began, sock.came_at), self._now()))
         return True
