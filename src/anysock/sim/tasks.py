@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from anysock.engines.base import Engine, Event
 from anysock.engines.current import current_engine
+from anysock.engines.straight import straight
 from anysock.errors import AnysockError, Cancelled
 from anysock.sim.faces import AHost
 
@@ -86,7 +87,7 @@ class HostTask(Generic[T]):
 
     async def _run(self, coro: Coroutine[Any, Any, T]) -> None:
         try:
-            self._end(await coro, None)
+            self._end(await straight(self.task, coro), None)
         except GeneratorExit:
             raise  # the history is over
         except Cancelled as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Iterator
 
@@ -122,10 +123,11 @@ def answers_come_in_time(history: History) -> Iterator[str]:
 
 def _asked(client: ClientRecord, before: float) -> float:
     """When the client last sent something before that time, be it the end of its stream."""
-    times = [when for when, _ in client.sends if when < before]
+    earlier = bisect.bisect_left(client.sends, (before, 0))
+    last = client.sends[earlier - 1][0] if earlier else 0.0
     if client.half_closed is not None and client.half_closed < before:
-        times.append(client.half_closed)
-    return max(times, default=0.0)
+        return max(last, client.half_closed)
+    return last
 
 
 def _came(client: ClientRecord, since: float, until: float) -> float:
