@@ -218,3 +218,32 @@ def test_the_library_serves_and_connects_without_what_the_command_line_needs():
         [sys.executable, "-c", WITHOUT], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.stdout, done.returncode) == ("b'HELLO\\n'\n", 0), done.stderr
+
+
+# A Ctrl-C that comes while the package is imported that the first argument names.
+_INTERRUPTED = """
+import signal, sys
+from anysock.__main__ import main
+
+package = sys.argv.pop(1)
+
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == package:
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupts())
+main()
+"""
+
+
+@pytest.mark.parametrize("package", ["anysock.cli", "click", "anysock.cli.engines"])
+def test_interrupted_while_it_is_imported_it_just_ends(package):
+    done = subprocess.run(
+        [sys.executable, "-c", _INTERRUPTED, package, "engines"],
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    # (click ends the line of the ^C.)
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (130, b"", b"")
