@@ -33,22 +33,18 @@ class Checks:
     """The conditions of one history. They are asked after each of its steps."""
 
     def __init__(self) -> None:
-        #: Whether there are any.
-        self.any = False
         self._always: list[_Condition] = []
         self._eventually: list[_Condition] = []
 
     def always(self, name: str, holds: Callable[[], object]) -> None:
         """From now on, `holds()` must be true."""
         self._always.append(_Condition(name, holds))
-        self.any = True
 
     def eventually(
         self, name: str, holds: Callable[[], object], by: float | None, promise: str
     ) -> None:
         """`holds()` must be true at one moment up to `by`; None: up to the end."""
         self._eventually.append(_Condition(name, holds, by, promise))
-        self.any = True
 
     def look(self, now: float) -> Broken | None:
         """What does not hold at `now`."""

@@ -74,6 +74,10 @@ class RealWorld(AnysockError):
     """
 
 
+def _nothing() -> None:
+    pass
+
+
 class Watch:
     """What is watched while one history runs."""
 
@@ -83,8 +87,9 @@ class Watch:
         self.simulates = SIMULATE in self._allowed
         #: What is called then in the place of what is real, by its name.
         self.stand_ins: Mapping[str, Callable[..., Any]] = {}
-        #: The first that was refused.
+        #: The first that was refused; and what is called then.
         self.refused: RealWorld | None = None
+        self.on_refusal: Callable[[], object] = _nothing
         # What `random` had for the time after the history, if the history has given it a seed.
         self._random_state: object = None
         self._thread = _thread.get_ident()
@@ -131,6 +136,7 @@ class Watch:
             f"(World(real_world={kind!r}) lets it pass)"
         )
         self.refused = self.refused or error
+        self.on_refusal()
         raise error
 
     def _whose_call(self, kind: str, name: str) -> tuple[FrameType, str] | None:

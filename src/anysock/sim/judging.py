@@ -32,40 +32,61 @@ class _Raised(NamedTuple):
 
 
 class Judge:
-    """Looks at a history after each of its steps, and at its end."""
+    """Looks at a history after those of its steps that say something, and at its end."""
 
     def __init__(
         self, network: Network, watch: Watch, waiting: Callable[[], Iterable[tuple[str, str, Any]]]
     ) -> None:
         self.checks = Checks()
-        #: When the scenario is to have ended, in virtual seconds.
-        self.until = 0.0
         #: Whether it is judged already: what comes after that does not count.
         self.over = False
-        #: How many steps it has looked at.
-        self.steps = 0
         self._runaway = ""
         self._network = network
         self._watch = watch
+        watch.on_refusal = self._attend
         self._waiting = waiting
         self._raised: list[_Raised] = []
 
+    @property
+    def steps(self) -> int:
+        """How many there were."""
+        return self._network.steps
+
+    def begin(self, until: float) -> None:
+        """From now on, look; the scenario is to have ended at the time `until`."""
+        self._network.until = until
+        self._network.on_step = self.look
+
+    def _attend(self) -> None:
+        """From now on, each step may say something."""
+        self._network.attention = True
+
+    def always(self, name: str, holds: Callable[[], object]) -> None:
+        """From now on, `holds()` must be true."""
+        self.checks.always(name, holds)
+        self._attend()
+
+    def eventually(
+        self, name: str, holds: Callable[[], object], by: float | None, promise: str
+    ) -> None:
+        """`holds()` must be true at one moment up to `by`; None: up to the end."""
+        self.checks.eventually(name, holds, by, promise)
+        self._attend()
+
     def look(self) -> None:
         """After a step. Raises what ends the history."""
-        self.steps += 1
         if self.over:
             return
         if self._runaway:
             self.stop(self._failure(self._runaway, RUNAWAY))
         if self._watch.refused is not None:
             self.stop(self._watch.refused)
-        now = self._network.now
-        if self.checks.any:
-            broken = self.checks.look(now)
-            if broken is not None:
-                self.stop(self._broken(broken))
-        if now > self.until:
-            self.stop(self._deadlock(f"the scenario has not ended within {self.until:g} s"))
+        now, until = self._network.now, self._network.until
+        broken = self.checks.look(now)
+        if broken is not None:
+            self.stop(self._broken(broken))
+        if now > until:
+            self.stop(self._deadlock(f"the scenario has not ended within {until:g} s"))
 
     def stuck(self) -> NoReturn:
         """Nothing can ever happen again."""
@@ -73,6 +94,7 @@ class Judge:
 
     def runs_away(self, where: str) -> None:
         """A step takes too long; it is about to be ended, at the line `where`."""
+        self._attend()
         self._runaway = (
             f"a step has not ended within {runaway.SECONDS:g} seconds of computing: it was at "
             f"{where}"

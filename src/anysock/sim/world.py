@@ -238,7 +238,7 @@ class World:
         """From now on, `holds()` must be true after each step of the history: a host's turn, or
         whatever else happens. Where it is false, or raises, the history has failed."""
         arguments.check_function(holds, "always")
-        self._judge.checks.always(name, holds)
+        self._judge.always(name, holds)
 
     def eventually(
         self, name: str, holds: Callable[[], object], within: float | None = None
@@ -247,10 +247,10 @@ class World:
         arguments.check_function(holds, "eventually")
         arguments.check_seconds(within, "eventually", none=True)
         if within is None:
-            self._judge.checks.eventually(name, holds, None, "eventually")
+            self._judge.eventually(name, holds, None, "eventually")
             return
         by = self.now + within
-        self._judge.checks.eventually(name, holds, by, f"eventually, within {within:g} s,")
+        self._judge.eventually(name, holds, by, f"eventually, within {within:g} s,")
         self.network.at(by, lambda: None)  # so that there is a step then
 
     # -- running ---------------------------------------------------------------------------------
@@ -269,7 +269,8 @@ class World:
             raise UsageError("a world has one history, and this one has had it: make another")
         arguments.check_seconds(until, "run")
         coro = arguments.started(scenario, (self,), "run")
-        self._begun, self._judge.until = True, until
+        self._begun = True
+        self._judge.begin(until)
         one_begins()
         try:
             with world_is(self), runaway.ended(self._judge), self._watch.on():
@@ -284,7 +285,6 @@ class World:
 
     def _live(self, coro: Coroutine[Any, Any, T]) -> T:
         __tracebackhide__ = True
-        self.network.on_step = self._judge.look
         raised: Exception | None = None
         result: Any = None
         try:

@@ -73,8 +73,12 @@ class Network(Timeline):
         #: history is collected: most have fewer.
         self.turns = 0
         self.collect_turns = 50_000
-        #: Called after each turn of a host, and each instant at which something has happened.
+        #: How many steps there were: turns of hosts, and instants at which something has happened.
+        self.steps = 0
+        #: Called after a step, while somebody asks for `attention`, and when the time is over.
         self.on_step: Callable[[], object] | None = None
+        self.attention = False
+        self.until = NEVER
         #: Called when nothing can ever happen again; None: that is a `Deadlock`.
         self.on_stuck: Callable[[], NoReturn] | None = None
         # The hosts that have something to do, in the order in which they are turned.
@@ -133,8 +137,7 @@ class Network(Timeline):
                 del self._busy[host]
                 self.now += TURN_SECONDS
                 host.turn()
-                if self.on_step is not None:
-                    self.on_step()
+                self._stepped()
         driver.enter()
 
     def run_until(self, driver: Member, until: float) -> None:
@@ -146,11 +149,10 @@ class Network(Timeline):
             self._run_until(driver, until)
         finally:
             driver.enter()
-        if self.on_step is not None:
-            self.on_step()
+        self._stepped()
 
     def _run_until(self, driver: Member, until: float) -> None:
-        busy, entries, on_step = self._busy, self.entries, self.on_step
+        busy, entries = self._busy, self.entries
         while True:
             while busy:
                 host = next(iter(busy))
@@ -161,8 +163,7 @@ class Network(Timeline):
                     continue
                 self.now += TURN_SECONDS
                 host.turn()
-                if on_step is not None:
-                    on_step()
+                self._stepped()
                 if entries and entries[0][0] <= self.now:
                     self._go_on()
             when = self.next_due()
@@ -176,7 +177,11 @@ class Network(Timeline):
 
     def _go_on(self) -> None:
         self.run_due()
-        if self.on_step is not None:
+        self._stepped()
+
+    def _stepped(self) -> None:
+        self.steps += 1
+        if (self.attention or self.now > self.until) and self.on_step is not None:
             self.on_step()
 
     def _stuck(self) -> NoReturn:
