@@ -42,15 +42,14 @@ class SimEngine(Base):
         self.network = host.network
         self.poller = SimPoller(host)
         self._handlers: dict[int, Callable[[int], None]] = {}
-        host.engine = self
+        host.engine, host.poller = self, self.poller
         before, here.current = here.current, host
         try:
             # The kernel of the loop makes sockets of its own.
             super().__init__(self.poller, self.network.look)
         finally:
             here.current = before
-        #: `watch`, without a call: each turn asks for it.
-        self.kernel = self._kernel
+        host.kernel = self._kernel
         faults = self.network.faults
         if faults is not None and (kind := faults.kinds.get("schedule")) is not None:
             schedule(self._kernel, kind, host.name)

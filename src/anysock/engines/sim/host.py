@@ -132,6 +132,9 @@ class Host(Member):
         self.short_until = 0.0
         #: The `engine.SimEngine` that runs on it; None: nothing does.
         self.engine: Any = None
+        #: The kernel of that, and its poller: each turn asks for them.
+        self.kernel: Any = None
+        self.poller: Looker | None = None
         #: What a fault crashes, and starts again; None: nothing that can be.
         self.process: Process | None = None
         self.faults = faults_of_host(network.faults, network, name)
@@ -194,8 +197,10 @@ class Host(Member):
     def has_events(self) -> bool:
         """Whether a descriptor is ready that a task waits for, or a task is ready to run: one that
         was woken by another host, say."""
-        engine = self.engine
-        return engine is not None and bool(engine.kernel._ready or engine.poller.has_events())
+        poller = self.poller
+        if self.engine is None or poller is None:
+            return False
+        return bool(self.kernel._ready) or poller.has_events()
 
     def turn(self) -> None:
         """One iteration of its loop; then it says when it wants the next."""
@@ -209,10 +214,11 @@ class Host(Member):
                 faults.was_stopped, self.was_stalled = False, True
         if self.was_stalled:
             self.was_stalled = False
-            deadline = self.engine.kernel.timers.next_deadline()
-            self.engine.poller.interrupted = deadline is not None and deadline < self.network.now
+            deadline = self.kernel.timers.next_deadline()
+            assert self.poller is not None
+            self.poller.interrupted = deadline is not None and deadline < self.network.now
         self.enter()
-        kernel = self.engine.kernel
+        kernel = self.kernel
         if isinstance(kernel.poller, Looker) and kernel.watchdog_wakeup is None:
             self._iterate(kernel, kernel.poller)
         else:
@@ -239,16 +245,12 @@ class Host(Member):
 
     def plan(self) -> None:
         """Be turned again when there is something to do: at once, or with the next timer."""
-        engine, network = self.engine, self.network
-        if engine is None:
+        network = self.network
+        if self.engine is None:
             return
-        timers = engine.kernel.timers
+        timers = self.kernel.timers
         deadline = timers.next_deadline() if timers._heap else None
-        if (
-            engine.kernel._ready
-            or engine.poller.has_events()
-            or (deadline is not None and deadline <= network.now)
-        ):
+        if self.has_events() or (deadline is not None and deadline <= network.now):
             network.busy(self)
             return
         if deadline is None:
