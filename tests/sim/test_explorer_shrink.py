@@ -48,6 +48,18 @@ def test_what_one_client_and_one_fault_do_is_left_alone():
     assert shrunk.tries == len(tried) < 100
 
 
+def test_who_only_had_to_come_before_a_fault_struck_is_left_out():
+    def guilty(plan):
+        numbers = [client.number for client in plan.clients]
+        if "reset" not in plan.faults or 7 not in numbers:
+            return False
+        return plan.faults["reset"].get("probability") == 1.0 or numbers.index(7) >= 4
+
+    shrunk = shrink(PLANS[0], WRONG, fails_if(guilty))
+    assert [client.number for client in shrunk.plan.clients] == [7]
+    assert shrunk.plan.faults == {"reset": {**FAULTS["reset"], "probability": 1.0}}
+
+
 def test_two_clients_that_need_each_other_stay():
     drawn = PLANS[1]
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
+from anysock.engines.sim.fault_kinds import FAULTS
 from anysock.sim import wall
 from anysock.sim.finding import Finding
 from anysock.sim.plan import ENDS, READING, Client, Message, Plan
@@ -106,6 +107,21 @@ def _fewer_faults(plan: Plan, _finding: Finding) -> Iterator[Plan]:
         )
 
 
+def _surer_faults(plan: Plan, _finding: Finding) -> Iterator[Plan]:
+    """One client, whom a fault meets each time that it can: of those who came before it, it may
+    have needed no more than that chance has met it later."""
+    sure = {
+        kind: {**parameters, "probability": 1.0}
+        if "probability" in FAULTS[kind].parameters
+        else parameters
+        for kind, parameters in plan.faults.items()
+        if kind in FAULTS
+    }
+    if len(plan.clients) > 1 and any("probability" in parameters for parameters in sure.values()):
+        for client in plan.clients:
+            yield plan.changed(clients=(client,), faults=sure, only={})
+
+
 def _fewer_options(plan: Plan, _finding: Finding) -> Iterator[Plan]:
     for names in _fewer(tuple(plan.options)):
         yield plan.changed(options={name: plan.options[name] for name in names})
@@ -198,4 +214,5 @@ SHRINKERS: tuple[Smaller, ...] = (
     _plainer_clients,
     _smaller_messages,
     _fewer_strikes,
+    _surer_faults,
 )
