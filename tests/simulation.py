@@ -31,7 +31,9 @@ T = TypeVar("T")
 
 def exact_engine() -> SimEngine:
     """An engine on one host, by whose clock 0.1 s are 0.1 s, to the last digit."""
-    return SimEngine(host=Host(Network(look_seconds=0.0), "localhost"))
+    network = Network()
+    network.look_seconds = 0.0
+    return SimEngine(host=Host(network, "localhost"))
 
 
 def run_exactly(main: Coroutine[Any, Any, T]) -> T:

@@ -408,8 +408,8 @@ PyInit__fast(void)
         {&str_send_rest, "_send_rest"},
     };
     if (intern(names, sizeof names / sizeof *names) < 0 || receiving_init() < 0 ||
-        awaiting_init() < 0 || lines_init() < 0 || connection_init() < 0 || accepting_init() < 0 || running_init() < 0 ||
-        PyType_Ready(&Fields_Type) < 0 || PyType_Ready(&Flags_Type) < 0 ||
+        awaiting_init() < 0 || lines_init() < 0 || connection_init() < 0 || accepting_init() < 0 ||
+        running_init() < 0 || PyType_Ready(&Fields_Type) < 0 || PyType_Ready(&Flags_Type) < 0 ||
         PyType_Ready(&Straight_Type) < 0) {
         return NULL;
     }

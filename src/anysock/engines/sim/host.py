@@ -15,15 +15,13 @@ from anysock.engines.sim.files import Files
 from anysock.engines.sim.host_faults import Process, faults_of_host
 from anysock.engines.sim.network import Member, Network
 from anysock.engines.sim.ports import Ports
+from anysock.loop.kernel import MAX_EVENTS
 
 # Numbers that no real descriptor has: should one get to the real system, it is EBADF there. Those
 # of a host are no other host's, so that who uses a socket of another one is told.
 FIRST_DESCRIPTOR: Final = 1_000_003
 _NUMBERS_A_HOST: Final = 65_536
 _MAX_HOSTS: Final = 32_000
-
-# How many descriptors one call of the poller reports, as in `loop.kernel`.
-MAX_EVENTS: Final = 512
 
 # As ulimit(1) has it on most machines.
 DESCRIPTORS: Final = 1024

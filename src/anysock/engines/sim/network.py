@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn
 
 from anysock.engines.sim.faults import FaultPlan
 from anysock.engines.sim.links import Link, Pair
-from anysock.engines.sim.timeline import LOOK_SECONDS, Timeline
+from anysock.engines.sim.timeline import Timeline
 from anysock.errors import AnysockError
 
 # What a turn of a host costs, in seconds.
@@ -56,18 +56,11 @@ class Deadlock(AnysockError):
 class Network(Timeline):
     """Hosts, the links between them, and their common time.
 
-    The same `seed`, with the same plan of `faults`, gives the same history. A look at the clock
-    takes `look_seconds`.
+    The same `seed`, with the same plan of `faults`, gives the same history.
     """
 
-    def __init__(
-        self,
-        seed: int = 0,
-        faults: FaultPlan | None = None,
-        *,
-        look_seconds: float = LOOK_SECONDS,
-    ) -> None:
-        super().__init__(seed, faults, look_seconds=look_seconds)
+    def __init__(self, seed: int = 0, faults: FaultPlan | None = None) -> None:
+        super().__init__(seed, faults)
         self.hosts: dict[str, Any] = {}
         #: How many turns the loops of all hosts have taken; and after how many the garbage of the
         #: history is collected: most have fewer.

@@ -64,13 +64,16 @@ def digest_of(package: Path) -> str:
     return found.hexdigest()
 
 
+def _library_in(folder: Path) -> Path:
+    return folder / f"{_LIBRARY}{sysconfig.get_config_var('EXT_SUFFIX')}"
+
+
 def compiled_in(package: Path) -> Path | None:
     """The folder of those that are compiled of the sources in `package`; None: there are none for
     this interpreter, or they are of other sources."""
     folder = package / FOLDER
-    library = folder / f"{_LIBRARY}{sysconfig.get_config_var('EXT_SUFFIX')}"
     try:
-        if not library.exists() or (folder / DIGEST).read_text() != digest_of(package):
+        if not _library_in(folder).exists() or (folder / DIGEST).read_text() != digest_of(package):
             return None
     except OSError:
         return None
@@ -79,8 +82,7 @@ def compiled_in(package: Path) -> Path | None:
 
 def use(folder: Path) -> None:
     """Load the module that the others name."""
-    path = folder / f"{_LIBRARY}{sysconfig.get_config_var('EXT_SUFFIX')}"
-    loader = importlib.machinery.ExtensionFileLoader(_LIBRARY, str(path))
+    loader = importlib.machinery.ExtensionFileLoader(_LIBRARY, str(_library_in(folder)))
     spec = importlib.util.spec_from_loader(_LIBRARY, loader)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)

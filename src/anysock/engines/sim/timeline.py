@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from anysock.engines.sim.agenda import Agenda
 from anysock.engines.sim.chance import Chance
 from anysock.engines.sim.faults import FaultPlan, Faults
 
-# What a look at the clock costs, in seconds. Who waits for time to pass without letting it would
-# otherwise wait for ever.
-LOOK_SECONDS: Final = 1e-7
-
 
 class Timeline(Agenda):
     """The clock of a network, what is to happen by it, and what has."""
 
-    def __init__(
-        self,
-        seed: int = 0,
-        faults: FaultPlan | None = None,
-        *,
-        look_seconds: float = LOOK_SECONDS,
-    ) -> None:
+    def __init__(self, seed: int = 0, faults: FaultPlan | None = None) -> None:
         super().__init__()
         self.chance = Chance(seed)
         #: What goes wrong; None: nothing that is not asked for by name.
@@ -33,11 +23,13 @@ class Timeline(Agenda):
         self.carried = 0
         #: Whether those bytes are the same each time: see `tls_chance`.
         self.exact = True
-        self._look_seconds = look_seconds
+        #: What a look at the clock costs, in seconds. Who waits for time to pass without letting it
+        #: would otherwise wait for ever.
+        self.look_seconds = 1e-7
 
     def look(self) -> float:
         """What a clock shows that is looked at."""
-        self.now += self._look_seconds
+        self.now += self.look_seconds
         return self.now
 
     def note(self, host: str, what: str, *details: Any) -> None:
